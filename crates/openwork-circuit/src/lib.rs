@@ -1,0 +1,1 @@
+//! What a circuit is: nodes, edges, ablations, tasks and the circuit file.

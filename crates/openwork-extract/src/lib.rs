@@ -1,0 +1,1 @@
+//! Finds circuits: learned node masks with mean ablation.

@@ -1,0 +1,1 @@
+//! The weight-sparse transformer: configuration, parameter tree, forward, backward, named sites, checkpoints.

@@ -1,0 +1,1 @@
+//! Judges circuits: the ladder of tests, controls, intervals and verdicts.
