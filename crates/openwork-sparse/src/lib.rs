@@ -1,1 +1,29 @@
-//! Where nonzeros are (Pattern), what they hold (Csr), how they are chosen (top magnitude), with plain references.
+//! Sparse matrices of a weight-sparse model: where the nonzeros are ([`Pattern`]), what they hold
+//! ([`Csr`]), how they are chosen ([`top_magnitude`]) and the products that use them.
+//!
+//! Stands under every numeric crate of the workspace and depends on none of them. Activations are
+//! feature-major, `[features, tokens]`: one nonzero weight is then an axpy over contiguous tokens.
+//!
+//! ```
+//! use ndarray::array;
+//! use openwork_sparse::{Csr, spmm, top_magnitude};
+//!
+//! let w = array![[0.1_f32, -3.0], [2.0, 0.5]];
+//! let pattern = top_magnitude(w.view(), 2, None);
+//! let w = Csr::gather(pattern, w.view());
+//! let x = array![[1.0_f32, 10.0], [2.0, 20.0]]; // two features, two tokens
+//! let mut y = ndarray::Array2::zeros((2, 2));
+//! spmm(&w, x.view(), &mut y.view_mut());
+//! assert_eq!(y, array![[-6.0, -60.0], [2.0, 20.0]]);
+//! ```
+
+mod csr;
+mod pattern;
+mod product;
+pub mod reference;
+mod top;
+
+pub use csr::Csr;
+pub use pattern::{Pattern, PatternError};
+pub use product::{spmm, spmm_transposed};
+pub use top::{MinPerUnit, Unit, floor_that_fits, top_magnitude};
