@@ -1,1 +1,61 @@
-//! Every differentiable operation and optimizer update of the weight-sparse transformer, forward and backward.
+//! Every differentiable operation of the weight-sparse transformer and its optimizer update.
+//!
+//! Conventions, once for the whole crate:
+//! * Activations are feature-major [`Matrix`] values, `[features, tokens]`, rows contiguous. The tokens of
+//!   a batch lie sequence after sequence: token `t` of sequence `s` is column `s · seq_len + t`.
+//! * Weights are `[out, in]`; a vector parameter (bias, gain) is a `[n, 1]` matrix.
+//! * Backward functions take `dy`, the gradient of the loss with respect to the output, and *add* to
+//!   weight gradients; activation gradients are added to or overwritten as each function says.
+//! * Operations are single-threaded; the trainer runs many chunks at once.
+//! * A shape mismatch is a programmer's error and panics.
+//!
+//! [`reference`] holds the same formulas as plain f64 loops; tests hold the two together and check every
+//! backward by finite differences of the f64 forward.
+
+mod abs_top_k;
+mod activation;
+mod adam;
+mod attention;
+mod embed;
+mod linear;
+mod loss;
+mod math;
+mod norm;
+pub mod reference;
+
+#[cfg(test)]
+mod check;
+
+pub use abs_top_k::{Kept, abs_top_k, abs_top_k_backward};
+pub use activation::{Activation, activate, activate_backward};
+pub use adam::{Adam, adam_step, sum_of_squares};
+pub use attention::{Attention, attention, attention_backward};
+pub use embed::{bigram, bigram_backward, embed, embed_backward, position, position_backward};
+pub use linear::{Weight, linear, linear_backward_input, linear_backward_weight};
+pub use loss::{cross_entropy, log_sum_exp};
+pub use norm::{NormKind, norm, norm_backward};
+
+/// A dense row-major matrix of f32.
+pub type Matrix = ndarray::Array2<f32>;
+
+/// Runs `f` with the widest vector instructions this machine has; `f` and what it inlines are compiled
+/// once per instruction set. Results do not depend on the choice: there is no contraction of
+/// multiply-add and the order of every sum is fixed by the source.
+#[inline(always)]
+fn simd<R>(f: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(f)
+}
+
+/// The contiguous row of a matrix.
+#[inline(always)]
+fn row(x: &Matrix, r: usize) -> &[f32] {
+    let n = x.ncols();
+    &x.as_slice().expect("row-major")[r * n..(r + 1) * n]
+}
+
+/// The contiguous row of a matrix, to write.
+#[inline(always)]
+fn row_mut(x: &mut Matrix, r: usize) -> &mut [f32] {
+    let n = x.ncols();
+    &mut x.as_slice_mut().expect("row-major")[r * n..(r + 1) * n]
+}

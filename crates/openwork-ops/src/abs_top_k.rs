@@ -1,0 +1,123 @@
+//! AbsTopK: keep the k entries of largest magnitude of every token.
+//!
+//! Source: Gao et al. 2025, §2.1 and A.1. Ties are broken by feature index, so exactly k stay.
+//! Sixteen tokens at a time, so that every comparison is a vector operation: the k-th magnitude is found
+//! by bisection over the bits of |x|, whose unsigned order is the order of magnitudes.
+
+use ndarray::Array2;
+
+use crate::{Matrix, row, row_mut, simd};
+
+const LANES: usize = 16;
+
+/// Which entries AbsTopK kept: 1 or 0, `[features, tokens]`. The gradient flows through these only,
+/// also where the kept value happens to be zero.
+pub type Kept = Array2<u8>;
+
+/// Zeroes all but the `k` entries of largest magnitude of every column of `x [features, tokens]`.
+pub fn abs_top_k(k: usize, x: &mut Matrix) -> Kept {
+    let (features, tokens) = x.dim();
+    if k >= features {
+        return Kept::ones(x.dim());
+    }
+    let mut kept = Kept::zeros(x.dim());
+    let kept_slice = kept.as_slice_mut().expect("row-major");
+    let mut block = vec![[0_u32; LANES]; features];
+    for t0 in (0..tokens).step_by(LANES) {
+        let lanes = LANES.min(tokens - t0);
+        simd(|| {
+            for (f, block) in block.iter_mut().enumerate() {
+                let x = &row(x, f)[t0..t0 + lanes];
+                block[..lanes].iter_mut().zip(x).for_each(|(m, x)| *m = x.to_bits() & 0x7fff_ffff);
+            }
+            let (threshold, mut ties) = kth_largest(&block, k as u32);
+            for (f, block) in block.iter().enumerate() {
+                let mut keep = [0_u32; LANES];
+                for l in 0..LANES {
+                    let tie = u32::from(block[l] == threshold[l]) & u32::from(ties[l] > 0);
+                    ties[l] -= tie;
+                    keep[l] = u32::from(block[l] > threshold[l]) | tie;
+                }
+                let x = &mut row_mut(x, f)[t0..t0 + lanes];
+                let kept = &mut kept_slice[f * tokens + t0..f * tokens + t0 + lanes];
+                for l in 0..lanes {
+                    x[l] = if keep[l] == 1 { x[l] } else { 0.0 };
+                    kept[l] = keep[l] as u8;
+                }
+            }
+        });
+    }
+    kept
+}
+
+/// `dy ← dy` where kept, 0 elsewhere, in place.
+pub fn abs_top_k_backward(kept: &Kept, dy: &mut Matrix) {
+    assert_eq!(kept.dim(), dy.dim(), "abs_top_k_backward: shapes differ");
+    let (kept, dy) = (kept.as_slice().expect("row-major"), dy.as_slice_mut().expect("row-major"));
+    simd(|| dy.iter_mut().zip(kept).for_each(|(dy, &kept)| *dy = if kept == 1 { *dy } else { 0.0 }));
+}
+
+/// Per lane, the k-th largest key and how many of the keys equal to it belong to the k largest.
+#[inline(always)]
+fn kth_largest(keys: &[[u32; LANES]], k: u32) -> ([u32; LANES], [u32; LANES]) {
+    let count_from = |bound: &[u32; LANES]| {
+        let mut count = [0_u32; LANES];
+        for key in keys {
+            for l in 0..LANES {
+                count[l] += u32::from(key[l] >= bound[l]);
+            }
+        }
+        count
+    };
+    // Invariant: at least k keys are ≥ threshold. Set bits from the top while that stays true.
+    let mut threshold = [0_u32; LANES];
+    for bit in (0..31).rev() {
+        let mut bound = threshold;
+        bound.iter_mut().for_each(|b| *b |= 1 << bit);
+        let count = count_from(&bound);
+        for l in 0..LANES {
+            threshold[l] = if count[l] >= k { bound[l] } else { threshold[l] };
+        }
+        // Exactly k at or above everywhere: lower bits would not change the choice.
+        if (0..LANES).all(|l| threshold[l] == bound[l] && count[l] == k) {
+            break;
+        }
+    }
+    let mut above = threshold;
+    above.iter_mut().for_each(|b| *b += 1);
+    let mut ties = count_from(&above);
+    ties.iter_mut().for_each(|n| *n = k - (*n).min(k));
+    (threshold, ties)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::random;
+
+    #[test]
+    fn matches_sorting_with_ties() {
+        for (features, tokens) in [(1, 1), (5, 16), (33, 17), (130, 40)] {
+            // Half of the cases have few distinct values, so that ties are the rule.
+            for coarse in [false, true] {
+                let x = random(features, tokens, 7).mapv(|x| if coarse { (x * 3.0).round() } else { x });
+                for k in [0, 1, features / 4, features - 1, features] {
+                    let (mut y, exact) = (x.clone(), crate::reference::abs_top_k(k, &x.mapv(f64::from)));
+                    let kept = abs_top_k(k, &mut y);
+                    assert_eq!(y.mapv(f64::from), exact, "k = {k} of {features}");
+                    assert!(kept.columns().into_iter().all(|c| c.iter().map(|&k| usize::from(k)).sum::<usize>() == k));
+                    let mut dy = Matrix::ones(x.dim());
+                    abs_top_k_backward(&kept, &mut dy);
+                    assert_eq!(dy, kept.mapv(f32::from));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_are_kept_up_to_k() {
+        let mut x = ndarray::array![[0.0, 1.0], [0.0, 0.0], [2.0, 0.0]];
+        let kept = abs_top_k(2, &mut x);
+        assert_eq!(kept, ndarray::array![[1, 1], [0, 1], [1, 0]]);
+    }
+}
