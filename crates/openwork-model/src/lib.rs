@@ -1,1 +1,49 @@
-//! The weight-sparse transformer: configuration, parameter tree, forward, backward, named sites, checkpoints.
+//! The weight-sparse transformer of Gao et al. 2025: [`Config`], the parameter tree [`Params`], the
+//! forward and backward pass with one hook ([`Tap`]) at named [`Site`]s, checkpoints and sampling.
+//!
+//! Stands on `openwork-ops` (the formulas) and under everything that trains, prunes, verifies or inspects.
+//!
+//! ```
+//! use openwork_model::{Config, Model, NoTap, Tokens};
+//!
+//! let config = Config { vocab_size: 16, n_ctx: 8, n_layer: 1, n_head: 2, d_head: 4, d_model: 8, d_mlp: 32,
+//!                       ..Config::default() };
+//! let model = Model::init(config, 0);
+//! let pass = model.forward(Tokens::new(&[1, 2, 3, 4], 4), None, &mut NoTap);
+//! assert_eq!(pass.logits.dim(), (16, 4)); // [vocab, tokens]
+//! ```
+
+mod backward;
+// mod checkpoint;
+mod config;
+mod forward;
+mod init;
+mod params;
+pub mod reference;
+mod sample;
+mod site;
+
+// pub use checkpoint::{LoadError, Loaded, SaveError, export, import, load, save};
+pub use config::{ActDensity, Bigram, Config, ConfigError, Positions};
+pub use forward::{Pass, Tokens};
+pub use openwork_ops::{Activation, Matrix, NormKind, Weight};
+pub use params::{Block, Linear, Norm, ParamInfo, Params, Role};
+pub use sample::{Sampling, generate};
+pub use site::{At, NoTap, Record, Site, Tap};
+
+/// A transformer: its configuration and its weights.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Shape and switches.
+    pub config: Config,
+    /// Weights, in the tree every other per-parameter quantity shares.
+    pub params: Params<Weight>,
+}
+
+impl Model {
+    /// Gradients of the shape of this model's parameters, all zero.
+    pub fn zero_gradients(&self) -> Params<Matrix> {
+        let mut weights = self.params.values().into_iter();
+        Params::build(&self.config, |_, _| Matrix::zeros(weights.next().expect("same tree").dense().dim()))
+    }
+}

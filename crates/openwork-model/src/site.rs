@@ -1,0 +1,146 @@
+//! Named places in the forward pass, and the one hook into them.
+
+use openwork_ops::Matrix;
+
+/// A place inside a block (or after the last one).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum At {
+    /// Residual stream entering the block, `[d_model, tokens]`.
+    ResidIn,
+    /// What the attention reads: after the norm and AbsTopK (with the position channels where concatenated).
+    AttnRead,
+    /// Queries of all heads, `[n_head · d_head, tokens]`.
+    Query,
+    /// Keys of all heads.
+    Key,
+    /// Values of all heads.
+    Value,
+    /// Output of the softmax average, before the output matrix.
+    AttnMix,
+    /// What the attention adds to the residual stream.
+    AttnWrite,
+    /// Residual stream between attention and MLP.
+    ResidMid,
+    /// What the MLP reads.
+    MlpRead,
+    /// Neurons, after the nonlinearity and AbsTopK, `[d_mlp, tokens]`.
+    Neuron,
+    /// What the MLP adds to the residual stream.
+    MlpWrite,
+    /// Residual stream after the last block, before the final norm (its layer is `n_layer`).
+    FinalResid,
+}
+
+impl At {
+    /// Every place inside a block, in the order of the forward pass.
+    pub const IN_BLOCK: [At; 11] = [
+        At::ResidIn,
+        At::AttnRead,
+        At::Query,
+        At::Key,
+        At::Value,
+        At::AttnMix,
+        At::AttnWrite,
+        At::ResidMid,
+        At::MlpRead,
+        At::Neuron,
+        At::MlpWrite,
+    ];
+
+    /// The hook name of the published code without its layer.
+    fn published(self) -> &'static str {
+        match self {
+            At::ResidIn => "resid_in",
+            At::AttnRead => "attn.act_in",
+            At::Query => "attn.q",
+            At::Key => "attn.k",
+            At::Value => "attn.v",
+            At::AttnMix => "attn.y",
+            At::AttnWrite => "attn.resid_delta",
+            At::ResidMid => "resid_mid",
+            At::MlpRead => "mlp.act_in",
+            At::Neuron => "mlp.post_act",
+            At::MlpWrite => "mlp.resid_delta",
+            At::FinalResid => "final_resid",
+        }
+    }
+}
+
+/// A place in the forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Site {
+    /// Block, from 0.
+    pub layer: usize,
+    /// Place in it.
+    pub at: At,
+}
+
+impl std::fmt::Display for Site {
+    /// The hook name of the published code, such as `2.attn.resid_delta`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.at {
+            At::FinalResid => f.write_str(self.at.published()),
+            at => write!(f, "{}.{}", self.layer, at.published()),
+        }
+    }
+}
+
+impl std::str::FromStr for Site {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let unknown = || format!("no site is called {name:?}; sites look like 2.attn.resid_delta");
+        let (layer, rest) = name.split_once('.').ok_or_else(unknown)?;
+        let at = At::IN_BLOCK.into_iter().find(|at| at.published() == rest).ok_or_else(unknown)?;
+        Ok(Site { layer: layer.parse().map_err(|_| unknown())?, at })
+    }
+}
+
+/// The only hook into the forward and backward pass: record, ablate, mask, patch.
+///
+/// `forward` sees (and may change) every site's value `[features, tokens]` in order; `backward` sees the
+/// gradient with respect to what `forward` left and must turn it into the gradient with respect to what
+/// `forward` was given, in the reverse order.
+pub trait Tap {
+    /// Called when the value at `site` is ready.
+    fn forward(&mut self, site: Site, value: &mut Matrix) {
+        let _ = (site, value);
+    }
+
+    /// Called when the gradient at `site` is ready.
+    fn backward(&mut self, site: Site, gradient: &mut Matrix) {
+        let _ = (site, gradient);
+    }
+}
+
+/// Changes and records nothing.
+pub struct NoTap;
+
+impl Tap for NoTap {}
+
+/// Keeps a copy of the value at every site.
+#[derive(Default)]
+pub struct Record {
+    /// Values in the order of the forward pass.
+    pub values: Vec<(Site, Matrix)>,
+}
+
+impl Tap for Record {
+    fn forward(&mut self, site: Site, value: &mut Matrix) {
+        self.values.push((site, value.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for at in At::IN_BLOCK {
+            let site = Site { layer: 3, at };
+            assert_eq!(site.to_string().parse(), Ok(site));
+        }
+        assert!("3.attn.z".parse::<Site>().is_err() && "x.attn.q".parse::<Site>().is_err());
+    }
+}
