@@ -1,0 +1,400 @@
+//! One training step: gradient, normalisation, Adam, top magnitude, decay.
+//!
+//! Source: Gao et al. 2025, §2.1 and A.2, and the order of the released training code. Differs from it
+//! in precision only (f32 throughout instead of fp16 autocast with a loss scaler).
+
+use std::time::Instant;
+
+use ndarray::Zip;
+use openwork_model::{At, Matrix, Model, Params, Positions, Role, Site, Tap, Tokens, Weight};
+use openwork_ops::{Adam, adam_step, cross_entropy, sum_of_squares};
+use openwork_sparse::Pattern;
+use rayon::prelude::*;
+
+use crate::{Rule, Schedule, SparsityReport, sparsify};
+
+/// Added to the gradient's RMS before dividing by it (released code).
+const RMS_EPS: f64 = 1e-5;
+
+/// A model in training: weights, Adam's moments and the step count.
+pub struct Trainer {
+    /// The model as it is after [`Trainer::step_count`] steps.
+    pub model: Model,
+    /// Adam's first and second moments.
+    pub moments: (Params<Matrix>, Params<Matrix>),
+    schedule: Schedule,
+    step: u64,
+    lanes: Vec<Params<Matrix>>,
+    supports: Vec<Option<Pattern>>,
+}
+
+/// What one step did.
+#[derive(Clone, Debug)]
+pub struct StepReport {
+    /// Number of the step, from 0.
+    pub step: u64,
+    /// Mean cross-entropy over the batch before the update, in nats.
+    pub loss_nats: f64,
+    /// Learning rate used.
+    pub lr: f64,
+    /// Nonzeros relative to the base model.
+    pub pfrac: f64,
+    /// Root mean square of the gradient over all trained parameters, before it is normalised to 1.
+    pub grad_rms: f64,
+    /// What sparsification did.
+    pub sparsity: SparsityReport,
+    /// Neurons that no token of the batch activated.
+    pub dead_neurons: usize,
+    /// Tokens of the batch.
+    pub tokens: usize,
+    /// Seconds the step took.
+    pub seconds: f64,
+}
+
+impl Trainer {
+    /// Starts from `model`. `n_lanes` gradient sums are kept side by side and added up in a fixed order:
+    /// the result depends on their number, never on the number of threads that work on them.
+    ///
+    /// # Panics
+    /// When `n_lanes` is 0.
+    pub fn new(model: Model, schedule: Schedule, n_lanes: usize) -> Self {
+        assert!(n_lanes > 0, "a trainer needs at least one lane");
+        let moments = (model.zero_gradients(), model.zero_gradients());
+        let lanes = (0..n_lanes).map(|_| model.zero_gradients()).collect();
+        let supports = model.params.values().iter().map(|_| None).collect();
+        Self { model, moments, schedule, step: 0, lanes, supports }
+    }
+
+    /// Continues a run after `step` steps with the moments it had.
+    pub(crate) fn resume(&mut self, step: u64, moments: (Params<Matrix>, Params<Matrix>)) {
+        self.step = step;
+        self.moments = moments;
+        if step > 0 {
+            let rules = self.rules(step - 1);
+            for ((support, weight), rule) in self.supports.iter_mut().zip(self.model.params.values()).zip(rules) {
+                // The support is where the weights are; a kept weight is zero only by accident.
+                *support = rule.and_then(|rule| rule.apply(&mut weight.dense().clone()));
+            }
+        }
+    }
+
+    /// Steps done.
+    pub fn step_count(&self) -> u64 {
+        self.step
+    }
+
+    /// The schedule of the run.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// One step on `batch`, whole sequences of `seq_len` tokens. Every token but the last of a sequence
+    /// predicts the next; chunks of `chunk_sequences` go through forward and backward on one thread.
+    ///
+    /// A loss that is not finite leaves the model as it was; the caller sees it in the report.
+    pub fn step(&mut self, batch: &[u16], seq_len: usize, chunk_sequences: usize) -> StepReport {
+        let start = Instant::now();
+        let (loss_nats, dead_neurons) = self.gradient(batch, seq_len, chunk_sequences);
+        let trained = self.trained();
+        let (square, count) = self.lanes[0]
+            .values()
+            .into_par_iter()
+            .zip(&trained)
+            .map(|(g, &trained)| if trained { (sum_of_squares(flat(g)), g.len()) } else { (0.0, 0) })
+            .collect::<Vec<_>>()
+            .into_iter()
+            .fold((0.0, 0), |(s, n), (square, len)| (s + square, n + len));
+        let grad_rms = (square / count as f64).sqrt();
+        let (lr, pfrac) = (self.schedule.lr_at(self.step), self.schedule.pfrac_at(self.step));
+        let sparsity = match loss_nats.is_finite() && grad_rms.is_finite() {
+            true => self.update(lr, (1.0 / (grad_rms + RMS_EPS)) as f32, &trained),
+            false => SparsityReport::default(),
+        };
+        let report = StepReport {
+            step: self.step,
+            loss_nats,
+            lr,
+            pfrac,
+            grad_rms,
+            sparsity,
+            dead_neurons,
+            tokens: batch.len(),
+            seconds: start.elapsed().as_secs_f64(),
+        };
+        self.step += 1;
+        report
+    }
+
+    /// Leaves the gradient of the mean loss in `lanes[0]`; returns that loss and the number of neurons
+    /// that stayed silent.
+    fn gradient(&mut self, batch: &[u16], seq_len: usize, chunk_sequences: usize) -> (f64, usize) {
+        let model = &self.model;
+        let n_targets = batch.len() / seq_len * (seq_len - 1);
+        let chunks: Vec<&[u16]> = batch.chunks(seq_len * chunk_sequences.max(1)).collect();
+        let n_lanes = self.lanes.len();
+        let results: Vec<(f64, Active)> = self
+            .lanes
+            .par_iter_mut()
+            .enumerate()
+            .map(|(lane, gradients)| {
+                gradients.values_mut().into_iter().for_each(|g| g.fill(0.0));
+                let mut active = Active::new(model);
+                let mut loss = 0.0;
+                for chunk in chunks.iter().skip(lane).step_by(n_lanes) {
+                    loss += chunk_gradient(model, chunk, seq_len, 1.0 / n_targets as f32, &mut active, gradients);
+                }
+                (loss, active)
+            })
+            .collect();
+        let (first, rest) = self.lanes.split_at_mut(1);
+        let rest: Vec<Vec<&Matrix>> = rest.iter().map(|lane| lane.values()).collect();
+        first[0].values_mut().into_par_iter().enumerate().for_each(|(i, sum)| {
+            for lane in &rest {
+                Zip::from(&mut *sum).and(lane[i]).for_each(|s, &g| *s += g);
+            }
+        });
+        let loss = results.iter().map(|r| r.0).sum::<f64>() / n_targets as f64;
+        let mut active = Active::new(model);
+        results.iter().for_each(|r| active.merge(&r.1));
+        (loss, active.silent())
+    }
+
+    /// Adam, top magnitude and decay of every trained parameter.
+    fn update(&mut self, lr: f64, gradient_scale: f32, trained: &[bool]) -> SparsityReport {
+        let s = &self.schedule;
+        let (beta1, beta2, eps) = s.adam;
+        let adam = Adam { lr: lr as f32, beta1, beta2, eps, step: self.step + 1 };
+        let decay = (s.weight_decay * lr) as f32;
+        let infos = Params::<()>::infos(&self.model.config);
+        let rules = self.rules(self.step);
+        let work = self
+            .model
+            .params
+            .values_mut()
+            .into_par_iter()
+            .zip(self.lanes[0].values())
+            .zip(self.moments.0.values_mut().into_par_iter().zip(self.moments.1.values_mut()))
+            .zip(self.supports.par_iter_mut())
+            .zip(infos.par_iter().zip(&rules))
+            .zip(trained);
+        let entered: Vec<usize> = work
+            .map(|(((((weight, gradient), (m, v)), support), (info, rule)), &trained)| {
+                if !trained {
+                    return 0;
+                }
+                weight.update(|w| {
+                    let (w_flat, m, v) = (flat_mut(w), flat_mut(m), flat_mut(v));
+                    // Pieces, so that one large table does not keep a single thread busy.
+                    const PIECE: usize = 1 << 16;
+                    w_flat
+                        .par_chunks_mut(PIECE)
+                        .zip(flat(gradient).par_chunks(PIECE))
+                        .zip(m.par_chunks_mut(PIECE).zip(v.par_chunks_mut(PIECE)))
+                        .for_each(|((w, g), (m, v))| adam_step(adam, gradient_scale, w, g, m, v));
+                    let kept = rule.and_then(|rule| rule.apply(w));
+                    // Matrices decay, vectors and the bigram table do not (released code).
+                    if info.n_dim > 1 && info.role != Role::Bigram {
+                        w.mapv_inplace(|w| w - decay * w);
+                    }
+                    let entered = sparsify::entered(support.as_ref(), kept.as_ref());
+                    *support = kept;
+                    entered
+                })
+            })
+            .collect();
+        let mut report = SparsityReport::default();
+        for (((info, rule), weight), entered) in infos.iter().zip(&rules).zip(self.model.params.values()).zip(entered) {
+            if let Some(rule) = rule {
+                report.add(info, rule, weight.dense(), entered);
+            }
+        }
+        report
+    }
+
+    /// The sparsification rule of every parameter at `step`.
+    fn rules(&self, step: u64) -> Vec<Option<Rule>> {
+        let config = &self.model.config;
+        let concatenated = !matches!(config.positions, Positions::None | Positions::Added);
+        let rule = |info: &openwork_model::ParamInfo, shape| {
+            let rule = Rule::of(info.role, shape, concatenated, &self.schedule, step);
+            rule.filter(|_| self.model.is_trained(info.role))
+        };
+        Params::build(config, rule).into_values()
+    }
+
+    fn trained(&self) -> Vec<bool> {
+        Params::build(&self.model.config, |info, _| self.model.is_trained(info.role)).into_values()
+    }
+
+    /// Mean cross-entropy in nats of the model on `batch`, without a step.
+    pub fn loss(model: &Model, batch: &[u16], seq_len: usize) -> f64 {
+        let losses: Vec<f64> = batch
+            .par_chunks(seq_len)
+            .map(|sequence| {
+                let (readout, targets) = next_tokens(sequence, seq_len);
+                let pass = model.forward(Tokens::new(sequence, seq_len), Some(&readout), &mut openwork_model::NoTap);
+                let log_sum = openwork_ops::log_sum_exp(&pass.logits);
+                let loss = |(t, &v): (usize, &u16)| f64::from(log_sum[t] - pass.logits[[usize::from(v), t]]);
+                targets.iter().enumerate().map(loss).sum()
+            })
+            .collect();
+        losses.iter().sum::<f64>() / (batch.len() / seq_len * (seq_len - 1)) as f64
+    }
+}
+
+/// Forward and backward of one chunk; adds to `gradients` and returns the sum of the losses.
+fn chunk_gradient(
+    model: &Model,
+    chunk: &[u16],
+    seq_len: usize,
+    scale: f32,
+    active: &mut Active,
+    gradients: &mut Params<Matrix>,
+) -> f64 {
+    let tokens = Tokens::new(chunk, seq_len);
+    let (readout, targets) = next_tokens(chunk, seq_len);
+    let mut pass = model.forward(tokens, Some(&readout), active);
+    let mut dlogits = std::mem::take(&mut pass.logits);
+    let losses = cross_entropy(&mut dlogits, &targets, scale);
+    model.backward(tokens, &pass, &dlogits, active, Some(gradients));
+    losses.iter().map(|&l| f64::from(l)).sum()
+}
+
+/// The columns that predict and what they predict: every token but the last of each sequence.
+fn next_tokens(chunk: &[u16], seq_len: usize) -> (Vec<usize>, Vec<u16>) {
+    let readout: Vec<usize> = (0..chunk.len()).filter(|t| t % seq_len != seq_len - 1).collect();
+    let targets = readout.iter().map(|&t| chunk[t + 1]).collect();
+    (readout, targets)
+}
+
+fn flat(x: &Matrix) -> &[f32] {
+    x.as_slice().expect("row-major")
+}
+
+fn flat_mut(x: &mut Matrix) -> &mut [f32] {
+    x.as_slice_mut().expect("row-major")
+}
+
+/// Notes which neurons were active.
+struct Active {
+    neurons: Vec<Vec<bool>>,
+}
+
+impl Active {
+    fn new(model: &Model) -> Self {
+        Self { neurons: vec![vec![false; model.config.d_mlp]; model.config.n_layer] }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.neurons.iter_mut().flatten().zip(other.neurons.iter().flatten()) {
+            *mine |= theirs;
+        }
+    }
+
+    fn silent(&self) -> usize {
+        self.neurons.iter().flatten().filter(|active| !**active).count()
+    }
+}
+
+impl Tap for Active {
+    fn forward(&mut self, site: Site, value: &mut Matrix) {
+        if site.at == At::Neuron {
+            for (active, row) in self.neurons[site.layer].iter_mut().zip(value.rows()) {
+                *active = *active || row.iter().any(|&x| x != 0.0);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openwork_model::Config;
+
+    use super::*;
+
+    fn trainer(lanes: usize) -> Trainer {
+        let config = Config {
+            vocab_size: 20,
+            n_ctx: 12,
+            n_layer: 2,
+            n_head: 2,
+            d_head: 4,
+            d_model: 16,
+            d_mlp: 32,
+            ..Config::default()
+        };
+        let schedule = Schedule {
+            steps: 30,
+            peak_lr: 0.05,
+            warmup_steps: 2.0,
+            adam: (0.9, 0.95, 0.1),
+            weight_decay: 0.1,
+            expansion_factor: 2.0,
+            pfrac: 0.5,
+            anneal: crate::Anneal::Linear,
+            anneal_start: 2.0,
+            anneal_stop: 15.0,
+            sharkfin: true,
+            min_per_unit: 1,
+            sparse_biases: false,
+        };
+        Trainer::new(Model::init(config, 4), schedule, lanes)
+    }
+
+    fn batch(seed: u16) -> Vec<u16> {
+        // Counting with a stride per sequence: learnable.
+        (0..8 * 12).map(|i| (seed + i / 12 + i % 12 * (1 + i / 12 % 3)) % 20).collect()
+    }
+
+    fn weights(t: &Trainer) -> Vec<u32> {
+        t.model.params.values().iter().flat_map(|w| w.dense().iter().map(|x| x.to_bits()).collect::<Vec<_>>()).collect()
+    }
+
+    #[test]
+    fn same_bytes_whatever_the_number_of_threads() {
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut t = trainer(3);
+                (0..6).for_each(|s| drop(t.step(&batch(s), 12, 1)));
+                weights(&t)
+            })
+        };
+        let one = run(1);
+        assert_eq!(one, run(2));
+        assert_eq!(one, run(5));
+    }
+
+    #[test]
+    fn learns_and_keeps_exactly_the_nonzeros_asked_for() {
+        let mut t = trainer(2);
+        let reports: Vec<StepReport> = (0..30).map(|s| t.step(&batch(s), 12, 2)).collect();
+        assert!(reports[29].loss_nats < reports[0].loss_nats - 0.5, "{} {}", reports[0].loss_nats, reports[29].loss_nats);
+        for m in &reports[29].sparsity.matrices {
+            let density = if m.name.contains(".h.") { 1.0 / 8.0 } else { 1.0 / 4.0 };
+            assert!((m.density - density).abs() < 0.01, "{} {}", m.name, m.density);
+        }
+        assert!(reports[0].sparsity.matrices.iter().all(|m| m.density == 1.0 && m.churn == 0.0));
+        let floors = t.model.params.blocks[0].fc.weight.dense().rows().into_iter().all(|r| r.iter().any(|&x| x != 0.0));
+        assert!(floors, "every neuron keeps an input");
+    }
+
+    #[test]
+    fn a_loss_that_is_not_finite_changes_nothing() {
+        let mut t = trainer(1);
+        t.model.params.embed.update(|w| w[[3, 3]] = f32::NAN);
+        let before = weights(&t);
+        let report = t.step(&batch(0), 12, 1);
+        assert!(!report.loss_nats.is_finite());
+        assert_eq!(weights(&t), before);
+    }
+
+    #[test]
+    fn sparse_biases_are_a_switch() {
+        let mut t = trainer(1);
+        t.schedule.sparse_biases = true;
+        (0..20).for_each(|s| drop(t.step(&batch(s), 12, 2)));
+        let bias: &Weight = t.model.params.blocks[0].fc.bias.as_ref().unwrap();
+        assert_eq!(bias.nnz(), 32 / 4);
+    }
+}
