@@ -1,1 +1,4 @@
-//! Checks that span crates.
+//! Checks that span crates. [`parity`] compares with numbers of other implementations; the rest of the
+//! package is one test binary with a module per theme.
+
+pub mod parity;

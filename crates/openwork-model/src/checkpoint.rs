@@ -10,7 +10,7 @@ use std::{
 };
 
 use ndarray::Ix2;
-use openwork_ops::{Matrix, Weight};
+use openwork_ops::{Matrix, Ties, Weight};
 use openwork_tensor::{CsrTensor, PtFile, Tensor, TensorFile};
 
 use crate::{Config, ConfigError, Model, ParamInfo, Params, Positions, Role};
@@ -151,8 +151,8 @@ pub fn load(path: impl AsRef<Path>) -> Result<Loaded, LoadError> {
 pub fn import(dir: impl AsRef<Path>) -> Result<(Model, Vec<String>), LoadError> {
     let dir = dir.as_ref();
     let config_path = dir.join("beeg_config.json");
-    let text = std::fs::read_to_string(&config_path)
-        .map_err(|source| LoadError::Io { path: config_path.clone(), source })?;
+    let text =
+        std::fs::read_to_string(&config_path).map_err(|source| LoadError::Io { path: config_path.clone(), source })?;
     let (config, unknown) =
         Config::from_published(&text).map_err(|source| LoadError::Config { path: config_path, source })?;
     let mut notices: Vec<String> =
@@ -163,9 +163,13 @@ pub fn import(dir: impl AsRef<Path>) -> Result<(Model, Vec<String>), LoadError> 
     if exported.exists() {
         let file = TensorFile::open(&exported)?;
         names = file.names().map(str::to_owned).collect::<Vec<_>>();
-        model = assemble(&exported, config, |name| {
-            if file.contains(name) { Ok(Some(file.tensor(name)?)) } else { Ok(None) }
-        })?;
+        model = assemble(
+            &exported,
+            config,
+            |name| {
+                if file.contains(name) { Ok(Some(file.tensor(name)?)) } else { Ok(None) }
+            },
+        )?;
         path = exported;
     } else {
         path = dir.join("final_model.pt");
@@ -243,7 +247,7 @@ fn assemble(
         let value = value.into_shape_with_order((rows, cols)).expect("checked above");
         Ok(Weight::new(value.into_dimensionality::<Ix2>().expect("two dimensions")))
     })?;
-    Ok(Model { config, params })
+    Ok(Model { config, params, ties: Ties::ByIndex })
 }
 
 #[cfg(test)]
@@ -252,7 +256,16 @@ mod tests {
     use crate::{ActDensity, Bigram};
 
     fn small() -> Config {
-        Config { vocab_size: 24, n_ctx: 8, n_layer: 1, n_head: 2, d_head: 4, d_model: 8, d_mlp: 16, ..Config::default() }
+        Config {
+            vocab_size: 24,
+            n_ctx: 8,
+            n_layer: 1,
+            n_head: 2,
+            d_head: 4,
+            d_model: 8,
+            d_mlp: 16,
+            ..Config::default()
+        }
     }
 
     fn same(a: &Model, b: &Model) {
@@ -293,9 +306,7 @@ mod tests {
             if model.config.positions != Positions::None {
                 same(&imported, &model);
             }
-            let forward = |m: &Model| {
-                m.forward(crate::Tokens::new(&[1, 5, 9, 2], 4), None, &mut crate::NoTap).logits
-            };
+            let forward = |m: &Model| m.forward(crate::Tokens::new(&[1, 5, 9, 2], 4), None, &mut crate::NoTap).logits;
             assert_eq!(forward(&imported), forward(&model));
         }
     }

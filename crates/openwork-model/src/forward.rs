@@ -136,7 +136,7 @@ impl Model {
         // AbsTopK where it applies, then the tap: the hooks of the published code come after AbsTopK.
         let mut site = |at: At, value: &mut Matrix| {
             if let Some(k) = config.act_k(at) {
-                kept[kept_index(at)] = Some(ops::abs_top_k(k, value));
+                kept[kept_index(at)] = Some(ops::abs_top_k(k, self.ties, value));
             }
             tap.forward(Site { layer, at }, value);
         };

@@ -1,7 +1,7 @@
 //! Initial weights.
 
 use ndarray::Array2;
-use openwork_ops::{Matrix, Weight};
+use openwork_ops::{Matrix, Ties, Weight};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
@@ -33,7 +33,7 @@ impl Model {
                 Role::Bigram => Matrix::from_shape_simple_fn((rows, cols), || rng.random_range(0.0..0.02)),
             })
         });
-        Self { config, params }
+        Self { config, params, ties: Ties::ByIndex }
     }
 }
 

@@ -14,7 +14,7 @@
 //! ```
 
 mod backward;
-// mod checkpoint;
+mod checkpoint;
 mod config;
 mod forward;
 mod init;
@@ -23,10 +23,10 @@ pub mod reference;
 mod sample;
 mod site;
 
-// pub use checkpoint::{LoadError, Loaded, SaveError, export, import, load, save};
+pub use checkpoint::{LoadError, Loaded, SaveError, export, import, load, save};
 pub use config::{ActDensity, Bigram, Config, ConfigError, Positions};
 pub use forward::{Pass, Tokens};
-pub use openwork_ops::{Activation, Matrix, NormKind, Weight};
+pub use openwork_ops::{Activation, Matrix, NormKind, Ties, Weight};
 pub use params::{Block, Linear, Norm, ParamInfo, Params, Role};
 pub use sample::{Sampling, generate};
 pub use site::{At, NoTap, Record, Site, Tap};
@@ -38,6 +38,8 @@ pub struct Model {
     pub config: Config,
     /// Weights, in the tree every other per-parameter quantity shares.
     pub params: Params<Weight>,
+    /// How AbsTopK chooses among equal magnitudes; not part of a checkpoint.
+    pub ties: Ties,
 }
 
 impl Model {

@@ -26,7 +26,7 @@ pub mod reference;
 #[cfg(test)]
 mod check;
 
-pub use abs_top_k::{Kept, abs_top_k, abs_top_k_backward};
+pub use abs_top_k::{Kept, Ties, abs_top_k, abs_top_k_backward};
 pub use activation::{Activation, activate, activate_backward};
 pub use adam::{Adam, adam_step, sum_of_squares};
 pub use attention::{Attention, attention, attention_backward};

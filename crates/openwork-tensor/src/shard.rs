@@ -148,11 +148,7 @@ impl ShardWriter {
     /// # Panics
     /// If `tokens_per_shard` is 0.
     #[track_caller]
-    pub fn create(
-        dir: impl AsRef<Path>,
-        tokenizer_sha256: &str,
-        tokens_per_shard: u64,
-    ) -> Result<Self, ShardError> {
+    pub fn create(dir: impl AsRef<Path>, tokenizer_sha256: &str, tokens_per_shard: u64) -> Result<Self, ShardError> {
         assert!(tokens_per_shard > 0, "ShardWriter: tokens_per_shard is 0");
         let dir = dir.as_ref().to_owned();
         fs::create_dir_all(&dir).map_err(at(&dir))?;
@@ -202,8 +198,7 @@ impl ShardWriter {
     pub fn finish(mut self) -> Result<Manifest, ShardError> {
         self.close()?;
         let path = self.dir.join(MANIFEST);
-        let mut json =
-            serde_json::to_vec_pretty(&self.manifest).expect("a manifest is text and numbers");
+        let mut json = serde_json::to_vec_pretty(&self.manifest).expect("a manifest is text and numbers");
         json.push(b'\n');
         write_bytes(&path, &json).map_err(at(&path))?;
         Ok(self.manifest)
@@ -226,12 +221,7 @@ impl OpenShard {
             _ => {}
         }
         let file = File::create_new(&path).map_err(at(&path))?;
-        Ok(Self {
-            path,
-            out: BufWriter::with_capacity(1 << 20, file),
-            hash: Sha256::new(),
-            tokens: 0,
-        })
+        Ok(Self { path, out: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new(), tokens: 0 })
     }
 
     fn push(&mut self, tokens: &[u16]) -> Result<(), ShardError> {
@@ -247,11 +237,7 @@ impl OpenShard {
             Err(error) => Err(error.into_error()),
         };
         synced.map_err(at(&self.path))?;
-        Ok(ShardInfo {
-            file,
-            tokens: self.tokens,
-            sha256: hex(self.hash),
-        })
+        Ok(ShardInfo { file, tokens: self.tokens, sha256: hex(self.hash) })
     }
 }
 
@@ -286,10 +272,7 @@ impl TokenShards {
     /// # Errors
     /// No finished dataset, another tokenizer than `expected_tokenizer_sha256`, a missing shard, or one of
     /// the wrong length.
-    pub fn open(
-        dir: impl AsRef<Path>,
-        expected_tokenizer_sha256: &str,
-    ) -> Result<Self, ShardError> {
+    pub fn open(dir: impl AsRef<Path>, expected_tokenizer_sha256: &str) -> Result<Self, ShardError> {
         let dir = dir.as_ref().to_owned();
         let path = dir.join(MANIFEST);
         let manifest = read_manifest(&path)?;
@@ -311,12 +294,7 @@ impl TokenShards {
             // Each length has been matched to a file's, so the sum stays far from overflow.
             starts.push(starts[i] + info.tokens);
         }
-        Ok(Self {
-            dir,
-            manifest,
-            shards,
-            starts,
-        })
+        Ok(Self { dir, manifest, shards, starts })
     }
 
     /// Number of tokens.
@@ -387,21 +365,13 @@ fn read_manifest(path: &Path) -> Result<Manifest, ShardError> {
         format_version: u32,
     }
     let text = fs::read(path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => ShardError::NoManifest {
-            path: path.to_owned(),
-        },
+        io::ErrorKind::NotFound => ShardError::NoManifest { path: path.to_owned() },
         _ => at(path)(source),
     })?;
-    let bad = |error: serde_json::Error| ShardError::BadManifest {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    };
+    let bad = |error: serde_json::Error| ShardError::BadManifest { path: path.to_owned(), reason: error.to_string() };
     let version: Version = serde_json::from_slice(&text).map_err(bad)?;
     if version.format_version != FORMAT_VERSION {
-        return Err(ShardError::Version {
-            path: path.to_owned(),
-            found: version.format_version,
-        });
+        return Err(ShardError::Version { path: path.to_owned(), found: version.format_version });
     }
     serde_json::from_slice(&text).map_err(bad)
 }
@@ -416,11 +386,7 @@ fn open_shard(path: PathBuf, tokens: u64) -> Result<Bytes, ShardError> {
     };
     let found = bytes.len() as u64;
     if tokens.checked_mul(2) != Some(found) {
-        return Err(ShardError::WrongLength {
-            path,
-            tokens,
-            found,
-        });
+        return Err(ShardError::WrongLength { path, tokens, found });
     }
     Ok(bytes)
 }
@@ -443,8 +409,5 @@ fn shard_name(index: usize) -> String {
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> ShardError {
-    move |source| ShardError::Io {
-        path: path.to_owned(),
-        source,
-    }
+    move |source| ShardError::Io { path: path.to_owned(), source }
 }

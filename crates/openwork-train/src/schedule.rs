@@ -55,6 +55,9 @@ impl Schedule {
         let length = self.anneal_stop - self.anneal_start;
         let x = if length > 0.0 { ((step as f64 - self.anneal_start) / length).clamp(0.0, 1.0) } else { 1.0 };
         match self.anneal {
+            // From the far end, as the original's numbers are: ⌊density · numel⌋ can sit on an exact integer,
+            // where one rounding decides whether an entry more is kept.
+            Anneal::Linear if x < 0.5 => self.pfrac + (initial - self.pfrac) * (1.0 - x),
             Anneal::Linear => initial + (self.pfrac - initial) * x,
             Anneal::Exponential => initial * (self.pfrac / initial).powf(x),
             Anneal::Cubic => self.pfrac + (initial - self.pfrac) * (1.0 - x).powi(3),

@@ -24,7 +24,13 @@ impl Rule {
     ///
     /// Units are output rows of the matrices into neurons and attention channels, and input columns of the
     /// matrices out of them.
-    pub fn of(role: Role, [rows, cols]: [usize; 2], concatenated_positions: bool, s: &Schedule, step: u64) -> Option<Self> {
+    pub fn of(
+        role: Role,
+        [rows, cols]: [usize; 2],
+        concatenated_positions: bool,
+        s: &Schedule,
+        step: u64,
+    ) -> Option<Self> {
         let (density, unit) = match role {
             Role::Qkv | Role::Fc => (s.matrix_density(step), Some(Unit::Row)),
             Role::AttnOut | Role::Proj => (s.matrix_density(step), Some(Unit::Column)),

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use ndarray::Zip;
-use openwork_model::{At, Matrix, Model, Params, Positions, Role, Site, Tap, Tokens, Weight};
+use openwork_model::{At, Matrix, Model, Params, Positions, Role, Site, Tap, Tokens};
 use openwork_ops::{Adam, adam_step, cross_entropy, sum_of_squares};
 use openwork_sparse::Pattern;
 use rayon::prelude::*;
@@ -369,7 +369,12 @@ mod tests {
     fn learns_and_keeps_exactly_the_nonzeros_asked_for() {
         let mut t = trainer(2);
         let reports: Vec<StepReport> = (0..30).map(|s| t.step(&batch(s), 12, 2)).collect();
-        assert!(reports[29].loss_nats < reports[0].loss_nats - 0.5, "{} {}", reports[0].loss_nats, reports[29].loss_nats);
+        assert!(
+            reports[29].loss_nats < reports[0].loss_nats - 0.5,
+            "{} {}",
+            reports[0].loss_nats,
+            reports[29].loss_nats
+        );
         for m in &reports[29].sparsity.matrices {
             let density = if m.name.contains(".h.") { 1.0 / 8.0 } else { 1.0 / 4.0 };
             assert!((m.density - density).abs() < 0.01, "{} {}", m.name, m.density);
@@ -394,7 +399,7 @@ mod tests {
         let mut t = trainer(1);
         t.schedule.sparse_biases = true;
         (0..20).for_each(|s| drop(t.step(&batch(s), 12, 2)));
-        let bias: &Weight = t.model.params.blocks[0].fc.bias.as_ref().unwrap();
+        let bias = t.model.params.blocks[0].fc.bias.as_ref().unwrap();
         assert_eq!(bias.nnz(), 32 / 4);
     }
 }

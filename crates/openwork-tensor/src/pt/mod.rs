@@ -250,11 +250,7 @@ impl PtFile {
 
     fn new(bytes: Bytes, path: PathBuf) -> Result<Self, PtError> {
         match locate_all(&bytes) {
-            Ok(tensors) => Ok(Self {
-                bytes,
-                path,
-                tensors,
-            }),
+            Ok(tensors) => Ok(Self { bytes, path, tensors }),
             Err(source) => Err(PtError::Refused { path, source }),
         }
     }
@@ -270,10 +266,7 @@ impl PtFile {
     /// No such tensor, or an element kind this crate does not read.
     pub fn tensor(&self, name: &str) -> Result<Tensor, PtError> {
         let Some(located) = self.tensors.get(name) else {
-            return Err(PtError::NotFound {
-                path: self.path.clone(),
-                name: name.to_owned(),
-            });
+            return Err(PtError::NotFound { path: self.path.clone(), name: name.to_owned() });
         };
         Ok(match located.kind.dtype {
             Some(Dtype::F32) => located.gather::<f32>(&self.bytes).into(),
@@ -295,9 +288,7 @@ impl PtFile {
 /// All tensors of a file, by flattened name.
 fn locate_all(bytes: &[u8]) -> Result<BTreeMap<String, Located>, PtProblem> {
     let directory = zip::directory(bytes)?;
-    let mut folders = directory
-        .keys()
-        .filter_map(|name| name.strip_suffix("/data.pkl"));
+    let mut folders = directory.keys().filter_map(|name| name.strip_suffix("/data.pkl"));
     let found = folders.clone().count();
     let (1, Some(folder)) = (found, folders.next()) else {
         return Err(PtProblem::NoPickle { found });
@@ -373,11 +364,7 @@ impl<'a> Flatten<'a> {
                     self.enter(&i.to_string(), item, depth)?;
                 }
             }
-            Value::Inert
-            | Value::Int(_)
-            | Value::Text(_)
-            | Value::Global(_)
-            | Value::Storage(_) => {}
+            Value::Inert | Value::Int(_) | Value::Text(_) | Value::Global(_) | Value::Storage(_) => {}
         }
         Ok(())
     }
@@ -399,10 +386,7 @@ impl<'a> Flatten<'a> {
 
     /// Whether a value certainly holds no tensor.
     fn is_plain(&self, id: Id) -> bool {
-        !matches!(
-            self.pickle.get(id),
-            Value::Tensor(_) | Value::Dict(_) | Value::List(_) | Value::Tuple(_)
-        )
+        !matches!(self.pickle.get(id), Value::Tensor(_) | Value::Dict(_) | Value::List(_) | Value::Tuple(_))
     }
 
     /// Shared dictionaries can unfold exponentially, and long keys repeat in every name below them: both
@@ -417,27 +401,16 @@ impl<'a> Flatten<'a> {
 }
 
 impl Located {
-    fn new(
-        name: &str,
-        view: &View,
-        folder: &str,
-        directory: &Directory,
-    ) -> Result<Self, PtProblem> {
+    fn new(name: &str, view: &View, folder: &str, directory: &Directory) -> Result<Self, PtProblem> {
         let name = || name.to_owned();
         let (storage, kind) = (&view.storage, view.kind);
         let entry = directory.get(&format!("{folder}/data/{}", storage.key));
-        let entry = entry.ok_or_else(|| PtProblem::MissingStorage {
-            name: name(),
-            storage: storage.key.to_string(),
-        })?;
+        let entry =
+            entry.ok_or_else(|| PtProblem::MissingStorage { name: name(), storage: storage.key.to_string() })?;
         let unit = storage.kind.map_or(1, |kind| kind.size);
         let (expected, found) = (storage.len.saturating_mul(unit), entry.len() as u64);
         if expected != found {
-            return Err(PtProblem::StorageLength {
-                name: name(),
-                expected,
-                found,
-            });
+            return Err(PtProblem::StorageLength { name: name(), expected, found });
         }
         let stored = found / kind.size;
         let past = || PtProblem::PastStorage { name: name() };
@@ -445,9 +418,7 @@ impl Located {
             // Nothing is stored, so offset and strides say nothing. The other axes still have to be sane.
             let others = view.shape.iter().filter(|&&n| n != 0);
             let product = others.fold(Some(1u64), |p, &n| p?.checked_mul(n));
-            product
-                .filter(|&n| n <= isize::MAX as u64)
-                .ok_or_else(past)?;
+            product.filter(|&n| n <= isize::MAX as u64).ok_or_else(past)?;
         } else {
             let count = view.shape.iter().try_fold(1u64, |p, &n| p.checked_mul(n));
             if count.is_none_or(|n| n > stored) {
@@ -458,11 +429,9 @@ impl Located {
                 });
             }
             let mut axes = view.shape.iter().zip(&view.strides);
-            axes.try_fold(view.offset, |last, (n, stride)| {
-                last.checked_add((n - 1).checked_mul(*stride)?)
-            })
-            .filter(|&last| last < stored)
-            .ok_or_else(past)?;
+            axes.try_fold(view.offset, |last, (n, stride)| last.checked_add((n - 1).checked_mul(*stride)?))
+                .filter(|&last| last < stored)
+                .ok_or_else(past)?;
         }
         // All of these are now below the storage's length, or of no consequence.
         let narrow = |sizes: &[u64]| sizes.iter().map(|&n| n as usize).collect();

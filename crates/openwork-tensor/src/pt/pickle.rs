@@ -91,10 +91,7 @@ impl Pickle {
                 Err(Stop::Bad(reason)) => return Err(PtProblem::BadPickle { at: start, reason }),
             }
         };
-        Ok(Self {
-            values: machine.values,
-            root,
-        })
+        Ok(Self { values: machine.values, root })
     }
 
     pub(super) fn root(&self) -> Id {
@@ -209,9 +206,7 @@ impl<'a> Machine<'a> {
             }
             0x93 => {
                 let pair = self.pop_many(2)?;
-                let [Value::Text(module), Value::Text(name)] =
-                    [self.get(pair[0]), self.get(pair[1])]
-                else {
+                let [Value::Text(module), Value::Text(name)] = [self.get(pair[0]), self.get(pair[1])] else {
                     return Err("a global's name is not text".into());
                 };
                 let (module, name) = (module.clone(), name.clone());
@@ -375,14 +370,7 @@ impl<'a> Machine<'a> {
         let id = self.pop()?;
         let fields = self.tuple(id)?;
         let fields: Vec<_> = fields.iter().map(|&id| self.get(id)).collect();
-        let [
-            Value::Text(tag),
-            Value::Global(class),
-            Value::Text(key),
-            _,
-            Value::Int(len),
-        ] = fields[..]
-        else {
+        let [Value::Text(tag), Value::Global(class), Value::Text(key), _, Value::Int(len)] = fields[..] else {
             return Err("a persistent id is not (\"storage\", class, key, device, length)".into());
         };
         let kind = match class {
@@ -427,9 +415,8 @@ impl<'a> Machine<'a> {
 
     /// `_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks[, metadata])`.
     fn tensor_v2(&self, arguments: &[Id]) -> Step<View> {
-        let (&[storage, offset, shape, strides, _, _], metadata) = arguments
-            .split_first_chunk()
-            .ok_or("a tensor has too few fields")?;
+        let (&[storage, offset, shape, strides, _, _], metadata) =
+            arguments.split_first_chunk().ok_or("a tensor has too few fields")?;
         self.no_metadata(metadata)?;
         let storage = self.storage_of(storage)?;
         let kind = storage.kind.ok_or("a tensor has no kind of number")?;
@@ -438,15 +425,12 @@ impl<'a> Machine<'a> {
 
     /// `_rebuild_tensor_v3(storage, offset, size, stride, requires_grad, hooks, dtype[, metadata])`.
     fn tensor_v3(&self, arguments: &[Id]) -> Step<View> {
-        let (&[storage, offset, shape, strides, _, _, kind], metadata) = arguments
-            .split_first_chunk()
-            .ok_or("a tensor has too few fields")?;
+        let (&[storage, offset, shape, strides, _, _, kind], metadata) =
+            arguments.split_first_chunk().ok_or("a tensor has too few fields")?;
         self.no_metadata(metadata)?;
         let storage = self.storage_of(storage)?;
         match (storage.kind, self.get(kind)) {
-            (None, &Value::Global(Global::Dtype(kind))) => {
-                self.view(storage, kind, offset, shape, strides)
-            }
+            (None, &Value::Global(Global::Dtype(kind))) => self.view(storage, kind, offset, shape, strides),
             _ => Err("a tensor's kind of number is unclear".into()),
         }
     }
@@ -480,13 +464,7 @@ impl<'a> Machine<'a> {
         if shape.len() > MAX_AXES {
             return Err("a tensor has more axes than PyTorch allows".into());
         }
-        Ok(View {
-            storage,
-            kind,
-            offset: size(&offset)?,
-            shape,
-            strides,
-        })
+        Ok(View { storage, kind, offset: size(&offset)?, shape, strides })
     }
 
     fn tuple(&self, id: Id) -> Step<&[Id]> {
@@ -507,9 +485,7 @@ fn global(module: &str, name: &str) -> Option<Global> {
         ("torch", "Size") => Some(Global::Size),
         ("torch", "device") => Some(Global::Device),
         ("torch.storage", "UntypedStorage") => Some(Global::UntypedStorage),
-        ("torch", name) => storage(name)
-            .map(Global::Storage)
-            .or_else(|| dtype(name).map(Global::Dtype)),
+        ("torch", name) => storage(name).map(Global::Storage).or_else(|| dtype(name).map(Global::Dtype)),
         _ => None,
     }
 }

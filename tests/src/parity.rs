@@ -1,0 +1,277 @@
+//! Agreement with another implementation's numbers.
+//!
+//! A fixture folder with `expected.safetensors` is one forward and backward pass; one with
+//! `trajectory.safetensors` and `trajectory.json` is a training run. Errors are relative per tensor,
+//! `‖a − b‖ / ‖b‖`; the worst over all tensors is reported.
+
+use std::{fmt, path::Path};
+
+use anyhow::{Context, Result, bail, ensure};
+use ndarray::{Array2, ArrayView2};
+use openwork_model::{Config, Matrix, Model, NoTap, Params, Positions, Record, Ties, Tokens, Weight};
+use openwork_tensor::{Tensor, TensorFile};
+use openwork_train::{Anneal, Schedule, Trainer};
+use serde::Deserialize;
+
+/// What a fixture folder's comparison found.
+pub struct Report {
+    /// Name of the folder.
+    pub name: String,
+    /// Compared quantities: what, worst relative error, tolerance.
+    pub figures: Vec<Figure>,
+}
+
+/// One compared quantity.
+pub struct Figure {
+    /// What was compared.
+    pub what: &'static str,
+    /// Worst relative error over its tensors.
+    pub worst: f64,
+    /// Largest error that passes.
+    pub tolerance: f64,
+    /// Tensor or step with the worst error.
+    pub at: String,
+}
+
+impl Report {
+    /// Whether every figure is within its tolerance.
+    pub fn passes(&self) -> bool {
+        self.figures.iter().all(|f| f.worst <= f.tolerance) // NaN fails
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<14}", self.name)?;
+        for figure in &self.figures {
+            write!(f, "  {} {:.1e} (<= {:.0e})", figure.what, figure.worst, figure.tolerance)?;
+        }
+        if self.passes() {
+            return write!(f, "  OK");
+        }
+        write!(f, "  FAIL")?;
+        let failed = self.figures.iter().filter(|f| f.worst.is_nan() || f.worst > f.tolerance);
+        failed.map(|figure| write!(f, " [{} worst at {}]", figure.what, figure.at)).collect()
+    }
+}
+
+impl Figure {
+    fn new(what: &'static str, tolerance: f64) -> Self {
+        Self { what, worst: 0.0, tolerance, at: String::new() }
+    }
+
+    fn add(&mut self, error: f64, at: &str) {
+        if error > self.worst || error.is_nan() {
+            (self.worst, self.at) = (error, at.to_owned());
+        }
+    }
+}
+
+/// Compares every fixture folder under `dir`, or `dir` itself if it is one, in order of name.
+pub fn folder(dir: &Path) -> Result<Vec<Report>> {
+    let mut folders: Vec<_> = match is_fixture(dir) {
+        true => vec![dir.to_owned()],
+        false => std::fs::read_dir(dir)
+            .with_context(|| format!("cannot list {}", dir.display()))?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<Result<Vec<_>>>()?,
+    };
+    folders.retain(|f| is_fixture(f));
+    folders.sort();
+    ensure!(
+        !folders.is_empty(),
+        "no fixture folder (with expected.safetensors or trajectory.safetensors) in {}",
+        dir.display()
+    );
+    folders
+        .iter()
+        .map(|f| {
+            let name = f.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let figures = if f.join("expected.safetensors").exists() { one_pass(f) } else { trajectory(f) };
+            Ok(Report { name, figures: figures.with_context(|| f.display().to_string())? })
+        })
+        .collect()
+}
+
+fn is_fixture(dir: &Path) -> bool {
+    dir.join("expected.safetensors").exists() || dir.join("trajectory.safetensors").exists()
+}
+
+/// `‖a − b‖ / ‖b‖`, or `‖a‖` where b is zero.
+fn relative(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>) -> f64 {
+    let norm = |sum: f64| sum.sqrt();
+    let difference = norm(a.iter().zip(b).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum());
+    let scale = norm(b.iter().map(|y| f64::from(*y).powi(2)).sum());
+    if scale > 0.0 { difference / scale } else { difference }
+}
+
+/// A `[batch, time, features]` tensor as `[features, tokens]`.
+fn feature_major(file: &TensorFile, name: &str) -> Result<Matrix> {
+    let value = file.f32(name)?;
+    let [batch, time, features] = *value.shape() else {
+        bail!("`{name}` has shape {:?}, expected three axes", value.shape())
+    };
+    let rows = value.into_shape_with_order((batch * time, features))?;
+    Ok(rows.t().as_standard_layout().into_owned())
+}
+
+fn token_ids(file: &TensorFile, name: &str) -> Result<(Vec<u16>, Vec<usize>)> {
+    let ids = file.i64(name)?;
+    let shape = ids.shape().to_vec();
+    let ids =
+        ids.iter().map(|&t| u16::try_from(t).with_context(|| format!("`{name}` holds {t}"))).collect::<Result<_>>()?;
+    Ok((ids, shape))
+}
+
+fn one_pass(dir: &Path) -> Result<Vec<Figure>> {
+    let (mut model, _) = openwork_model::import(dir)?;
+    model.ties = Ties::AsPyTorch;
+    let file = TensorFile::open(dir.join("expected.safetensors"))?;
+    let (ids, shape) = token_ids(&file, "tokens")?;
+    let (targets, _) = token_ids(&file, "targets")?;
+    let tokens = Tokens::new(&ids, shape[1]);
+
+    let mut record = Record::default();
+    let mut pass = model.forward(tokens, None, &mut record);
+    let mut logits = Figure::new("logits", 1e-5);
+    logits.add(relative(pass.logits.view(), feature_major(&file, "logits")?.view()), "logits");
+
+    let mut activations = Figure::new("activations", 1e-5);
+    let mut compared = 0;
+    for (site, value) in &record.values {
+        let name = format!("act.{site}");
+        if file.contains(&name) {
+            compared += 1;
+            activations.add(relative(value.view(), feature_major(&file, &name)?.view()), &name);
+        }
+    }
+    let expected = file.names().filter(|n| n.starts_with("act.")).count();
+    ensure!(compared == expected, "{expected} activations are expected, {compared} have a site");
+
+    let mut dlogits = std::mem::take(&mut pass.logits);
+    let losses = openwork_ops::cross_entropy(&mut dlogits, &targets, 1.0 / targets.len() as f32);
+    let loss = losses.iter().map(|&l| f64::from(l)).sum::<f64>() / losses.len() as f64;
+    let published = f64::from(file.f32("loss")?.iter().next().copied().context("`loss` is empty")?);
+    let mut loss_figure = Figure::new("loss", 1e-5);
+    loss_figure.add((loss - published).abs() / published, "loss");
+
+    let mut gradients = model.zero_gradients();
+    model.backward(tokens, &pass, &dlogits, &mut NoTap, Some(&mut gradients));
+    let mut figure = Figure::new("gradients", 1e-4);
+    for (info, gradient) in Params::<()>::infos(&model.config).into_iter().zip(gradients.values()) {
+        let name = format!("grad.{}", info.name);
+        if file.contains(&name) {
+            figure.add(relative(gradient.view(), file.matrix(&name)?.view()), &name);
+        } else {
+            ensure!(!model.is_trained(info.role), "`{name}` is missing, but the parameter is trained");
+        }
+    }
+    Ok(vec![logits, activations, loss_figure, figure])
+}
+
+#[derive(Deserialize)]
+struct Trajectory {
+    steps: u64,
+    peak_lr: f64,
+    betas: (f32, f32),
+    eps: f32,
+    weight_decay: f64,
+    warmup_steps: f64,
+    expansion_factor: f64,
+    pfrac: f64,
+    anneal_start_step: f64,
+    anneal_stop_step: f64,
+    min_alive: usize,
+    trained_positional_embedding: bool,
+    log: Vec<Logged>,
+}
+
+#[derive(Deserialize)]
+struct Logged {
+    loss: f64,
+    lr: f64,
+    pfrac: f64,
+    grad_rms: f64,
+    nnz: usize,
+}
+
+/// Steps until which weights are compared closely; later runs may part at a near-tie of a top-k.
+const EARLY: u64 = 10;
+
+fn trajectory(dir: &Path) -> Result<Vec<Figure>> {
+    let read = |name| std::fs::read_to_string(dir.join(name)).with_context(|| format!("cannot read {name}"));
+    let t: Trajectory = serde_json::from_str(&read("trajectory.json")?).context("trajectory.json")?;
+    let file = TensorFile::open(dir.join("trajectory.safetensors"))?;
+    let (mut config, _) = Config::from_published(&read("beeg_config.json")?)?;
+    if !t.trained_positional_embedding && config.positions == Positions::Added {
+        config.positions = Positions::None; // it is zero and stays so
+    }
+    let params = Params::try_build(&config, |info, [rows, cols]| {
+        let value = file.matrix(&format!("init.{}", info.name))?;
+        ensure!(value.dim() == (rows, cols), "`init.{}` is {:?}, expected [{rows}, {cols}]", info.name, value.dim());
+        Ok(Weight::new(value))
+    })?;
+    let schedule = Schedule {
+        steps: t.steps,
+        peak_lr: t.peak_lr,
+        warmup_steps: t.warmup_steps,
+        adam: (t.betas.0, t.betas.1, t.eps),
+        weight_decay: t.weight_decay,
+        expansion_factor: t.expansion_factor,
+        pfrac: t.pfrac,
+        anneal: Anneal::Linear,
+        anneal_start: t.anneal_start_step,
+        anneal_stop: t.anneal_stop_step,
+        sharkfin: true,
+        min_per_unit: t.min_alive,
+        sparse_biases: false,
+    };
+    let (ids, shape) = token_ids(&file, "tokens")?;
+    let [_, batch, time] = shape[..] else { bail!("`tokens` has shape {shape:?}, expected [step, batch, time]") };
+
+    let mut early_loss = Figure::new("early losses", 1e-4);
+    let mut late_loss = Figure::new("late losses", 2e-2);
+    let mut schedules = Figure::new("schedules", 1e-6);
+    let mut rms = Figure::new("gradient rms", 1e-3);
+    let mut nnz = Figure::new("nonzeros", 0.0);
+    let mut weights = Figure::new("early weights", 1e-4);
+    let mut late_weights = Figure::new("late weights", 5e-2);
+    let mut trainer = Trainer::new(Model { config, params, ties: Ties::AsPyTorch }, schedule, 2);
+    for (step, (logged, batch)) in t.log.iter().zip(ids.chunks(batch * time)).enumerate() {
+        let report = trainer.step(batch, time, 2);
+        let at = format!("step {step}");
+        let apart = |a: f64, b: f64| (a - b).abs() / b.abs().max(1e-12);
+        let early = (step as u64) < EARLY;
+        (if early { &mut early_loss } else { &mut late_loss }).add(apart(report.loss_nats, logged.loss), &at);
+        schedules.add(apart(report.lr, logged.lr).max(apart(report.pfrac, logged.pfrac)), &at);
+        if early {
+            rms.add(apart(report.grad_rms, logged.grad_rms), &at);
+        }
+        nnz.add(report.sparsity.l0.abs_diff(logged.nnz) as f64, &at);
+        let done = step as u64 + 1;
+        for (info, weight) in Params::<()>::infos(&trainer.model.config).iter().zip(trainer.model.params.values()) {
+            let name = format!("step{done}.{}", info.name);
+            if file.contains(&name) {
+                let error = relative(weight.dense().view(), file.matrix(&name)?.view());
+                (if done <= EARLY { &mut weights } else { &mut late_weights }).add(error, &name);
+            }
+        }
+    }
+    Ok(vec![schedules, early_loss, late_loss, rms, nnz, weights, late_weights])
+}
+
+/// Writes one pass in the form of a fixture: used by `openwork forward` tests to compare files.
+pub fn same_tensors(a: &Path, b: &Path, tolerance: f64) -> Result<usize> {
+    let (a, b) = (TensorFile::open(a)?, TensorFile::open(b)?);
+    let mut compared = 0;
+    for name in a.names().filter(|n| b.contains(n)) {
+        let (Tensor::F32(x), Tensor::F32(y)) = (a.tensor(name)?, b.tensor(name)?) else { continue };
+        ensure!(x.shape() == y.shape(), "`{name}` is {:?} and {:?}", x.shape(), y.shape());
+        let n = x.len();
+        let (x, y): (Array2<f32>, Array2<f32>) = (x.into_shape_with_order((1, n))?, y.into_shape_with_order((1, n))?);
+        let error = relative(x.view(), y.view());
+        ensure!(error <= tolerance, "`{name}` differs by {error:e}");
+        compared += 1;
+    }
+    Ok(compared)
+}

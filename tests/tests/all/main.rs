@@ -1,0 +1,3 @@
+//! One binary, one module per theme.
+
+mod parity;
