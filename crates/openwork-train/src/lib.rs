@@ -5,17 +5,17 @@
 //! To follow one training step, read `step.rs` here, then `forward.rs` and `backward.rs` of
 //! `openwork-model`.
 
-//mod checkpoint;
-//mod recipe;
-//mod run;
+mod checkpoint;
+mod recipe;
+mod run;
 mod sampler;
 mod schedule;
 mod sparsify;
 mod step;
 
-//pub use checkpoint::CheckpointError;
-//pub use recipe::{Recipe, RecipeError, SHIPPED};
-//pub use run::{Event, LogLine, Run, RunError, Stopped};
+pub use checkpoint::CheckpointError;
+pub use recipe::{Recipe, RecipeError, SHIPPED};
+pub use run::{Event, LogLine, Run, RunError, Stopped};
 pub use sampler::Windows;
 pub use schedule::{Anneal, Schedule};
 pub use sparsify::{MatrixReport, Rule, SparsityReport};

@@ -1,0 +1,96 @@
+//! A training checkpoint: weights, both moments and the step, in one safetensors file written atomically.
+//!
+//! The position in the data and every later random choice are functions of the recipe's seed and the step,
+//! so this is the complete state: a resumed run is bit-identical to one that never stopped.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use openwork_model::{Matrix, Model, Params, Ties, Weight};
+use openwork_tensor::{ReadError, Tensor, TensorFile, WriteError};
+
+use crate::{Recipe, Trainer};
+
+const FORMAT: &str = "openwork-checkpoint 1";
+
+/// Why a checkpoint could not be written or used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// It cannot be written (a full disk, for example); an earlier one is untouched.
+    #[error("the checkpoint could not be written; the one before it is kept")]
+    Write(#[from] WriteError),
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It belongs to another run.
+    #[error("{} was made with another {what}; resume with the same one, or train into a new folder", path.display())]
+    OtherRun {
+        /// The file.
+        path: PathBuf,
+        /// "recipe" or "data set".
+        what: &'static str,
+    },
+    /// Something in it has the wrong form.
+    #[error("{} is damaged: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Writes the state of `trainer`.
+pub(crate) fn save(path: &Path, trainer: &Trainer, recipe: &Recipe, data: &str) -> Result<(), CheckpointError> {
+    let mut tensors = BTreeMap::new();
+    let model = &trainer.model;
+    let (m, v) = (trainer.moments.0.values(), trainer.moments.1.values());
+    let infos = Params::<()>::infos(&model.config);
+    for (((info, weight), m), v) in infos.iter().zip(model.params.values()).zip(m).zip(v) {
+        tensors.insert(format!("weight.{}", info.name), Tensor::from(weight.dense().clone()));
+        tensors.insert(format!("moment1.{}", info.name), Tensor::from(m.clone()));
+        tensors.insert(format!("moment2.{}", info.name), Tensor::from(v.clone()));
+    }
+    let metadata = [
+        ("format", FORMAT.to_owned()),
+        ("step", trainer.step_count().to_string()),
+        ("recipe", recipe.text.clone()),
+        ("data", data.to_owned()),
+    ];
+    let metadata = metadata.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    Ok(openwork_tensor::write(path, &tensors, &metadata)?)
+}
+
+/// Rebuilds the trainer that [`save`] was given.
+pub(crate) fn load(path: &Path, recipe: &Recipe, data: &str) -> Result<Trainer, CheckpointError> {
+    let file = TensorFile::open(path)?;
+    let damaged = |reason: String| CheckpointError::Damaged { path: path.into(), reason };
+    let metadata = |key: &str| file.metadata().get(key).map_or("", String::as_str);
+    if metadata("format") != FORMAT {
+        return Err(damaged(format!("its format is {:?}, expected {FORMAT:?}", metadata("format"))));
+    }
+    for (key, mine, what) in [("recipe", recipe.text.as_str(), "recipe"), ("data", data, "data set")] {
+        if metadata(key) != mine {
+            return Err(CheckpointError::OtherRun { path: path.into(), what });
+        }
+    }
+    let step = metadata("step").parse().map_err(|_| damaged(format!("step {:?}", metadata("step"))))?;
+    let tree = |prefix: &str| {
+        Params::try_build(&recipe.config, |info, [rows, cols]| {
+            let name = format!("{prefix}.{}", info.name);
+            let value: Matrix = file.matrix(&name)?;
+            match value.dim() == (rows, cols) {
+                true => Ok(value),
+                false => Err(damaged(format!("`{name}` is {:?}, expected [{rows}, {cols}]", value.dim()))),
+            }
+        })
+    };
+    let mut weights = tree("weight")?.into_values().into_iter();
+    let params = Params::build(&recipe.config, |_, _| Weight::new(weights.next().expect("same tree")));
+    let model = Model { config: recipe.config.clone(), params, ties: Ties::ByIndex };
+    let mut trainer = Trainer::new(model, recipe.schedule.clone(), recipe.lanes);
+    trainer.resume(step, (tree("moment1")?, tree("moment2")?));
+    Ok(trainer)
+}

@@ -1,0 +1,490 @@
+//! A training run in a folder: the loop, the log, checkpoints, resume.
+//!
+//! The folder holds `recipe.toml`, `log.jsonl` (a line per step), `checkpoint.safetensors` (the last one)
+//! and at the end `model.safetensors`.
+
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    io::{BufRead, BufReader, BufWriter, Write},
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use openwork_model::{Model, SaveError};
+use openwork_tensor::TokenShards;
+use serde::{Deserialize, Serialize};
+
+use crate::{CheckpointError, MatrixReport, Recipe, StepReport, Trainer, Windows, checkpoint};
+
+/// A run that is ready to go on.
+pub struct Run {
+    recipe: Recipe,
+    dir: PathBuf,
+    train: TokenShards,
+    validation: TokenShards,
+    windows: Windows,
+    trainer: Trainer,
+    data: String,
+    log: BufWriter<File>,
+}
+
+/// One line of `log.jsonl`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Step, from 0.
+    pub step: u64,
+    /// Mean training loss of the step's batch before its update, in nats per token.
+    pub loss: f64,
+    /// Mean validation loss after the step, on the steps that measure it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub validation_loss: Option<f64>,
+    /// Learning rate.
+    pub lr: f64,
+    /// Nonzeros relative to the base model.
+    pub pfrac: f64,
+    /// RMS of the gradient before normalisation.
+    pub grad_rms: f64,
+    /// Nonzeros over all sparsified parameters.
+    pub l0: usize,
+    /// Mean over sparsified parameters of the fraction of their support that is new.
+    pub churn: f64,
+    /// Neurons silent on the whole batch.
+    pub dead_neurons: usize,
+    /// Tokens trained on so far.
+    pub tokens: u64,
+    /// Training speed of this step.
+    pub tokens_per_second: f64,
+    /// l0, density and churn by parameter.
+    #[serde(default)]
+    pub matrices: Vec<Matrix>,
+    /// Where the floor per unit could not hold: parameter and the floor it was lowered to.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub lowered_floors: Vec<(String, usize)>,
+}
+
+/// One parameter in a log line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Matrix {
+    /// Name in the published state dict.
+    pub name: String,
+    /// Nonzero entries.
+    pub l0: usize,
+    /// `l0` over all entries.
+    pub density: f64,
+    /// New positions over `l0`.
+    pub churn: f64,
+}
+
+/// What the loop tells its caller after every step.
+pub struct Event<'a> {
+    /// The step as it is logged.
+    pub line: &'a LogLine,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Whether a checkpoint was just written.
+    pub checkpointed: bool,
+}
+
+/// How the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// All steps are done; `model.safetensors` is written.
+    Finished,
+    /// The caller asked to stop; a checkpoint is written.
+    Interrupted {
+        /// Steps done.
+        step: u64,
+    },
+}
+
+/// Why a run cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A file of the run's folder.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The folder already holds a run.
+    #[error("{} already holds a run; resume it, or choose another folder", dir.display())]
+    Exists {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// There is nothing to resume.
+    #[error("{} holds no checkpoint to resume from", dir.display())]
+    NoCheckpoint {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Too little data.
+    #[error("the {part} shards hold {tokens} tokens, fewer than one window of {n_ctx}")]
+    TooShort {
+        /// "training" or "validation".
+        part: &'static str,
+        /// Tokens there are.
+        tokens: u64,
+        /// Tokens a window needs.
+        n_ctx: usize,
+    },
+    /// A token of the data is outside the model's vocabulary.
+    #[error("the data has token {token} and the recipe a vocabulary of {vocab_size}")]
+    Vocabulary {
+        /// The token.
+        token: u16,
+        /// Size of the vocabulary.
+        vocab_size: usize,
+    },
+    /// The loss is no longer a number, or far above that of guessing.
+    #[error(
+        "the loss at step {step} is {loss} nats (guessing gives {guessing:.2}): the run diverged. \
+         The last good checkpoint is step {checkpoint}; lower optimizer.peak_lr or lengthen the warm-up"
+    )]
+    Diverged {
+        /// The step.
+        step: u64,
+        /// Its loss.
+        loss: f64,
+        /// ln(vocab_size).
+        guessing: f64,
+        /// Steps done at the last checkpoint.
+        checkpoint: u64,
+    },
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The finished model.
+    #[error(transparent)]
+    Save(#[from] SaveError),
+}
+
+impl Run {
+    /// Starts a run in `dir`, which must not hold one yet. `data` has `train` and `validation` shards.
+    pub fn create(
+        recipe: Recipe,
+        dir: impl Into<PathBuf>,
+        (train, validation): (TokenShards, TokenShards),
+    ) -> Result<Self, RunError> {
+        let dir = dir.into();
+        std::fs::create_dir_all(&dir).map_err(io("create", &dir))?;
+        if checkpoint_path(&dir).exists() || dir.join("log.jsonl").exists() {
+            return Err(RunError::Exists { dir });
+        }
+        let recipe_path = dir.join("recipe.toml");
+        openwork_tensor::write_atomic(&recipe_path, |w| w.write_all(recipe.text.as_bytes()))
+            .map_err(io("write", &recipe_path))?;
+        let model = Model::init(recipe.config.clone(), recipe.seed);
+        let trainer = Trainer::new(model, recipe.schedule.clone(), recipe.lanes);
+        Self::with(recipe, dir, train, validation, |_, _| Ok(trainer))
+    }
+
+    /// Continues the run in `dir` from its last checkpoint; the recipe and the data must be the same.
+    pub fn resume(
+        recipe: Recipe,
+        dir: impl Into<PathBuf>,
+        (train, validation): (TokenShards, TokenShards),
+    ) -> Result<Self, RunError> {
+        let dir = dir.into();
+        let path = checkpoint_path(&dir);
+        if !path.exists() {
+            return Err(RunError::NoCheckpoint { dir });
+        }
+        Self::with(recipe, dir, train, validation, |recipe, data| Ok(checkpoint::load(&path, recipe, data)?))
+    }
+
+    fn with(
+        recipe: Recipe,
+        dir: PathBuf,
+        train: TokenShards,
+        validation: TokenShards,
+        trainer: impl FnOnce(&Recipe, &str) -> Result<Trainer, RunError>,
+    ) -> Result<Self, RunError> {
+        let n_ctx = recipe.config.n_ctx;
+        let short = |part, shards: &TokenShards| RunError::TooShort { part, tokens: shards.len(), n_ctx };
+        let windows = Windows::new(train.len(), n_ctx, recipe.seed).ok_or_else(|| short("training", &train))?;
+        if validation.len() < n_ctx as u64 {
+            return Err(short("validation", &validation));
+        }
+        let data = train.manifest().shards.iter().map(|s| s.sha256.as_str()).collect::<Vec<_>>().join(" ");
+        let trainer = trainer(&recipe, &data)?;
+        let log = reopen_log(&dir.join("log.jsonl"), trainer.step_count())?;
+        Ok(Self { recipe, dir, train, validation, windows, trainer, data, log })
+    }
+
+    /// The recipe.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Steps done.
+    pub fn step_count(&self) -> u64 {
+        self.trainer.step_count()
+    }
+
+    /// The model as it is now.
+    pub fn model(&self) -> &Model {
+        &self.trainer.model
+    }
+
+    /// Trains until the end or until `on_step` breaks; then writes a checkpoint and, at the end, the model
+    /// with `metadata`.
+    pub fn train(
+        &mut self,
+        metadata: &BTreeMap<String, String>,
+        on_step: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Stopped, RunError> {
+        let steps = self.recipe.schedule.steps;
+        let (n_ctx, sequences) = (self.recipe.config.n_ctx, self.recipe.batch_sequences);
+        let guessing = (self.recipe.config.vocab_size as f64).ln();
+        let mut last_checkpoint = self.step_count();
+        while self.step_count() < steps {
+            let step = self.step_count();
+            let started = Instant::now();
+            let batch = self.windows.read(&self.train, step * sequences as u64, sequences);
+            self.check_vocabulary(&batch)?;
+            let report = self.trainer.step(&batch, n_ctx, self.recipe.chunk_sequences);
+            // Three times the loss of guessing: no run that still learns is there.
+            if !report.loss_nats.is_finite() || !report.grad_rms.is_finite() || report.loss_nats > 3.0 * guessing {
+                let (loss, checkpoint) = (report.loss_nats, last_checkpoint);
+                return Err(RunError::Diverged { step, loss, guessing, checkpoint });
+            }
+            let done = step + 1;
+            let last = done == steps;
+            let seconds = started.elapsed().as_secs_f64();
+            let validation_loss =
+                (last || done.is_multiple_of(self.recipe.validation_every)).then(|| self.validate()).transpose()?;
+            let line = log_line(report, validation_loss, (done * sequences as u64) * n_ctx as u64, seconds);
+            self.append(&line)?;
+            let checkpointed = last || done.is_multiple_of(self.recipe.checkpoint_every);
+            if checkpointed {
+                self.checkpoint()?;
+                last_checkpoint = done;
+            }
+            if on_step(Event { line: &line, steps, checkpointed }).is_break() && !last {
+                if !checkpointed {
+                    self.checkpoint()?;
+                }
+                return Ok(Stopped::Interrupted { step: done });
+            }
+        }
+        openwork_model::save(self.dir.join("model.safetensors"), self.model(), metadata)?;
+        Ok(Stopped::Finished)
+    }
+
+    /// Mean loss in nats over the first validation windows.
+    fn validate(&self) -> Result<f64, RunError> {
+        let n_ctx = self.recipe.config.n_ctx as u64;
+        let n = (self.recipe.validation_sequences as u64).min(self.validation.len() / n_ctx);
+        let mut tokens = vec![0; (n * n_ctx) as usize];
+        self.validation.read(0, &mut tokens);
+        self.check_vocabulary(&tokens)?;
+        Ok(Trainer::loss(self.model(), &tokens, n_ctx as usize))
+    }
+
+    fn check_vocabulary(&self, tokens: &[u16]) -> Result<(), RunError> {
+        let vocab_size = self.recipe.config.vocab_size;
+        match tokens.iter().find(|&&t| usize::from(t) >= vocab_size) {
+            Some(&token) => Err(RunError::Vocabulary { token, vocab_size }),
+            None => Ok(()),
+        }
+    }
+
+    fn checkpoint(&mut self) -> Result<(), RunError> {
+        let log = self.dir.join("log.jsonl");
+        // The log must not be behind the checkpoint, or a resumed run would have a hole in it.
+        self.log.flush().and_then(|()| self.log.get_ref().sync_data()).map_err(io("write", &log))?;
+        Ok(checkpoint::save(&checkpoint_path(&self.dir), &self.trainer, &self.recipe, &self.data)?)
+    }
+
+    fn append(&mut self, line: &LogLine) -> Result<(), RunError> {
+        let text = serde_json::to_string(line).expect("plain values");
+        writeln!(self.log, "{text}").and_then(|()| self.log.flush()).map_err(io("write", &self.dir.join("log.jsonl")))
+    }
+}
+
+fn log_line(report: StepReport, validation_loss: Option<f64>, tokens: u64, seconds: f64) -> LogLine {
+    let matrices = report.sparsity.matrices;
+    LogLine {
+        step: report.step,
+        loss: report.loss_nats,
+        validation_loss,
+        lr: report.lr,
+        pfrac: report.pfrac,
+        grad_rms: report.grad_rms,
+        l0: report.sparsity.l0,
+        churn: matrices.iter().map(|m| m.churn).sum::<f64>() / matrices.len().max(1) as f64,
+        dead_neurons: report.dead_neurons,
+        tokens,
+        tokens_per_second: report.tokens as f64 / seconds,
+        matrices: matrices
+            .into_iter()
+            .map(|MatrixReport { name, l0, density, churn }| Matrix { name, l0, density, churn })
+            .collect(),
+        lowered_floors: report.sparsity.lowered_floors,
+    }
+}
+
+fn checkpoint_path(dir: &Path) -> PathBuf {
+    dir.join("checkpoint.safetensors")
+}
+
+fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> RunError {
+    move |source| RunError::Io { action, path: path.into(), source }
+}
+
+/// Opens the log for appending after dropping the lines of steps that the checkpoint does not contain
+/// (and a last line that a crash cut short).
+fn reopen_log(path: &Path, steps_done: u64) -> Result<BufWriter<File>, RunError> {
+    let mut keep = Vec::new();
+    if let Ok(file) = File::open(path) {
+        for line in BufReader::new(file).lines().map_while(Result::ok) {
+            match serde_json::from_str::<LogLine>(&line) {
+                Ok(parsed) if parsed.step < steps_done => keep.push(line),
+                _ => break,
+            }
+        }
+    }
+    openwork_tensor::write_atomic(path, |w| keep.iter().try_for_each(|line| writeln!(w, "{line}")))
+        .map_err(io("write", path))?;
+    let file = OpenOptions::new().append(true).open(path).map_err(io("open", path))?;
+    Ok(BufWriter::new(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use openwork_tensor::ShardWriter;
+
+    use super::*;
+
+    const RECIPE: &str = r#"
+        seed = 3
+        [model]
+        vocab_size = 12
+        n_ctx = 8
+        n_layer = 1
+        n_head = 2
+        d_head = 4
+        d_model = 8
+        d_mlp = 16
+        norm = "rms"
+        linear_bias = true
+        activation = "gelu"
+        act_density = 0.5
+        act_sites = "all"
+        positions = "none"
+        position_channels = 0
+        sink = true
+        bigram = "learned"
+        tied_unembed = false
+        [batch]
+        sequences = 6
+        chunk_sequences = 1
+        lanes = 2
+        [optimizer]
+        steps = 12
+        peak_lr = 0.02
+        warmup_fraction = 0.1
+        beta1 = 0.9
+        beta2 = 0.95
+        eps = 0.1
+        weight_decay = 0.1
+        sharkfin = true
+        [sparsity]
+        expansion_factor = 2
+        pfrac = 1
+        anneal = "linear"
+        anneal_start = 0.1
+        anneal_stop = 0.5
+        min_per_unit = 1
+        sparse_biases = false
+        [run]
+        validation_every = 5
+        validation_sequences = 4
+        checkpoint_every = 4
+    "#;
+
+    fn data(dir: &Path) -> (TokenShards, TokenShards) {
+        let make = |name: &str, n: u16| {
+            let path = dir.join(name);
+            if !path.exists() {
+                let mut writer = ShardWriter::create(&path, "tok", 300).unwrap();
+                writer.push(&(0..n).map(|i| (i % 12) * (i % 12) % 12).collect::<Vec<_>>()).unwrap();
+                writer.finish().unwrap();
+            }
+            TokenShards::open(&path, "tok").unwrap()
+        };
+        (make("train", 1000), make("validation", 100))
+    }
+
+    fn finish(run: &mut Run, stop_after: Option<u64>) -> Result<Stopped, RunError> {
+        run.train(&BTreeMap::new(), &mut |event| match stop_after {
+            Some(stop) if event.line.step + 1 == stop => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        })
+    }
+
+    /// The log without its timings.
+    fn log(dir: &Path) -> Vec<(u64, String)> {
+        let text = std::fs::read_to_string(dir.join("log.jsonl")).unwrap();
+        let lines = text.lines().map(|l| serde_json::from_str::<LogLine>(l).unwrap());
+        lines.map(|l| (l.step, format!("{:?} {:?} {} {}", l.loss, l.validation_loss, l.l0, l.churn))).collect()
+    }
+
+    #[test]
+    fn resume_is_bit_identical_to_never_having_stopped() {
+        let tmp = tempfile::tempdir().unwrap();
+        let recipe = || Recipe::parse(RECIPE).unwrap();
+        let (whole, parts) = (tmp.path().join("whole"), tmp.path().join("parts"));
+        let mut run = Run::create(recipe(), &whole, data(tmp.path())).unwrap();
+        assert_eq!(finish(&mut run, None).unwrap(), Stopped::Finished);
+
+        let mut run = Run::create(recipe(), &parts, data(tmp.path())).unwrap();
+        assert_eq!(finish(&mut run, Some(5)).unwrap(), Stopped::Interrupted { step: 5 });
+        // A kill after step 7: the log is ahead of the checkpoint of step 5, its last line is cut.
+        let mut run = Run::resume(recipe(), &parts, data(tmp.path())).unwrap();
+        let checkpoint = std::fs::read(parts.join("checkpoint.safetensors")).unwrap();
+        finish(&mut run, Some(7)).unwrap();
+        std::fs::write(parts.join("checkpoint.safetensors"), checkpoint).unwrap();
+        let cut = std::fs::read(parts.join("log.jsonl")).unwrap();
+        std::fs::write(parts.join("log.jsonl"), &cut[..cut.len() - 20]).unwrap();
+
+        let mut run = Run::resume(recipe(), &parts, data(tmp.path())).unwrap();
+        assert_eq!(run.step_count(), 5);
+        assert_eq!(finish(&mut run, None).unwrap(), Stopped::Finished);
+        for name in ["model.safetensors", "checkpoint.safetensors"] {
+            let read = |dir: &Path| std::fs::read(dir.join(name)).unwrap();
+            assert!(read(&whole) == read(&parts), "{name} differs");
+        }
+        assert_eq!(log(&whole), log(&parts));
+        assert_eq!(log(&whole).iter().map(|l| l.0).collect::<Vec<_>>(), (0..12).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("run");
+        let text = RECIPE.to_owned();
+        let new = |text: &str, dir: &Path| Run::create(Recipe::parse(text).unwrap(), dir, data(tmp.path()));
+        let message = |r: Result<Run, RunError>| r.err().unwrap().to_string();
+        assert!(message(Run::resume(Recipe::parse(&text).unwrap(), &dir, data(tmp.path()))).contains("no checkpoint"));
+        finish(&mut new(&text, &dir).unwrap(), Some(2)).unwrap();
+        assert!(message(new(&text, &dir)).contains("already holds a run"));
+        let other = Recipe::parse(&text.replace("seed = 3", "seed = 4")).unwrap();
+        assert!(message(Run::resume(other, &dir, data(tmp.path()))).contains("another recipe"));
+        let long = text.replace("n_ctx = 8", "n_ctx = 800");
+        assert!(message(new(&long, &tmp.path().join("b"))).contains("validation shards hold 100 tokens"));
+        let small = text.replace("vocab_size = 12", "vocab_size = 7");
+        let error = finish(&mut new(&small, &tmp.path().join("c")).unwrap(), None).unwrap_err().to_string();
+        assert!(error.contains("vocabulary of 7"), "{error}");
+        let wild = text.replace("peak_lr = 0.02", "peak_lr = 1e30");
+        let error = finish(&mut new(&wild, &tmp.path().join("d")).unwrap(), None).unwrap_err().to_string();
+        assert!(error.contains("diverged") && error.contains("last good checkpoint"), "{error}");
+    }
+}
