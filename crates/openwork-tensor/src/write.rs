@@ -71,7 +71,7 @@ pub fn write(
     write_all(path.as_ref(), named.collect(), metadata)
 }
 
-/// As [`write`], with sparse tensors beside the dense ones. How they lie in the file is described in
+/// As [`write()`], with sparse tensors beside the dense ones. How they lie in the file is described in
 /// [`csr`](crate::csr).
 ///
 /// # Errors
