@@ -30,6 +30,7 @@ use crate::tensor::{Dtype, Tensor};
 
 /// The longest pickle that is read, in bytes. A state dict takes about 150 bytes for each tensor.
 const MAX_PICKLE: usize = 64 << 20;
+
 /// An open PyTorch checkpoint.
 ///
 /// No other process may write to the file in place while this value lives; see

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, IxDyn};
 use openwork_tensor::{PtError, PtFile, Tensor};
 
-use crate::zip_file::{checkpoint, dict, pickle, tensor};
+use crate::zip_file::{checkpoint, dict, pickle, tensor, zip64};
 use crate::{data, report};
 
 fn open(name: &str) -> PtFile {
@@ -147,4 +147,17 @@ fn the_test_writer_writes_what_the_reader_reads() {
     let expected = f32(&[2, 2], &[0.0, 2.0, 1.0, 3.0]);
     assert_eq!(file.tensor("w").unwrap(), expected);
     assert!(matches!(file.tensor("v"), Err(PtError::NotFound { .. })));
+}
+
+#[test]
+fn the_zip64_form_of_large_checkpoints_is_read() {
+    let value = tensor(4, 1, &[3], &[1]);
+    let bytes: Vec<u8> = (0..4).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    let file = zip64(&checkpoint(&pickle(&dict(&[("w", &value)])), &bytes));
+    for len in 0..file.len() {
+        assert!(PtFile::from_bytes(file[..len].to_vec()).is_err(), "{len}");
+    }
+    let file = PtFile::from_bytes(file).unwrap_or_else(|e| panic!("{}", report(&e)));
+    let expected = f32(&[3], &[1.0, 2.0, 3.0]);
+    assert_eq!(file.tensor("w").unwrap(), expected);
 }

@@ -58,6 +58,45 @@ pub fn zip(entries: &[Entry<'_>]) -> Vec<u8> {
     file
 }
 
+/// The same file as its writer would make it beyond 4 GiB: every length and offset of the directory stands in
+/// zip64 fields.
+pub fn zip64(file: &[u8]) -> Vec<u8> {
+    let number = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
+    let end = file.len() - 22;
+    let (start, count) = (number(end + 16) as usize, file[end + 10]);
+    let (mut out, mut at) = (file[..start].to_vec(), start);
+    while at < end {
+        let name_end = at + 46 + usize::from(file[at + 28]);
+        let len = u64::from(number(at + 24));
+        let offset = u64::from(number(at + 42));
+        out.extend(&file[at..at + 20]);
+        out.extend([0xff; 8]);
+        out.extend(&file[at + 28..at + 30]);
+        out.extend([28, 0]);
+        out.extend(&file[at + 32..at + 42]);
+        out.extend([0xff; 4]);
+        out.extend(&file[at + 46..name_end]);
+        out.extend([1, 0, 24, 0]);
+        for field in [len, len, offset] {
+            out.extend(field.to_le_bytes());
+        }
+        at = name_end;
+    }
+    let (size, record) = ((out.len() - start) as u64, out.len() as u64);
+    out.extend(b"PK\x06\x06");
+    out.extend([0; 20]);
+    for field in [u64::from(count), u64::from(count), size, start as u64] {
+        out.extend(field.to_le_bytes());
+    }
+    out.extend(b"PK\x06\x07\0\0\0\0");
+    out.extend(record.to_le_bytes());
+    out.extend([1, 0, 0, 0]);
+    out.extend(b"PK\x05\x06\0\0\0\0");
+    out.extend([0xff; 12]);
+    out.extend([0, 0]);
+    out
+}
+
 /// A checkpoint with this pickle and one storage, `data/0`.
 pub fn checkpoint(pickle: &[u8], storage: &[u8]) -> Vec<u8> {
     zip(&[entry("a/data.pkl", pickle), entry("a/data/0", storage)])
