@@ -4,7 +4,7 @@
 //! This is the lowest crate of the workspace: everything above gets its weights and tokens here. It knows
 //! no model, only named arrays.
 //!
-//! - [`write`], [`TensorFile`]: safetensors. [`CsrTensor`] is a sparse matrix in such a file.
+//! - [`write()`], [`TensorFile`]: safetensors. [`CsrTensor`] is a sparse matrix in such a file.
 //! - [`PtFile`]: what `torch.save` wrote, without running anything in it.
 //! - [`ShardWriter`], [`TokenShards`]: a tokenised corpus.
 //! - [`write_atomic`], [`sha256_file`]: files that are whole or absent, and their digests.

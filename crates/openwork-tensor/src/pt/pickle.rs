@@ -6,9 +6,10 @@
 //! twice is one value (as in Python) and memory stays proportional to the pickle's length.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use super::PtProblem;
-use super::kind::{Kind, dtype, storage};
+use super::rebuild::{Global, Storage, View, global};
 
 /// Index of a value in the arena.
 pub(super) type Id = u32;
@@ -19,47 +20,13 @@ pub(super) enum Value {
     /// Anything that cannot lead to a tensor: None, booleans, floats, bytes, devices.
     Inert,
     Int(i64),
-    Text(Box<str>),
+    Text(Rc<str>),
     List(Vec<Id>),
     Tuple(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Global(Global),
     Storage(Box<Storage>),
     Tensor(Box<View>),
-}
-
-/// The names a file may use.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Global {
-    OrderedDict,
-    RebuildTensorV2,
-    RebuildTensorV3,
-    RebuildParameter,
-    Size,
-    Device,
-    UntypedStorage,
-    Storage(Kind),
-    Dtype(Kind),
-}
-
-/// A storage a tensor refers to.
-#[derive(Debug, Clone)]
-pub(super) struct Storage {
-    pub(super) key: Box<str>,
-    /// `None` for an untyped one.
-    pub(super) kind: Option<Kind>,
-    /// Number of elements, or of bytes if untyped.
-    pub(super) len: u64,
-}
-
-/// A strided view of a storage; offset and strides count elements.
-#[derive(Debug, Clone)]
-pub(super) struct View {
-    pub(super) storage: Storage,
-    pub(super) kind: Kind,
-    pub(super) offset: u64,
-    pub(super) shape: Vec<u64>,
-    pub(super) strides: Vec<u64>,
 }
 
 /// All values of a pickle, and which of them is the result.
@@ -91,7 +58,10 @@ impl Pickle {
                 Err(Stop::Bad(reason)) => return Err(PtProblem::BadPickle { at: start, reason }),
             }
         };
-        Ok(Self { values: machine.values, root })
+        Ok(Self {
+            values: machine.values,
+            root,
+        })
     }
 
     pub(super) fn root(&self) -> Id {
@@ -104,7 +74,7 @@ impl Pickle {
 }
 
 /// Why the machine stops early.
-enum Stop {
+pub(super) enum Stop {
     Forbidden(String),
     Bad(&'static str),
 }
@@ -115,19 +85,17 @@ impl From<&'static str> for Stop {
     }
 }
 
-type Step<T> = Result<T, Stop>;
+pub(super) type Step<T> = Result<T, Stop>;
 
-/// PyTorch's own limit on the number of axes.
-const MAX_AXES: usize = 64;
 /// The value that stands for all that is inert, and the one empty tuple: nothing can change either.
-const INERT: Id = 0;
+pub(super) const INERT: Id = 0;
 const EMPTY_TUPLE: Id = 1;
 
-struct Machine<'a> {
+pub(super) struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
     values: Vec<Value>,
-    stack: Vec<Id>,
+    pub(super) stack: Vec<Id>,
     /// Heights of the stack at each open mark.
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
@@ -206,7 +174,9 @@ impl<'a> Machine<'a> {
             }
             0x93 => {
                 let pair = self.pop_many(2)?;
-                let [Value::Text(module), Value::Text(name)] = [self.get(pair[0]), self.get(pair[1])] else {
+                let [Value::Text(module), Value::Text(name)] =
+                    [self.get(pair[0]), self.get(pair[1])]
+                else {
                     return Err("a global's name is not text".into());
                 };
                 let (module, name) = (module.clone(), name.clone());
@@ -249,14 +219,14 @@ impl<'a> Machine<'a> {
         std::str::from_utf8(line).map_err(|_| "a name is not UTF-8".into())
     }
 
-    fn new_value(&mut self, value: Value) -> Step<()> {
+    pub(super) fn new_value(&mut self, value: Value) -> Step<()> {
         let id = Id::try_from(self.values.len()).map_err(|_| "too many values")?;
         self.values.push(value);
         self.stack.push(id);
         Ok(())
     }
 
-    fn get(&self, id: Id) -> &Value {
+    pub(super) fn get(&self, id: Id) -> &Value {
         &self.values[id as usize]
     }
 
@@ -309,7 +279,7 @@ impl<'a> Machine<'a> {
         Ok(self.stack.split_off(at.ok_or("its stack runs empty")?))
     }
 
-    fn pop(&mut self) -> Step<Id> {
+    pub(super) fn pop(&mut self) -> Step<Id> {
         Ok(self.pop_many(1)?[0])
     }
 
@@ -365,127 +335,10 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// A persistent id: how PyTorch refers to a storage.
-    fn storage(&mut self) -> Step<()> {
-        let id = self.pop()?;
-        let fields = self.tuple(id)?;
-        let fields: Vec<_> = fields.iter().map(|&id| self.get(id)).collect();
-        let [Value::Text(tag), Value::Global(class), Value::Text(key), _, Value::Int(len)] = fields[..] else {
-            return Err("a persistent id is not (\"storage\", class, key, device, length)".into());
-        };
-        let kind = match class {
-            Global::UntypedStorage => None,
-            Global::Storage(kind) => Some(*kind),
-            _ => return Err("a persistent id names no storage class".into()),
-        };
-        if &**tag != "storage" {
-            return Err("a persistent id is no storage".into());
-        }
-        let storage = Storage {
-            key: key.clone(),
-            kind,
-            len: u64::try_from(*len).map_err(|_| "a storage has a negative length")?,
-        };
-        self.new_value(Value::Storage(Box::new(storage)))
-    }
-
-    /// `function(*arguments)` for the few functions of the list.
-    fn call(&mut self, function: Id, arguments: Id) -> Step<()> {
-        let &Value::Global(function) = self.get(function) else {
-            return Err("it calls something that is no global".into());
-        };
-        let arguments = self.tuple(arguments)?;
-        let value = match (function, arguments) {
-            (Global::OrderedDict, []) => Value::Dict(Vec::new()),
-            (Global::RebuildTensorV2, _) => Value::Tensor(Box::new(self.tensor_v2(arguments)?)),
-            (Global::RebuildTensorV3, _) => Value::Tensor(Box::new(self.tensor_v3(arguments)?)),
-            (Global::RebuildParameter, &[tensor, ..]) => {
-                self.stack.push(tensor);
-                return Ok(());
-            }
-            (Global::Size, &[sizes]) => {
-                self.stack.push(sizes);
-                return Ok(());
-            }
-            (Global::Device, _) => Value::Inert,
-            _ => return Err("it calls a class, or a function with unusual arguments".into()),
-        };
-        self.new_value(value)
-    }
-
-    /// `_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks[, metadata])`.
-    fn tensor_v2(&self, arguments: &[Id]) -> Step<View> {
-        let (&[storage, offset, shape, strides, _, _], metadata) =
-            arguments.split_first_chunk().ok_or("a tensor has too few fields")?;
-        self.no_metadata(metadata)?;
-        let storage = self.storage_of(storage)?;
-        let kind = storage.kind.ok_or("a tensor has no kind of number")?;
-        self.view(storage, kind, offset, shape, strides)
-    }
-
-    /// `_rebuild_tensor_v3(storage, offset, size, stride, requires_grad, hooks, dtype[, metadata])`.
-    fn tensor_v3(&self, arguments: &[Id]) -> Step<View> {
-        let (&[storage, offset, shape, strides, _, _, kind], metadata) =
-            arguments.split_first_chunk().ok_or("a tensor has too few fields")?;
-        self.no_metadata(metadata)?;
-        let storage = self.storage_of(storage)?;
-        match (storage.kind, self.get(kind)) {
-            (None, &Value::Global(Global::Dtype(kind))) => self.view(storage, kind, offset, shape, strides),
-            _ => Err("a tensor's kind of number is unclear".into()),
-        }
-    }
-
-    /// The metadata marks views that are conjugated or negated on reading; ignoring it would give wrong numbers.
-    fn no_metadata(&self, metadata: &[Id]) -> Step<()> {
-        match metadata {
-            [] | [INERT] => Ok(()),
-            &[id] if matches!(self.get(id), Value::Dict(items) if items.is_empty()) => Ok(()),
-            _ => Err("a tensor is stored conjugated or negated".into()),
-        }
-    }
-
-    fn storage_of(&self, id: Id) -> Step<Storage> {
-        match self.get(id) {
-            Value::Storage(storage) => Ok((**storage).clone()),
-            _ => Err("a tensor has no storage".into()),
-        }
-    }
-
-    fn view(&self, storage: Storage, kind: Kind, offset: Id, shape: Id, strides: Id) -> Step<View> {
-        let size = |&id: &Id| match self.get(id) {
-            &Value::Int(n) => u64::try_from(n).map_err(|_| "a tensor's size is negative".into()),
-            _ => Err("a tensor's size is no whole number".into()),
-        };
-        let sizes = |id| self.tuple(id)?.iter().map(size).collect::<Step<Vec<_>>>();
-        let (shape, strides) = (sizes(shape)?, sizes(strides)?);
-        if shape.len() != strides.len() {
-            return Err("a tensor has not one stride for each axis".into());
-        }
-        if shape.len() > MAX_AXES {
-            return Err("a tensor has more axes than PyTorch allows".into());
-        }
-        Ok(View { storage, kind, offset: size(&offset)?, shape, strides })
-    }
-
-    fn tuple(&self, id: Id) -> Step<&[Id]> {
+    pub(super) fn tuple(&self, id: Id) -> Step<&[Id]> {
         match self.get(id) {
             Value::Tuple(items) => Ok(items),
             _ => Err("something is no tuple".into()),
         }
-    }
-}
-
-/// The list of names a file may use. Everything else is refused by name.
-fn global(module: &str, name: &str) -> Option<Global> {
-    match (module, name) {
-        ("collections", "OrderedDict") => Some(Global::OrderedDict),
-        ("torch._utils", "_rebuild_tensor_v2") => Some(Global::RebuildTensorV2),
-        ("torch._utils", "_rebuild_tensor_v3") => Some(Global::RebuildTensorV3),
-        ("torch._utils", "_rebuild_parameter") => Some(Global::RebuildParameter),
-        ("torch", "Size") => Some(Global::Size),
-        ("torch", "device") => Some(Global::Device),
-        ("torch.storage", "UntypedStorage") => Some(Global::UntypedStorage),
-        ("torch", name) => storage(name).map(Global::Storage).or_else(|| dtype(name).map(Global::Dtype)),
-        _ => None,
     }
 }

@@ -1,0 +1,28 @@
+//! Any bytes as a safetensors file: every tensor that opens is read, none is larger than the file.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use openwork_tensor::TensorFile;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(file) = TensorFile::from_bytes(bytes.to_vec()) else {
+        return;
+    };
+    for name in file.names() {
+        if let Ok(tensor) = file.tensor(name) {
+            let elements = if tensor.shape().contains(&0) {
+                0
+            } else {
+                tensor.shape().iter().product()
+            };
+            assert!(elements * tensor.dtype().size() <= bytes.len());
+        }
+        let _ = file.matrix(name);
+    }
+    for name in file.csr_names() {
+        if let Ok(csr) = file.csr(name) {
+            csr.check().unwrap();
+        }
+    }
+    let _ = file.check_finite();
+});

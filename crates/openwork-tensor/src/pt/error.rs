@@ -1,0 +1,187 @@
+//! What can be wrong with a checkpoint.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::MAX_PICKLE;
+use super::flatten::MAX_DEPTH;
+
+/// Why a checkpoint, or a tensor in it, could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PtError {
+    /// The file cannot be opened or mapped.
+    #[error("cannot open {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file is not one this reader takes.
+    #[error("cannot read {}", path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: PtProblem,
+    },
+    /// There is no such tensor.
+    #[error("{} has no tensor `{name}`", path.display())]
+    NotFound {
+        /// The file.
+        path: PathBuf,
+        /// The name asked for.
+        name: String,
+    },
+    /// The tensor has an element kind this crate does not read.
+    #[error("{}: `{name}` is of kind torch.{dtype}; float32, float16, bfloat16, int64 and uint16 can be read", path.display())]
+    UnsupportedDtype {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its kind, as PyTorch spells it.
+        dtype: &'static str,
+    },
+}
+
+/// What is wrong with a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PtProblem {
+    /// Not a zip file at all.
+    #[error("it is no zip file, so torch.save has not written it")]
+    NotZip,
+    /// The format of PyTorch before 1.6.
+    #[error("it has the old format of PyTorch before 1.6; load it in PyTorch and save it again")]
+    Legacy,
+    /// The zip directory is cut off.
+    #[error("it is cut off, or bytes follow its end")]
+    Truncated,
+    /// The zip directory contradicts itself.
+    #[error("its zip directory is damaged: {reason}")]
+    BadZip {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// An entry is compressed, which `torch.save` never does.
+    #[error("entry {entry:?} is compressed; torch.save stores entries as they are")]
+    Compressed {
+        /// The entry.
+        entry: String,
+    },
+    /// An entry is encrypted.
+    #[error("entry {entry:?} is encrypted")]
+    Encrypted {
+        /// The entry.
+        entry: String,
+    },
+    /// An entry's name would leave the folder it is unpacked into.
+    #[error("entry {entry:?} has an unsafe name")]
+    UnsafeName {
+        /// The entry.
+        entry: String,
+    },
+    /// Two entries have one name.
+    #[error("entry {entry:?} occurs twice")]
+    DuplicateEntry {
+        /// The entry.
+        entry: String,
+    },
+    /// An entry claims more bytes than the file has.
+    #[error("entry {entry:?} reaches past the end of the data")]
+    EntryPastEnd {
+        /// The entry.
+        entry: String,
+    },
+    /// There is not exactly one `data.pkl`.
+    #[error("it has {found} entries `<folder>/data.pkl`; a checkpoint has one")]
+    NoPickle {
+        /// How many there are.
+        found: usize,
+    },
+    /// The pickle is longer than this reader takes.
+    #[error("its data.pkl has {len} bytes; at most {MAX_PICKLE} are read")]
+    PickleTooLarge {
+        /// Its length.
+        len: usize,
+    },
+    /// The numbers lie in another byte order.
+    #[error("its byte order is {found:?}; only \"little\" can be read")]
+    ByteOrder {
+        /// The record's contents.
+        found: String,
+    },
+    /// The pickle names something outside the list of harmless names.
+    #[error("it uses {global}, which is not on the list of harmless names; nothing was run")]
+    ForbiddenGlobal {
+        /// Module and name.
+        global: String,
+    },
+    /// The pickle is damaged or not of PyTorch's making.
+    #[error("its data.pkl is wrong at byte {at}: {reason}")]
+    BadPickle {
+        /// Where in data.pkl.
+        at: usize,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A dictionary or list contains itself.
+    #[error("`{name}` contains itself")]
+    Cycle {
+        /// The flattened name at which it shows up again.
+        name: String,
+    },
+    /// Dictionaries or lists nest too deep.
+    #[error("its dictionaries nest deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+    /// A small file that unfolds to very many tensors.
+    #[error("its data.pkl of {len} bytes unfolds to unreasonably many or long names")]
+    TooManyNames {
+        /// Length of the pickle.
+        len: usize,
+    },
+    /// A dictionary with a tensor in it has a key that is neither text nor a whole number.
+    #[error("a dictionary inside `{name}` has a key that is neither text nor a whole number")]
+    BadKey {
+        /// The flattened name of the dictionary.
+        name: String,
+    },
+    /// Two tensors get the same flattened name.
+    #[error("two tensors are called `{name}`")]
+    DuplicateTensor {
+        /// The name.
+        name: String,
+    },
+    /// A tensor's storage is not in the file.
+    #[error("`{name}` lies in storage {storage:?}, which is not in the file")]
+    MissingStorage {
+        /// The tensor.
+        name: String,
+        /// The storage.
+        storage: String,
+    },
+    /// A storage does not have the length the pickle says.
+    #[error("`{name}` needs a storage of {expected} bytes, but it has {found}")]
+    StorageLength {
+        /// The tensor.
+        name: String,
+        /// Bytes according to the pickle.
+        expected: u64,
+        /// Bytes in the file.
+        found: u64,
+    },
+    /// A tensor reaches past the end of its storage.
+    #[error("`{name}` reaches past its storage")]
+    PastStorage {
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor has more elements than its storage (a stride of 0): a few bytes could claim any amount of memory.
+    #[error("`{name}` repeats elements (an expanded view); save it with .contiguous()")]
+    Expanded {
+        /// The tensor.
+        name: String,
+    },
+}

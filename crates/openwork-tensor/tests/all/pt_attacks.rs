@@ -1,0 +1,354 @@
+//! Checkpoints that must be refused, each test named after the attack.
+
+use std::path::Path;
+use std::time::Instant;
+
+use openwork_tensor::{PtError, PtFile, PtProblem};
+
+use crate::zip_file::{Entry, checkpoint, dict, entry, pickle, tensor, zip};
+use crate::{data, report};
+
+fn problem(file: Vec<u8>) -> PtProblem {
+    match PtFile::from_bytes(file) {
+        Err(PtError::Refused { source, .. }) => source,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn problem_of(name: &str) -> PtProblem {
+    problem(std::fs::read(data(name)).unwrap())
+}
+
+/// The problem of a checkpoint whose pickle holds this value; its storage has four floats.
+fn problem_with(value: &[u8]) -> PtProblem {
+    problem(checkpoint(&pickle(value), &[0; 16]))
+}
+
+fn forbidden(global: &str) -> PtProblem {
+    PtProblem::ForbiddenGlobal {
+        global: global.to_owned(),
+    }
+}
+
+#[test]
+fn a_file_that_runs_a_command_is_refused_by_name() {
+    assert_eq!(problem_of("evil.pt"), forbidden("posix.system"));
+    assert!(!Path::new("/tmp/openwork-was-here").exists());
+    let error = PtFile::open(data("evil.pt")).unwrap_err();
+    let text = report(&error);
+    let end = "it uses posix.system, which is not on the list of harmless names; nothing was run";
+    assert!(text.contains("evil.pt") && text.ends_with(end), "{text}");
+}
+
+#[test]
+fn a_forbidden_name_is_refused_even_if_nothing_calls_it() {
+    assert_eq!(problem_with(b"cos\nsystem\n"), forbidden("os.system"));
+    let stacked = b"X\x08\0\0\0builtinsX\x04\0\0\0eval\x93";
+    assert_eq!(problem_with(stacked), forbidden("builtins.eval"));
+    assert_eq!(problem_with(b"ctorch\nload\n"), forbidden("torch.load"));
+    // Kinds without a storage class must not be reachable under the empty name.
+    assert_eq!(problem_with(b"ctorch\n\n"), forbidden("torch."));
+}
+
+#[test]
+fn a_whole_module_is_refused_by_name() {
+    let expected = forbidden("torch.nn.modules.linear.Linear");
+    assert_eq!(problem_of("module.pt"), expected);
+}
+
+#[test]
+fn the_opcodes_that_make_instances_are_refused() {
+    for op in [b'i', b'o', 0x81, 0x92, 0x82, b'P', b'S', b'V', b'I'] {
+        let problem = problem_with(&[b"ctorch\nSize\n)".as_slice(), &[op]].concat());
+        assert!(
+            matches!(problem, PtProblem::BadPickle { .. }),
+            "{op:#x}: {problem:?}"
+        );
+    }
+}
+
+#[test]
+fn the_old_format_is_refused() {
+    assert_eq!(problem_of("legacy.pt"), PtProblem::Legacy);
+    assert_eq!(problem(Vec::new()), PtProblem::NotZip);
+    assert_eq!(problem(b"hello".to_vec()), PtProblem::NotZip);
+}
+
+#[test]
+fn truncated_file_is_refused() {
+    let whole = std::fs::read(data("plain.pt")).unwrap();
+    for len in 0..whole.len() {
+        let problem = problem(whole[..len].to_vec());
+        let expected = [PtProblem::Truncated, PtProblem::NotZip];
+        assert!(expected.contains(&problem), "{len}: {problem:?}");
+    }
+    assert_eq!(problem([&whole[..], b"x"].concat()), PtProblem::Truncated);
+}
+
+#[test]
+fn compressed_and_encrypted_entries_are_refused() {
+    let packed = Entry {
+        method: 8,
+        ..entry("a/data.pkl", b"")
+    };
+    let expected = PtProblem::Compressed {
+        entry: "a/data.pkl".to_owned(),
+    };
+    assert_eq!(problem(zip(&[packed])), expected);
+    let secret = Entry {
+        flags: 1,
+        ..entry("a/data.pkl", b"")
+    };
+    let expected = PtProblem::Encrypted {
+        entry: "a/data.pkl".to_owned(),
+    };
+    assert_eq!(problem(zip(&[secret])), expected);
+}
+
+#[test]
+fn path_traversal_names_are_refused() {
+    for name in [
+        "../x",
+        "a/../../x",
+        "/etc/x",
+        "a\\..\\x",
+        "C:/x",
+        "a\0b",
+        "",
+    ] {
+        let expected = PtProblem::UnsafeName {
+            entry: name.to_owned(),
+        };
+        let pickle = pickle(b"N");
+        let file = zip(&[entry("a/data.pkl", &pickle), entry(name, b"")]);
+        assert_eq!(problem(file), expected);
+    }
+}
+
+#[test]
+fn duplicate_entries_are_refused() {
+    let (one, two) = (pickle(b"N"), pickle(b"}"));
+    let file = zip(&[entry("a/data.pkl", &one), entry("a/data.pkl", &two)]);
+    let expected = PtProblem::DuplicateEntry {
+        entry: "a/data.pkl".to_owned(),
+    };
+    assert_eq!(problem(file), expected);
+}
+
+#[test]
+fn an_entry_longer_than_the_file_is_refused() {
+    let bomb = Entry {
+        len: Some(4_000_000_000),
+        ..entry("a/data.pkl", b"N.")
+    };
+    let expected = PtProblem::EntryPastEnd {
+        entry: "a/data.pkl".to_owned(),
+    };
+    assert_eq!(problem(zip(&[bomb])), expected);
+}
+
+#[test]
+fn overlapping_entries_are_refused() {
+    let pickle = pickle(b"N");
+    let long = Entry {
+        len: Some(20),
+        ..entry("a/data.pkl", &pickle)
+    };
+    let problem = problem(zip(&[long, entry("a/data/0", &[0; 16])]));
+    assert!(matches!(problem, PtProblem::BadZip { .. }), "{problem:?}");
+}
+
+#[test]
+fn an_entry_with_two_names_is_refused() {
+    let mut file = checkpoint(&pickle(b"N"), b"");
+    file[30] = b'b'; // the name beside the data; the directory still says `a/data.pkl`
+    let problem = problem(file);
+    assert!(matches!(problem, PtProblem::BadZip { .. }), "{problem:?}");
+}
+
+#[test]
+fn no_pickle_or_two_are_refused() {
+    let pickle = pickle(b"N");
+    let none = zip(&[entry("a/other", b"")]);
+    assert_eq!(problem(none), PtProblem::NoPickle { found: 0 });
+    let two = zip(&[entry("a/data.pkl", &pickle), entry("b/data.pkl", &pickle)]);
+    assert_eq!(problem(two), PtProblem::NoPickle { found: 2 });
+}
+
+#[test]
+fn big_endian_numbers_are_refused() {
+    let pickle = pickle(b"N");
+    let file = zip(&[entry("a/data.pkl", &pickle), entry("a/byteorder", b"big")]);
+    let expected = PtProblem::ByteOrder {
+        found: "big".to_owned(),
+    };
+    assert_eq!(problem(file), expected);
+}
+
+#[test]
+fn an_expanded_view_cannot_claim_memory() {
+    let expected = || PtProblem::Expanded {
+        name: "w".to_owned(),
+    };
+    assert_eq!(problem_of("expanded.pt"), expected());
+    let value = tensor(4, 0, &[i32::MAX, i32::MAX, i32::MAX], &[0, 0, 0]);
+    assert_eq!(problem_with(&dict(&[("w", &value)])), expected());
+}
+
+#[test]
+fn a_tensor_past_its_storage_is_refused() {
+    let past = PtProblem::PastStorage {
+        name: "w".to_owned(),
+    };
+    let cases: [(u32, &[i32], &[i32]); 6] = [
+        (0, &[5], &[1]),
+        (1, &[4], &[1]),
+        (0, &[2, 2], &[3, 1]),
+        (4, &[], &[]),
+        (0, &[2], &[i32::MAX]),
+        (0, &[0, i32::MAX, i32::MAX, i32::MAX], &[0, 0, 0, 0]),
+    ];
+    for (offset, shape, strides) in cases {
+        let value = tensor(4, offset, shape, strides);
+        let problem = problem_with(&dict(&[("w", &value)]));
+        assert_eq!(problem, past, "{offset} {shape:?} {strides:?}");
+    }
+}
+
+#[test]
+fn negative_sizes_are_refused() {
+    for (shape, strides) in [(&[-1], &[1]), (&[1], &[-1])] {
+        let problem = problem_with(&tensor(4, 0, shape, strides));
+        assert!(matches!(problem, PtProblem::BadPickle { .. }));
+    }
+}
+
+#[test]
+fn a_storage_of_another_length_or_none_is_refused() {
+    let problem = problem_with(&dict(&[("w", &tensor(5, 0, &[1], &[1]))]));
+    let expected = PtProblem::StorageLength {
+        name: "w".to_owned(),
+        expected: 20,
+        found: 16,
+    };
+    assert_eq!(problem, expected);
+    let alone = pickle(&dict(&[("w", &tensor(4, 0, &[1], &[1]))]));
+    let expected = PtProblem::MissingStorage {
+        name: "w".to_owned(),
+        storage: "0".to_owned(),
+    };
+    let file = zip(&[entry("a/data.pkl", &alone)]);
+    assert_eq!(crate::pt_attacks::problem(file), expected);
+}
+
+#[test]
+fn a_negated_view_is_refused() {
+    let problem = problem_of("negated.pt");
+    assert!(
+        matches!(problem, PtProblem::BadPickle { .. }),
+        "{problem:?}"
+    );
+}
+
+#[test]
+fn a_dictionary_inside_itself_is_refused() {
+    let expected = PtProblem::Cycle {
+        name: "self".to_owned(),
+    };
+    assert_eq!(problem_of("cycle.pt"), expected);
+}
+
+#[test]
+fn deep_nesting_does_not_overflow_the_stack() {
+    let deep = [vec![b'('; 1_000_000], vec![b't'; 1_000_000]].concat();
+    assert_eq!(problem_with(&deep), PtProblem::TooDeep);
+}
+
+#[test]
+fn lists_of_lists_of_one_list_do_not_take_forever() {
+    let start = Instant::now();
+    // Each level is the pair of the level below it: 2^60 leaves in 300 bytes.
+    let mut value = b"]q\0".to_vec();
+    for level in 0..60u8 {
+        value.extend([b'h', level, 0x86, b'q', level + 1]);
+    }
+    let problem = problem_with(&value);
+    assert!(
+        matches!(problem, PtProblem::TooManyNames { .. }),
+        "{problem:?}"
+    );
+    assert!(start.elapsed().as_secs() < 5);
+}
+
+#[test]
+fn one_long_key_over_many_tensors_cannot_claim_memory() {
+    let key = "k".repeat(100_000);
+    let value = tensor(4, 0, &[1], &[1]);
+    let mut list = value.clone();
+    list.extend(b"q\0");
+    for _ in 0..50_000 {
+        list.extend(b"h\0");
+    }
+    let value = dict(&[(&key, &[b"(", list.as_slice(), b"t"].concat())]);
+    let problem = problem_with(&value);
+    assert!(
+        matches!(problem, PtProblem::TooManyNames { .. }),
+        "{problem:?}"
+    );
+}
+
+#[test]
+fn one_long_storage_name_used_often_cannot_claim_memory() {
+    // ("storage", FloatStorage, <1 MB>, "cpu", 1) once, then made into a storage a hundred thousand times:
+    // 100 GB, were each to copy the name.
+    let mut value = b"](X\x07\0\0\0storagectorch\nFloatStorage\nX".to_vec();
+    value.extend(1_000_000u32.to_le_bytes());
+    value.extend(vec![b'k'; 1_000_000]);
+    value.extend(b"X\x03\0\0\0cpuK\x01tq\0Qa");
+    for _ in 0..100_000 {
+        value.extend(b"h\0Qa");
+    }
+    assert!(PtFile::from_bytes(checkpoint(&pickle(&value), b"")).is_ok());
+}
+
+#[test]
+fn two_tensors_of_one_flattened_name_are_refused() {
+    let w = tensor(4, 0, &[1], &[1]);
+    let expected = PtProblem::DuplicateTensor {
+        name: "a.b".to_owned(),
+    };
+    let nested = dict(&[("b", &w)]);
+    assert_eq!(
+        problem_with(&dict(&[("a.b", &w), ("a", &nested)])),
+        expected
+    );
+    let twice = dict(&[("a.b", &w), ("a.b", &w)]);
+    assert_eq!(problem_with(&twice), expected);
+}
+
+#[test]
+fn a_tensor_under_an_odd_key_is_not_silently_lost() {
+    let w = tensor(4, 0, &[1], &[1]);
+    let problem = problem_with(&[b"}N".as_slice(), &w, b"s"].concat());
+    assert!(matches!(problem, PtProblem::BadKey { .. }), "{problem:?}");
+}
+
+#[test]
+fn a_damaged_pickle_is_refused_with_its_place() {
+    let cases: [(&[u8], usize); 8] = [
+        (b"", 2),                                        // nothing on the stack at the end
+        (b"NN", 4),                                      // too much
+        (b"t", 2),                                       // no mark
+        (b"Na", 3),                                      // append to nothing
+        (b"NNa", 4),                                     // append to what is no list
+        (b"h\x07", 2),                                   // never memoized
+        (b"(N\x86", 4),                                  // reaches below a mark
+        (b"\x8d\xff\xff\xff\xff\xff\xff\xff\xffabc", 2), // a text longer than memory
+    ];
+    for (value, at) in cases {
+        match problem_with(value) {
+            PtProblem::BadPickle { at: found, .. } => assert_eq!(found, at, "{value:?}"),
+            other => panic!("{value:?}: {other:?}"),
+        }
+    }
+}
