@@ -188,7 +188,7 @@ fn predicate(w: &mut Writer) {
     w.fresh_scope(|w| {
         let parameters = parameters(w, 3);
         w.line(format_args!("def {name}({parameters}):"));
-        w.block(|w| predicate_body(w));
+        w.block(predicate_body);
     });
 }
 
