@@ -1,0 +1,219 @@
+//! Files that are either whole or absent, and SHA-256 digests.
+//!
+//! Every file this project writes and later reads back goes through [`write_atomic`]: a crash, a full disk
+//! or a killed process leaves the old file (or none), never half of a new one. Because the old file is
+//! replaced by a rename and never truncated in place, a reader that has it memory-mapped keeps the old
+//! contents.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sha2::{Digest, Sha256};
+
+/// Writes a file so that `path` holds either its old contents or all of the new ones.
+///
+/// `f` writes to a temporary file in the same folder, which is then synced to disk and renamed to `path`;
+/// the folder is synced last, so that the new name survives a power cut. The temporary file is removed if
+/// `f` fails or panics, or if any of these steps fails.
+///
+/// # Errors
+/// What `f` returns, or the failure to create, sync or rename the temporary file.
+pub fn write_atomic(
+    path: &Path,
+    f: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
+    let folder = parent(path);
+    let (file, mut temp) = create_temp(folder, path)?;
+    let mut writer = BufWriter::with_capacity(1 << 20, file);
+    f(&mut writer)?;
+    let file = writer.into_inner().map_err(|e| e.into_error())?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&temp.path, path)?;
+    temp.keep = true;
+    sync_folder(folder)
+}
+
+/// SHA-256 of a file's contents, in lower-case hexadecimal.
+///
+/// # Errors
+/// The file cannot be opened or read.
+pub fn sha256_file(path: impl AsRef<Path>) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hex(hash)),
+            Ok(n) => hash.update(&buffer[..n]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// SHA-256 of some bytes, in lower-case hexadecimal.
+///
+/// ```
+/// let empty = openwork_tensor::sha256_bytes(b"");
+/// assert_eq!(empty, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+/// ```
+#[must_use]
+pub fn sha256_bytes(bytes: &[u8]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(bytes);
+    hex(hash)
+}
+
+/// The digest of what `hash` has seen, in lower-case hexadecimal.
+pub(crate) fn hex(hash: Sha256) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digest = hash.finalize();
+    let mut text = String::with_capacity(2 * digest.len());
+    for &byte in digest.iter() {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
+/// The folder a file lies in; `.` for a bare file name.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// A temporary file that removes itself unless told to keep.
+struct Temp {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        if !self.keep {
+            // Nothing better can be done here: the write has failed already and that error is reported.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Makes a new file beside `path`; the name tells whose it is, should a crash leave it behind.
+fn create_temp(folder: &Path, path: &Path) -> io::Result<(File, Temp)> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{} does not end in a file name", path.display()),
+        )
+    })?;
+    loop {
+        let mut temp = OsString::from(".");
+        temp.push(name);
+        let n = COUNTER.fetch_add(1, Ordering::Relaxed);
+        temp.push(format!(".{}-{n}.tmp", std::process::id()));
+        let temp = folder.join(temp);
+        match OpenOptions::new().write(true).create_new(true).open(&temp) {
+            Ok(file) => {
+                return Ok((
+                    file,
+                    Temp {
+                        path: temp,
+                        keep: false,
+                    },
+                ));
+            }
+            // Left behind by an earlier process with the same id: take the next number.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Makes the folder's list of names durable. Other systems than Unix cannot open a folder for this.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Writes `bytes` atomically.
+pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_atomic(path, |file| file.write_all(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<OsString> {
+        fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect()
+    }
+
+    #[test]
+    fn the_file_appears_whole_and_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        write_bytes(&path, b"one").unwrap();
+        write_bytes(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(names(dir.path()), ["a.json"]);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_temporary() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        write_bytes(&path, b"old").unwrap();
+        let failed = write_atomic(&path, |file| {
+            file.write_all(&[7; 3_000_000])?;
+            Err(io::Error::other("disk full"))
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "disk full");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(dir.path()), ["a.json"]);
+    }
+
+    #[test]
+    fn a_panicking_writer_leaves_no_temporary() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        let result = std::panic::catch_unwind(|| write_atomic(&path, |_| panic!("writer")));
+        assert!(result.is_err());
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn a_rename_that_fails_leaves_no_temporary() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        fs::create_dir(&path).unwrap();
+        assert!(write_bytes(&path, b"x").is_err());
+        assert_eq!(names(dir.path()), ["a"]);
+    }
+
+    #[test]
+    fn a_path_without_file_name_is_refused() {
+        let error = write_bytes(Path::new("/"), b"x").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn digests_match_the_standard_vector() {
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256_bytes(b"abc"), abc);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("abc");
+        fs::write(&path, b"abc").unwrap();
+        assert_eq!(sha256_file(&path).unwrap(), abc);
+    }
+}
