@@ -10,10 +10,8 @@
 pub mod corpus;
 mod files;
 mod generate;
-mod shards;
 mod tokenizer;
 
 pub use corpus::{CorpusError, CorpusOptions, CorpusReport, Documents, GeneratedOptions, Progress};
 pub use generate::Programs;
-pub use shards::ShardError;
 pub use tokenizer::{END_OF_TEXT, PUBLISHED_VOCAB_SIZE, SPLIT_REGEX, Tokenizer, TokenizerError};

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::OnceLock;
 
-use crate::shards::TokenShards;
+use openwork_tensor::TokenShards;
 
 use super::*;
 

@@ -9,7 +9,7 @@ use super::writer::{Kind, Writer};
 
 /// One simple statement (or a few that belong together), at the present indentation.
 pub(crate) fn simple(w: &mut Writer) {
-    match w.draw.below(46) {
+    match w.draw.below(48) {
         0..=9 => print(w),
         10..=15 => call_with_string(w),
         16..=21 => assign_list(w),
@@ -19,8 +19,8 @@ pub(crate) fn simple(w: &mut Writer) {
         31..=34 => assign_flag(w),
         35 | 36 => swap(w),
         37 | 38 => ternary(w),
-        39 | 40 => lambda(w),
-        41..=43 => open_file(w),
+        39..=42 => lambda(w),
+        43..=45 => open_file(w),
         _ => comment(w),
     }
 }
@@ -243,9 +243,8 @@ fn lambda(w: &mut Writer) {
         "scale",
         "convert",
     ]);
-    let x = w
-        .draw
-        .pick(&["x", "n", "value", "item", "a", "num", "word"]);
+    let short = w.draw.pick(&["x", "n", "a", "num", "word", "s"]);
+    let x = if w.draw.chance(60) { thing(w) } else { short };
     let operator = w.draw.pick(&["+", "*", "-", "**"]);
     let n = w.draw.range(1, 12);
     match w.draw.below(4) {

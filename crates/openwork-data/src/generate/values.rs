@@ -37,7 +37,8 @@ pub(crate) fn function_name(w: &mut Writer) -> String {
     match w.draw.below(10) {
         0 => format!("{verb}_{}_{thing}", w.draw.pick(pools::ADJECTIVES)),
         1..=4 => format!("{verb}_{thing}s"),
-        5 => format!("{verb}_all"),
+        5 => verb.to_owned(),
+        6 | 7 => thing.to_owned(),
         _ => format!("{verb}_{thing}"),
     }
 }
@@ -163,7 +164,10 @@ fn element_kind(w: &mut Writer) -> Element {
 fn element(w: &mut Writer, kind: Element, out: &mut String) {
     let written = match kind {
         Element::Number => write!(out, "{}", w.draw.below(20)),
-        Element::BigNumber => write!(out, "{}", w.draw.below(1000)),
+        Element::BigNumber => {
+            let most = w.draw.pick(&[100, 100, 1000]);
+            write!(out, "{}", w.draw.below(most))
+        }
         Element::Word(quote) => write!(out, "{quote}{}{quote}", bare_word(w)),
         Element::Name => write!(
             out,
