@@ -1,1 +1,3 @@
 //! What a circuit is: nodes, edges, ablations, tasks and the circuit file.
+
+pub mod tasks;

@@ -1,1 +1,17 @@
 //! Text to tokens: a seeded grammar of Python programs, corpus building from real code, and the byte-level BPE tokenizer.
+//!
+//! ```text
+//! Programs ───────────────┐
+//! Documents (.py, .jsonl) ┴─→ Tokenizer ─→ token shards: train/, validation/, report.json
+//! ```
+//!
+//! The only crate that uses the `tokenizers` library; everything after it sees 16-bit ids.
+
+pub mod corpus;
+mod files;
+mod generate;
+mod tokenizer;
+
+pub use corpus::{CorpusError, CorpusOptions, CorpusReport, Documents, GeneratedOptions, Progress};
+pub use generate::Programs;
+pub use tokenizer::{END_OF_TEXT, PUBLISHED_VOCAB_SIZE, SPLIT_REGEX, Tokenizer, TokenizerError};

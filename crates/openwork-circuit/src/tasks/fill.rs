@@ -1,0 +1,217 @@
+//! Fills templates: `$thing`, `$(thing)_count`, `$word2` and so on become names, words and numbers.
+//!
+//! The same placeholder has the same value throughout a pair; placeholders that differ in their digit have different
+//! values. Train and validation use different words (about two thirds and one third), held-out templates use all.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use super::{Split, pools};
+
+/// Ordinary lines that may stand before a prompt.
+const CONTEXT: &[&str] = &[
+    "$num = $n\n",
+    "$text = \"$word\"\n",
+    "$text = '$word'\n",
+    "print(\"$message\")\n",
+    "print('$message')\n",
+    "$things = [$ints]\n",
+    "$things = [\"$word1\", \"$word2\"]\n",
+    "$flag = True\n",
+    "$flag = False\n",
+    "$thing = $Class(\"$word\")\n",
+    "if $num == $n:\n    print(\"$message\")\n",
+    "for $thing in $things:\n    print($thing)\n",
+    "import $module\n",
+];
+
+const MODULES: &[&str] = &[
+    "os", "sys", "json", "math", "random", "time", "re", "csv", "string",
+];
+
+/// Draws the values of one pair after another.
+pub(super) struct Filler {
+    rng: ChaCha8Rng,
+    split: Split,
+    bound: Vec<(String, String)>,
+}
+
+impl Filler {
+    pub(super) fn new(split: Split, seed: u64, stream: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(stream);
+        Self {
+            rng,
+            split,
+            bound: Vec::new(),
+        }
+    }
+
+    /// Forgets all values, before the next pair.
+    pub(super) fn start(&mut self) {
+        self.bound.clear();
+    }
+
+    /// Uniform in `0..n` (up to a bias of `n / 2^32`).
+    pub(super) fn below(&mut self, n: usize) -> usize {
+        ((u64::from(self.rng.next_u32()) * n as u64) >> 32) as usize
+    }
+
+    /// `template` with every placeholder filled in.
+    ///
+    /// # Panics
+    /// If a placeholder has no meaning (a mistake in a template; a test expands them all).
+    pub(super) fn expand(&mut self, template: &str) -> String {
+        let mut out = String::new();
+        let mut rest = template;
+        while let Some(at) = rest.find('$') {
+            out.push_str(&rest[..at]);
+            rest = &rest[at + 1..];
+            let inner = rest.strip_prefix('(');
+            let name = inner.unwrap_or(rest);
+            let end = name
+                .find(|c: char| !c.is_ascii_alphanumeric())
+                .unwrap_or(name.len());
+            let (name, after) = name.split_at(end);
+            rest = if inner.is_some() {
+                after.strip_prefix(')').expect("`$(` is closed")
+            } else {
+                after
+            };
+            out.push_str(&self.value(name));
+        }
+        out.push_str(rest);
+        out
+    }
+
+    fn value(&mut self, name: &str) -> String {
+        if let Some((_, value)) = self.bound.iter().find(|(bound, _)| bound == name) {
+            return value.clone();
+        }
+        let kind = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        let value = loop {
+            let value = self.draw(kind);
+            // Numbers may repeat, names may not: `def f(a, a)` is no Python.
+            let taken = self.bound.iter().any(|(_, known)| *known == value);
+            if !taken || matches!(kind, "n" | "ints" | "context" | "inner") {
+                break value;
+            }
+        };
+        self.bound.push((name.to_owned(), value.clone()));
+        value
+    }
+
+    pub(super) fn pick(&mut self, pool: &[&'static str]) -> &'static str {
+        loop {
+            let word = pool[self.below(pool.len())];
+            let fits = match self.split {
+                Split::Train => !is_validation(word),
+                Split::Validation => is_validation(word),
+                Split::HeldOutTemplate => true,
+            };
+            if fits {
+                return word;
+            }
+        }
+    }
+
+    fn draw(&mut self, kind: &str) -> String {
+        let pool = match kind {
+            "thing" => pools::THINGS,
+            "num" => pools::NUMBERS,
+            "text" => pools::TEXTS,
+            "flag" => pools::FLAGS,
+            "gathered" => pools::GATHERED,
+            "attr" => pools::ATTRIBUTES,
+            "word" => pools::WORDS,
+            "swapped" => pools::SWAPPED,
+            "module" => MODULES,
+            _ => return self.compose(kind),
+        };
+        self.pick(pool).to_owned()
+    }
+
+    fn compose(&mut self, kind: &str) -> String {
+        match kind {
+            "things" => format!("{}s", self.pick(pools::THINGS)),
+            "Class" => format!(
+                "{}{}",
+                capitalized(self.pick(pools::THINGS)),
+                self.pick(pools::ROLES)
+            ),
+            "func" => format!("{}_{}", self.pick(pools::VERBS), self.pick(pools::THINGS)),
+            "Label" => format!(
+                "{} {}",
+                capitalized(self.pick(pools::ADJECTIVES)),
+                self.pick(pools::THINGS)
+            ),
+            "counter" => ["i", "j", "n", "k", "index"][self.below(5)].to_owned(),
+            "message" => self.message(),
+            "rfile" => format!(
+                "{}.{}",
+                self.pick(pools::READ_STEMS),
+                ["txt", "csv", "json"][self.below(3)]
+            ),
+            "wfile" => format!(
+                "{}.{}",
+                self.pick(pools::WRITE_STEMS),
+                ["txt", "csv", "json"][self.below(3)]
+            ),
+            "n" => self.below(100).to_string(),
+            "ints" => {
+                let most = [20, 1000][self.below(2)];
+                let numbers: Vec<String> = (0..=self.below(4))
+                    .map(|_| self.below(most).to_string())
+                    .collect();
+                numbers.join(", ")
+            }
+            "context" => self.context(""),
+            "inner" => self.context("    "),
+            _ => panic!("a template asks for `${kind}`, which nothing fills"),
+        }
+    }
+
+    fn message(&mut self) -> String {
+        let (thing, adjective) = (self.pick(pools::THINGS), self.pick(pools::ADJECTIVES));
+        match self.below(8) {
+            0 => format!("No {thing}s available"),
+            1 => format!("{} {thing} not found", capitalized(adjective)),
+            2 => format!("Loading {adjective} {thing}s"),
+            3 => format!("The {thing} is {adjective}"),
+            4 => format!("Please enter the {thing}"),
+            5 => format!("{} {thing} added", capitalized(adjective)),
+            6 => format!("There is no {} in the {thing}", self.pick(pools::WORDS)),
+            _ => format!("Could not {} the {thing}", self.pick(pools::VERBS)),
+        }
+    }
+
+    /// Zero to three lines, indented by `indent`, with values of their own.
+    fn context(&mut self, indent: &str) -> String {
+        let outer = std::mem::take(&mut self.bound);
+        let mut out = String::new();
+        for _ in 0..self.below(4) {
+            // The last line imports a module, which stands at the top level only.
+            let usable = CONTEXT.len() - usize::from(!indent.is_empty());
+            let template = CONTEXT[self.below(usable)];
+            self.bound.clear();
+            for line in self.expand(template).lines() {
+                out.extend([indent, line, "\n"]);
+            }
+        }
+        self.bound = outer;
+        out
+    }
+}
+
+/// One word in three belongs to validation, in whatever pool it stands (FNV-1a of its bytes).
+fn is_validation(word: &str) -> bool {
+    let hash = word.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    (hash >> 8) % 3 == 2
+}
+
+fn capitalized(word: &str) -> String {
+    let (first, rest) = word.split_at(1);
+    first.to_ascii_uppercase() + rest
+}

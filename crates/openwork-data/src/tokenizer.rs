@@ -1,0 +1,320 @@
+//! The byte-level BPE tokenizer: trained here, read from `tokenizer.json`, or imported from the published vocabulary.
+//!
+//! The pre-tokenizer is the published split regex (each match becomes a piece of its own), then the byte-to-symbol table
+//! of GPT-2 without GPT-2's own regex and without a leading space. Python's `tokenizers` reads the saved file and gives
+//! the same ids.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, SplitDelimiterBehavior};
+
+/// Marks the end of a document; always the last id of the vocabulary (2047 of 2048 in the published models).
+pub const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// Size of the published vocabulary, end-of-text included.
+pub const PUBLISHED_VOCAB_SIZE: usize = 2048;
+
+/// The published split regex (`tinypython_2k`; it is the GPT-4 regex without contractions).
+pub const SPLIT_REGEX: &str =
+    r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Why a tokenizer could not be trained, read or written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TokenizerError {
+    /// A file could not be read or written.
+    #[error("cannot access {path}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{path} is not a usable tokenizer: {reason}", path = path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The text has too few different pairs to fill the vocabulary.
+    #[error(
+        "the training text yields only {reached} of {wanted} tokens; give it more text or ask for fewer tokens"
+    )]
+    TooLittleText {
+        /// Tokens that could be made, end-of-text included.
+        reached: usize,
+        /// Tokens asked for.
+        wanted: usize,
+    },
+    /// The vocabulary asked for cannot exist: 256 bytes and end-of-text are its least, 65,536 its most.
+    #[error("a vocabulary of {wanted} tokens is not possible: from 257 to 65536 are")]
+    VocabSize {
+        /// Tokens asked for.
+        wanted: usize,
+    },
+    /// The library under this module failed.
+    #[error("tokenizer training failed: {reason}")]
+    Training {
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// A byte-level BPE tokenizer whose ids fit in 16 bits. Every text can be encoded and decodes to itself.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    json: String,
+    sha256: String,
+    vocab_size: usize,
+}
+
+impl Tokenizer {
+    /// Trains a tokenizer of exactly `vocab_size` tokens: 256 bytes, merges by frequency, and [`END_OF_TEXT`] last.
+    ///
+    /// A document that contains the literal text `<|endoftext|>` is trained on as the ordinary text that it is.
+    ///
+    /// # Errors
+    /// [`TokenizerError::TooLittleText`] when the documents do not yield enough merges.
+    pub fn train(
+        docs: impl Iterator<Item = String> + Send,
+        vocab_size: usize,
+    ) -> Result<Self, TokenizerError> {
+        if !(257..=65_536).contains(&vocab_size) {
+            return Err(TokenizerError::VocabSize { wanted: vocab_size });
+        }
+        let failed = |error: tokenizers::Error| TokenizerError::Training {
+            reason: error.to_string(),
+        };
+        let mut inner = assemble(BPE::default()).map_err(failed)?;
+        let mut trainer: TrainerWrapper = BpeTrainer::builder()
+            .vocab_size(vocab_size - 1)
+            .show_progress(false)
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+            .build()
+            .into();
+        inner.train(&mut trainer, docs).map_err(failed)?;
+        let reached = inner.get_vocab_size(true) + 1;
+        if reached != vocab_size {
+            return Err(TokenizerError::TooLittleText {
+                reached,
+                wanted: vocab_size,
+            });
+        }
+        mark_end_of_text(&mut inner).map_err(failed)?;
+        let json = inner.to_string(true).map_err(failed)?;
+        // Read back what `save` will write, so that training and loading cannot give two tokenizers.
+        Self::from_json(json, Path::new("(just trained)"))
+    }
+
+    /// Reads a `tokenizer.json`, as [`Tokenizer::save`] or Python's `tokenizers` writes it.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Malformed`] when ids have gaps, do not fit in 16 bits, lack one of the 256 bytes, or do not end
+    /// with [`END_OF_TEXT`].
+    pub fn load(path: &Path) -> Result<Self, TokenizerError> {
+        Self::from_json(read(path)?, path)
+    }
+
+    /// Imports the published vocabulary (`vocab.bpe`, `encoder.json`: the GPT-2 format).
+    ///
+    /// # Errors
+    /// As [`Tokenizer::load`].
+    pub fn import_published(vocab_bpe: &Path, encoder_json: &Path) -> Result<Self, TokenizerError> {
+        let malformed = |reason: String| TokenizerError::Malformed {
+            path: encoder_json.to_owned(),
+            reason,
+        };
+        // Read first for a plain message about a missing file; the library parses both again.
+        read(vocab_bpe)?;
+        read(encoder_json)?;
+        let bpe = BPE::from_file(
+            &encoder_json.to_string_lossy(),
+            &vocab_bpe.to_string_lossy(),
+        )
+        .build()
+        .map_err(|error| malformed(error.to_string()))?;
+        let mut inner = assemble(bpe).map_err(|error| malformed(error.to_string()))?;
+        mark_end_of_text(&mut inner).map_err(|error| malformed(error.to_string()))?;
+        let json = inner
+            .to_string(true)
+            .map_err(|error| malformed(error.to_string()))?;
+        Self::from_json(json, encoder_json)
+    }
+
+    fn from_json(json: String, path: &Path) -> Result<Self, TokenizerError> {
+        let malformed = |reason: String| TokenizerError::Malformed {
+            path: path.to_owned(),
+            reason,
+        };
+        let mut inner = tokenizers::Tokenizer::from_bytes(json.as_bytes())
+            .map_err(|error| malformed(error.to_string()))?;
+        let vocab_size = inner.get_vocab_size(true);
+        check(&inner, vocab_size).map_err(malformed)?;
+        // The literal text "<|endoftext|>" in a document is text; only this crate writes the token.
+        inner.set_encode_special_tokens(true);
+        let sha256 = hex(&Sha256::digest(json.as_bytes()));
+        Ok(Self {
+            inner,
+            json,
+            sha256,
+            vocab_size,
+        })
+    }
+
+    /// Writes `tokenizer.json`, whole or not at all.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Io`].
+    pub fn save(&self, path: &Path) -> Result<(), TokenizerError> {
+        crate::files::write_whole(path, self.json.as_bytes()).map_err(|source| TokenizerError::Io {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    /// The ids of `text`. `<|endoftext|>` written out in `text` is encoded as text, never as the special token.
+    pub fn encode(&self, text: &str) -> Vec<u16> {
+        match self.inner.encode_fast(text, false) {
+            Ok(encoding) => encoding.get_ids().iter().map(|&id| id as u16).collect(),
+            // The regex engine gives up on some texts (a million blanks in a row). Halves always decode to the whole.
+            Err(_) if text.len() > 1 => {
+                let mut middle = text.len() / 2;
+                while !text.is_char_boundary(middle) {
+                    middle += 1;
+                }
+                if middle == text.len() {
+                    return self.encode_bytes(text);
+                }
+                let mut ids = self.encode(&text[..middle]);
+                ids.extend(self.encode(&text[middle..]));
+                ids
+            }
+            Err(_) => self.encode_bytes(text),
+        }
+    }
+
+    /// One token for each byte.
+    fn encode_bytes(&self, text: &str) -> Vec<u16> {
+        text.bytes()
+            .filter_map(|byte| self.inner.token_to_id(&byte_symbol(byte).to_string()))
+            .map(|id| id as u16)
+            .collect()
+    }
+
+    /// The ids of each text, computed in parallel, in the order of `texts`.
+    pub fn encode_all(&self, texts: &[String]) -> Vec<Vec<u16>> {
+        texts.par_iter().map(|text| self.encode(text)).collect()
+    }
+
+    /// The text of `ids`. Ids outside the vocabulary give nothing; bytes that are not UTF-8 give U+FFFD.
+    pub fn decode(&self, ids: &[u16]) -> String {
+        let ids: Vec<u32> = ids.iter().map(|&id| u32::from(id)).collect();
+        self.inner.decode(&ids, false).unwrap_or_default()
+    }
+
+    /// The id of `text` when it is exactly one token.
+    pub fn single_token(&self, text: &str) -> Option<u16> {
+        match self.encode(text)[..] {
+            [id] => Some(id),
+            _ => None,
+        }
+    }
+
+    /// SHA-256 of the `tokenizer.json` that [`Tokenizer::save`] writes, in lower-case hex.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Number of tokens, [`END_OF_TEXT`] included.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The id of [`END_OF_TEXT`]: the last one.
+    pub fn end_of_text(&self) -> u16 {
+        (self.vocab_size - 1) as u16
+    }
+}
+
+fn assemble(bpe: BPE) -> Result<tokenizers::Tokenizer, tokenizers::Error> {
+    let mut inner = tokenizers::Tokenizer::new(bpe);
+    let split = Split::new(
+        SplitPattern::Regex(SPLIT_REGEX.to_owned()),
+        SplitDelimiterBehavior::Isolated,
+        false,
+    )?;
+    let byte_level = ByteLevel::new(false, true, false);
+    inner.with_pre_tokenizer(Some(Sequence::new(vec![
+        PreTokenizerWrapper::Split(split),
+        PreTokenizerWrapper::ByteLevel(byte_level),
+    ])));
+    inner.with_decoder(Some(byte_level));
+    Ok(inner)
+}
+
+fn mark_end_of_text(inner: &mut tokenizers::Tokenizer) -> Result<(), tokenizers::Error> {
+    inner.add_special_tokens([AddedToken::from(END_OF_TEXT, true)])?;
+    Ok(())
+}
+
+/// What this crate relies on: ids without gaps, 16 bits, all bytes, end-of-text last.
+fn check(inner: &tokenizers::Tokenizer, vocab_size: usize) -> Result<(), String> {
+    if vocab_size > 65_536 {
+        return Err(format!("{vocab_size} tokens do not fit in 16-bit ids"));
+    }
+    if let Some(gap) = (0..vocab_size as u32).find(|&id| inner.id_to_token(id).is_none()) {
+        return Err(format!("no token has id {gap}, of {vocab_size} tokens"));
+    }
+    let last = inner.token_to_id(END_OF_TEXT);
+    if last != Some(vocab_size as u32 - 1) {
+        return Err(format!(
+            "{END_OF_TEXT} has id {last:?}, not the last one ({})",
+            vocab_size - 1
+        ));
+    }
+    match (0..=255).find(|&byte| inner.token_to_id(&byte_symbol(byte).to_string()).is_none()) {
+        Some(byte) => Err(format!("byte {byte} is not in the vocabulary")),
+        None => Ok(()),
+    }
+}
+
+/// The printable character that stands for `byte` in byte-level vocabularies (the table of GPT-2).
+fn byte_symbol(byte: u8) -> char {
+    let itself = |b: u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    if itself(byte) {
+        return char::from(byte);
+    }
+    let rank = (0..byte).filter(|&b| !itself(b)).count() as u32;
+    char::from_u32(256 + rank).expect("256..512 are characters")
+}
+
+fn read(path: &Path) -> Result<String, TokenizerError> {
+    std::fs::read_to_string(path).map_err(|source| TokenizerError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    let mut out = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        write!(out, "{byte:02x}").expect("writing to a String cannot fail");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;
