@@ -3,9 +3,7 @@
 use openwork_data::Programs;
 
 fn main() {
-    let mut arguments = std::env::args()
-        .skip(1)
-        .map(|a| a.parse().expect("a number"));
+    let mut arguments = std::env::args().skip(1).map(|a| a.parse().expect("a number"));
     let seed = arguments.next().unwrap_or(0);
     let count = arguments.next().unwrap_or(5);
     for program in Programs::new(seed).take(count as usize) {

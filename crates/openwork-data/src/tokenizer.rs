@@ -48,9 +48,7 @@ pub enum TokenizerError {
         reason: String,
     },
     /// The text has too few different pairs to fill the vocabulary.
-    #[error(
-        "the training text yields only {reached} of {wanted} tokens; give it more text or ask for fewer tokens"
-    )]
+    #[error("the training text yields only {reached} of {wanted} tokens; give it more text or ask for fewer tokens")]
     TooLittleText {
         /// Tokens that could be made, end-of-text included.
         reached: usize,
@@ -87,16 +85,11 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`TokenizerError::TooLittleText`] when the documents do not yield enough merges.
-    pub fn train(
-        docs: impl Iterator<Item = String> + Send,
-        vocab_size: usize,
-    ) -> Result<Self, TokenizerError> {
+    pub fn train(docs: impl Iterator<Item = String> + Send, vocab_size: usize) -> Result<Self, TokenizerError> {
         if !(257..=65_536).contains(&vocab_size) {
             return Err(TokenizerError::VocabSize { wanted: vocab_size });
         }
-        let failed = |error: tokenizers::Error| TokenizerError::Training {
-            reason: error.to_string(),
-        };
+        let failed = |error: tokenizers::Error| TokenizerError::Training { reason: error.to_string() };
         let mut inner = assemble(BPE::default()).map_err(failed)?;
         let mut trainer: TrainerWrapper = BpeTrainer::builder()
             .vocab_size(vocab_size - 1)
@@ -107,10 +100,7 @@ impl Tokenizer {
         inner.train(&mut trainer, docs).map_err(failed)?;
         let reached = inner.get_vocab_size(true) + 1;
         if reached != vocab_size {
-            return Err(TokenizerError::TooLittleText {
-                reached,
-                wanted: vocab_size,
-            });
+            return Err(TokenizerError::TooLittleText { reached, wanted: vocab_size });
         }
         mark_end_of_text(&mut inner).map_err(failed)?;
         let json = inner.to_string(true).map_err(failed)?;
@@ -132,45 +122,29 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::load`].
     pub fn import_published(vocab_bpe: &Path, encoder_json: &Path) -> Result<Self, TokenizerError> {
-        let malformed = |reason: String| TokenizerError::Malformed {
-            path: encoder_json.to_owned(),
-            reason,
-        };
+        let malformed = |reason: String| TokenizerError::Malformed { path: encoder_json.to_owned(), reason };
         // Read first for a plain message about a missing file; the library parses both again.
         read(vocab_bpe)?;
         read(encoder_json)?;
-        let bpe = BPE::from_file(
-            &encoder_json.to_string_lossy(),
-            &vocab_bpe.to_string_lossy(),
-        )
-        .build()
-        .map_err(|error| malformed(error.to_string()))?;
+        let bpe = BPE::from_file(&encoder_json.to_string_lossy(), &vocab_bpe.to_string_lossy())
+            .build()
+            .map_err(|error| malformed(error.to_string()))?;
         let mut inner = assemble(bpe).map_err(|error| malformed(error.to_string()))?;
         mark_end_of_text(&mut inner).map_err(|error| malformed(error.to_string()))?;
-        let json = inner
-            .to_string(true)
-            .map_err(|error| malformed(error.to_string()))?;
+        let json = inner.to_string(true).map_err(|error| malformed(error.to_string()))?;
         Self::from_json(json, encoder_json)
     }
 
     fn from_json(json: String, path: &Path) -> Result<Self, TokenizerError> {
-        let malformed = |reason: String| TokenizerError::Malformed {
-            path: path.to_owned(),
-            reason,
-        };
-        let mut inner = tokenizers::Tokenizer::from_bytes(json.as_bytes())
-            .map_err(|error| malformed(error.to_string()))?;
+        let malformed = |reason: String| TokenizerError::Malformed { path: path.to_owned(), reason };
+        let mut inner =
+            tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(|error| malformed(error.to_string()))?;
         let vocab_size = inner.get_vocab_size(true);
         check(&inner, vocab_size).map_err(malformed)?;
         // The literal text "<|endoftext|>" in a document is text; only this crate writes the token.
         inner.set_encode_special_tokens(true);
         let sha256 = hex(&Sha256::digest(json.as_bytes()));
-        Ok(Self {
-            inner,
-            json,
-            sha256,
-            vocab_size,
-        })
+        Ok(Self { inner, json, sha256, vocab_size })
     }
 
     /// Writes `tokenizer.json`, whole or not at all.
@@ -178,10 +152,8 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Io`].
     pub fn save(&self, path: &Path) -> Result<(), TokenizerError> {
-        crate::files::write_whole(path, self.json.as_bytes()).map_err(|source| TokenizerError::Io {
-            path: path.to_owned(),
-            source,
-        })
+        crate::files::write_whole(path, self.json.as_bytes())
+            .map_err(|source| TokenizerError::Io { path: path.to_owned(), source })
     }
 
     /// The ids of `text`. `<|endoftext|>` written out in `text` is encoded as text, never as the special token.
@@ -250,11 +222,7 @@ impl Tokenizer {
 
 fn assemble(bpe: BPE) -> Result<tokenizers::Tokenizer, tokenizers::Error> {
     let mut inner = tokenizers::Tokenizer::new(bpe);
-    let split = Split::new(
-        SplitPattern::Regex(SPLIT_REGEX.to_owned()),
-        SplitDelimiterBehavior::Isolated,
-        false,
-    )?;
+    let split = Split::new(SplitPattern::Regex(SPLIT_REGEX.to_owned()), SplitDelimiterBehavior::Isolated, false)?;
     let byte_level = ByteLevel::new(false, true, false);
     inner.with_pre_tokenizer(Some(Sequence::new(vec![
         PreTokenizerWrapper::Split(split),
@@ -279,10 +247,7 @@ fn check(inner: &tokenizers::Tokenizer, vocab_size: usize) -> Result<(), String>
     }
     let last = inner.token_to_id(END_OF_TEXT);
     if last != Some(vocab_size as u32 - 1) {
-        return Err(format!(
-            "{END_OF_TEXT} has id {last:?}, not the last one ({})",
-            vocab_size - 1
-        ));
+        return Err(format!("{END_OF_TEXT} has id {last:?}, not the last one ({})", vocab_size - 1));
     }
     match (0..=255).find(|&byte| inner.token_to_id(&byte_symbol(byte).to_string()).is_none()) {
         Some(byte) => Err(format!("byte {byte} is not in the vocabulary")),
@@ -301,10 +266,7 @@ fn byte_symbol(byte: u8) -> char {
 }
 
 fn read(path: &Path) -> Result<String, TokenizerError> {
-    std::fs::read_to_string(path).map_err(|source| TokenizerError::Io {
-        path: path.to_owned(),
-        source,
-    })
+    std::fs::read_to_string(path).map_err(|source| TokenizerError::Io { path: path.to_owned(), source })
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -18,9 +18,7 @@ fn every_task_has_single_token_answers_in_every_split() {
     let encode = |text: &str| tokenizer().encode(text);
     for task in tasks::all() {
         for split in SPLITS {
-            let pairs = task
-                .pairs(&encode, split, 64, 1)
-                .unwrap_or_else(|error| panic!("{split:?}: {error}"));
+            let pairs = task.pairs(&encode, split, 64, 1).unwrap_or_else(|error| panic!("{split:?}: {error}"));
             assert_eq!(pairs.len(), 64);
             for pair in &pairs {
                 assert!(pair.positive.len() < 256 && pair.negative.len() < 256);
@@ -52,16 +50,9 @@ fn generated_programs_contain_what_the_tasks_ask() {
         let pairs = task.pairs(&encode, Split::Train, 200, 1).expect("pairs");
         let last = |prompt: &[u16]| *prompt.last().expect("a prompt is not empty");
         let seen = |prompt: &[u16], answer: u16| follows.contains_key(&(last(prompt), answer));
-        let right = pairs
-            .iter()
-            .filter(|p| seen(&p.positive, p.answer) && seen(&p.negative, p.alternative))
-            .count();
+        let right = pairs.iter().filter(|p| seen(&p.positive, p.answer) && seen(&p.negative, p.alternative)).count();
         let ends: HashSet<u16> = pairs.iter().map(|p| last(&p.positive)).collect();
-        eprintln!(
-            "{:27} {right} of 200 ({} last tokens)",
-            task.name(),
-            ends.len()
-        );
+        eprintln!("{:27} {right} of 200 ({} last tokens)", task.name(), ends.len());
         assert!(right >= 150, "{}: {right} of 200", task.name());
     }
 }

@@ -21,10 +21,7 @@ use sha2::{Digest, Sha256};
 ///
 /// # Errors
 /// What `f` returns, or the failure to create, sync or rename the temporary file.
-pub fn write_atomic(
-    path: &Path,
-    f: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-) -> io::Result<()> {
+pub fn write_atomic(path: &Path, f: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
     let folder = parent(path);
     let (file, mut temp) = create_temp(folder, path)?;
     let mut writer = BufWriter::with_capacity(1 << 20, file);
@@ -107,10 +104,7 @@ impl Drop for Temp {
 fn create_temp(folder: &Path, path: &Path) -> io::Result<(File, Temp)> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{} does not end in a file name", path.display()),
-        )
+        io::Error::new(io::ErrorKind::InvalidInput, format!("{} does not end in a file name", path.display()))
     })?;
     loop {
         let mut temp = OsString::from(".");
@@ -120,13 +114,7 @@ fn create_temp(folder: &Path, path: &Path) -> io::Result<(File, Temp)> {
         let temp = folder.join(temp);
         match OpenOptions::new().write(true).create_new(true).open(&temp) {
             Ok(file) => {
-                return Ok((
-                    file,
-                    Temp {
-                        path: temp,
-                        keep: false,
-                    },
-                ));
+                return Ok((file, Temp { path: temp, keep: false }));
             }
             // Left behind by an earlier process with the same id: take the next number.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -153,10 +141,7 @@ mod tests {
     use super::*;
 
     fn names(folder: &Path) -> Vec<OsString> {
-        fs::read_dir(folder)
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect()
+        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name()).collect()
     }
 
     #[test]

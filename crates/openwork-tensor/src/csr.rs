@@ -147,13 +147,7 @@ impl CsrTensor {
             }
             row_ptr.push(index(values.len()));
         }
-        Self {
-            rows,
-            cols,
-            row_ptr,
-            col_idx,
-            values,
-        }
+        Self { rows, cols, row_ptr, col_idx, values }
     }
 
     /// The dense matrix, `[rows, cols]`.
@@ -191,41 +185,24 @@ impl CsrTensor {
     pub fn check(&self) -> Result<(), CsrError> {
         let nnz = self.values.len();
         if self.col_idx.len() != nnz {
-            return Err(CsrError::Lengths {
-                col_idx: self.col_idx.len(),
-                values: nnz,
-            });
+            return Err(CsrError::Lengths { col_idx: self.col_idx.len(), values: nnz });
         }
         if self.rows.checked_add(1) != Some(self.row_ptr.len()) {
-            return Err(CsrError::RowPtrLength {
-                found: self.row_ptr.len(),
-                rows: self.rows,
-            });
+            return Err(CsrError::RowPtrLength { found: self.row_ptr.len(), rows: self.rows });
         }
         let beyond = |n: usize| u32::try_from(n).is_err();
         if beyond(self.rows) || beyond(self.cols.saturating_sub(1)) || beyond(nnz) {
-            return Err(CsrError::TooLarge {
-                rows: self.rows,
-                cols: self.cols,
-                nnz,
-            });
+            return Err(CsrError::TooLarge { rows: self.rows, cols: self.cols, nnz });
         }
         if self.row_ptr[0] != 0 {
             return Err(CsrError::RowPtr { row: 0, nnz });
         }
         if self.row_ptr[self.rows] as usize != nnz {
-            return Err(CsrError::RowPtr {
-                row: self.rows,
-                nnz,
-            });
+            return Err(CsrError::RowPtr { row: self.rows, nnz });
         }
         for (row, range) in self.row_ptr.windows(2).enumerate() {
             let entries = self.col_idx.get(range[0] as usize..range[1] as usize);
-            check_row(
-                row,
-                entries.ok_or(CsrError::RowPtr { row, nnz })?,
-                self.cols,
-            )?;
+            check_row(row, entries.ok_or(CsrError::RowPtr { row, nnz })?, self.cols)?;
         }
         Ok(())
     }
@@ -243,14 +220,8 @@ impl CsrTensor {
             i64s(self.col_idx.iter().map(|&c| i64::from(c)))
         };
         let parts = [
-            (
-                part::SHAPE,
-                i64s([self.rows as i64, self.cols as i64].into_iter()),
-            ),
-            (
-                part::ROW_PTR,
-                i64s(self.row_ptr.iter().map(|&p| i64::from(p))),
-            ),
+            (part::SHAPE, i64s([self.rows as i64, self.cols as i64].into_iter())),
+            (part::ROW_PTR, i64s(self.row_ptr.iter().map(|&p| i64::from(p)))),
             (part::COL_IDX, col_idx),
             (part::VALUES, Array1::from_vec(self.values.clone()).into()),
         ];
@@ -287,9 +258,7 @@ impl CsrTensor {
         let rows = usize::try_from(rows).map_err(|_| size())?;
         let cols = usize::try_from(cols).map_err(|_| size())?;
         let col_idx = match col_idx {
-            Tensor::U16(array) if cols <= 1 << 16 && array.ndim() == 1 => {
-                array.iter().map(|&c| u32::from(c)).collect()
-            }
+            Tensor::U16(array) if cols <= 1 << 16 && array.ndim() == 1 => array.iter().map(|&c| u32::from(c)).collect(),
             wide @ Tensor::I64(_) if cols > 1 << 16 => indices(part::COL_IDX, wide)?,
             _ => {
                 let expected = "a vector of U16 for at most 65536 columns, else of I64";
@@ -300,13 +269,7 @@ impl CsrTensor {
             Tensor::F32(array) if array.ndim() == 1 => array.into_raw_vec_and_offset().0,
             _ => return Err(bad(part::VALUES, "a vector of F32")),
         };
-        let csr = Self {
-            rows,
-            cols,
-            row_ptr: indices(part::ROW_PTR, row_ptr)?,
-            col_idx,
-            values,
-        };
+        let csr = Self { rows, cols, row_ptr: indices(part::ROW_PTR, row_ptr)?, col_idx, values };
         csr.check()?;
         Ok(csr)
     }

@@ -60,10 +60,7 @@ mod tests {
             bytes.truncate(at);
             bytes.resize(at, 0);
             encode(&values, &mut bytes).unwrap();
-            let back: Vec<u32> = decode::<f32>(&bytes[at..])
-                .into_iter()
-                .map(f32::to_bits)
-                .collect();
+            let back: Vec<u32> = decode::<f32>(&bytes[at..]).into_iter().map(f32::to_bits).collect();
             assert_eq!(back, values.map(f32::to_bits));
         }
     }

@@ -174,11 +174,7 @@ impl TensorFile {
 
     fn new(bytes: Bytes, path: PathBuf) -> Result<Self, ReadError> {
         let header = Header::read(&bytes, &path)?;
-        Ok(Self {
-            bytes,
-            header,
-            path,
-        })
+        Ok(Self { bytes, header, path })
     }
 
     /// The names of all stored arrays, sorted. A CSR tensor `w` shows as its parts (`w.csr.values`, ..); see
@@ -189,8 +185,7 @@ impl TensorFile {
 
     /// The names of the CSR tensors, sorted.
     pub fn csr_names(&self) -> impl Iterator<Item = &str> {
-        self.names()
-            .filter_map(|name| name.strip_suffix(part::SHAPE))
+        self.names().filter_map(|name| name.strip_suffix(part::SHAPE))
     }
 
     /// Whether there is an array of this name.
@@ -241,9 +236,7 @@ impl TensorFile {
     pub fn f32(&self, name: &str) -> Result<ArrayD<f32>, ReadError> {
         match self.tensor(name)? {
             Tensor::F32(array) => Ok(array),
-            other => other
-                .to_f32()
-                .ok_or_else(|| self.wrong_dtype(name, "F32, F16 or BF16", &other)),
+            other => other.to_f32().ok_or_else(|| self.wrong_dtype(name, "F32, F16 or BF16", &other)),
         }
     }
 
@@ -257,9 +250,7 @@ impl TensorFile {
             array = array.insert_axis(Axis(1));
         }
         let shape = array.shape().to_vec();
-        array
-            .into_dimensionality::<Ix2>()
-            .map_err(|_| self.wrong_shape(name, &shape, "a matrix or a vector"))
+        array.into_dimensionality::<Ix2>().map_err(|_| self.wrong_shape(name, &shape, "a matrix or a vector"))
     }
 
     /// A tensor of 64-bit integers.
@@ -299,17 +290,8 @@ impl TensorFile {
             return Err(self.not_found(name));
         }
         let load = |suffix: &str| self.tensor(&format!("{name}{suffix}"));
-        CsrTensor::from_parts(
-            &load(part::SHAPE)?,
-            &load(part::ROW_PTR)?,
-            &load(part::COL_IDX)?,
-            load(part::VALUES)?,
-        )
-        .map_err(|source| ReadError::Csr {
-            path: self.path.clone(),
-            name: name.to_owned(),
-            source,
-        })
+        CsrTensor::from_parts(&load(part::SHAPE)?, &load(part::ROW_PTR)?, &load(part::COL_IDX)?, load(part::VALUES)?)
+            .map_err(|source| ReadError::Csr { path: self.path.clone(), name: name.to_owned(), source })
     }
 
     /// Checks that no tensor holds NaN or an infinity.
@@ -320,10 +302,7 @@ impl TensorFile {
     pub fn check_finite(&self) -> Result<(), ReadError> {
         for name in self.names() {
             let tensor = self.tensor(name)?;
-            ensure_finite(&tensor, name).map_err(|source| ReadError::NotFinite {
-                path: self.path.clone(),
-                source,
-            })?;
+            ensure_finite(&tensor, name).map_err(|source| ReadError::NotFinite { path: self.path.clone(), source })?;
         }
         Ok(())
     }
@@ -341,27 +320,14 @@ impl TensorFile {
     }
 
     fn not_found(&self, name: &str) -> ReadError {
-        ReadError::NotFound {
-            path: self.path.clone(),
-            name: name.to_owned(),
-        }
+        ReadError::NotFound { path: self.path.clone(), name: name.to_owned() }
     }
 
     fn wrong_dtype(&self, name: &str, expected: &'static str, found: &Tensor) -> ReadError {
-        ReadError::WrongDtype {
-            path: self.path.clone(),
-            name: name.to_owned(),
-            expected,
-            found: found.dtype(),
-        }
+        ReadError::WrongDtype { path: self.path.clone(), name: name.to_owned(), expected, found: found.dtype() }
     }
 
     fn wrong_shape(&self, name: &str, shape: &[usize], expected: &'static str) -> ReadError {
-        ReadError::WrongShape {
-            path: self.path.clone(),
-            name: name.to_owned(),
-            shape: shape.to_vec(),
-            expected,
-        }
+        ReadError::WrongShape { path: self.path.clone(), name: name.to_owned(), shape: shape.to_vec(), expected }
     }
 }

@@ -39,23 +39,13 @@ impl Header {
     pub(crate) fn read(bytes: &[u8], path: &Path) -> Result<Self, ReadError> {
         let path = || path.to_owned();
         let len = bytes.len() as u64;
-        let truncated = |need| ReadError::Truncated {
-            path: path(),
-            need,
-            len,
-        };
+        let truncated = |need| ReadError::Truncated { path: path(), need, len };
         let (prefix, rest) = bytes.split_first_chunk().ok_or_else(|| truncated(8))?;
         let n = u64::from_le_bytes(*prefix);
         if n > MAX_HEADER {
-            return Err(ReadError::HeaderTooLarge {
-                path: path(),
-                len: n,
-            });
+            return Err(ReadError::HeaderTooLarge { path: path(), len: n });
         }
-        let bad = |reason: String| ReadError::BadHeader {
-            path: path(),
-            reason,
-        };
+        let bad = |reason: String| ReadError::BadHeader { path: path(), reason };
         let text = rest
             .get(..n as usize)
             .ok_or_else(|| truncated(8 + n))
@@ -80,27 +70,16 @@ impl Header {
         let data = 8 + n;
         let tensors = layout.tensors().into_iter().map(|(name, info)| {
             let (start, end) = (data + info.data_offsets.0, data + info.data_offsets.1);
-            let info = Info {
-                dtype: info.dtype,
-                shape: info.shape.clone(),
-                start,
-                end,
-            };
+            let info = Info { dtype: info.dtype, shape: info.shape.clone(), start, end };
             (name, info)
         });
-        Ok(Self {
-            tensors: tensors.collect(),
-            metadata: strict.metadata,
-        })
+        Ok(Self { tensors: tensors.collect(), metadata: strict.metadata })
     }
 }
 
 /// Renders a header: the metadata sorted by key, then the tensors in the order of their data, padded with
 /// spaces so that the data starts at a multiple of eight. The same contents give the same bytes.
-pub(crate) fn render(
-    metadata: &BTreeMap<String, String>,
-    tensors: &[(&str, TensorInfo)],
-) -> Vec<u8> {
+pub(crate) fn render(metadata: &BTreeMap<String, String>, tensors: &[(&str, TensorInfo)]) -> Vec<u8> {
     struct Map<'a>(&'a BTreeMap<String, String>, &'a [(&'a str, TensorInfo)]);
     impl Serialize for Map<'_> {
         fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -115,8 +94,7 @@ pub(crate) fn render(
             map.end()
         }
     }
-    let mut text =
-        serde_json::to_vec(&Map(metadata, tensors)).expect("text, numbers and text keys only");
+    let mut text = serde_json::to_vec(&Map(metadata, tensors)).expect("text, numbers and text keys only");
     text.resize(text.len().next_multiple_of(8), b' ');
     text
 }

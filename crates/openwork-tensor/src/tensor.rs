@@ -122,11 +122,7 @@ pub fn ensure_finite(tensor: &Tensor, name: &str) -> Result<(), NotFinite> {
     };
     match found {
         None => Ok(()),
-        Some((index, value)) => Err(NotFinite {
-            name: name.to_owned(),
-            index,
-            value,
-        }),
+        Some((index, value)) => Err(NotFinite { name: name.to_owned(), index, value }),
     }
 }
 
@@ -231,10 +227,7 @@ mod tests {
         assert_eq!(ensure_finite(&a.clone().into(), "w"), Ok(()));
         a[[1, 2]] = f16::NEG_INFINITY;
         let error = ensure_finite(&a.into(), "w").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "tensor `w` holds -inf at [1, 2], but every number has to be finite"
-        );
+        assert_eq!(error.to_string(), "tensor `w` holds -inf at [1, 2], but every number has to be finite");
     }
 
     #[test]

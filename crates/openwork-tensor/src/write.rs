@@ -106,10 +106,7 @@ pub fn write_with_csr(
 }
 
 fn name_taken(path: &Path, name: &str) -> WriteError {
-    WriteError::NameTaken {
-        path: path.to_owned(),
-        name: name.to_owned(),
-    }
+    WriteError::NameTaken { path: path.to_owned(), name: name.to_owned() }
 }
 
 fn write_all(
@@ -118,9 +115,7 @@ fn write_all(
     metadata: &BTreeMap<String, String>,
 ) -> Result<(), WriteError> {
     if tensors.iter().any(|&(name, _)| name == "__metadata__") {
-        return Err(WriteError::ReservedName {
-            path: path.to_owned(),
-        });
+        return Err(WriteError::ReservedName { path: path.to_owned() });
     }
     // The order of the `safetensors` crate: wide elements first, so that all data is aligned; then names.
     tensors.sort_by(|(a, x), (b, y)| {
@@ -132,20 +127,14 @@ fn write_all(
         let len: usize = tensor.shape().iter().product();
         let start = offset;
         offset += len * tensor.dtype().size();
-        let info = TensorInfo {
-            dtype: kind(tensor.dtype()),
-            shape: tensor.shape().to_vec(),
-            data_offsets: (start, offset),
-        };
+        let info =
+            TensorInfo { dtype: kind(tensor.dtype()), shape: tensor.shape().to_vec(), data_offsets: (start, offset) };
         (name, info)
     });
     let header = render(metadata, &infos.collect::<Vec<_>>());
     let len = header.len() as u64;
     if len > MAX_HEADER {
-        return Err(WriteError::HeaderTooLarge {
-            path: path.to_owned(),
-            len,
-        });
+        return Err(WriteError::HeaderTooLarge { path: path.to_owned(), len });
     }
     write_atomic(path, |out| {
         out.write_all(&len.to_le_bytes())?;
@@ -153,10 +142,7 @@ fn write_all(
         let mut data = tensors.iter();
         data.try_for_each(|(_, tensor)| write_data(tensor, out))
     })
-    .map_err(|source| WriteError::Io {
-        path: path.to_owned(),
-        source,
-    })
+    .map_err(|source| WriteError::Io { path: path.to_owned(), source })
 }
 
 fn write_data(tensor: &Tensor, out: &mut impl Write) -> io::Result<()> {

@@ -25,9 +25,7 @@ const CONTEXT: &[&str] = &[
     "import $module\n",
 ];
 
-const MODULES: &[&str] = &[
-    "os", "sys", "json", "math", "random", "time", "re", "csv", "string",
-];
+const MODULES: &[&str] = &["os", "sys", "json", "math", "random", "time", "re", "csv", "string"];
 
 /// Draws the values of one pair after another.
 pub(super) struct Filler {
@@ -40,11 +38,7 @@ impl Filler {
     pub(super) fn new(split: Split, seed: u64, stream: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);
-        Self {
-            rng,
-            split,
-            bound: Vec::new(),
-        }
+        Self { rng, split, bound: Vec::new() }
     }
 
     /// Forgets all values, before the next pair.
@@ -69,15 +63,9 @@ impl Filler {
             rest = &rest[at + 1..];
             let inner = rest.strip_prefix('(');
             let name = inner.unwrap_or(rest);
-            let end = name
-                .find(|c: char| !c.is_ascii_alphanumeric())
-                .unwrap_or(name.len());
+            let end = name.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(name.len());
             let (name, after) = name.split_at(end);
-            rest = if inner.is_some() {
-                after.strip_prefix(')').expect("`$(` is closed")
-            } else {
-                after
-            };
+            rest = if inner.is_some() { after.strip_prefix(')').expect("`$(` is closed") } else { after };
             out.push_str(&self.value(name));
         }
         out.push_str(rest);
@@ -134,35 +122,17 @@ impl Filler {
     fn compose(&mut self, kind: &str) -> String {
         match kind {
             "things" => format!("{}s", self.pick(pools::THINGS)),
-            "Class" => format!(
-                "{}{}",
-                capitalized(self.pick(pools::THINGS)),
-                self.pick(pools::ROLES)
-            ),
+            "Class" => format!("{}{}", capitalized(self.pick(pools::THINGS)), self.pick(pools::ROLES)),
             "func" => format!("{}_{}", self.pick(pools::VERBS), self.pick(pools::THINGS)),
-            "Label" => format!(
-                "{} {}",
-                capitalized(self.pick(pools::ADJECTIVES)),
-                self.pick(pools::THINGS)
-            ),
+            "Label" => format!("{} {}", capitalized(self.pick(pools::ADJECTIVES)), self.pick(pools::THINGS)),
             "counter" => ["i", "j", "n", "k", "index"][self.below(5)].to_owned(),
             "message" => self.message(),
-            "rfile" => format!(
-                "{}.{}",
-                self.pick(pools::READ_STEMS),
-                ["txt", "csv", "json"][self.below(3)]
-            ),
-            "wfile" => format!(
-                "{}.{}",
-                self.pick(pools::WRITE_STEMS),
-                ["txt", "csv", "json"][self.below(3)]
-            ),
+            "rfile" => format!("{}.{}", self.pick(pools::READ_STEMS), ["txt", "csv", "json"][self.below(3)]),
+            "wfile" => format!("{}.{}", self.pick(pools::WRITE_STEMS), ["txt", "csv", "json"][self.below(3)]),
             "n" => self.below(100).to_string(),
             "ints" => {
                 let most = [20, 1000][self.below(2)];
-                let numbers: Vec<String> = (0..=self.below(4))
-                    .map(|_| self.below(most).to_string())
-                    .collect();
+                let numbers: Vec<String> = (0..=self.below(4)).map(|_| self.below(most).to_string()).collect();
                 numbers.join(", ")
             }
             "context" => self.context(""),
@@ -205,9 +175,7 @@ impl Filler {
 
 /// One word in three belongs to validation, in whatever pool it stands (FNV-1a of its bytes).
 fn is_validation(word: &str) -> bool {
-    let hash = word.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = word.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     (hash >> 8) % 3 == 2
 }
 

@@ -151,27 +151,17 @@ impl Task {
         };
         let found = pairs.len().min(drawn);
         if found < n {
-            return Err(TaskError::TooFew {
-                task: self.name,
-                found,
-                wanted: n,
-            });
+            return Err(TaskError::TooFew { task: self.name, found, wanted: n });
         }
         Ok(pairs)
     }
 
     /// All pairs with the same way of writing the answers: the first that suits every pair.
-    fn pairs_of_marks(
-        &self,
-        encode: &dyn Fn(&str) -> Vec<u16>,
-        texts: &[TextPair],
-    ) -> Result<Vec<Pair>, TaskError> {
+    fn pairs_of_marks(&self, encode: &dyn Fn(&str) -> Vec<u16>, texts: &[TextPair]) -> Result<Vec<Pair>, TaskError> {
         let mut first_error = None;
         for choice in 0..self.answers.len() {
-            let encoded: Result<Vec<Pair>, TaskError> = texts
-                .iter()
-                .map(|text| self.encode_pair(encode, text, choice))
-                .collect();
+            let encoded: Result<Vec<Pair>, TaskError> =
+                texts.iter().map(|text| self.encode_pair(encode, text, choice)).collect();
             match encoded {
                 Ok(pairs) => return Ok(pairs),
                 Err(error) => first_error = first_error.or(Some(error)),
@@ -214,13 +204,7 @@ impl Task {
         let (answer, alternative) = &text.answers[choice];
         let (positive, right) = self.continuation(encode, &text.positive, answer)?;
         let (negative, other) = self.continuation(encode, &text.negative, alternative)?;
-        Ok(Pair {
-            positive,
-            negative,
-            answer: right,
-            alternative: other,
-            template: text.template,
-        })
+        Ok(Pair { positive, negative, answer: right, alternative: other, template: text.template })
     }
 
     /// The tokens of `prompt` and the one token that `answer` adds to them.
@@ -252,9 +236,7 @@ impl Task {
             Split::HeldOutTemplate => (self.held_out, self.templates.len()),
             Split::Train | Split::Validation => (self.templates, 0),
         };
-        let stream = self.name.bytes().fold(split as u64, |hash, byte| {
-            hash.wrapping_mul(31) ^ u64::from(byte)
-        });
+        let stream = self.name.bytes().fold(split as u64, |hash, byte| hash.wrapping_mul(31) ^ u64::from(byte));
         let mut filler = Filler::new(split, seed, stream);
         let mut seen = HashSet::new();
         let answers = self.answers;
@@ -264,17 +246,9 @@ impl Task {
                 filler.start();
                 let positive = filler.expand(templates[at].positive);
                 let negative = filler.expand(templates[at].negative);
-                let answers = answers
-                    .iter()
-                    .map(|(a, b)| (filler.expand(a), filler.expand(b)))
-                    .collect();
+                let answers = answers.iter().map(|(a, b)| (filler.expand(a), filler.expand(b))).collect();
                 if seen.insert((positive.clone(), negative.clone())) {
-                    return Some(TextPair {
-                        positive,
-                        negative,
-                        answers,
-                        template: first + at,
-                    });
+                    return Some(TextPair { positive, negative, answers, template: first + at });
                 }
             }
             None

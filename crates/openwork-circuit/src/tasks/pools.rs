@@ -1,16 +1,15 @@
 //! The words that prompts are filled with: ordinary names and words of small Python programs.
 
 pub(super) const THINGS: &[&str] = &[
-    "item", "user", "value", "node", "file", "line", "word", "record", "row", "point", "order",
-    "product", "customer", "student", "book", "author", "page", "letter", "number", "player",
-    "team", "game", "card", "event", "task", "job", "message", "token", "key", "edge", "color",
-    "shape", "animal", "car", "ticket", "seat", "room", "hotel", "flight", "phone", "email",
-    "account", "payment", "report", "image", "pixel", "song", "album", "artist", "recipe", "plant",
-    "tree", "river", "star", "planet", "robot", "sensor", "signal", "request", "response",
-    "server", "client", "worker", "module", "package", "option", "field", "form", "button",
-    "window", "menu", "layer", "model", "sample", "target", "group", "member", "project", "course",
-    "lesson", "question", "answer", "score", "test", "step", "rule", "result", "error", "comment",
-    "review", "device", "station", "train", "ship", "engine", "tool", "part", "block", "chunk",
+    "item", "user", "value", "node", "file", "line", "word", "record", "row", "point", "order", "product", "customer",
+    "student", "book", "author", "page", "letter", "number", "player", "team", "game", "card", "event", "task", "job",
+    "message", "token", "key", "edge", "color", "shape", "animal", "car", "ticket", "seat", "room", "hotel", "flight",
+    "phone", "email", "account", "payment", "report", "image", "pixel", "song", "album", "artist", "recipe", "plant",
+    "tree", "river", "star", "planet", "robot", "sensor", "signal", "request", "response", "server", "client",
+    "worker", "module", "package", "option", "field", "form", "button", "window", "menu", "layer", "model", "sample",
+    "target", "group", "member", "project", "course", "lesson", "question", "answer", "score", "test", "step", "rule",
+    "result", "error", "comment", "review", "device", "station", "train", "ship", "engine", "tool", "part", "block",
+    "chunk",
 ];
 
 pub(super) const NUMBERS: &[&str] = &[
@@ -164,17 +163,15 @@ pub(super) const GATHERED: &[&str] = &[
 ];
 
 pub(super) const VERBS: &[&str] = &[
-    "get", "find", "load", "save", "read", "write", "parse", "show", "build", "make", "create",
-    "update", "delete", "remove", "add", "insert", "count", "compute", "check", "filter", "sort",
-    "merge", "split", "convert", "format", "send", "fetch", "process", "handle", "run", "start",
-    "stop", "reset", "select", "search", "draw", "move", "copy",
+    "get", "find", "load", "save", "read", "write", "parse", "show", "build", "make", "create", "update", "delete",
+    "remove", "add", "insert", "count", "compute", "check", "filter", "sort", "merge", "split", "convert", "format",
+    "send", "fetch", "process", "handle", "run", "start", "stop", "reset", "select", "search", "draw", "move", "copy",
 ];
 
 pub(super) const ADJECTIVES: &[&str] = &[
-    "new", "old", "first", "last", "next", "previous", "active", "empty", "large", "small", "fast",
-    "slow", "red", "blue", "green", "simple", "main", "local", "remote", "final", "initial",
-    "random", "hidden", "public", "private", "extra", "raw", "default", "special", "unknown",
-    "missing", "valid", "selected", "recent", "shared", "common",
+    "new", "old", "first", "last", "next", "previous", "active", "empty", "large", "small", "fast", "slow", "red",
+    "blue", "green", "simple", "main", "local", "remote", "final", "initial", "random", "hidden", "public", "private",
+    "extra", "raw", "default", "special", "unknown", "missing", "valid", "selected", "recent", "shared", "common",
 ];
 
 pub(super) const ROLES: &[&str] = &[
@@ -201,24 +198,21 @@ pub(super) const ROLES: &[&str] = &[
 ];
 
 pub(super) const ATTRIBUTES: &[&str] = &[
-    "name", "age", "title", "price", "size", "color", "width", "height", "weight", "speed",
-    "level", "score", "health", "power", "owner", "author", "year", "pages", "brand", "model",
-    "engine", "capacity", "balance", "address", "email", "phone", "city", "country", "role",
-    "status", "kind", "category", "parent", "left", "right", "value", "key", "data", "host",
-    "port", "path", "mode", "limit", "rate", "salary", "grade", "rank", "position", "radius",
-    "length", "depth", "start", "end", "label", "text", "message", "amount", "date", "time",
-    "location", "duration", "id", "user", "team",
+    "name", "age", "title", "price", "size", "color", "width", "height", "weight", "speed", "level", "score", "health",
+    "power", "owner", "author", "year", "pages", "brand", "model", "engine", "capacity", "balance", "address", "email",
+    "phone", "city", "country", "role", "status", "kind", "category", "parent", "left", "right", "value", "key",
+    "data", "host", "port", "path", "mode", "limit", "rate", "salary", "grade", "rank", "position", "radius", "length",
+    "depth", "start", "end", "label", "text", "message", "amount", "date", "time", "location", "duration", "id",
+    "user", "team",
 ];
 
 pub(super) const WORDS: &[&str] = &[
-    "apple", "banana", "cherry", "grape", "lemon", "mango", "orange", "peach", "pear", "plum",
-    "kiwi", "melon", "red", "green", "blue", "yellow", "purple", "black", "white", "brown", "pink",
-    "gray", "cat", "dog", "bird", "fish", "horse", "rabbit", "tiger", "lion", "bear", "wolf",
-    "fox", "small", "medium", "large", "north", "south", "east", "west", "spring", "summer",
-    "autumn", "winter", "monday", "friday", "sunday", "admin", "guest", "bread", "milk", "cheese",
-    "butter", "coffee", "tea", "sugar", "salt", "rice", "pasta", "pizza", "soup", "salad", "chair",
-    "table", "lamp", "sofa", "desk", "pen", "paper", "pencil", "laptop", "mouse", "keyboard",
-    "screen", "camera", "guitar",
+    "apple", "banana", "cherry", "grape", "lemon", "mango", "orange", "peach", "pear", "plum", "kiwi", "melon", "red",
+    "green", "blue", "yellow", "purple", "black", "white", "brown", "pink", "gray", "cat", "dog", "bird", "fish",
+    "horse", "rabbit", "tiger", "lion", "bear", "wolf", "fox", "small", "medium", "large", "north", "south", "east",
+    "west", "spring", "summer", "autumn", "winter", "monday", "friday", "sunday", "admin", "guest", "bread", "milk",
+    "cheese", "butter", "coffee", "tea", "sugar", "salt", "rice", "pasta", "pizza", "soup", "salad", "chair", "table",
+    "lamp", "sofa", "desk", "pen", "paper", "pencil", "laptop", "mouse", "keyboard", "screen", "camera", "guitar",
 ];
 
 pub(super) const READ_STEMS: &[&str] = &[
@@ -269,6 +263,5 @@ pub(super) const WRITE_STEMS: &[&str] = &[
     "history",
 ];
 
-pub(super) const SWAPPED: &[&str] = &[
-    "a", "b", "c", "x", "y", "z", "i", "j", "left", "right", "first", "second", "low", "high",
-];
+pub(super) const SWAPPED: &[&str] =
+    &["a", "b", "c", "x", "y", "z", "i", "j", "left", "right", "first", "second", "low", "high"];

@@ -15,11 +15,7 @@ fn toy(text: &str) -> Vec<u16> {
     let (mut ids, mut at) = (Vec::new(), 0);
     while at < chars.len() {
         let start = at;
-        if chars[at] == ' '
-            && chars
-                .get(at + 1)
-                .is_some_and(|&c| matches!(class(c), 0 | 4))
-        {
+        if chars[at] == ' ' && chars.get(at + 1).is_some_and(|&c| matches!(class(c), 0 | 4)) {
             at += 1;
         }
         let kind = class(chars[at]);
@@ -40,9 +36,7 @@ fn toy(text: &str) -> Vec<u16> {
             at += 4;
         }
         let piece: String = chars[start..at].iter().collect();
-        let hash = piece
-            .bytes()
-            .fold(7_u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b)));
+        let hash = piece.bytes().fold(7_u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b)));
         ids.push((hash % 65_521) as u16);
     }
     ids
@@ -63,9 +57,7 @@ fn names_are_unique_and_found() {
 fn every_task_yields_pairs_in_every_split() {
     for task in all() {
         for split in SPLITS {
-            let pairs = task
-                .pairs(&toy, split, 40, 1)
-                .unwrap_or_else(|error| panic!("{split:?}: {error}"));
+            let pairs = task.pairs(&toy, split, 40, 1).unwrap_or_else(|error| panic!("{split:?}: {error}"));
             assert_eq!(pairs.len(), 40);
             for pair in &pairs {
                 assert_ne!(pair.answer, pair.alternative, "{}", task.name());
@@ -81,12 +73,7 @@ fn no_prompt_occurs_in_two_splits_and_no_pair_twice() {
         let mut owner = std::collections::HashMap::new();
         for split in SPLITS {
             let pairs = task.text_pairs(split, 300, 3);
-            assert!(
-                pairs.len() >= 40,
-                "{} {split:?}: {}",
-                task.name(),
-                pairs.len()
-            );
+            assert!(pairs.len() >= 40, "{} {split:?}: {}", task.name(), pairs.len());
             let distinct: HashSet<_> = pairs.iter().map(|p| (&p.positive, &p.negative)).collect();
             assert_eq!(distinct.len(), pairs.len(), "{}", task.name());
             for pair in pairs {
@@ -102,19 +89,11 @@ fn no_prompt_occurs_in_two_splits_and_no_pair_twice() {
 #[test]
 fn held_out_templates_are_others_and_all_templates_are_drawn() {
     for task in all() {
-        let used = |split| {
-            task.text_pairs(split, 300, 5)
-                .iter()
-                .map(|p| p.template)
-                .collect::<HashSet<_>>()
-        };
+        let used = |split| task.text_pairs(split, 300, 5).iter().map(|p| p.template).collect::<HashSet<_>>();
         assert_eq!(used(Split::Train), (0..task.templates.len()).collect());
         assert_eq!(used(Split::Validation), used(Split::Train));
         let all = task.templates.len() + task.held_out.len();
-        assert_eq!(
-            used(Split::HeldOutTemplate),
-            (task.templates.len()..all).collect()
-        );
+        assert_eq!(used(Split::HeldOutTemplate), (task.templates.len()..all).collect());
     }
 }
 
@@ -132,15 +111,8 @@ fn prompts_have_no_placeholder_left() {
     for task in all() {
         for split in SPLITS {
             for pair in task.text_pairs(split, 100, 2) {
-                let answers: String = pair
-                    .answers
-                    .iter()
-                    .flat_map(|(a, b)| [a.as_str(), b])
-                    .collect();
-                assert!(
-                    !format!("{}{}{answers}", pair.positive, pair.negative).contains('$'),
-                    "{pair:?}"
-                );
+                let answers: String = pair.answers.iter().flat_map(|(a, b)| [a.as_str(), b]).collect();
+                assert!(!format!("{}{}{answers}", pair.positive, pair.negative).contains('$'), "{pair:?}");
             }
         }
     }
@@ -150,18 +122,8 @@ fn prompts_have_no_placeholder_left() {
 fn an_encoding_without_such_tokens_is_an_error_that_names_them() {
     let bytes = |text: &str| text.bytes().map(u16::from).collect::<Vec<u16>>();
     let task = find("single_double_quote").expect("is there");
-    let error = task
-        .pairs(&bytes, Split::Train, 4, 0)
-        .expect_err("two bytes are two tokens");
-    let TaskError::NotOneToken {
-        task,
-        answer,
-        pieces,
-        ..
-    } = &error
-    else {
-        panic!("{error}")
-    };
+    let error = task.pairs(&bytes, Split::Train, 4, 0).expect_err("two bytes are two tokens");
+    let TaskError::NotOneToken { task, answer, pieces, .. } = &error else { panic!("{error}") };
     assert_eq!((*task, answer.as_str()), ("single_double_quote", "\")\n"));
     assert_eq!(pieces, &[34, 41, 10]);
     assert!(error.to_string().contains("single_double_quote"), "{error}");
@@ -181,9 +143,7 @@ fn the_second_way_of_writing_an_answer_is_taken_when_the_first_is_not_one_token(
         ids
     };
     let task = find("single_double_quote").expect("is there");
-    let pairs = task
-        .pairs(&split, Split::Train, 8, 0)
-        .expect("the second way works");
+    let pairs = task.pairs(&split, Split::Train, 8, 0).expect("the second way works");
     assert_eq!(vec![pairs[0].answer], toy("\")"));
 }
 
@@ -194,35 +154,19 @@ fn asking_for_more_than_there_is_says_how_many_there_are() {
         description: "a single template with a single filler",
         answers: &[(" in", ":\n")],
         open: false,
-        templates: &[Template {
-            positive: "for $flag",
-            negative: "while $flag",
-        }],
+        templates: &[Template { positive: "for $flag", negative: "while $flag" }],
         held_out: &[],
     };
     let found = task.text_pairs(Split::Train, 1000, 0).len();
     assert!(found >= 10 && found <= pools::FLAGS.len());
     let error = task.pairs(&toy, Split::Train, 1000, 0);
     let wanted = 1000;
-    assert_eq!(
-        error,
-        Err(TaskError::TooFew {
-            task: "tiny",
-            found,
-            wanted
-        })
-    );
+    assert_eq!(error, Err(TaskError::TooFew { task: "tiny", found, wanted }));
 }
 
 #[test]
 fn every_pool_serves_both_splits() {
-    for pool in [
-        pools::SWAPPED,
-        pools::ROLES,
-        pools::FLAGS,
-        pools::READ_STEMS,
-        pools::WRITE_STEMS,
-    ] {
+    for pool in [pools::SWAPPED, pools::ROLES, pools::FLAGS, pools::READ_STEMS, pools::WRITE_STEMS] {
         for split in [Split::Train, Split::Validation] {
             let mut filler = Filler::new(split, 0, 0);
             let drawn: HashSet<&str> = (0..1000).map(|_| filler.pick(pool)).collect();

@@ -73,13 +73,7 @@ pub struct GeneratedOptions {
 impl GeneratedOptions {
     /// The usual options, as in [`CorpusOptions::new`].
     pub fn new(seed: u64, target_bytes: u64) -> Self {
-        Self {
-            seed,
-            target_bytes,
-            validation_fraction: 0.01,
-            tokens_per_shard: 1 << 26,
-            replace: false,
-        }
+        Self { seed, target_bytes, validation_fraction: 0.01, tokens_per_shard: 1 << 26, replace: false }
     }
 }
 
@@ -99,15 +93,8 @@ impl Split {
         hash.update(seed.to_le_bytes());
         hash.update(text.as_bytes());
         let digest = hash.finalize();
-        let first = digest
-            .iter()
-            .take(8)
-            .fold(0_u64, |word, &byte| (word << 8) | u64::from(byte));
-        if (first as f64) < validation_fraction * 2_f64.powi(64) {
-            Split::Validation
-        } else {
-            Split::Train
-        }
+        let first = digest.iter().take(8).fold(0_u64, |word, &byte| (word << 8) | u64::from(byte));
+        if (first as f64) < validation_fraction * 2_f64.powi(64) { Split::Validation } else { Split::Train }
     }
 }
 
@@ -259,11 +246,7 @@ pub fn write_generated(
 }
 
 fn check_fraction(given: f64) -> Result<(), CorpusError> {
-    if (0.0..=1.0).contains(&given) {
-        Ok(())
-    } else {
-        Err(CorpusError::ValidationFraction { given })
-    }
+    if (0.0..=1.0).contains(&given) { Ok(()) } else { Err(CorpusError::ValidationFraction { given }) }
 }
 
 /// Encodes documents batch by batch and writes them in order.
@@ -295,10 +278,7 @@ impl<'a> Writer<'a> {
             texts: Vec::new(),
             splits: Vec::new(),
             batch_bytes: 0,
-            report: CorpusReport {
-                tokenizer_sha256: tokenizer.sha256().to_owned(),
-                ..CorpusReport::default()
-            },
+            report: CorpusReport { tokenizer_sha256: tokenizer.sha256().to_owned(), ..CorpusReport::default() },
         })
     }
 
@@ -340,9 +320,7 @@ impl<'a> Writer<'a> {
     fn finish(mut self, folder: &Unfinished) -> Result<CorpusReport, CorpusError> {
         self.write_batch()?;
         if self.report.train.documents + self.report.validation.documents == 0 {
-            return Err(CorpusError::NoDocuments {
-                skipped: Box::new(self.report.skipped),
-            });
+            return Err(CorpusError::NoDocuments { skipped: Box::new(self.report.skipped) });
         }
         for shards in self.shards {
             shards.finish()?;

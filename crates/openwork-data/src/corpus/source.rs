@@ -39,8 +39,7 @@ pub struct Skipped {
 impl Skipped {
     fn unreadable(&mut self, path: &Path, why: &dyn std::fmt::Display) {
         self.unreadable += 1;
-        self.first_unreadable
-            .get_or_insert_with(|| format!("{}: {why}", path.display()));
+        self.first_unreadable.get_or_insert_with(|| format!("{}: {why}", path.display()));
     }
 }
 
@@ -80,9 +79,7 @@ impl Documents {
         let mut files = Vec::new();
         for source in &options.from {
             if !source.exists() {
-                return Err(CorpusError::NotFound {
-                    path: source.clone(),
-                });
+                return Err(CorpusError::NotFound { path: source.clone() });
             }
             for entry in WalkDir::new(source).follow_links(true) {
                 match entry {
@@ -228,24 +225,17 @@ enum Kind {
 
 fn kind(path: &Path) -> Option<Kind> {
     let name = path.file_name()?.to_str()?.to_ascii_lowercase();
-    [
-        (".py", Kind::Python),
-        (".jsonl", Kind::Rows),
-        (".jsonl.gz", Kind::GzipRows),
-        (".jsonl.zst", Kind::ZstdRows),
-    ]
-    .into_iter()
-    .find(|(ending, _)| name.ends_with(ending))
-    .map(|(_, kind)| kind)
+    [(".py", Kind::Python), (".jsonl", Kind::Rows), (".jsonl.gz", Kind::GzipRows), (".jsonl.zst", Kind::ZstdRows)]
+        .into_iter()
+        .find(|(ending, _)| name.ends_with(ending))
+        .map(|(_, kind)| kind)
 }
 
 /// The file, or its first `most + 1` bytes when it is longer.
 fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let size = fs::metadata(path)?.len().min(most.saturating_add(1));
     let mut bytes = Vec::with_capacity(size as usize);
-    File::open(path)?
-        .take(most.saturating_add(1))
-        .read_to_end(&mut bytes)?;
+    File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -41,18 +41,11 @@ fn mixed_sources(root: &Path) {
     put(&root.join("empty.py"), b" \n\n");
     put(&root.join("large.py"), &[b'x'; 2000]);
     put(&root.join("notes.txt"), b"not code");
-    put(
-        &root.join("rows.jsonl"),
-        b"{\"text\": \"from_rows = 1\\n\"}\n\nnonsense\n{\"no_text\": 1}\n",
-    );
+    put(&root.join("rows.jsonl"), b"{\"text\": \"from_rows = 1\\n\"}\n\nnonsense\n{\"no_text\": 1}\n");
 }
 
 fn options(root: &Path) -> CorpusOptions {
-    CorpusOptions {
-        max_file_bytes: 1000,
-        validation_fraction: 0.0,
-        ..CorpusOptions::new(vec![root.to_owned()])
-    }
+    CorpusOptions { max_file_bytes: 1000, validation_fraction: 0.0, ..CorpusOptions::new(vec![root.to_owned()]) }
 }
 
 #[test]
@@ -60,13 +53,7 @@ fn keeps_counts_and_orders() {
     let root = folder();
     mixed_sources(&root.path().join("in"));
     let out = root.path().join("out");
-    let report = build(
-        &options(&root.path().join("in")),
-        tokenizer(),
-        &out,
-        &|_| {},
-    )
-    .expect("builds");
+    let report = build(&options(&root.path().join("in")), tokenizer(), &out, &|_| {}).expect("builds");
     let expected = Skipped {
         other_files: 1,
         binary: 1,
@@ -79,17 +66,11 @@ fn keeps_counts_and_orders() {
         ..Skipped::default()
     };
     assert_eq!(report.skipped, expected);
-    assert_eq!(
-        documents_of(&out.join("train")),
-        ["x = '<|endoftext|>'\n", "print('b')\n", "from_rows = 1\n"]
-    );
+    assert_eq!(documents_of(&out.join("train")), ["x = '<|endoftext|>'\n", "print('b')\n", "from_rows = 1\n"]);
     assert_eq!(report.train.documents, 3);
     assert!(documents_of(&out.join("validation")).is_empty());
     let written = fs::read(out.join("report.json")).expect("reads");
-    assert_eq!(
-        serde_json::from_slice::<CorpusReport>(&written).expect("parses"),
-        report
-    );
+    assert_eq!(serde_json::from_slice::<CorpusReport>(&written).expect("parses"), report);
     let left: Vec<_> = fs::read_dir(root.path()).expect("lists").collect();
     assert_eq!(left.len(), 2, "only in and out: {left:?}");
 }
@@ -98,8 +79,7 @@ fn keeps_counts_and_orders() {
 fn compressed_rows_are_read_and_broken_ones_counted() {
     let root = folder();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(b"{\"text\": \"gz = 1\"}\n{\"text\": \"gz = 2\"}")
-        .expect("compresses");
+    gzip.write_all(b"{\"text\": \"gz = 1\"}\n{\"text\": \"gz = 2\"}").expect("compresses");
     let gzip = gzip.finish().expect("compresses");
     put(&root.path().join("a.jsonl.gz"), &gzip);
     let broken: Vec<u8> = gzip[..gzip.len() / 2].to_vec();
@@ -114,13 +94,7 @@ fn compressed_rows_are_read_and_broken_ones_counted() {
     let texts: Vec<String> = documents.by_ref().map(|d| d.text).collect();
     assert_eq!(texts, ["gz = 1", "gz = 2", "zst = 1"]);
     assert_eq!(documents.skipped().unreadable, 2);
-    assert!(
-        documents
-            .skipped()
-            .first_unreadable
-            .as_ref()
-            .is_some_and(|f| f.contains("broken.jsonl.gz"))
-    );
+    assert!(documents.skipped().first_unreadable.as_ref().is_some_and(|f| f.contains("broken.jsonl.gz")));
 }
 
 #[test]
@@ -139,8 +113,7 @@ fn a_line_without_end_does_not_fill_the_memory() {
 fn loops_of_links_and_dangling_links_are_counted() {
     let root = folder();
     put(&root.path().join("in/a.py"), b"a = 1\n");
-    std::os::unix::fs::symlink(root.path().join("in"), root.path().join("in/again"))
-        .expect("links");
+    std::os::unix::fs::symlink(root.path().join("in"), root.path().join("in/again")).expect("links");
     std::os::unix::fs::symlink("nowhere.py", root.path().join("in/gone.py")).expect("links");
     let mut documents = Documents::open(&options(&root.path().join("in"))).expect("opens");
     assert_eq!(documents.by_ref().count(), 1);
@@ -172,64 +145,38 @@ fn nothing_is_overwritten_unless_asked_and_failures_leave_nothing() {
     assert!(matches!(missing, Err(CorpusError::NotFound { path }) if path.ends_with("missing")));
     options.validation_fraction = f64::NAN;
     let fraction = build(&options, tokenizer(), &out, &|_| {});
-    assert!(matches!(
-        fraction,
-        Err(CorpusError::ValidationFraction { .. })
-    ));
+    assert!(matches!(fraction, Err(CorpusError::ValidationFraction { .. })));
     assert_eq!(fs::read_dir(root.path()).expect("lists").count(), 2);
 }
 
 #[test]
 fn the_split_depends_on_content_and_seed_only() {
     let texts: Vec<String> = Programs::new(6).take(4000).collect();
-    let held_out = texts
-        .iter()
-        .filter(|t| Split::of(t, 0.1, 1) == Split::Validation)
-        .count();
+    let held_out = texts.iter().filter(|t| Split::of(t, 0.1, 1) == Split::Validation).count();
     // Binomial(4000, 0.1): mean 400, standard deviation 19; five of them.
     assert!((305..=495).contains(&held_out), "{held_out}");
-    assert!(
-        texts
-            .iter()
-            .any(|t| Split::of(t, 0.1, 1) != Split::of(t, 0.1, 2))
-    );
+    assert!(texts.iter().any(|t| Split::of(t, 0.1, 1) != Split::of(t, 0.1, 2)));
     assert!(texts.iter().all(|t| Split::of(t, 0.0, 1) == Split::Train));
-    assert!(
-        texts
-            .iter()
-            .all(|t| Split::of(t, 1.0, 1) == Split::Validation)
-    );
+    assert!(texts.iter().all(|t| Split::of(t, 1.0, 1) == Split::Validation));
 }
 
 #[test]
 fn generated_corpora_repeat_whatever_the_number_of_threads() {
     let root = folder();
-    let options = GeneratedOptions {
-        validation_fraction: 0.1,
-        ..GeneratedOptions::new(3, 200_000)
-    };
+    let options = GeneratedOptions { validation_fraction: 0.1, ..GeneratedOptions::new(3, 200_000) };
     let seen = std::cell::Cell::new(Progress::default());
     let one = root.path().join("one");
     let report = write_generated(&options, tokenizer(), &one, &|p| seen.set(p)).expect("writes");
-    assert_eq!(
-        seen.get().tokens,
-        report.train.tokens + report.validation.tokens
-    );
+    assert_eq!(seen.get().tokens, report.train.tokens + report.validation.tokens);
     assert!(seen.get().bytes >= 200_000 && seen.get().bytes < 220_000);
     let two = root.path().join("two");
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(1)
-        .build()
-        .expect("a pool");
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool");
     pool.install(|| {
         // `Fn(Progress)` need not be `Sync`: the work runs on the pool's one thread.
         write_generated(&options, tokenizer(), &two, &|_| {}).expect("writes")
     });
     for split in ["train", "validation"] {
-        let (a, b) = (
-            documents_of(&one.join(split)),
-            documents_of(&two.join(split)),
-        );
+        let (a, b) = (documents_of(&one.join(split)), documents_of(&two.join(split)));
         assert!(!a.is_empty());
         assert_eq!(a, b);
     }

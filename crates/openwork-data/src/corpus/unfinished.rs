@@ -14,9 +14,7 @@ pub(super) struct Unfinished {
 impl Unfinished {
     pub(super) fn start(out: &Path, replace: bool) -> Result<Self, CorpusError> {
         if out.symlink_metadata().is_ok() && !replace {
-            return Err(CorpusError::Exists {
-                path: out.to_owned(),
-            });
+            return Err(CorpusError::Exists { path: out.to_owned() });
         }
         let path = crate::files::sibling(out, "partial");
         let out = out.to_owned();
@@ -28,10 +26,7 @@ impl Unfinished {
     }
 
     pub(super) fn finish(self) -> Result<(), CorpusError> {
-        let io = |source| CorpusError::Io {
-            path: self.out.clone(),
-            source,
-        };
+        let io = |source| CorpusError::Io { path: self.out.clone(), source };
         let old = crate::files::sibling(&self.out, "old");
         let replaced = self.out.symlink_metadata().is_ok();
         if replaced {

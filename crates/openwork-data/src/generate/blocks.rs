@@ -26,11 +26,7 @@ pub(crate) fn statement(w: &mut Writer) {
 fn body(w: &mut Writer, most: u32) {
     for _ in 0..w.draw.range(1, most) {
         if w.depth() < DEEPEST && w.draw.chance(18) {
-            if w.draw.chance(50) {
-                if_chain(w)
-            } else {
-                for_loop(w)
-            }
+            if w.draw.chance(50) { if_chain(w) } else { for_loop(w) }
         } else {
             action(w);
         }
@@ -57,17 +53,11 @@ pub(crate) fn if_chain(w: &mut Writer) {
 /// A `for` loop over a collection, a range or an enumeration.
 pub(crate) fn for_loop(w: &mut Writer) {
     let item = thing(w);
-    let counter = w
-        .draw
-        .pick(&["i", "j", "n", "k", "index", "x", "step", "count", "num"]);
+    let counter = w.draw.pick(&["i", "j", "n", "k", "index", "x", "step", "count", "num"]);
     match w.draw.below(12) {
         0..=2 => {
             let list = w.name(Kind::List);
-            let list = if w.draw.chance(40) {
-                format!("{item}s")
-            } else {
-                list
-            };
+            let list = if w.draw.chance(40) { format!("{item}s") } else { list };
             w.line(format_args!("for {item} in {list}:"));
         }
         3..=5 => {
@@ -89,16 +79,10 @@ pub(crate) fn for_loop(w: &mut Writer) {
         }
         10 => {
             let (first, second) = (w.name(Kind::List), w.name(Kind::List));
-            w.line(format_args!(
-                "for {item}, {counter} in zip({first}, {second}):"
-            ));
+            w.line(format_args!("for {item}, {counter} in zip({first}, {second}):"));
         }
         _ => {
-            let list = if w.draw.chance(50) {
-                list(w)
-            } else {
-                word_list(w)
-            };
+            let list = if w.draw.chance(50) { list(w) } else { word_list(w) };
             w.line(format_args!("for {item} in {list}:"));
         }
     }
@@ -153,9 +137,7 @@ pub(crate) fn while_loop(w: &mut Writer) {
 fn while_true(w: &mut Writer) {
     w.line(format_args!("while True:"));
     w.block(|w| {
-        let asked = w.draw.pick(&[
-            "choice", "command", "answer", "line", "guess", "option", "response", "name",
-        ]);
+        let asked = w.draw.pick(&["choice", "command", "answer", "line", "guess", "option", "response", "name"]);
         if w.draw.chance(60) {
             let quote = w.quote();
             let text = message(w);
@@ -163,11 +145,7 @@ fn while_true(w: &mut Writer) {
         } else {
             body(w, 2);
         }
-        let test = if w.draw.chance(60) {
-            format!("{asked} == {}", word_string(w))
-        } else {
-            condition(w)
-        };
+        let test = if w.draw.chance(60) { format!("{asked} == {}", word_string(w)) } else { condition(w) };
         w.line(format_args!("if {test}:"));
         w.block(|w| w.line(format_args!("break")));
         if w.draw.chance(40) {
@@ -208,11 +186,7 @@ fn draw_gathered(w: &mut Writer) -> (&'static str, Gathered) {
 fn between(w: &mut Writer, most: u32) {
     for _ in 0..w.draw.below(most + 1) {
         if w.depth() < DEEPEST && w.draw.chance(30) {
-            if w.draw.chance(50) {
-                if_chain(w)
-            } else {
-                for_loop(w)
-            }
+            if w.draw.chance(50) { if_chain(w) } else { for_loop(w) }
         } else {
             simple(w);
         }

@@ -2,9 +2,7 @@
 
 use super::blocks::{for_loop, gather, if_chain, statement, while_loop};
 use super::statements::{action, assign_number, print};
-use super::values::{
-    bare_word, class_name, condition, function_name, list, message, number, thing, value,
-};
+use super::values::{bare_word, class_name, condition, function_name, list, message, number, thing, value};
 use super::writer::{Kind, Writer};
 use super::{pools, words};
 
@@ -58,20 +56,9 @@ fn parameters(w: &mut Writer, most: u32) -> String {
         _ => w.draw.below(count + 1),
     };
     for at in 0..count {
-        let kind = w.draw.pick(&[
-            Kind::Number,
-            Kind::Text,
-            Kind::List,
-            Kind::Flag,
-            Kind::Number,
-            Kind::Text,
-        ]);
+        let kind = w.draw.pick(&[Kind::Number, Kind::Text, Kind::List, Kind::Flag, Kind::Number, Kind::Text]);
         let name = loop {
-            let name = if w.draw.chance(20) {
-                thing(w).to_owned()
-            } else {
-                w.new_name(kind)
-            };
+            let name = if w.draw.chance(20) { thing(w).to_owned() } else { w.new_name(kind) };
             if !names.contains(&name) {
                 break name;
             }
@@ -103,17 +90,9 @@ fn default(w: &mut Writer) -> String {
 
 /// A function with a body of a few statements and mostly a result.
 fn function(w: &mut Writer) {
-    let name = if w.draw.chance(12) {
-        "main".to_owned()
-    } else {
-        function_name(w)
-    };
+    let name = if w.draw.chance(12) { "main".to_owned() } else { function_name(w) };
     w.fresh_scope(|w| {
-        let parameters = if name == "main" {
-            String::new()
-        } else {
-            parameters(w, 4)
-        };
+        let parameters = if name == "main" { String::new() } else { parameters(w, 4) };
         w.line(format_args!("def {name}({parameters}):"));
         w.block(|w| {
             if w.draw.chance(12) {
@@ -291,11 +270,7 @@ fn method(w: &mut Writer, attributes: &[&str]) {
         2 => {
             let quote = w.quote();
             w.line(format_args!("def __str__(self):"));
-            w.block(|w| {
-                w.line(format_args!(
-                    "return f{quote}{attribute}: {{self.{attribute}}}{quote}"
-                ))
-            });
+            w.block(|w| w.line(format_args!("return f{quote}{attribute}: {{self.{attribute}}}{quote}")));
         }
         3 => {
             let (predicate, number) = (w.draw.pick(pools::PREDICATES), number(w));

@@ -5,19 +5,17 @@
 
 /// Things a program handles; every one takes a plain `s` in the plural.
 pub(crate) const THINGS: &[&str] = &[
-    "item", "user", "value", "node", "file", "line", "word", "record", "row", "column", "point",
-    "order", "product", "customer", "student", "teacher", "book", "author", "page", "letter",
-    "number", "player", "team", "game", "card", "event", "task", "job", "message", "token", "key",
-    "edge", "path", "color", "shape", "animal", "car", "driver", "ticket", "seat", "room", "hotel",
-    "flight", "street", "phone", "email", "account", "payment", "invoice", "report", "chart",
-    "image", "pixel", "frame", "video", "song", "album", "artist", "recipe", "meal", "plant",
-    "tree", "river", "lake", "mountain", "star", "planet", "robot", "sensor", "signal", "packet",
-    "request", "response", "server", "client", "worker", "thread", "module", "package", "plugin",
-    "option", "field", "form", "button", "window", "menu", "widget", "layer", "model", "sample",
-    "feature", "target", "group", "member", "project", "course", "lesson", "question", "answer",
-    "score", "test", "step", "rule", "filter", "result", "error", "warning", "comment", "review",
-    "rating", "vote", "image", "asset", "device", "disk", "station", "train", "ship", "truck",
-    "wheel", "engine", "tool", "part", "block", "chunk", "segment",
+    "item", "user", "value", "node", "file", "line", "word", "record", "row", "column", "point", "order", "product",
+    "customer", "student", "teacher", "book", "author", "page", "letter", "number", "player", "team", "game", "card",
+    "event", "task", "job", "message", "token", "key", "edge", "path", "color", "shape", "animal", "car", "driver",
+    "ticket", "seat", "room", "hotel", "flight", "street", "phone", "email", "account", "payment", "invoice", "report",
+    "chart", "image", "pixel", "frame", "video", "song", "album", "artist", "recipe", "meal", "plant", "tree", "river",
+    "lake", "mountain", "star", "planet", "robot", "sensor", "signal", "packet", "request", "response", "server",
+    "client", "worker", "thread", "module", "package", "plugin", "option", "field", "form", "button", "window", "menu",
+    "widget", "layer", "model", "sample", "feature", "target", "group", "member", "project", "course", "lesson",
+    "question", "answer", "score", "test", "step", "rule", "filter", "result", "error", "warning", "comment", "review",
+    "rating", "vote", "image", "asset", "device", "disk", "station", "train", "ship", "truck", "wheel", "engine",
+    "tool", "part", "block", "chunk", "segment",
 ];
 
 /// Names that hold a number.
@@ -234,11 +232,10 @@ pub(crate) const GATHERED: &[&str] = &[
 
 /// What a function does.
 pub(crate) const VERBS: &[&str] = &[
-    "get", "find", "load", "save", "read", "write", "parse", "print", "show", "build", "make",
-    "create", "update", "delete", "remove", "add", "insert", "count", "compute", "check",
-    "validate", "filter", "sort", "merge", "split", "convert", "format", "send", "fetch",
-    "process", "handle", "run", "start", "stop", "reset", "open", "close", "select", "search",
-    "draw", "move", "copy", "clean", "collect", "register", "schedule", "export", "render",
+    "get", "find", "load", "save", "read", "write", "parse", "print", "show", "build", "make", "create", "update",
+    "delete", "remove", "add", "insert", "count", "compute", "check", "validate", "filter", "sort", "merge", "split",
+    "convert", "format", "send", "fetch", "process", "handle", "run", "start", "stop", "reset", "open", "close",
+    "select", "search", "draw", "move", "copy", "clean", "collect", "register", "schedule", "export", "render",
 ];
 
 /// What a predicate asks.
@@ -273,11 +270,10 @@ pub(crate) const PREDICATES: &[&str] = &[
 
 /// Qualities, for compound names and for messages.
 pub(crate) const ADJECTIVES: &[&str] = &[
-    "new", "old", "first", "last", "next", "previous", "current", "total", "active", "empty",
-    "large", "small", "fast", "slow", "red", "blue", "green", "simple", "main", "local", "remote",
-    "final", "initial", "random", "sorted", "hidden", "public", "private", "max", "min", "base",
-    "extra", "open", "closed", "raw", "temp", "default", "special", "unknown", "missing", "valid",
-    "invalid", "selected", "recent", "shared", "common",
+    "new", "old", "first", "last", "next", "previous", "current", "total", "active", "empty", "large", "small", "fast",
+    "slow", "red", "blue", "green", "simple", "main", "local", "remote", "final", "initial", "random", "sorted",
+    "hidden", "public", "private", "max", "min", "base", "extra", "open", "closed", "raw", "temp", "default",
+    "special", "unknown", "missing", "valid", "invalid", "selected", "recent", "shared", "common",
 ];
 
 /// Endings of class names.

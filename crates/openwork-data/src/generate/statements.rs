@@ -2,8 +2,8 @@
 
 use super::pools;
 use super::values::{
-    arithmetic, bare_word, capitalized, class_name, dict, function_name, list, message,
-    message_string, number, open_call, thing, value, word_list, word_string,
+    arithmetic, bare_word, capitalized, class_name, dict, function_name, list, message, message_string, number,
+    open_call, thing, value, word_list, word_string,
 };
 use super::writer::{Kind, Writer};
 
@@ -97,11 +97,8 @@ fn call_with_string(w: &mut Writer) {
     match w.draw.below(10) {
         0..=2 => {
             let (class, quote, n) = (class_name(w), w.quote(), w.draw.range(1, 30));
-            let argument = if w.draw.chance(50) {
-                format!("{} {n}", capitalized(name))
-            } else {
-                bare_word(w).to_owned()
-            };
+            let argument =
+                if w.draw.chance(50) { format!("{} {n}", capitalized(name)) } else { bare_word(w).to_owned() };
             w.line(format_args!("{name} = {class}({quote}{argument}{quote})"));
         }
         3 => {
@@ -118,8 +115,7 @@ fn call_with_string(w: &mut Writer) {
             w.line(format_args!("{class}({word})"));
         }
         7 => {
-            let (target, word, source) =
-                (w.new_name(Kind::Text), word_string(w), w.name(Kind::List));
+            let (target, word, source) = (w.new_name(Kind::Text), word_string(w), w.name(Kind::List));
             w.line(format_args!("{target} = {source}.get({word})"));
         }
         8 => {
@@ -135,18 +131,11 @@ fn call_with_string(w: &mut Writer) {
 }
 
 fn assign_list(w: &mut Writer) {
-    let list = if w.draw.chance(85) {
-        list(w)
-    } else {
-        word_list(w)
-    };
+    let list = if w.draw.chance(85) { list(w) } else { word_list(w) };
     let name = match w.draw.below(3) {
-        0 => w
-            .draw
-            .pick(&[
-                "values", "matrix", "grid", "data", "numbers", "table", "points", "board", "rows",
-            ])
-            .to_owned(),
+        0 => {
+            w.draw.pick(&["values", "matrix", "grid", "data", "numbers", "table", "points", "board", "rows"]).to_owned()
+        }
         _ => w.new_name(Kind::List),
     };
     w.line(format_args!("{name} = {list}"));
@@ -172,21 +161,13 @@ fn assign_dict(w: &mut Writer) {
 
 /// `count = 3`, or a number computed from others.
 pub(crate) fn assign_number(w: &mut Writer) {
-    let value = if w.draw.chance(60) {
-        number(w)
-    } else {
-        arithmetic(w)
-    };
+    let value = if w.draw.chance(60) { number(w) } else { arithmetic(w) };
     let name = w.new_name(Kind::Number);
     w.line(format_args!("{name} = {value}"));
 }
 
 fn assign_text(w: &mut Writer) {
-    let value = if w.draw.chance(60) {
-        word_string(w)
-    } else {
-        message_string(w)
-    };
+    let value = if w.draw.chance(60) { word_string(w) } else { message_string(w) };
     let name = w.new_name(Kind::Text);
     w.line(format_args!("{name} = {value}"));
 }
@@ -198,9 +179,7 @@ fn assign_flag(w: &mut Writer) {
 }
 
 fn swap(w: &mut Writer) {
-    let short = &[
-        "a", "b", "c", "x", "y", "z", "i", "j", "left", "right", "first", "second", "low", "high",
-    ];
+    let short = &["a", "b", "c", "x", "y", "z", "i", "j", "left", "right", "first", "second", "low", "high"];
     let first = w.draw.pick(short);
     let second = loop {
         let name = w.draw.pick(short);
@@ -217,32 +196,15 @@ fn swap(w: &mut Writer) {
 }
 
 fn ternary(w: &mut Writer) {
-    let flag = if w.draw.chance(60) {
-        w.name(Kind::Flag)
-    } else {
-        super::values::condition(w)
-    };
-    let (yes, no) = if w.draw.chance(50) {
-        (number(w), number(w))
-    } else {
-        (word_string(w), word_string(w))
-    };
+    let flag = if w.draw.chance(60) { w.name(Kind::Flag) } else { super::values::condition(w) };
+    let (yes, no) = if w.draw.chance(50) { (number(w), number(w)) } else { (word_string(w), word_string(w)) };
     let name = w.new_name(Kind::Number);
     w.line(format_args!("{name} = {yes} if {flag} else {no}"));
 }
 
 fn lambda(w: &mut Writer) {
-    let name = w.draw.pick(&[
-        "square",
-        "double",
-        "add",
-        "key_func",
-        "compare",
-        "transform",
-        "func",
-        "scale",
-        "convert",
-    ]);
+    let name =
+        w.draw.pick(&["square", "double", "add", "key_func", "compare", "transform", "func", "scale", "convert"]);
     let short = w.draw.pick(&["x", "n", "a", "num", "word", "s"]);
     let x = if w.draw.chance(60) { thing(w) } else { short };
     let operator = w.draw.pick(&["+", "*", "-", "**"]);
@@ -269,11 +231,7 @@ pub(crate) fn open_file(w: &mut Writer) {
     }
     let body = |w: &mut Writer| {
         if writes {
-            let text = if w.draw.chance(50) {
-                message_string(w)
-            } else {
-                w.name(Kind::Text)
-            };
+            let text = if w.draw.chance(50) { message_string(w) } else { w.name(Kind::Text) };
             w.line(format_args!("{file}.write({text})"));
         } else {
             match w.draw.below(3) {

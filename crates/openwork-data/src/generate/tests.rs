@@ -25,13 +25,7 @@ fn programs_differ_and_have_a_readable_length() {
     let mut lengths: Vec<usize> = programs.iter().map(|p| p.lines().count()).collect();
     lengths.sort_unstable();
     let at = |percent: usize| lengths[(lengths.len() - 1) * percent / 100];
-    assert!(
-        at(5) >= 5 && at(95) <= 60 && at(50) >= 12 && at(50) <= 32,
-        "{} {} {}",
-        at(5),
-        at(50),
-        at(95)
-    );
+    assert!(at(5) >= 5 && at(95) <= 60 && at(50) >= 12 && at(50) <= 32, "{} {} {}", at(5), at(50), at(95));
 }
 
 /// What each task asks about occurs at least this often in a thousand programs.
@@ -84,28 +78,17 @@ fn every_phenomenon_is_frequent() {
         ("while True:\n", 60),
         ("return True\n", 150), // while_return_true
     ];
-    let counts: Vec<(&str, usize, usize)> = wanted
-        .iter()
-        .map(|(p, least)| (*p, text.matches(p).count(), *least))
-        .collect();
-    let rare: Vec<_> = counts
-        .iter()
-        .filter(|(_, count, least)| count < least)
-        .collect();
-    assert!(
-        rare.is_empty(),
-        "too rare (phenomenon, count, least): {rare:?}"
-    );
+    let counts: Vec<(&str, usize, usize)> =
+        wanted.iter().map(|(p, least)| (*p, text.matches(p).count(), *least)).collect();
+    let rare: Vec<_> = counts.iter().filter(|(_, count, least)| count < least).collect();
+    assert!(rare.is_empty(), "too rare (phenomenon, count, least): {rare:?}");
 }
 
 /// A string that a line opens is closed on that line with the same mark.
 #[test]
 fn calls_close_their_strings_with_the_mark_that_opened_them() {
     for program in Programs::new(3).take(2000) {
-        for line in program
-            .lines()
-            .filter(|line| !line.trim_start().starts_with('#') && !line.contains("\"\"\""))
-        {
+        for line in program.lines().filter(|line| !line.trim_start().starts_with('#') && !line.contains("\"\"\"")) {
             let mut open = None;
             for mark in line.chars().filter(|c| matches!(c, '"' | '\'')) {
                 open = match open {
@@ -124,12 +107,9 @@ fn calls_close_their_strings_with_the_mark_that_opened_them() {
 /// Every program is Python: CPython's own parser reads it.
 #[test]
 fn cpython_parses_every_program() {
-    const CHECK: &str = "import ast, json, sys\nn = 0\nfor line in sys.stdin:\n    ast.parse(json.loads(line))\n    n += 1\nprint(n)\n";
-    let spawned = Command::new("python3")
-        .args(["-c", CHECK])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn();
+    const CHECK: &str =
+        "import ast, json, sys\nn = 0\nfor line in sys.stdin:\n    ast.parse(json.loads(line))\n    n += 1\nprint(n)\n";
+    let spawned = Command::new("python3").args(["-c", CHECK]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let Ok(mut python) = spawned else {
         eprintln!("SKIPPED cpython_parses_every_program: there is no python3 here");
         return;
@@ -143,9 +123,6 @@ fn cpython_parses_every_program() {
     }
     drop(input);
     let output = python.wait_with_output().expect("python3 ran");
-    assert!(
-        output.status.success(),
-        "a program does not parse (see the traceback above)"
-    );
+    assert!(output.status.success(), "a program does not parse (see the traceback above)");
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "5000");
 }

@@ -67,11 +67,7 @@ pub(crate) fn message(w: &mut Writer) -> String {
         14 => format!("Error in {adjective} {thing}"),
         15 => format!("{word} {thing}"),
         16 => format!("There is no {word} in the {thing}"),
-        _ => format!(
-            "Welcome to the {thing} {}",
-            w.draw
-                .pick(&["manager", "list", "store", "shop", "game", "page"])
-        ),
+        _ => format!("Welcome to the {thing} {}", w.draw.pick(&["manager", "list", "store", "shop", "game", "page"])),
     };
     match w.draw.below(20) {
         0 => text.push('!'),
@@ -117,17 +113,10 @@ pub(crate) fn number(w: &mut Writer) -> String {
 /// The name of a file, and the mode it is opened with: the stem decides.
 pub(crate) fn file_and_mode(w: &mut Writer) -> (String, char) {
     let writes = w.draw.chance(50);
-    let stem = w.draw.pick(if writes {
-        words::WRITE_STEMS
-    } else {
-        words::READ_STEMS
-    });
+    let stem = w.draw.pick(if writes { words::WRITE_STEMS } else { words::READ_STEMS });
     let extension = w.draw.pick(words::EXTENSIONS);
-    let name = if w.draw.chance(20) {
-        format!("{stem}_{}.{extension}", thing(w))
-    } else {
-        format!("{stem}.{extension}")
-    };
+    let name =
+        if w.draw.chance(20) { format!("{stem}_{}.{extension}", thing(w)) } else { format!("{stem}.{extension}") };
     (name, if writes { 'w' } else { 'r' })
 }
 
@@ -169,13 +158,9 @@ fn element(w: &mut Writer, kind: Element, out: &mut String) {
             write!(out, "{}", w.draw.below(most))
         }
         Element::Word(quote) => write!(out, "{quote}{}{quote}", bare_word(w)),
-        Element::Name => write!(
-            out,
-            "{}",
-            w.draw.pick(&[
-                "a", "b", "c", "x", "y", "z", "i", "j", "n", "m", "k", "p", "q"
-            ])
-        ),
+        Element::Name => {
+            write!(out, "{}", w.draw.pick(&["a", "b", "c", "x", "y", "z", "i", "j", "n", "m", "k", "p", "q"]))
+        }
     };
     written.expect("writing to a String cannot fail");
 }
@@ -190,11 +175,7 @@ fn nested(w: &mut Writer, kind: Element, depth: u32, length: u32, out: &mut Stri
         if depth == 1 {
             element(w, kind, out);
         } else {
-            let rows = if depth > 2 {
-                w.draw.range(1, 2)
-            } else {
-                same_length
-            };
+            let rows = if depth > 2 { w.draw.range(1, 2) } else { same_length };
             nested(w, kind, depth - 1, rows, out);
         }
     }
@@ -241,11 +222,7 @@ pub(crate) fn dict(w: &mut Writer) -> String {
             out.push_str(", ");
         }
         let key = bare_word(w);
-        let value = if words {
-            format!("{quote}{}{quote}", bare_word(w))
-        } else {
-            number(w)
-        };
+        let value = if words { format!("{quote}{}{quote}", bare_word(w)) } else { number(w) };
         write!(out, "{quote}{key}{quote}: {value}").expect("writing to a String cannot fail");
     }
     out.push('}');
@@ -257,19 +234,10 @@ pub(crate) fn condition(w: &mut Writer) -> String {
     match w.draw.below(12) {
         0..=2 => format!("{} == {}", w.name(Kind::Number), number(w)),
         3..=5 => format!("{} == {}", w.name(Kind::Text), word_string(w)),
-        6 => format!(
-            "{} {} {}",
-            w.name(Kind::Number),
-            w.draw.pick(&[">", "<", ">=", "<="]),
-            number(w)
-        ),
+        6 => format!("{} {} {}", w.name(Kind::Number), w.draw.pick(&[">", "<", ">=", "<="]), number(w)),
         7 => format!("{} in {}", thing(w), w.name(Kind::List)),
         8 => format!("not {}", w.name(Kind::Flag)),
-        9 => format!(
-            "{} == {}",
-            w.name(Kind::Flag),
-            w.draw.pick(&["True", "False"])
-        ),
+        9 => format!("{} == {}", w.name(Kind::Flag), w.draw.pick(&["True", "False"])),
         10 => format!("len({}) > {}", w.name(Kind::List), w.draw.below(10)),
         _ => w.name(Kind::Flag),
     }

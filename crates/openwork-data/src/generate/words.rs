@@ -2,25 +2,22 @@
 
 /// Words found in string literals.
 pub(crate) const WORDS: &[&str] = &[
-    "apple", "banana", "cherry", "grape", "lemon", "mango", "orange", "peach", "pear", "plum",
-    "kiwi", "melon", "red", "green", "blue", "yellow", "purple", "black", "white", "brown", "pink",
-    "gray", "cat", "dog", "bird", "fish", "horse", "rabbit", "tiger", "lion", "bear", "wolf",
-    "fox", "snake", "monkey", "elephant", "small", "medium", "large", "north", "south", "east",
-    "west", "spring", "summer", "autumn", "winter", "monday", "friday", "sunday", "admin", "guest",
-    "editor", "viewer", "owner", "bread", "milk", "cheese", "butter", "coffee", "tea", "sugar",
-    "salt", "rice", "pasta", "pizza", "soup", "salad", "chair", "table", "lamp", "sofa", "desk",
-    "pen", "paper", "pencil", "laptop", "mouse", "keyboard", "screen", "phone", "camera", "guitar",
-    "piano", "violin", "drum", "hammer", "screw", "nail", "paint", "brush", "north", "gold",
-    "silver", "copper", "iron", "rock", "scissors",
+    "apple", "banana", "cherry", "grape", "lemon", "mango", "orange", "peach", "pear", "plum", "kiwi", "melon", "red",
+    "green", "blue", "yellow", "purple", "black", "white", "brown", "pink", "gray", "cat", "dog", "bird", "fish",
+    "horse", "rabbit", "tiger", "lion", "bear", "wolf", "fox", "snake", "monkey", "elephant", "small", "medium",
+    "large", "north", "south", "east", "west", "spring", "summer", "autumn", "winter", "monday", "friday", "sunday",
+    "admin", "guest", "editor", "viewer", "owner", "bread", "milk", "cheese", "butter", "coffee", "tea", "sugar",
+    "salt", "rice", "pasta", "pizza", "soup", "salad", "chair", "table", "lamp", "sofa", "desk", "pen", "paper",
+    "pencil", "laptop", "mouse", "keyboard", "screen", "phone", "camera", "guitar", "piano", "violin", "drum",
+    "hammer", "screw", "nail", "paint", "brush", "north", "gold", "silver", "copper", "iron", "rock", "scissors",
 ];
 
 /// Given names of people and names of places, capitalised.
 pub(crate) const PROPER: &[&str] = &[
-    "Alice", "Bob", "Carol", "David", "Emma", "Frank", "Grace", "Henry", "Irene", "Jack", "Kate",
-    "Leo", "Maria", "Nina", "Oscar", "Paul", "Quinn", "Rosa", "Sam", "Tina", "Uma", "Victor",
-    "Wendy", "Xavier", "Yara", "Zoe", "London", "Paris", "Berlin", "Madrid", "Rome", "Vienna",
-    "Oslo", "Lisbon", "Tokyo", "Delhi", "Cairo", "Lima", "Boston", "Denver", "Austin", "Seattle",
-    "Monday", "Friday", "Sunday", "January", "March", "June", "August",
+    "Alice", "Bob", "Carol", "David", "Emma", "Frank", "Grace", "Henry", "Irene", "Jack", "Kate", "Leo", "Maria",
+    "Nina", "Oscar", "Paul", "Quinn", "Rosa", "Sam", "Tina", "Uma", "Victor", "Wendy", "Xavier", "Yara", "Zoe",
+    "London", "Paris", "Berlin", "Madrid", "Rome", "Vienna", "Oslo", "Lisbon", "Tokyo", "Delhi", "Cairo", "Lima",
+    "Boston", "Denver", "Austin", "Seattle", "Monday", "Friday", "Sunday", "January", "March", "June", "August",
 ];
 
 /// Stems of files a program reads.

@@ -80,9 +80,7 @@ impl Writer {
         for _ in 0..self.depth {
             self.out.push_str("    ");
         }
-        self.out
-            .write_fmt(text)
-            .expect("writing to a String cannot fail");
+        self.out.write_fmt(text).expect("writing to a String cannot fail");
         self.out.push('\n');
         self.lines += 1;
     }
@@ -108,10 +106,7 @@ impl Writer {
 
     /// Runs `body` with a scope of its own, as a function has.
     pub(crate) fn fresh_scope(&mut self, body: impl FnOnce(&mut Self)) {
-        let outer = (
-            std::mem::take(&mut self.scope),
-            std::mem::take(&mut self.gathered),
-        );
+        let outer = (std::mem::take(&mut self.scope), std::mem::take(&mut self.gathered));
         body(self);
         (self.scope, self.gathered) = outer;
     }
@@ -156,8 +151,7 @@ impl Writer {
     pub(crate) fn gathered_name(&mut self) -> &'static str {
         loop {
             let name = self.draw.pick(pools::GATHERED);
-            if !self.gathered.contains(&name) && !self.scope.iter().any(|(_, known)| known == name)
-            {
+            if !self.gathered.contains(&name) && !self.scope.iter().any(|(_, known)| known == name) {
                 self.gathered.push(name);
                 return name;
             }
@@ -182,15 +176,11 @@ impl Writer {
         let adjective = self.draw.pick(pools::ADJECTIVES);
         let compound = self.draw.chance(25);
         match kind {
-            Kind::Number if compound => format!(
-                "{thing}_{}",
-                self.draw.pick(&["count", "total", "size", "id", "index"])
-            ),
+            Kind::Number if compound => {
+                format!("{thing}_{}", self.draw.pick(&["count", "total", "size", "id", "index"]))
+            }
             Kind::Number => self.draw.pick(pools::NUMBERS).to_owned(),
-            Kind::Text if compound => format!(
-                "{thing}_{}",
-                self.draw.pick(&["name", "type", "title", "text", "path"])
-            ),
+            Kind::Text if compound => format!("{thing}_{}", self.draw.pick(&["name", "type", "title", "text", "path"])),
             Kind::Text => self.draw.pick(pools::TEXTS).to_owned(),
             Kind::Flag => self.draw.pick(pools::FLAGS).to_owned(),
             Kind::List if compound => format!("{adjective}_{thing}s"),

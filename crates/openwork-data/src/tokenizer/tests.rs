@@ -12,8 +12,7 @@ use crate::Programs;
 fn trained() -> &'static Tokenizer {
     static TRAINED: OnceLock<Tokenizer> = OnceLock::new();
     TRAINED.get_or_init(|| {
-        Tokenizer::train(Programs::new(1).take(3000), PUBLISHED_VOCAB_SIZE)
-            .expect("3000 programs fill 2048 tokens")
+        Tokenizer::train(Programs::new(1).take(3000), PUBLISHED_VOCAB_SIZE).expect("3000 programs fill 2048 tokens")
     })
 }
 
@@ -35,22 +34,11 @@ fn written_out_end_of_text_is_only_text() {
 #[test]
 fn pieces_follow_the_published_split() {
     let tokenizer = trained();
-    let pieces = |text: &str| -> Vec<String> {
-        tokenizer
-            .encode(text)
-            .iter()
-            .map(|&id| tokenizer.decode(&[id]))
-            .collect()
-    };
+    let pieces =
+        |text: &str| -> Vec<String> { tokenizer.encode(text).iter().map(|&id| tokenizer.decode(&[id])).collect() };
     assert_eq!(pieces("print(\"red\")\n"), ["print", "(\"", "red", "\")\n"]);
-    assert_eq!(
-        pieces("    return True\n"),
-        ["   ", " return", " True", "\n"]
-    );
-    assert_eq!(
-        pieces("x = [[1, 2]]\n"),
-        ["x", " =", " [[", "1", ",", " ", "2", "]]\n"]
-    );
+    assert_eq!(pieces("    return True\n"), ["   ", " return", " True", "\n"]);
+    assert_eq!(pieces("x = [[1, 2]]\n"), ["x", " =", " [[", "1", ",", " ", "2", "]]\n"]);
 }
 
 #[test]
@@ -67,10 +55,7 @@ fn saved_and_loaded_is_the_same_tokenizer() {
     trained().save(&path).expect("saves");
     let loaded = Tokenizer::load(&path).expect("loads");
     assert_eq!(loaded.sha256(), trained().sha256());
-    assert_eq!(
-        hex(&Sha256::digest(fs::read(&path).expect("reads"))),
-        loaded.sha256()
-    );
+    assert_eq!(hex(&Sha256::digest(fs::read(&path).expect("reads"))), loaded.sha256());
     for program in Programs::new(2).take(50) {
         assert_eq!(loaded.encode(&program), trained().encode(&program));
     }
@@ -88,10 +73,7 @@ fn the_published_format_gives_the_same_ids() {
         merges.push_str(&format!("{left} {right}\n"));
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (vocab_bpe, encoder_json) = (
-        folder.path().join("vocab.bpe"),
-        folder.path().join("encoder.json"),
-    );
+    let (vocab_bpe, encoder_json) = (folder.path().join("vocab.bpe"), folder.path().join("encoder.json"));
     fs::write(&vocab_bpe, merges).expect("writes");
     fs::write(&encoder_json, encoder.to_string()).expect("writes");
     let imported = Tokenizer::import_published(&vocab_bpe, &encoder_json).expect("imports");
@@ -107,31 +89,19 @@ fn the_published_format_gives_the_same_ids() {
 fn unusable_files_are_refused_with_the_reason() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("tokenizer.json");
-    assert!(matches!(
-        Tokenizer::load(&path),
-        Err(TokenizerError::Io { .. })
-    ));
+    assert!(matches!(Tokenizer::load(&path), Err(TokenizerError::Io { .. })));
     fs::write(&path, "{}").expect("writes");
-    assert!(matches!(
-        Tokenizer::load(&path),
-        Err(TokenizerError::Malformed { .. })
-    ));
+    assert!(matches!(Tokenizer::load(&path), Err(TokenizerError::Malformed { .. })));
     let renamed = trained().json.replace("<|endoftext|>", "<|other|>");
     fs::write(&path, renamed).expect("writes");
     let error = Tokenizer::load(&path).expect_err("no end of text");
-    assert!(
-        error.to_string().contains("<|endoftext|> has id None"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("<|endoftext|> has id None"), "{error}");
 }
 
 #[test]
 fn too_little_text_and_impossible_sizes_are_errors() {
     let few = Tokenizer::train(std::iter::once("a b".to_owned()), 2048);
-    assert!(matches!(
-        few,
-        Err(TokenizerError::TooLittleText { wanted: 2048, .. })
-    ));
+    assert!(matches!(few, Err(TokenizerError::TooLittleText { wanted: 2048, .. })));
     for wanted in [0, 256, 65_537] {
         let none = Tokenizer::train(std::iter::empty(), wanted);
         assert!(matches!(none, Err(TokenizerError::VocabSize { .. })));
@@ -167,23 +137,14 @@ for line in open(sys.argv[2]):
     print(json.dumps(t.encode(json.loads(line)).ids))
 ";
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (saved, texts) = (
-        folder.path().join("tokenizer.json"),
-        folder.path().join("texts"),
-    );
+    let (saved, texts) = (folder.path().join("tokenizer.json"), folder.path().join("texts"));
     trained().save(&saved).expect("saves");
     let mut documents: Vec<String> = Programs::new(3).take(300).collect();
     documents.push("naïve = '日本語'  \r\n\t\u{1F600} <|endoftext|>\n\n\n   x".to_owned());
-    let lines: String = documents
-        .iter()
-        .map(|d| serde_json::to_string(d).expect("is JSON") + "\n")
-        .collect();
+    let lines: String = documents.iter().map(|d| serde_json::to_string(d).expect("is JSON") + "\n").collect();
     fs::write(&texts, lines).expect("writes");
     let python = std::env::var("OPENWORK_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let output = std::process::Command::new(python)
-        .args(["-c", SCRIPT])
-        .args([&saved, &texts])
-        .output();
+    let output = std::process::Command::new(python).args(["-c", SCRIPT]).args([&saved, &texts]).output();
     let output = match output {
         Ok(output) if output.status.code() != Some(77) => output,
         _ => {
@@ -193,16 +154,9 @@ for line in open(sys.argv[2]):
             return;
         }
     };
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let answer = String::from_utf8_lossy(&output.stdout);
-    let theirs: Vec<Vec<u16>> = answer
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("a list of ids"))
-        .collect();
+    let theirs: Vec<Vec<u16>> = answer.lines().map(|line| serde_json::from_str(line).expect("a list of ids")).collect();
     assert_eq!(theirs, trained().encode_all(&documents));
 }
 

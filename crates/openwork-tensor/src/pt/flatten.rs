@@ -72,11 +72,7 @@ impl<'a> Flatten<'a> {
                     self.enter(&i.to_string(), item)?;
                 }
             }
-            Value::Inert
-            | Value::Int(_)
-            | Value::Text(_)
-            | Value::Global(_)
-            | Value::Storage(_) => {}
+            Value::Inert | Value::Int(_) | Value::Text(_) | Value::Global(_) | Value::Storage(_) => {}
         }
         self.open.pop();
         Ok(())
@@ -99,10 +95,7 @@ impl<'a> Flatten<'a> {
 
     /// Whether a value certainly holds no tensor.
     fn is_plain(&self, id: Id) -> bool {
-        !matches!(
-            self.pickle.get(id),
-            Value::Tensor(_) | Value::Dict(_) | Value::List(_) | Value::Tuple(_)
-        )
+        !matches!(self.pickle.get(id), Value::Tensor(_) | Value::Dict(_) | Value::List(_) | Value::Tuple(_))
     }
 
     /// Shared dictionaries can unfold exponentially, and long keys repeat in every name below them: all

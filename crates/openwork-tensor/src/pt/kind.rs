@@ -40,10 +40,7 @@ const KINDS: &[(&str, &str, u64, Option<Dtype>)] = &[
 
 /// The kind that a storage class holds.
 pub(super) fn storage(class: &str) -> Option<Kind> {
-    KINDS
-        .iter()
-        .find(|k| k.0 == class && !class.is_empty())
-        .map(kind)
+    KINDS.iter().find(|k| k.0 == class && !class.is_empty()).map(kind)
 }
 
 /// The kind that a dtype stands for.

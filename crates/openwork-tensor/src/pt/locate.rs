@@ -32,28 +32,19 @@ impl Located {
         let (storage, kind) = (pickle.storage_of(view), view.kind);
         let (shape, strides): (Vec<_>, Vec<_>) = pickle.axes(view).unzip();
         let entry = storages.get(&*storage.key);
-        let entry = entry.ok_or_else(|| PtProblem::MissingStorage {
-            name: name(),
-            storage: storage.key.to_string(),
-        })?;
+        let entry =
+            entry.ok_or_else(|| PtProblem::MissingStorage { name: name(), storage: storage.key.to_string() })?;
         let unit = storage.kind.map_or(1, |kind| kind.size);
         let (expected, found) = (storage.len.saturating_mul(unit), entry.len() as u64);
         if expected != found {
-            return Err(PtProblem::StorageLength {
-                name: name(),
-                expected,
-                found,
-            });
+            return Err(PtProblem::StorageLength { name: name(), expected, found });
         }
         let stored = found / kind.size;
         let past = || PtProblem::PastStorage { name: name() };
         if shape.contains(&0) {
             // Nothing is stored, so offset and strides say nothing. The other axes still have to be sane.
             let mut others = shape.iter().filter(|&&n| n != 0);
-            others
-                .try_fold(1u64, |p, &n| p.checked_mul(n))
-                .filter(|&n| n <= isize::MAX as u64)
-                .ok_or_else(past)?;
+            others.try_fold(1u64, |p, &n| p.checked_mul(n)).filter(|&n| n <= isize::MAX as u64).ok_or_else(past)?;
         } else {
             let count = shape.iter().try_fold(1u64, |p, &n| p.checked_mul(n));
             if count.is_none_or(|n| n > stored) {
@@ -64,11 +55,9 @@ impl Located {
                 });
             }
             let mut axes = shape.iter().zip(&strides);
-            axes.try_fold(view.offset, |last, (n, stride)| {
-                last.checked_add((n - 1).checked_mul(*stride)?)
-            })
-            .filter(|&last| last < stored)
-            .ok_or_else(past)?;
+            axes.try_fold(view.offset, |last, (n, stride)| last.checked_add((n - 1).checked_mul(*stride)?))
+                .filter(|&last| last < stored)
+                .ok_or_else(past)?;
         }
         // All of these are now below the storage's length, or of no consequence.
         let narrow = |sizes: &[u64]| sizes.iter().map(|&n| n as usize).collect();

@@ -65,11 +65,7 @@ impl PtFile {
 
     fn new(bytes: Bytes, path: PathBuf) -> Result<Self, PtError> {
         match locate_all(&bytes) {
-            Ok(tensors) => Ok(Self {
-                bytes,
-                path,
-                tensors,
-            }),
+            Ok(tensors) => Ok(Self { bytes, path, tensors }),
             Err(source) => Err(PtError::Refused { path, source }),
         }
     }
@@ -85,10 +81,7 @@ impl PtFile {
     /// No such tensor, or an element kind this crate does not read.
     pub fn tensor(&self, name: &str) -> Result<Tensor, PtError> {
         let Some(located) = self.tensors.get(name) else {
-            return Err(PtError::NotFound {
-                path: self.path.clone(),
-                name: name.to_owned(),
-            });
+            return Err(PtError::NotFound { path: self.path.clone(), name: name.to_owned() });
         };
         Ok(match located.kind.dtype {
             Some(Dtype::F32) => located.gather::<f32>(&self.bytes).into(),
@@ -110,9 +103,7 @@ impl PtFile {
 /// All tensors of a file, by flattened name.
 fn locate_all(bytes: &[u8]) -> Result<BTreeMap<String, Located>, PtProblem> {
     let directory = zip::directory(bytes)?;
-    let mut folders = directory
-        .keys()
-        .filter_map(|name| name.strip_suffix("/data.pkl"));
+    let mut folders = directory.keys().filter_map(|name| name.strip_suffix("/data.pkl"));
     let found = folders.clone().count();
     let (1, Some(folder)) = (found, folders.next()) else {
         return Err(PtProblem::NoPickle { found });
@@ -131,10 +122,8 @@ fn locate_all(bytes: &[u8]) -> Result<BTreeMap<String, Located>, PtProblem> {
     }
     let pickle = Pickle::read(pickle)?;
     let prefix = format!("{folder}/data/");
-    let storages = directory
-        .iter()
-        .filter_map(|(name, range)| Some((name.strip_prefix(&prefix)?, range.clone())))
-        .collect();
+    let storages =
+        directory.iter().filter_map(|(name, range)| Some((name.strip_prefix(&prefix)?, range.clone()))).collect();
     let mut tensors = BTreeMap::new();
     for (name, view) in flatten(&pickle, len)? {
         let located = Located::new(&name, &pickle, view, &storages)?;

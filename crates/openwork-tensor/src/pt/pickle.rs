@@ -58,10 +58,7 @@ impl Pickle {
                 Err(Stop::Bad(reason)) => return Err(PtProblem::BadPickle { at: start, reason }),
             }
         };
-        Ok(Self {
-            values: machine.values,
-            root,
-        })
+        Ok(Self { values: machine.values, root })
     }
 
     pub(super) fn root(&self) -> Id {
@@ -174,9 +171,7 @@ impl<'a> Machine<'a> {
             }
             0x93 => {
                 let pair = self.pop_many(2)?;
-                let [Value::Text(module), Value::Text(name)] =
-                    [self.get(pair[0]), self.get(pair[1])]
-                else {
+                let [Value::Text(module), Value::Text(name)] = [self.get(pair[0]), self.get(pair[1])] else {
                     return Err("a global's name is not text".into());
                 };
                 let (module, name) = (module.clone(), name.clone());

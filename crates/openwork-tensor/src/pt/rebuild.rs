@@ -75,14 +75,7 @@ impl Machine<'_> {
         let id = self.pop()?;
         let fields = self.tuple(id)?;
         let fields: Vec<_> = fields.iter().map(|&id| self.get(id)).collect();
-        let [
-            Value::Text(tag),
-            Value::Global(class),
-            Value::Text(key),
-            _,
-            Value::Int(len),
-        ] = fields[..]
-        else {
+        let [Value::Text(tag), Value::Global(class), Value::Text(key), _, Value::Int(len)] = fields[..] else {
             return Err("a persistent id is not (\"storage\", class, key, device, length)".into());
         };
         let kind = match class {
@@ -127,9 +120,8 @@ impl Machine<'_> {
 
     /// `_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks[, metadata])`.
     fn tensor_v2(&self, arguments: &[Id]) -> Step<View> {
-        let (&[storage, offset, shape, strides, _, _], metadata) = arguments
-            .split_first_chunk()
-            .ok_or("a tensor has too few fields")?;
+        let (&[storage, offset, shape, strides, _, _], metadata) =
+            arguments.split_first_chunk().ok_or("a tensor has too few fields")?;
         self.no_metadata(metadata)?;
         let Value::Storage(class) = self.get(storage) else {
             return Err("a tensor has no storage".into());
@@ -140,14 +132,11 @@ impl Machine<'_> {
 
     /// `_rebuild_tensor_v3(storage, offset, size, stride, requires_grad, hooks, dtype[, metadata])`.
     fn tensor_v3(&self, arguments: &[Id]) -> Step<View> {
-        let (&[storage, offset, shape, strides, _, _, kind], metadata) = arguments
-            .split_first_chunk()
-            .ok_or("a tensor has too few fields")?;
+        let (&[storage, offset, shape, strides, _, _, kind], metadata) =
+            arguments.split_first_chunk().ok_or("a tensor has too few fields")?;
         self.no_metadata(metadata)?;
         match (self.get(storage), self.get(kind)) {
-            (Value::Storage(class), &Value::Global(Global::Dtype(kind)))
-                if class.kind.is_none() =>
-            {
+            (Value::Storage(class), &Value::Global(Global::Dtype(kind))) if class.kind.is_none() => {
                 self.view(storage, kind, offset, shape, strides)
             }
             _ => Err("a tensor's storage or kind of number is unclear".into()),
@@ -167,9 +156,7 @@ impl Machine<'_> {
     fn view(&self, storage: Id, kind: Kind, offset: Id, shape: Id, strides: Id) -> Step<View> {
         let size = |&id: &Id| -> Step<u64> {
             match self.get(id) {
-                &Value::Int(n) => {
-                    u64::try_from(n).map_err(|_| "a tensor's size is negative".into())
-                }
+                &Value::Int(n) => u64::try_from(n).map_err(|_| "a tensor's size is negative".into()),
                 _ => Err("a tensor's size is no whole number".into()),
             }
         };
@@ -183,13 +170,7 @@ impl Machine<'_> {
         for id in sizes.iter().chain(steps) {
             size(id)?;
         }
-        Ok(View {
-            storage,
-            kind,
-            offset: size(&offset)?,
-            shape,
-            strides,
-        })
+        Ok(View { storage, kind, offset: size(&offset)?, shape, strides })
     }
 }
 
@@ -204,9 +185,7 @@ pub(super) fn global(module: &str, name: &str) -> Option<Global> {
         ("torch", "Size") => Some(Global::Size),
         ("torch", "device") => Some(Global::Device),
         ("torch.storage", "UntypedStorage") => Some(Global::UntypedStorage),
-        ("torch", name) => storage(name)
-            .map(Global::Storage)
-            .or_else(|| dtype(name).map(Global::Dtype)),
+        ("torch", name) => storage(name).map(Global::Storage).or_else(|| dtype(name).map(Global::Dtype)),
         _ => None,
     }
 }

@@ -22,11 +22,7 @@ pub(super) fn directory(bytes: &[u8]) -> Result<Directory, PtProblem> {
     if !bytes.starts_with(LOCAL) {
         // A pickle starts with 0x80 and its protocol: the format of torch.save before 1.6.
         let legacy = matches!(bytes, [0x80, 0..=5, ..]);
-        return Err(if legacy {
-            PtProblem::Legacy
-        } else {
-            PtProblem::NotZip
-        });
+        return Err(if legacy { PtProblem::Legacy } else { PtProblem::NotZip });
     }
     let (count, size, mut at) = end_record(bytes)?;
     let end = at.checked_add(size).filter(|&end| end <= bytes.len());
@@ -40,9 +36,7 @@ pub(super) fn directory(bytes: &[u8]) -> Result<Directory, PtProblem> {
         let data = local_data(&bytes[..first], &central)?;
         spans.push((central.offset, data.end));
         if entries.contains_key(&central.name) {
-            return Err(PtProblem::DuplicateEntry {
-                entry: central.name,
-            });
+            return Err(PtProblem::DuplicateEntry { entry: central.name });
         }
         entries.insert(central.name, data);
     }
@@ -61,9 +55,7 @@ fn end_record(bytes: &[u8]) -> Result<(u64, usize, usize), PtProblem> {
     let last = bytes.len().checked_sub(22).ok_or(PtProblem::Truncated)?;
     let lowest = last.saturating_sub(usize::from(u16::MAX));
     // The comment's length has to lead exactly to the end of the file.
-    let is_end = |&at: &usize| {
-        bytes[at..].starts_with(END) && number(bytes, at + 20, 2) == Ok((last - at) as u64)
-    };
+    let is_end = |&at: &usize| bytes[at..].starts_with(END) && number(bytes, at + 20, 2) == Ok((last - at) as u64);
     let at = (lowest..=last).rev().find(is_end);
     let at = at.ok_or(PtProblem::Truncated)?;
     let read = |field: usize, len| number(bytes, at + field, len);
@@ -111,10 +103,7 @@ impl Central {
             return Err(PtProblem::Truncated);
         }
         let name = checked_name(&bytes[at + 46..name_end])?;
-        wide(
-            &bytes[name_end..extra_end],
-            [&mut len, &mut packed, &mut offset],
-        )?;
+        wide(&bytes[name_end..extra_end], [&mut len, &mut packed, &mut offset])?;
         if flags & 1 != 0 {
             return Err(PtProblem::Encrypted { entry: name });
         }
@@ -125,12 +114,7 @@ impl Central {
             return Err(bad("a stored entry has two different lengths"));
         }
         match (usize::try_from(len), usize::try_from(offset)) {
-            (Ok(len), Ok(offset)) => Ok(Self {
-                name,
-                offset,
-                len,
-                next,
-            }),
+            (Ok(len), Ok(offset)) => Ok(Self { name, offset, len, next }),
             _ => Err(PtProblem::EntryPastEnd { entry: name }),
         }
     }
@@ -158,9 +142,7 @@ fn wide(mut extra: &[u8], values: [&mut u64; 3]) -> Result<(), PtProblem> {
 
 /// Where an entry's contents lie; `bytes` ends where the directory starts.
 fn local_data(bytes: &[u8], central: &Central) -> Result<Range<usize>, PtProblem> {
-    let past_end = || PtProblem::EntryPastEnd {
-        entry: central.name.clone(),
-    };
+    let past_end = || PtProblem::EntryPastEnd { entry: central.name.clone() };
     let header = bytes.get(central.offset..).ok_or_else(past_end)?;
     if !header.starts_with(LOCAL) {
         return Err(bad("the directory points to something that is no entry"));

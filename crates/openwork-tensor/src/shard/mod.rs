@@ -126,8 +126,5 @@ fn shard_name(index: usize) -> String {
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> ShardError {
-    move |source| ShardError::Io {
-        path: path.to_owned(),
-        source,
-    }
+    move |source| ShardError::Io { path: path.to_owned(), source }
 }

@@ -27,10 +27,7 @@ impl TokenShards {
     /// # Errors
     /// No finished dataset, another tokenizer than `expected_tokenizer_sha256`, a missing shard, or one of
     /// the wrong length.
-    pub fn open(
-        dir: impl AsRef<Path>,
-        expected_tokenizer_sha256: &str,
-    ) -> Result<Self, ShardError> {
+    pub fn open(dir: impl AsRef<Path>, expected_tokenizer_sha256: &str) -> Result<Self, ShardError> {
         let dir = dir.as_ref().to_owned();
         let path = dir.join(MANIFEST);
         let manifest = read_manifest(&path)?;
@@ -52,12 +49,7 @@ impl TokenShards {
             // Each length has been matched to a file's, so the sum stays far from overflow.
             starts.push(starts[i] + info.tokens);
         }
-        Ok(Self {
-            dir,
-            manifest,
-            shards,
-            starts,
-        })
+        Ok(Self { dir, manifest, shards, starts })
     }
 
     /// Number of tokens.
@@ -128,21 +120,13 @@ fn read_manifest(path: &Path) -> Result<Manifest, ShardError> {
         format_version: u32,
     }
     let text = fs::read(path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => ShardError::NoManifest {
-            path: path.to_owned(),
-        },
+        io::ErrorKind::NotFound => ShardError::NoManifest { path: path.to_owned() },
         _ => at(path)(source),
     })?;
-    let bad = |error: serde_json::Error| ShardError::BadManifest {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    };
+    let bad = |error: serde_json::Error| ShardError::BadManifest { path: path.to_owned(), reason: error.to_string() };
     let version: Version = serde_json::from_slice(&text).map_err(bad)?;
     if version.format_version != FORMAT_VERSION {
-        return Err(ShardError::Version {
-            path: path.to_owned(),
-            found: version.format_version,
-        });
+        return Err(ShardError::Version { path: path.to_owned(), found: version.format_version });
     }
     serde_json::from_slice(&text).map_err(bad)
 }
@@ -157,11 +141,7 @@ fn open_shard(path: PathBuf, tokens: u64) -> Result<Bytes, ShardError> {
     };
     let found = bytes.len() as u64;
     if tokens.checked_mul(2) != Some(found) {
-        return Err(ShardError::WrongLength {
-            path,
-            tokens,
-            found,
-        });
+        return Err(ShardError::WrongLength { path, tokens, found });
     }
     Ok(bytes)
 }

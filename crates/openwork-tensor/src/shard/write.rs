@@ -37,11 +37,7 @@ impl ShardWriter {
     /// # Panics
     /// If `tokens_per_shard` is 0.
     #[track_caller]
-    pub fn create(
-        dir: impl AsRef<Path>,
-        tokenizer_sha256: &str,
-        tokens_per_shard: u64,
-    ) -> Result<Self, ShardError> {
+    pub fn create(dir: impl AsRef<Path>, tokenizer_sha256: &str, tokens_per_shard: u64) -> Result<Self, ShardError> {
         assert!(tokens_per_shard > 0, "ShardWriter: tokens_per_shard is 0");
         let dir = dir.as_ref().to_owned();
         fs::create_dir_all(&dir).map_err(at(&dir))?;
@@ -91,8 +87,7 @@ impl ShardWriter {
     pub fn finish(mut self) -> Result<Manifest, ShardError> {
         self.close()?;
         let path = self.dir.join(MANIFEST);
-        let mut json =
-            serde_json::to_vec_pretty(&self.manifest).expect("a manifest is text and numbers");
+        let mut json = serde_json::to_vec_pretty(&self.manifest).expect("a manifest is text and numbers");
         json.push(b'\n');
         write_bytes(&path, &json).map_err(at(&path))?;
         Ok(self.manifest)
@@ -115,12 +110,7 @@ impl OpenShard {
             _ => {}
         }
         let file = File::create_new(&path).map_err(at(&path))?;
-        Ok(Self {
-            path,
-            out: BufWriter::with_capacity(1 << 20, file),
-            hash: Sha256::new(),
-            tokens: 0,
-        })
+        Ok(Self { path, out: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new(), tokens: 0 })
     }
 
     fn push(&mut self, tokens: &[u16]) -> Result<(), ShardError> {
@@ -136,11 +126,7 @@ impl OpenShard {
             Err(error) => Err(error.into_error()),
         };
         synced.map_err(at(&self.path))?;
-        Ok(ShardInfo {
-            file,
-            tokens: self.tokens,
-            sha256: hex(self.hash),
-        })
+        Ok(ShardInfo { file, tokens: self.tokens, sha256: hex(self.hash) })
     }
 }
 

@@ -24,9 +24,7 @@ fn report(error: &dyn std::error::Error) -> String {
 
 /// A file beside these tests; `tests/data/make.py` made it.
 fn data(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
-        .join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
 /// A map from pairs.

@@ -24,10 +24,8 @@ enum Damage {
 fn damage() -> impl Strategy<Value = Damage> {
     use prop::sample::Index;
     // Bytes that mean something to one of the formats come up often.
-    let byte = prop_oneof![
-        any::<u8>(),
-        prop::sample::select(b"\0\x01\x7f\x80\xff()}]tuRQbcqhKMJX.{[\",:0123456789".to_vec())
-    ];
+    let byte =
+        prop_oneof![any::<u8>(), prop::sample::select(b"\0\x01\x7f\x80\xff()}]tuRQbcqhKMJX.{[\",:0123456789".to_vec())];
     prop_oneof![
         4 => (any::<Index>(), 0u8..8).prop_map(|(i, bit)| Damage::Flip(i, bit)),
         8 => (any::<Index>(), byte.clone()).prop_map(|(i, b)| Damage::Set(i, b)),

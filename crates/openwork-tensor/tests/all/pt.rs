@@ -15,9 +15,7 @@ fn names(file: &PtFile) -> Vec<&str> {
 }
 
 fn f32(shape: &[usize], values: &[f32]) -> Tensor {
-    ArrayD::from_shape_vec(IxDyn(shape), values.to_vec())
-        .unwrap()
-        .into()
+    ArrayD::from_shape_vec(IxDyn(shape), values.to_vec()).unwrap().into()
 }
 
 /// 0, 1, 2, .. in this shape, as `make.py` counts.
@@ -59,24 +57,17 @@ fn a_nested_checkpoint_is_flattened_and_shared_dictionaries_show_twice() {
 fn every_kind_keeps_its_bits() {
     let file = open("kinds.pt");
     match file.tensor("f32").unwrap() {
-        Tensor::F32(a) => assert_eq!(
-            a.mapv(f32::to_bits).into_raw_vec_and_offset().0,
-            [0x7fa0_0001, 0x8000_0000, 1, 0x3f80_0000]
-        ),
+        Tensor::F32(a) => {
+            assert_eq!(a.mapv(f32::to_bits).into_raw_vec_and_offset().0, [0x7fa0_0001, 0x8000_0000, 1, 0x3f80_0000])
+        }
         other => panic!("{other:?}"),
     }
     match file.tensor("f16").unwrap() {
-        Tensor::F16(a) => assert_eq!(
-            a.mapv(|x| x.to_bits()).into_raw_vec_and_offset().0,
-            [0x7c01, 0x8000, 1, 0x3c00]
-        ),
+        Tensor::F16(a) => assert_eq!(a.mapv(|x| x.to_bits()).into_raw_vec_and_offset().0, [0x7c01, 0x8000, 1, 0x3c00]),
         other => panic!("{other:?}"),
     }
     match file.tensor("bf16").unwrap() {
-        Tensor::Bf16(a) => assert_eq!(
-            a.mapv(|x| x.to_bits()).into_raw_vec_and_offset().0,
-            [0x7f81, 0x8000, 1, 0x3f80]
-        ),
+        Tensor::Bf16(a) => assert_eq!(a.mapv(|x| x.to_bits()).into_raw_vec_and_offset().0, [0x7f81, 0x8000, 1, 0x3f80]),
         other => panic!("{other:?}"),
     }
     let i64s = ArrayD::from_shape_vec(IxDyn(&[4]), vec![i64::MIN, -1, 0, i64::MAX]).unwrap();
@@ -88,11 +79,7 @@ fn every_kind_keeps_its_bits() {
 #[test]
 fn a_kind_that_cannot_be_read_is_named_and_the_others_can_be_read() {
     let file = open("kinds.pt");
-    for (name, kind) in [
-        ("f64", "float64"),
-        ("mask", "bool"),
-        ("f8", "float8_e4m3fn"),
-    ] {
+    for (name, kind) in [("f64", "float64"), ("mask", "bool"), ("f8", "float8_e4m3fn")] {
         match file.tensor(name) {
             Err(PtError::UnsupportedDtype { dtype, .. }) => assert_eq!(dtype, kind),
             other => panic!("{other:?}"),
@@ -110,14 +97,8 @@ fn views_are_gathered() {
         ("transposed", s(base.t())),
         ("rows", s(base.slice(ndarray::s![1..3, ..]).into_dyn())),
         ("columns", s(base.slice(ndarray::s![.., 2..5]).into_dyn())),
-        (
-            "every_other",
-            s(base.slice(ndarray::s![..;2, ..;3]).into_dyn()),
-        ),
-        (
-            "permuted",
-            s(count(&[2, 3, 4]).view().permuted_axes(IxDyn(&[2, 0, 1]))),
-        ),
+        ("every_other", s(base.slice(ndarray::s![..;2, ..;3]).into_dyn())),
+        ("permuted", s(count(&[2, 3, 4]).view().permuted_axes(IxDyn(&[2, 0, 1])))),
         ("scalar", f32(&[], &[23.0])),
         ("empty", f32(&[0, 6], &[])),
         ("empty_columns", f32(&[4, 0], &[])),

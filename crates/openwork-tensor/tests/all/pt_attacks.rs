@@ -25,9 +25,7 @@ fn problem_with(value: &[u8]) -> PtProblem {
 }
 
 fn forbidden(global: &str) -> PtProblem {
-    PtProblem::ForbiddenGlobal {
-        global: global.to_owned(),
-    }
+    PtProblem::ForbiddenGlobal { global: global.to_owned() }
 }
 
 #[test]
@@ -60,10 +58,7 @@ fn a_whole_module_is_refused_by_name() {
 fn the_opcodes_that_make_instances_are_refused() {
     for op in [b'i', b'o', 0x81, 0x92, 0x82, b'P', b'S', b'V', b'I'] {
         let problem = problem_with(&[b"ctorch\nSize\n)".as_slice(), &[op]].concat());
-        assert!(
-            matches!(problem, PtProblem::BadPickle { .. }),
-            "{op:#x}: {problem:?}"
-        );
+        assert!(matches!(problem, PtProblem::BadPickle { .. }), "{op:#x}: {problem:?}");
     }
 }
 
@@ -87,38 +82,18 @@ fn truncated_file_is_refused() {
 
 #[test]
 fn compressed_and_encrypted_entries_are_refused() {
-    let packed = Entry {
-        method: 8,
-        ..entry("a/data.pkl", b"")
-    };
-    let expected = PtProblem::Compressed {
-        entry: "a/data.pkl".to_owned(),
-    };
+    let packed = Entry { method: 8, ..entry("a/data.pkl", b"") };
+    let expected = PtProblem::Compressed { entry: "a/data.pkl".to_owned() };
     assert_eq!(problem(zip(&[packed])), expected);
-    let secret = Entry {
-        flags: 1,
-        ..entry("a/data.pkl", b"")
-    };
-    let expected = PtProblem::Encrypted {
-        entry: "a/data.pkl".to_owned(),
-    };
+    let secret = Entry { flags: 1, ..entry("a/data.pkl", b"") };
+    let expected = PtProblem::Encrypted { entry: "a/data.pkl".to_owned() };
     assert_eq!(problem(zip(&[secret])), expected);
 }
 
 #[test]
 fn path_traversal_names_are_refused() {
-    for name in [
-        "../x",
-        "a/../../x",
-        "/etc/x",
-        "a\\..\\x",
-        "C:/x",
-        "a\0b",
-        "",
-    ] {
-        let expected = PtProblem::UnsafeName {
-            entry: name.to_owned(),
-        };
+    for name in ["../x", "a/../../x", "/etc/x", "a\\..\\x", "C:/x", "a\0b", ""] {
+        let expected = PtProblem::UnsafeName { entry: name.to_owned() };
         let pickle = pickle(b"N");
         let file = zip(&[entry("a/data.pkl", &pickle), entry(name, b"")]);
         assert_eq!(problem(file), expected);
@@ -129,31 +104,21 @@ fn path_traversal_names_are_refused() {
 fn duplicate_entries_are_refused() {
     let (one, two) = (pickle(b"N"), pickle(b"}"));
     let file = zip(&[entry("a/data.pkl", &one), entry("a/data.pkl", &two)]);
-    let expected = PtProblem::DuplicateEntry {
-        entry: "a/data.pkl".to_owned(),
-    };
+    let expected = PtProblem::DuplicateEntry { entry: "a/data.pkl".to_owned() };
     assert_eq!(problem(file), expected);
 }
 
 #[test]
 fn an_entry_longer_than_the_file_is_refused() {
-    let bomb = Entry {
-        len: Some(4_000_000_000),
-        ..entry("a/data.pkl", b"N.")
-    };
-    let expected = PtProblem::EntryPastEnd {
-        entry: "a/data.pkl".to_owned(),
-    };
+    let bomb = Entry { len: Some(4_000_000_000), ..entry("a/data.pkl", b"N.") };
+    let expected = PtProblem::EntryPastEnd { entry: "a/data.pkl".to_owned() };
     assert_eq!(problem(zip(&[bomb])), expected);
 }
 
 #[test]
 fn overlapping_entries_are_refused() {
     let pickle = pickle(b"N");
-    let long = Entry {
-        len: Some(20),
-        ..entry("a/data.pkl", &pickle)
-    };
+    let long = Entry { len: Some(20), ..entry("a/data.pkl", &pickle) };
     let problem = problem(zip(&[long, entry("a/data/0", &[0; 16])]));
     assert!(matches!(problem, PtProblem::BadZip { .. }), "{problem:?}");
 }
@@ -179,17 +144,13 @@ fn no_pickle_or_two_are_refused() {
 fn big_endian_numbers_are_refused() {
     let pickle = pickle(b"N");
     let file = zip(&[entry("a/data.pkl", &pickle), entry("a/byteorder", b"big")]);
-    let expected = PtProblem::ByteOrder {
-        found: "big".to_owned(),
-    };
+    let expected = PtProblem::ByteOrder { found: "big".to_owned() };
     assert_eq!(problem(file), expected);
 }
 
 #[test]
 fn an_expanded_view_cannot_claim_memory() {
-    let expected = || PtProblem::Expanded {
-        name: "w".to_owned(),
-    };
+    let expected = || PtProblem::Expanded { name: "w".to_owned() };
     assert_eq!(problem_of("expanded.pt"), expected());
     let value = tensor(4, 0, &[i32::MAX, i32::MAX, i32::MAX], &[0, 0, 0]);
     assert_eq!(problem_with(&dict(&[("w", &value)])), expected());
@@ -197,9 +158,7 @@ fn an_expanded_view_cannot_claim_memory() {
 
 #[test]
 fn a_tensor_past_its_storage_is_refused() {
-    let past = PtProblem::PastStorage {
-        name: "w".to_owned(),
-    };
+    let past = PtProblem::PastStorage { name: "w".to_owned() };
     let cases: [(u32, &[i32], &[i32]); 6] = [
         (0, &[5], &[1]),
         (1, &[4], &[1]),
@@ -226,17 +185,10 @@ fn negative_sizes_are_refused() {
 #[test]
 fn a_storage_of_another_length_or_none_is_refused() {
     let problem = problem_with(&dict(&[("w", &tensor(5, 0, &[1], &[1]))]));
-    let expected = PtProblem::StorageLength {
-        name: "w".to_owned(),
-        expected: 20,
-        found: 16,
-    };
+    let expected = PtProblem::StorageLength { name: "w".to_owned(), expected: 20, found: 16 };
     assert_eq!(problem, expected);
     let alone = pickle(&dict(&[("w", &tensor(4, 0, &[1], &[1]))]));
-    let expected = PtProblem::MissingStorage {
-        name: "w".to_owned(),
-        storage: "0".to_owned(),
-    };
+    let expected = PtProblem::MissingStorage { name: "w".to_owned(), storage: "0".to_owned() };
     let file = zip(&[entry("a/data.pkl", &alone)]);
     assert_eq!(crate::pt_attacks::problem(file), expected);
 }
@@ -244,17 +196,12 @@ fn a_storage_of_another_length_or_none_is_refused() {
 #[test]
 fn a_negated_view_is_refused() {
     let problem = problem_of("negated.pt");
-    assert!(
-        matches!(problem, PtProblem::BadPickle { .. }),
-        "{problem:?}"
-    );
+    assert!(matches!(problem, PtProblem::BadPickle { .. }), "{problem:?}");
 }
 
 #[test]
 fn a_dictionary_inside_itself_is_refused() {
-    let expected = PtProblem::Cycle {
-        name: "self".to_owned(),
-    };
+    let expected = PtProblem::Cycle { name: "self".to_owned() };
     assert_eq!(problem_of("cycle.pt"), expected);
 }
 
@@ -273,10 +220,7 @@ fn lists_of_lists_of_one_list_do_not_take_forever() {
         value.extend([b'h', level, 0x86, b'q', level + 1]);
     }
     let problem = problem_with(&value);
-    assert!(
-        matches!(problem, PtProblem::TooManyNames { .. }),
-        "{problem:?}"
-    );
+    assert!(matches!(problem, PtProblem::TooManyNames { .. }), "{problem:?}");
     assert!(start.elapsed().as_secs() < 5);
 }
 
@@ -291,10 +235,7 @@ fn one_long_key_over_many_tensors_cannot_claim_memory() {
     }
     let value = dict(&[(&key, &[b"(", list.as_slice(), b"t"].concat())]);
     let problem = problem_with(&value);
-    assert!(
-        matches!(problem, PtProblem::TooManyNames { .. }),
-        "{problem:?}"
-    );
+    assert!(matches!(problem, PtProblem::TooManyNames { .. }), "{problem:?}");
 }
 
 #[test]
@@ -314,14 +255,9 @@ fn one_long_storage_name_used_often_cannot_claim_memory() {
 #[test]
 fn two_tensors_of_one_flattened_name_are_refused() {
     let w = tensor(4, 0, &[1], &[1]);
-    let expected = PtProblem::DuplicateTensor {
-        name: "a.b".to_owned(),
-    };
+    let expected = PtProblem::DuplicateTensor { name: "a.b".to_owned() };
     let nested = dict(&[("b", &w)]);
-    assert_eq!(
-        problem_with(&dict(&[("a.b", &w), ("a", &nested)])),
-        expected
-    );
+    assert_eq!(problem_with(&dict(&[("a.b", &w), ("a", &nested)])), expected);
     let twice = dict(&[("a.b", &w), ("a.b", &w)]);
     assert_eq!(problem_with(&twice), expected);
 }

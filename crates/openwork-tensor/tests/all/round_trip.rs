@@ -5,8 +5,7 @@ use std::path::Path;
 
 use ndarray::{Array2, ArrayD, IxDyn, array};
 use openwork_tensor::{
-    CsrError, CsrTensor, ReadError, Tensor, TensorFile, WriteError, bf16, f16, write,
-    write_with_csr,
+    CsrError, CsrTensor, ReadError, Tensor, TensorFile, WriteError, bf16, f16, write, write_with_csr,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -25,14 +24,12 @@ fn tensor() -> impl Strategy<Value = Tensor> {
         let array = ArrayD::from_shape_vec(IxDyn(shape), data).unwrap();
         if turn { array.reversed_axes() } else { array }
     }
-    (shape(), vec(any::<u64>(), 1..130), any::<bool>(), 0..5).prop_map(|(shape, bits, turn, k)| {
-        match k {
-            0 => array(&shape, &bits, turn, |b| f32::from_bits(b as u32)).into(),
-            1 => array(&shape, &bits, turn, |b| f16::from_bits(b as u16)).into(),
-            2 => array(&shape, &bits, turn, |b| bf16::from_bits(b as u16)).into(),
-            3 => array(&shape, &bits, turn, |b| b as i64).into(),
-            _ => array(&shape, &bits, turn, |b| b as u16).into(),
-        }
+    (shape(), vec(any::<u64>(), 1..130), any::<bool>(), 0..5).prop_map(|(shape, bits, turn, k)| match k {
+        0 => array(&shape, &bits, turn, |b| f32::from_bits(b as u32)).into(),
+        1 => array(&shape, &bits, turn, |b| f16::from_bits(b as u16)).into(),
+        2 => array(&shape, &bits, turn, |b| bf16::from_bits(b as u16)).into(),
+        3 => array(&shape, &bits, turn, |b| b as i64).into(),
+        _ => array(&shape, &bits, turn, |b| b as u16).into(),
     })
 }
 
@@ -40,13 +37,7 @@ fn csr() -> impl Strategy<Value = CsrTensor> {
     let cols = prop_oneof![0usize..9, 65_530usize..65_540, Just(1 << 32)];
     let rows = vec(btree_map(any::<u32>(), any::<u32>(), 0..6), 0..6);
     (rows, cols).prop_map(|(rows, cols)| {
-        let mut csr = CsrTensor {
-            rows: rows.len(),
-            cols,
-            row_ptr: vec![0],
-            col_idx: Vec::new(),
-            values: Vec::new(),
-        };
+        let mut csr = CsrTensor { rows: rows.len(), cols, row_ptr: vec![0], col_idx: Vec::new(), values: Vec::new() };
         for row in rows {
             let fits = |col: u32| ((u64::from(col) * cols as u64) >> 32) as u32;
             let row: BTreeMap<u32, u32> = row.into_iter().map(|(c, v)| (fits(c), v)).collect();
@@ -73,9 +64,7 @@ fn reference(tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<String, Str
         .iter()
         .map(|(name, tensor)| {
             fn raw<T: Clone, B: AsRef<[u8]>>(a: &ArrayD<T>, f: fn(T) -> B) -> Vec<u8> {
-                a.iter()
-                    .flat_map(|x| f(x.clone()).as_ref().to_vec())
-                    .collect()
+                a.iter().flat_map(|x| f(x.clone()).as_ref().to_vec()).collect()
             }
             let (kind, data) = match tensor {
                 Tensor::F32(a) => (Dtype::F32, raw(a, f32::to_le_bytes)),
@@ -87,9 +76,8 @@ fn reference(tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<String, Str
             (name, kind, tensor.shape().to_vec(), data)
         })
         .collect();
-    let views = parts.iter().map(|(name, kind, shape, data)| {
-        (name, TensorView::new(*kind, shape.clone(), data).unwrap())
-    });
+    let views =
+        parts.iter().map(|(name, kind, shape, data)| (name, TensorView::new(*kind, shape.clone(), data).unwrap()));
     let metadata: std::collections::HashMap<_, _> = metadata.clone().into_iter().collect();
     safetensors::serialize(views, (!metadata.is_empty()).then_some(metadata)).unwrap()
 }
@@ -196,14 +184,8 @@ fn typed_access() {
         file.matrix("c").unwrap_err().to_string(),
         "(memory): `c` has shape [1, 1, 1], not a matrix or a vector"
     );
-    assert_eq!(
-        file.matrix("s").unwrap_err().to_string(),
-        "(memory): `s` has shape [], not a matrix or a vector"
-    );
-    assert_eq!(
-        file.f32("i").unwrap_err().to_string(),
-        "(memory): `i` is of kind I64, not F32, F16 or BF16"
-    );
+    assert_eq!(file.matrix("s").unwrap_err().to_string(), "(memory): `s` has shape [], not a matrix or a vector");
+    assert_eq!(file.f32("i").unwrap_err().to_string(), "(memory): `i` is of kind I64, not F32, F16 or BF16");
     for error in [file.i64("u").unwrap_err(), file.u16("i").unwrap_err()] {
         assert!(matches!(error, ReadError::WrongDtype { .. }));
     }
@@ -215,10 +197,7 @@ fn typed_access() {
 fn numbers_that_are_not_finite_are_found_only_when_asked_for() {
     let fine = map([("a", array![1.0f32].into())]);
     assert!(in_memory(fine).check_finite().is_ok());
-    let file = in_memory(map([
-        ("a", array![1.0f32].into()),
-        ("b", array![[0.0, f32::NAN]].into()),
-    ]));
+    let file = in_memory(map([("a", array![1.0f32].into()), ("b", array![[0.0, f32::NAN]].into())]));
     match file.check_finite() {
         Err(ReadError::NotFinite { source, .. }) => {
             assert_eq!((source.name.as_str(), source.index), ("b", vec![0, 1]));

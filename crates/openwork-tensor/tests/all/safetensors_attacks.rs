@@ -18,19 +18,12 @@ fn refused(bytes: Vec<u8>) -> ReadError {
 
 fn bad_header(bytes: Vec<u8>) {
     let error = refused(bytes);
-    assert!(
-        matches!(error, ReadError::BadHeader { .. }),
-        "{}",
-        report(&error)
-    );
+    assert!(matches!(error, ReadError::BadHeader { .. }), "{}", report(&error));
 }
 
 #[test]
 fn truncated_header_is_refused() {
-    let whole = file(
-        r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
-        4,
-    );
+    let whole = file(r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, 4);
     for len in 0..whole.len() - 4 {
         let error = refused(whole[..len].to_vec());
         assert!(matches!(error, ReadError::Truncated { .. }), "{len}");
@@ -106,11 +99,7 @@ fn overlapping_gapped_and_backward_offsets_are_refused() {
             r#"{{"a":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}},"b":{{"dtype":"F32","shape":[1],"data_offsets":{offsets}}}}}"#
         );
         let error = refused(file(&header, 8));
-        assert!(
-            matches!(error, ReadError::BadOffsets { .. }),
-            "{offsets}: {}",
-            report(&error)
-        );
+        assert!(matches!(error, ReadError::BadOffsets { .. }), "{offsets}: {}", report(&error));
     }
 }
 
@@ -149,10 +138,7 @@ fn a_kind_that_cannot_be_read_is_named_and_the_others_can_be_read() {
     let file = TensorFile::from_bytes(file(header, 12)).unwrap();
     assert!(file.tensor("w").is_ok());
     let text = report(&file.tensor("d").unwrap_err());
-    assert_eq!(
-        text,
-        "(memory): `d` is of kind F64; F32, F16, BF16, I64 and U16 can be read"
-    );
+    assert_eq!(text, "(memory): `d` is of kind F64; F32, F16, BF16, I64 and U16 can be read");
     let text = report(&file.tensor("x").unwrap_err());
     assert_eq!(text, "(memory) has no tensor `x`");
 }
@@ -166,21 +152,15 @@ fn an_unknown_kind_is_refused_by_name() {
 
 /// A CSR file of 2 × 3 with these parts: shape, row_ptr, col_idx.
 fn csr(shape: &[i64], row_ptr: &[i64], col_idx: &[u16], values: usize) -> CsrError {
-    let lens = [
-        8 * shape.len(),
-        8 * row_ptr.len(),
-        4 * values,
-        2 * col_idx.len(),
-    ];
+    let lens = [8 * shape.len(), 8 * row_ptr.len(), 4 * values, 2 * col_idx.len()];
     let kinds = ["I64", "I64", "F32", "U16"];
     let counts = [shape.len(), row_ptr.len(), values, col_idx.len()];
     let (mut header, mut at) = (String::from("{"), 0);
     for (i, part) in ["shape", "row_ptr", "values", "col_idx"].iter().enumerate() {
         let (kind, count, end) = (kinds[i], counts[i], at + lens[i]);
         let comma = if i == 0 { "" } else { "," };
-        header += &format!(
-            r#"{comma}"w.csr.{part}":{{"dtype":"{kind}","shape":[{count}],"data_offsets":[{at},{end}]}}"#
-        );
+        header +=
+            &format!(r#"{comma}"w.csr.{part}":{{"dtype":"{kind}","shape":[{count}],"data_offsets":[{at},{end}]}}"#);
         at = end;
     }
     header += "}";
@@ -198,34 +178,15 @@ fn csr(shape: &[i64], row_ptr: &[i64], col_idx: &[u16], values: usize) -> CsrErr
 fn csr_rules_are_checked() {
     let good: &[i64] = &[0, 1, 3];
     let wrong_ptr = |row| CsrError::RowPtr { row, nnz: 3 };
-    let column = CsrError::Column {
-        row: 1,
-        col: 3,
-        cols: 3,
-    };
+    let column = CsrError::Column { row: 1, col: 3, cols: 3 };
     assert_eq!(csr(&[2, 3], &[1, 1, 3], &[0, 0, 1], 3), wrong_ptr(0));
     assert_eq!(csr(&[2, 3], &[0, 4, 3], &[0, 0, 1], 3), wrong_ptr(0));
     assert_eq!(csr(&[3, 3], &[0, 2, 1, 3], &[0, 1, 2], 3), wrong_ptr(1));
     assert_eq!(csr(&[2, 3], &[0, 1, 2], &[0, 0, 1], 3), wrong_ptr(2));
     assert_eq!(csr(&[2, 3], good, &[0, 0, 3], 3), column);
-    assert_eq!(
-        csr(&[2, 3], good, &[0, 1, 1], 3),
-        CsrError::Order { row: 1, col: 1 }
-    );
-    assert_eq!(
-        csr(&[2, 3], good, &[0, 0], 3),
-        CsrError::Lengths {
-            col_idx: 2,
-            values: 3
-        }
-    );
-    assert_eq!(
-        csr(&[i64::MAX, 3], good, &[0, 0, 1], 3),
-        CsrError::RowPtrLength {
-            found: 3,
-            rows: i64::MAX as usize
-        }
-    );
+    assert_eq!(csr(&[2, 3], good, &[0, 1, 1], 3), CsrError::Order { row: 1, col: 1 });
+    assert_eq!(csr(&[2, 3], good, &[0, 0], 3), CsrError::Lengths { col_idx: 2, values: 3 });
+    assert_eq!(csr(&[i64::MAX, 3], good, &[0, 0, 1], 3), CsrError::RowPtrLength { found: 3, rows: i64::MAX as usize });
 }
 
 #[test]
@@ -237,14 +198,8 @@ fn csr_parts_of_wrong_kind_are_refused() {
     let good: &[i64] = &[0, 1, 3];
     assert_eq!(part(csr(&[2, 3, 1], good, &[0, 0, 1], 3)), ".csr.shape");
     assert_eq!(part(csr(&[-2, 3], good, &[0, 0, 1], 3)), ".csr.shape");
-    assert_eq!(
-        part(csr(&[2, 3], &[0, -1, 3], &[0, 0, 1], 3)),
-        ".csr.row_ptr"
-    );
-    assert_eq!(
-        part(csr(&[2, 3], &[0, 1 << 40, 3], &[0, 0, 1], 3)),
-        ".csr.row_ptr"
-    );
+    assert_eq!(part(csr(&[2, 3], &[0, -1, 3], &[0, 0, 1], 3)), ".csr.row_ptr");
+    assert_eq!(part(csr(&[2, 3], &[0, 1 << 40, 3], &[0, 0, 1], 3)), ".csr.row_ptr");
     // Wide matrices store their columns as I64.
     assert_eq!(part(csr(&[2, 65537], good, &[0, 0, 1], 3)), ".csr.col_idx");
 }

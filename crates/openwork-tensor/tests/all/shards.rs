@@ -69,10 +69,7 @@ proptest! {
 fn the_layout_is_as_documented() {
     let dir = tempfile::tempdir().unwrap();
     dataset(dir.path(), &[1, 0x0203, 0xffff], 2);
-    assert_eq!(
-        fs::read(dir.path().join("shard-00000.bin")).unwrap(),
-        [1, 0, 3, 2]
-    );
+    assert_eq!(fs::read(dir.path().join("shard-00000.bin")).unwrap(), [1, 0, 3, 2]);
     let last = dir.path().join("shard-00001.bin");
     assert_eq!(fs::read(&last).unwrap(), [0xff, 0xff]);
     let text = fs::read_to_string(dir.path().join("manifest.json")).unwrap();
@@ -89,9 +86,7 @@ fn the_layout_is_as_documented() {
 fn reading_past_the_end_panics() {
     let dir = tempfile::tempdir().unwrap();
     dataset(dir.path(), &[1, 2, 3], 2);
-    TokenShards::open(dir.path(), TOKENIZER)
-        .unwrap()
-        .read(2, &mut [0; 2]);
+    TokenShards::open(dir.path(), TOKENIZER).unwrap().read(2, &mut [0; 2]);
 }
 
 #[test]
@@ -99,9 +94,7 @@ fn reading_past_the_end_panics() {
 fn a_start_near_the_end_of_u64_panics_too() {
     let dir = tempfile::tempdir().unwrap();
     dataset(dir.path(), &[1, 2, 3], 2);
-    TokenShards::open(dir.path(), TOKENIZER)
-        .unwrap()
-        .read(u64::MAX, &mut [0; 2]);
+    TokenShards::open(dir.path(), TOKENIZER).unwrap().read(u64::MAX, &mut [0; 2]);
 }
 
 #[test]
@@ -129,41 +122,29 @@ fn a_finished_dataset_is_not_overwritten() {
 #[test]
 fn another_tokenizer_is_refused() {
     let error = damaged(edit_manifest(TOKENIZER, "beef"));
-    assert!(
-        report(&error).ends_with("was made with tokenizer beef, not 0123abcd"),
-        "{error}"
-    );
+    assert!(report(&error).ends_with("was made with tokenizer beef, not 0123abcd"), "{error}");
 }
 
 #[test]
 fn a_missing_shard_is_refused() {
     let error = damaged(|dir| fs::remove_file(dir.join("shard-00001.bin")).unwrap());
-    assert!(
-        matches!(error, ShardError::MissingShard { path } if path.ends_with("shard-00001.bin"))
-    );
+    assert!(matches!(error, ShardError::MissingShard { path } if path.ends_with("shard-00001.bin")));
 }
 
 #[test]
 fn a_shard_of_wrong_length_is_refused() {
     for len in [0, 7, 9, 10] {
         let error = damaged(|dir| fs::write(dir.join("shard-00000.bin"), vec![0; len]).unwrap());
-        assert!(
-            matches!(error, ShardError::WrongLength { tokens: 4, found, .. } if found == len as u64)
-        );
+        assert!(matches!(error, ShardError::WrongLength { tokens: 4, found, .. } if found == len as u64));
     }
-    let error = damaged(edit_manifest(
-        "\"tokens\": 2",
-        "\"tokens\": 9223372036854775809",
-    ));
+    let error = damaged(edit_manifest("\"tokens\": 2", "\"tokens\": 9223372036854775809"));
     assert!(matches!(error, ShardError::WrongLength { .. }));
 }
 
 #[test]
 fn a_changed_token_is_found() {
     let error = damaged(|dir| fs::write(dir.join("shard-00002.bin"), [9; 4]).unwrap());
-    assert!(
-        matches!(error, ShardError::WrongHash { path, .. } if path.ends_with("shard-00002.bin"))
-    );
+    assert!(matches!(error, ShardError::WrongHash { path, .. } if path.ends_with("shard-00002.bin")));
 }
 
 #[test]
@@ -176,10 +157,7 @@ fn a_shard_outside_the_folder_is_refused() {
 
 #[test]
 fn a_damaged_or_later_manifest_is_refused() {
-    let error = damaged(edit_manifest(
-        "\"format_version\": 1",
-        "\"format_version\": 2",
-    ));
+    let error = damaged(edit_manifest("\"format_version\": 1", "\"format_version\": 2"));
     assert!(matches!(error, ShardError::Version { found: 2, .. }));
     let error = damaged(edit_manifest("\"tokens\": 2", "\"tokens\": -2"));
     assert!(matches!(error, ShardError::BadManifest { .. }));

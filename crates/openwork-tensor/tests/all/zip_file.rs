@@ -12,13 +12,7 @@ pub struct Entry<'a> {
 
 /// An honest entry.
 pub fn entry<'a>(name: &'a str, data: &'a [u8]) -> Entry<'a> {
-    Entry {
-        name,
-        data,
-        method: 0,
-        flags: 0,
-        len: None,
-    }
+    Entry { name, data, method: 0, flags: 0, len: None }
 }
 
 /// A zip file with these entries.
@@ -104,7 +98,9 @@ pub fn checkpoint(pickle: &[u8], storage: &[u8]) -> Vec<u8> {
 
 /// The opcodes of one float32 tensor in storage `0` of `stored` elements.
 pub fn tensor(stored: u32, offset: u32, shape: &[i32], strides: &[i32]) -> Vec<u8> {
-    let mut ops = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuJ".to_vec();
+    let mut ops =
+        b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuJ"
+            .to_vec();
     ops.extend(stored.to_le_bytes());
     ops.extend(b"tQJ");
     ops.extend(offset.to_le_bytes());
