@@ -35,12 +35,12 @@ pub fn abs_top_k(k: usize, ties: Ties, x: &mut Matrix) -> Kept {
     }
     let mut kept = Kept::zeros(x.dim());
     let kept_slice = kept.as_slice_mut().expect("row-major");
-    let mut block = vec![[0_u32; LANES]; features];
+    let mut block = vec![[0_i32; LANES]; features];
     for t0 in (0..tokens).step_by(LANES) {
         let lanes = LANES.min(tokens - t0);
         if ties == Ties::AsPyTorch {
             for t in t0..t0 + lanes {
-                let keep = nth_element(k, (0..features).map(|f| row(x, f)[t].to_bits() & 0x7fff_ffff).collect());
+                let keep = nth_element(k, (0..features).map(|f| magnitude(row(x, f)[t])).collect());
                 keep.into_iter().for_each(|f| kept_slice[f as usize * tokens + t] = 1);
                 (0..features).filter(|f| kept_slice[f * tokens + t] == 0).for_each(|f| row_mut(x, f)[t] = 0.0);
             }
@@ -49,15 +49,15 @@ pub fn abs_top_k(k: usize, ties: Ties, x: &mut Matrix) -> Kept {
         simd(|| {
             for (f, block) in block.iter_mut().enumerate() {
                 let x = &row(x, f)[t0..t0 + lanes];
-                block[..lanes].iter_mut().zip(x).for_each(|(m, x)| *m = x.to_bits() & 0x7fff_ffff);
+                block[..lanes].iter_mut().zip(x).for_each(|(m, &x)| *m = magnitude(x));
             }
-            let (threshold, mut tied) = kth_largest(&block, k as u32);
+            let (threshold, mut tied) = kth_largest(&block, k as i32);
             for (f, block) in block.iter().enumerate() {
-                let mut keep = [0_u32; LANES];
+                let mut keep = [0_i32; LANES];
                 for l in 0..LANES {
-                    let tie = u32::from(block[l] == threshold[l]) & u32::from(tied[l] > 0);
+                    let tie = i32::from(block[l] == threshold[l]) & i32::from(tied[l] > 0);
                     tied[l] -= tie;
-                    keep[l] = u32::from(block[l] > threshold[l]) | tie;
+                    keep[l] = i32::from(block[l] > threshold[l]) | tie;
                 }
                 let x = &mut row_mut(x, f)[t0..t0 + lanes];
                 let kept = &mut kept_slice[f * tokens + t0..f * tokens + t0 + lanes];
@@ -78,47 +78,57 @@ pub fn abs_top_k_backward(kept: &Kept, dy: &mut Matrix) {
     simd(|| dy.iter_mut().zip(kept).for_each(|(dy, &kept)| *dy = if kept == 1 { *dy } else { 0.0 }));
 }
 
-/// Per lane, the k-th largest key and how many of the keys equal to it belong to the k largest.
+/// Bits of |x|; their order is the order of magnitudes.
 #[inline(always)]
-fn kth_largest(keys: &[[u32; LANES]], k: u32) -> ([u32; LANES], [u32; LANES]) {
-    let count_from = |bound: &[u32; LANES]| {
-        let mut count = [0_u32; LANES];
+fn magnitude(x: f32) -> i32 {
+    (x.to_bits() & 0x7fff_ffff) as i32
+}
+
+/// Per lane, the k-th largest key and how many of the keys equal to it belong to the k largest.
+///
+/// Keys are nonnegative, so they are compared as signed numbers, for which vector compares exist.
+#[inline(always)]
+fn kth_largest(keys: &[[i32; LANES]], k: i32) -> ([i32; LANES], [i32; LANES]) {
+    let count_from = |bound: &[i32; LANES]| {
+        let mut count = [0_i32; LANES];
         for key in keys {
             for l in 0..LANES {
-                count[l] += u32::from(key[l] >= bound[l]);
+                count[l] += i32::from(key[l] >= bound[l]);
             }
         }
         count
     };
-    // Invariant: at least k keys are ≥ threshold. Set bits from the top while that stays true.
-    let mut threshold = [0_u32; LANES];
+    // Invariant: `reached` ≥ k keys are ≥ threshold. Set bits from the top while that stays true.
+    let (mut threshold, mut reached) = ([0_i32; LANES], [keys.len() as i32; LANES]);
     for bit in (0..31).rev() {
         let mut bound = threshold;
         bound.iter_mut().for_each(|b| *b |= 1 << bit);
         let count = count_from(&bound);
         for l in 0..LANES {
-            threshold[l] = if count[l] >= k { bound[l] } else { threshold[l] };
+            let up = count[l] >= k;
+            threshold[l] = if up { bound[l] } else { threshold[l] };
+            reached[l] = if up { count[l] } else { reached[l] };
         }
-        // Exactly k at or above everywhere: lower bits would not change the choice.
-        if (0..LANES).all(|l| threshold[l] == bound[l] && count[l] == k) {
-            break;
+        // Exactly k at or above: lower bits would not change the choice.
+        if reached == [k; LANES] {
+            return (threshold, [k; LANES]);
         }
     }
     let mut above = threshold;
     above.iter_mut().for_each(|b| *b += 1);
     let mut ties = count_from(&above);
-    ties.iter_mut().for_each(|n| *n = k - (*n).min(k));
+    ties.iter_mut().for_each(|n| *n = k - *n);
     (threshold, ties)
 }
 
 /// Indices of the `k` largest keys as introselect leaves them in front: halving by the median of three
 /// with Hoare's partition until three are left, then insertion sort.
-fn nth_element(k: usize, keys: Vec<u32>) -> Vec<u32> {
-    let mut queue: Vec<(u32, u32)> = keys.into_iter().zip(0..).collect();
+fn nth_element(k: usize, keys: Vec<i32>) -> Vec<u32> {
+    let mut queue: Vec<(i32, u32)> = keys.into_iter().zip(0..).collect();
     if k == 0 {
         return vec![];
     }
-    let before = |a: (u32, u32), b: (u32, u32)| a.0 > b.0;
+    let before = |a: (i32, u32), b: (i32, u32)| a.0 > b.0;
     let (mut first, mut last, nth) = (0, queue.len(), k - 1);
     while last - first > 3 {
         // The median of the second, the middle and the last element becomes the pivot, at `first`.
