@@ -1,3 +1,21 @@
-//! What a circuit is: nodes, edges, ablations, tasks and the circuit file.
+//! What a circuit *is*: the nodes of a model ([`NodeSpace`], [`NodeSet`]), the weights between them
+//! ([`edges`]), what a removed node is replaced by ([`Ablation`]), the tasks it is about ([`tasks`]), how a
+//! model does on them ([`evaluate`]), and the file ([`CircuitFile`]).
+//!
+//! Stands between `openwork-model` and the crates that find circuits (`openwork-extract`) and judge them
+//! (`openwork-verify`), which share no other code.
 
+mod ablation;
+mod edges;
+mod evaluate;
+mod file;
+mod means;
+mod nodes;
 pub mod tasks;
+
+pub use ablation::{Ablation, Keep};
+pub use edges::{Edge, edges};
+pub use evaluate::{Batch, Calibration, Outcome, batches, evaluate};
+pub use file::{CircuitError, CircuitFile};
+pub use means::{Means, MeansError};
+pub use nodes::{Node, NodeSet, NodeSpace};

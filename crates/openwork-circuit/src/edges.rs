@@ -1,0 +1,95 @@
+//! Edges: the nonzero weights between kept nodes.
+//!
+//! Convention (paper §2.2 and footnote 3; its counting of other links is not stated): the four matrices of
+//! a block, no biases, embeddings or residual identity links. They follow from nodes and weights.
+
+use openwork_model::{At, Matrix, Model, Site};
+
+use crate::{Node, NodeSet};
+
+/// A nonzero weight between two kept nodes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Edge {
+    /// The node that is read.
+    pub from: Node,
+    /// The node that reads it.
+    pub to: Node,
+    /// The weight.
+    pub weight: f32,
+}
+
+/// All edges of a circuit, block after block.
+pub fn edges(model: &Model, nodes: &NodeSet) -> Vec<Edge> {
+    let d_attn = model.config.n_head * model.config.d_head;
+    let mut out = Vec::new();
+    for (layer, block) in model.params.blocks.iter().enumerate() {
+        let mut add = |w: &Matrix, first_row: usize, from: At, to: At| {
+            let kept = |at: At| -> Vec<usize> {
+                let range = nodes.space().range(Site { layer, at }).expect("a kind of node");
+                (0..range.len()).filter(|i| nodes.kept()[range.start + i]).collect()
+            };
+            let inputs = kept(from);
+            for row in kept(to) {
+                for &column in &inputs {
+                    let weight = w[[first_row + row, column]];
+                    if weight != 0.0 {
+                        out.push(Edge {
+                            from: Node { site: Site { layer, at: from }, index: column },
+                            to: Node { site: Site { layer, at: to }, index: row },
+                            weight,
+                        });
+                    }
+                }
+            }
+        };
+        let qkv = block.qkv.weight.dense();
+        for (part, to) in [At::Query, At::Key, At::Value].into_iter().enumerate() {
+            add(qkv, part * d_attn, At::AttnRead, to);
+        }
+        add(block.attn_out.weight.dense(), 0, At::Value, At::AttnWrite);
+        add(block.fc.weight.dense(), 0, At::MlpRead, At::Neuron);
+        add(block.proj.weight.dense(), 0, At::Neuron, At::MlpWrite);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use openwork_model::Config;
+
+    use super::*;
+    use crate::NodeSpace;
+
+    #[test]
+    fn one_neuron_between_two_channels_is_three_nodes_and_two_edges() {
+        // The example of the paper's footnote 3.
+        let mut model = Model::init(Config { vocab_size: 8, n_layer: 1, ..Config::default() }, 1);
+        let space = NodeSpace::new(&model.config);
+        let number = |at, index| space.number(Node { site: Site { layer: 0, at }, index }).unwrap();
+        let nodes = NodeSet::of(
+            space.clone(),
+            [number(At::MlpRead, 5), number(At::Neuron, 100), number(At::MlpWrite, 7), number(At::Key, 3)],
+        );
+        let found = edges(&model, &nodes);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].weight, model.params.blocks[0].fc.weight.dense()[[100, 5]]);
+        assert_eq!(found[1].to.to_string(), "0.mlp.resid_delta[7]");
+        model.params.blocks[0].proj.weight.update(|w| w[[7, 100]] = 0.0);
+        assert_eq!(edges(&model, &nodes).len(), 1);
+        // Keys are the second third of the rows.
+        let nodes = NodeSet::of(space.clone(), [number(At::AttnRead, 2), number(At::Key, 3)]);
+        assert_eq!(edges(&model, &nodes)[0].weight, model.params.blocks[0].qkv.weight.dense()[[64 + 3, 2]]);
+    }
+
+    #[test]
+    fn all_nodes_have_all_weights() {
+        let model = Model::init(Config { vocab_size: 8, ..Config::default() }, 1);
+        let n: usize = model
+            .params
+            .blocks
+            .iter()
+            .map(|b| [&b.qkv, &b.attn_out, &b.fc, &b.proj].map(|l| l.weight.nnz()).iter().sum::<usize>())
+            .sum();
+        assert_eq!(edges(&model, &NodeSet::all(NodeSpace::new(&model.config))).len(), n);
+    }
+}
