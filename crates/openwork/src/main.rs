@@ -1,1 +1,48 @@
-fn main() {}
+//! The `openwork` program: parse, call, show. One module per command group; what they compute lives in the
+//! library crates.
+
+mod data;
+mod interrupt;
+mod progress;
+mod recipe;
+mod show;
+mod tokenizer;
+mod train;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Train transformers whose weights are almost all zero, extract circuits from them, and verify those.
+#[derive(Parser)]
+#[command(name = "openwork", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make token shards, from generated programs or from files
+    #[command(subcommand)]
+    Data(data::Command),
+    /// Make a tokenizer, by training or from published files
+    #[command(subcommand)]
+    Tokenizer(tokenizer::Command),
+    /// Train a model from a recipe
+    Train(train::Args),
+}
+
+fn main() -> ExitCode {
+    show::finish(run(Cli::parse().command))
+}
+
+/// Exit codes: 0 done, 1 a circuit that fails verification, 2 an error, 130 interrupted.
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Data(command) => data::run(command),
+        Command::Tokenizer(command) => tokenizer::run(command),
+        Command::Train(args) => train::run(args),
+    }
+}

@@ -1,0 +1,91 @@
+//! `openwork tokenizer`: train one, or import the published vocabulary.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Result, bail};
+use clap::Subcommand;
+use openwork_data::{CorpusOptions, Documents, PUBLISHED_VOCAB_SIZE, Programs, Tokenizer};
+
+use crate::show::{count, say};
+
+/// The commands of the group.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Train a byte-level BPE tokenizer on files or on generated programs
+    Train {
+        /// Where the tokenizer goes (a tokenizer.json)
+        #[arg(long)]
+        out: PathBuf,
+        /// Folders, .py files and JSONL files (plain, .gz or .zst) to train on
+        #[arg(long, num_args = 1.., required_unless_present = "generated", conflicts_with = "generated")]
+        from: Vec<PathBuf>,
+        /// Train on generated programs
+        #[arg(long)]
+        generated: bool,
+        /// Seed of the generated programs
+        #[arg(long, default_value_t = 0, requires = "generated")]
+        seed: u64,
+        /// Megabytes of generated programs
+        #[arg(long, default_value_t = 8, requires = "generated", value_parser = clap::value_parser!(u64).range(1..1 << 20))]
+        megabytes: u64,
+        /// Number of tokens, <|endoftext|> included
+        #[arg(long, default_value_t = PUBLISHED_VOCAB_SIZE)]
+        vocab_size: usize,
+    },
+    /// Import the published vocabulary (vocab.bpe and encoder.json)
+    Import {
+        /// The merges
+        vocab_bpe: PathBuf,
+        /// The ids
+        encoder_json: PathBuf,
+        /// Where the tokenizer goes (a tokenizer.json)
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+/// Runs a command of the group.
+pub fn run(command: Command) -> Result<ExitCode> {
+    let (tokenizer, out) = match command {
+        Command::Train { out, from, generated, seed, megabytes, vocab_size } => {
+            let tokenizer = match generated {
+                true => train_on_generated(seed, megabytes, vocab_size)?,
+                false => {
+                    let documents = Documents::open(&CorpusOptions::new(from))?;
+                    Tokenizer::train(documents.map(|document| document.text), vocab_size)?
+                }
+            };
+            (tokenizer, out)
+        }
+        Command::Import { vocab_bpe, encoder_json, out } => {
+            (Tokenizer::import_published(&vocab_bpe, &encoder_json)?, out)
+        }
+    };
+    tokenizer.save(&out)?;
+    say!("{}: {} tokens, sha256 {}", out.display(), count(tokenizer.vocab_size() as u64), tokenizer.sha256());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A tokenizer for the generated programs of `seed`.
+pub fn train_on_generated(seed: u64, megabytes: u64, vocab_size: usize) -> Result<Tokenizer> {
+    let mut bytes_left = megabytes * 1_000_000;
+    let enough = move |text: &String| {
+        let wanted = bytes_left > 0;
+        bytes_left = bytes_left.saturating_sub(text.len() as u64);
+        wanted
+    };
+    Ok(Tokenizer::train(Programs::new(seed).take_while(enough), vocab_size)?)
+}
+
+/// Reads a tokenizer; where there is none, the error says which command makes it. `source` is how that
+/// command is told what to train on.
+pub fn load(path: &Path, source: &str) -> Result<Tokenizer> {
+    if !path.exists() {
+        let path = path.display();
+        bail!("there is no tokenizer at {path}; `openwork tokenizer train {source} --out {path}` makes one");
+    }
+    Ok(Tokenizer::load(path)?)
+}
