@@ -112,9 +112,12 @@ impl Outcome {
     /// regression (convex; a small ridge keeps separable data finite).
     pub fn calibrate(&self) -> Calibration {
         const RIDGE: f64 = 1e-3;
+        // A circuit whose candidates differ by less carries no signal: scaling it up would read the rounding
+        // of f32 logits, which is a deterministic function of the prompt and can be "right" every time.
+        const MIN_SPREAD: f64 = 0.1;
         let n = self.differences.len() as f64;
         let mean = self.differences.iter().sum::<f64>() / n;
-        let spread = (self.differences.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / n).sqrt().max(1e-12);
+        let spread = (self.differences.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / n).sqrt().max(MIN_SPREAD);
         // On standardised differences, so that the ridge means the same for every circuit.
         let calibration = |a: f64, b: f64| Calibration { scale: a / spread, shift: b - a * mean / spread };
         let objective = |a: f64, b: f64| self.loss(calibration(a, b)) + RIDGE / 2.0 * (a * a + b * b);
@@ -244,6 +247,9 @@ mod tests {
         let o = Outcome { differences, log_probs: vec![] };
         assert!(o.loss(Calibration::NONE) > 2.0);
         assert!(o.loss(o.calibrate()) < 0.1, "{}", o.loss(o.calibrate()));
+        let noise: Vec<f64> = (0..40).map(|i| if i % 2 == 0 { 1e-6 } else { -1e-6 }).collect();
+        let o = Outcome { differences: noise, log_probs: vec![] };
+        assert!(o.loss(o.calibrate()) > 0.69, "rounding noise is no signal");
         let same: Vec<f64> = (0..40).map(|i| f64::from(i / 2)).collect();
         let o = Outcome { differences: same, log_probs: vec![] };
         assert!((o.loss(o.calibrate()) - std::f64::consts::LN_2).abs() < 1e-3);

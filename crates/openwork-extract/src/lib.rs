@@ -1,1 +1,12 @@
-//! Finds circuits: learned node masks with mean ablation.
+//! Finds circuits: learned node masks with mean ablation ([`prune`]), and the controls a circuit must be
+//! compared with ([`nonsense_labels`], [`random_weights`]), which get the same pruning budget.
+//!
+//! Source: Gao et al. 2025, §2.2 and A.5.
+
+mod control;
+mod mask;
+mod prune;
+mod select;
+
+pub use control::{nonsense_labels, random_weights};
+pub use prune::{NotReached, Progress, Pruned, Settings, prune};

@@ -1,0 +1,149 @@
+//! A learned mask: one number τ per node, its Heaviside step in the forward pass, a sigmoid's slope in the
+//! backward pass.
+//!
+//! `x ← mean + H(τ) (x − mean)`, `dH/dτ ≈ σ(τ/T)(1 − σ(τ/T))/T` (Gao et al. 2025, A.5; the scale 1/T is that
+//! of Drori's replication).
+
+use openwork_circuit::{Batch, Means, NodeSpace};
+use openwork_model::{Matrix, Model, Site, Tap, Tokens};
+
+/// The tap that applies a mask and collects the gradient of its gates.
+pub(crate) struct MaskTap<'a> {
+    space: &'a NodeSpace,
+    means: &'a [f32],
+    tau: &'a [f32],
+    /// `x − mean` of every site, pushed in forward and popped in backward.
+    deviations: Vec<Matrix>,
+    /// ∂loss/∂H by node.
+    pub gates: Vec<f32>,
+}
+
+impl<'a> MaskTap<'a> {
+    pub fn new(space: &'a NodeSpace, means: &'a Means, tau: &'a [f32]) -> Self {
+        Self { space, means: means.values(), tau, deviations: vec![], gates: vec![0.0; tau.len()] }
+    }
+}
+
+impl Tap for MaskTap<'_> {
+    fn forward(&mut self, site: Site, value: &mut Matrix) {
+        let Some(range) = self.space.range(site) else { return };
+        let mut deviation = Matrix::zeros(value.dim());
+        for ((mut x, mut d), node) in value.rows_mut().into_iter().zip(deviation.rows_mut()).zip(range) {
+            let mean = self.means[node];
+            let open = self.tau[node] > 0.0;
+            for (x, d) in x.iter_mut().zip(&mut d) {
+                *d = *x - mean;
+                *x = if open { *x } else { mean };
+            }
+        }
+        self.deviations.push(deviation);
+    }
+
+    fn backward(&mut self, site: Site, gradient: &mut Matrix) {
+        let Some(range) = self.space.range(site) else { return };
+        let deviation = self.deviations.pop().expect("backward mirrors forward");
+        for ((mut g, d), node) in gradient.rows_mut().into_iter().zip(deviation.rows()).zip(range) {
+            self.gates[node] += g.iter().zip(d).map(|(g, d)| g * d).sum::<f32>();
+            if self.tau[node] <= 0.0 {
+                g.fill(0.0);
+            }
+        }
+    }
+}
+
+/// Sum over the batch's sequences of `−log p(right | two candidates)` under the mask, and its gradient with
+/// respect to every gate.
+pub(crate) fn loss_and_gates(
+    model: &Model,
+    space: &NodeSpace,
+    means: &Means,
+    tau: &[f32],
+    batch: &Batch,
+) -> (f64, Vec<f32>) {
+    let tokens = Tokens::new(&batch.tokens, batch.seq_len);
+    let mut tap = MaskTap::new(space, means, tau);
+    let pass = model.forward(tokens, Some(&batch.readout), &mut tap);
+    let mut dlogits = Matrix::zeros(pass.logits.dim());
+    let mut loss = 0.0;
+    for (i, &(answer, alternative)) in batch.candidates.iter().enumerate() {
+        let (right, wrong) = if i % 2 == 0 { (answer, alternative) } else { (alternative, answer) };
+        let (right, wrong) = ([usize::from(right), i], [usize::from(wrong), i]);
+        let difference = f64::from(pass.logits[right]) - f64::from(pass.logits[wrong]);
+        loss += (-difference).max(0.0) + (-difference.abs()).exp().ln_1p();
+        let error = 1.0 / (1.0 + difference.exp());
+        dlogits[right] -= error as f32;
+        dlogits[wrong] += error as f32;
+    }
+    model.backward(tokens, &pass, &dlogits, &mut tap, None);
+    (loss, tap.gates)
+}
+
+#[cfg(test)]
+mod tests {
+    use openwork_circuit::{batches, tasks::Pair};
+    use openwork_model::{ActDensity, Config};
+
+    use super::*;
+
+    /// Gates as real numbers, so that the gate's gradient can be checked by finite differences.
+    struct RealGates<'a> {
+        space: &'a NodeSpace,
+        means: &'a [f32],
+        gate: Vec<f32>,
+    }
+
+    impl Tap for RealGates<'_> {
+        fn forward(&mut self, site: Site, value: &mut Matrix) {
+            let Some(range) = self.space.range(site) else { return };
+            for (mut x, node) in value.rows_mut().into_iter().zip(range) {
+                x.mapv_inplace(|x| self.means[node] + self.gate[node] * (x - self.means[node]));
+            }
+        }
+    }
+
+    #[test]
+    fn gate_gradients_match_finite_differences() {
+        let config = Config {
+            vocab_size: 20,
+            n_layer: 2,
+            n_head: 2,
+            d_head: 4,
+            d_model: 16,
+            d_mlp: 24,
+            act_density: None::<ActDensity>,
+            ..Config::default()
+        };
+        let mut model = Model::init(config, 3);
+        for w in model.params.values_mut() {
+            w.update(|w| w.mapv_inplace(|x| x * 8.0));
+        }
+        let space = NodeSpace::new(&model.config);
+        let means = Means::compute(&model, &(0..40).map(|t| t * 7 % 20).collect::<Vec<u16>>(), 10);
+        let pair = Pair { positive: vec![1, 2, 3], negative: vec![4, 5], answer: 6, alternative: 7, template: 0 };
+        let batch = &batches(&[pair], 1, 10)[0];
+        let tau: Vec<f32> = (0..space.len()).map(|n| if n % 5 == 0 { -0.5 } else { 0.5 }).collect();
+        let (loss, gates) = loss_and_gates(&model, &space, &means, &tau, batch);
+        let run = |node: usize, by: f32| {
+            let mut gate: Vec<f32> = tau.iter().map(|&t| f32::from(t > 0.0)).collect();
+            gate[node] += by;
+            let mut tap = RealGates { space: &space, means: means.values(), gate };
+            let logits =
+                model.forward(Tokens::new(&batch.tokens, batch.seq_len), Some(&batch.readout), &mut tap).logits;
+            let d = [f64::from(logits[[6, 0]] - logits[[7, 0]]), f64::from(logits[[7, 1]] - logits[[6, 1]])];
+            d.iter().map(|d| (1.0 + (-d).exp()).ln()).sum::<f64>()
+        };
+        assert!((run(0, 0.0) - loss).abs() < 1e-5);
+        let scale = gates.iter().fold(0.0_f32, |m, g| m.max(g.abs()));
+        assert!(scale > 1e-3);
+        for node in (0..space.len()).step_by(3) {
+            let slope = (run(node, 1e-2) - run(node, -1e-2)) / 2e-2;
+            // f32 logits: 1e-6 / h of noise, h² of truncation.
+            assert!(
+                (slope - f64::from(gates[node])).abs() < 2e-2 * f64::from(scale),
+                "{} {slope} {}",
+                space.node(node),
+                gates[node]
+            );
+        }
+    }
+}
