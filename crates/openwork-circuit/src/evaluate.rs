@@ -112,9 +112,10 @@ impl Outcome {
     /// regression (convex; a small ridge keeps separable data finite).
     pub fn calibrate(&self) -> Calibration {
         const RIDGE: f64 = 1e-3;
-        // A circuit whose candidates differ by less carries no signal: scaling it up would read the rounding
-        // of f32 logits, which is a deterministic function of the prompt and can be "right" every time.
-        const MIN_SPREAD: f64 = 0.1;
+        // In nats. A spread far below it carries no signal of the circuit: scaling it up would read what a
+        // token's norm leaks past the mask, or even the rounding of f32 logits, both of which are
+        // deterministic functions of the prompt and can be "right" every time.
+        const MIN_SPREAD: f64 = 1.0;
         let n = self.differences.len() as f64;
         let mean = self.differences.iter().sum::<f64>() / n;
         let spread = (self.differences.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / n).sqrt().max(MIN_SPREAD);

@@ -42,6 +42,9 @@ impl<'a> Selection<'a> {
         let mut ranking: Vec<usize> = (0..tau.len()).collect();
         ranking.sort_by(|&a, &b| tau[b].total_cmp(&tau[a]).then(a.cmp(&b)));
         let top = |k: usize| NodeSet::of(space.clone(), ranking[..k].iter().copied());
+        if self.loss(&top(0)).0 <= self.target {
+            return top(0); // what no node mediates needs no node; the verifier says what that is worth
+        }
         // Invariant: `high` nodes are within the target (all are, the caller checked), `low` are not.
         let (mut low, mut high) = (0, ranking.len());
         while high - low > 1 {
