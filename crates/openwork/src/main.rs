@@ -2,7 +2,12 @@
 //! library crates.
 
 mod data;
+mod exchange;
+mod forward;
+mod generate;
 mod interrupt;
+mod model;
+mod plot;
 mod progress;
 mod recipe;
 mod show;
@@ -32,6 +37,16 @@ enum Command {
     Tokenizer(tokenizer::Command),
     /// Train a model from a recipe
     Train(train::Args),
+    /// Draw the curves of a training run
+    Plot(plot::Args),
+    /// Continue a text
+    Generate(generate::Args),
+    /// Run a model over given tokens and write logits, activations and gradients
+    Forward(forward::Args),
+    /// Read a published model
+    Import(exchange::ImportArgs),
+    /// Write a model in the published format
+    Export(exchange::ExportArgs),
 }
 
 fn main() -> ExitCode {
@@ -44,5 +59,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Data(command) => data::run(command),
         Command::Tokenizer(command) => tokenizer::run(command),
         Command::Train(args) => train::run(args),
+        Command::Plot(args) => plot::run(args),
+        Command::Generate(args) => generate::run(args),
+        Command::Forward(args) => forward::run(args),
+        Command::Import(args) => exchange::import(args),
+        Command::Export(args) => exchange::export(args),
     }
 }

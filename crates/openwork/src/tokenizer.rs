@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use clap::Subcommand;
+use clap::{ArgGroup, Subcommand};
 use openwork_data::{CorpusOptions, Documents, PUBLISHED_VOCAB_SIZE, Programs, Tokenizer};
 
 use crate::show::{count, say};
@@ -15,12 +15,13 @@ use crate::show::{count, say};
 #[derive(Subcommand)]
 pub enum Command {
     /// Train a byte-level BPE tokenizer on files or on generated programs
+    #[command(group(ArgGroup::new("source").required(true).args(["from", "generated"])))]
     Train {
         /// Where the tokenizer goes (a tokenizer.json)
         #[arg(long)]
         out: PathBuf,
         /// Folders, .py files and JSONL files (plain, .gz or .zst) to train on
-        #[arg(long, num_args = 1.., required_unless_present = "generated", conflicts_with = "generated")]
+        #[arg(long, num_args = 1..)]
         from: Vec<PathBuf>,
         /// Train on generated programs
         #[arg(long)]

@@ -14,7 +14,7 @@ use openwork_tensor::{ShardError, TokenShards};
 use openwork_train::{Event, LogLine, Recipe, Run, Stopped};
 
 use crate::{
-    interrupt,
+    interrupt, model,
     progress::Progress,
     recipe,
     show::{count, say},
@@ -86,16 +86,20 @@ pub fn train(recipe: Recipe, data: &Path, tokenizer: &Tokenizer, out: &Path, res
     if resume {
         progress.note(&format!("going on after step {} of {steps}", run.step_count()));
     }
-    let metadata = BTreeMap::from([("tokenizer_sha256".to_owned(), tokenizer.sha256().to_owned())]);
+    let metadata = BTreeMap::from([(model::TOKENIZER_KEY.to_owned(), tokenizer.sha256().to_owned())]);
     let mut validation = None;
     let mut last = None;
-    let mut floors = Vec::new();
+    // Floors sink with the number of weights, so they are told when that has reached its end.
+    let sparsest = run.recipe().schedule.anneal_stop;
+    let mut floors_told = false;
     let stopped = run.train(&metadata, &mut |event: Event<'_>| {
         let line = event.line;
         validation = line.validation_loss.or(validation);
-        if floors.is_empty() && !line.lowered_floors.is_empty() {
-            floors = line.lowered_floors.clone();
-            progress.note(&describe_floors(&floors));
+        if !floors_told && (line.step as f64 >= sparsest || line.step + 1 == steps) {
+            floors_told = true;
+            if !line.lowered_floors.is_empty() {
+                progress.note(&describe_floors(&line.lowered_floors));
+            }
         }
         progress.update(line.step + 1, || describe(line, validation, steps));
         last = Some(line.clone());
@@ -107,9 +111,6 @@ pub fn train(recipe: Recipe, data: &Path, tokenizer: &Tokenizer, out: &Path, res
         return Ok(stopped);
     };
     say!("{}", describe(&last, validation, steps));
-    if last.lowered_floors != floors && !last.lowered_floors.is_empty() {
-        eprintln!("{}", describe_floors(&last.lowered_floors));
-    }
     if stopped == Stopped::Finished {
         say!("{}", out.join("model.safetensors").display());
     }
