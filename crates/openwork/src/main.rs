@@ -9,8 +9,11 @@ mod interrupt;
 mod model;
 mod plot;
 mod progress;
+mod prune;
 mod recipe;
+mod sample;
 mod show;
+mod tasks;
 mod tokenizer;
 mod train;
 
@@ -43,6 +46,11 @@ enum Command {
     Generate(generate::Args),
     /// Run a model over given tokens and write logits, activations and gradients
     Forward(forward::Args),
+    /// Name, show and measure the tasks that circuits are for
+    #[command(subcommand)]
+    Tasks(tasks::Command),
+    /// Find the circuit of a task
+    Prune(prune::Args),
     /// Read a published model
     Import(exchange::ImportArgs),
     /// Write a model in the published format
@@ -62,6 +70,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Plot(args) => plot::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Forward(args) => forward::run(args),
+        Command::Tasks(command) => tasks::run(command),
+        Command::Prune(args) => prune::run(args),
         Command::Import(args) => exchange::import(args),
         Command::Export(args) => exchange::export(args),
     }

@@ -16,7 +16,7 @@ use openwork_train::{Event, LogLine, Recipe, Run, Stopped};
 use crate::{
     interrupt, model,
     progress::Progress,
-    recipe,
+    recipe, sample,
     show::{count, say},
     tokenizer,
 };
@@ -112,6 +112,7 @@ pub fn train(recipe: Recipe, data: &Path, tokenizer: &Tokenizer, out: &Path, res
     };
     say!("{}", describe(&last, validation, steps));
     if stopped == Stopped::Finished {
+        sample::write(out, data, tokenizer.sha256(), run.recipe().config.n_ctx, run.recipe().seed)?;
         say!("{}", out.join("model.safetensors").display());
     }
     Ok(stopped)

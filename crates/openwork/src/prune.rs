@@ -1,0 +1,190 @@
+//! `openwork prune`: find a circuit.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail};
+use openwork_circuit::{CircuitFile, Means};
+use openwork_data::Tokenizer;
+use openwork_extract::{Pruned, Settings};
+use openwork_model::Model;
+
+use crate::{
+    model,
+    progress::Progress,
+    sample,
+    show::say,
+    tasks::{self, Pairs},
+};
+
+/// Arguments of the command.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Model file or folder of a finished run
+    model: PathBuf,
+    /// Task the circuit is for (see `openwork tasks list`)
+    #[arg(long)]
+    task: String,
+    /// The circuit file to write [default: circuits/TASK.json beside the model]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Data the model was trained on, for the means; needed once if the model has no sample of it beside it
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// The model's tokenizer [default: tokenizer.json beside the model]
+    #[arg(long)]
+    tokenizer: Option<PathBuf>,
+    #[command(flatten)]
+    budget: Budget,
+}
+
+/// How hard to search.
+#[derive(clap::Args, Clone)]
+pub struct Budget {
+    /// Loss to reach, in nats per sequence (chance is 0.693)
+    #[arg(long, default_value_t = 0.15)]
+    pub target_loss: f64,
+    /// Independent searches; the circuit with the fewest edges is kept
+    #[arg(long, default_value_t = Settings::default().restarts)]
+    pub restarts: usize,
+    /// Optimizer steps of each search
+    #[arg(long, default_value_t = Settings::default().steps)]
+    pub steps: usize,
+    /// Price of a kept node in nats
+    #[arg(long, default_value_t = Settings::default().k_coef)]
+    pub k_coef: f64,
+    /// Learning rate of the masks
+    #[arg(long, default_value_t = Settings::default().lr)]
+    pub lr: f64,
+    /// Seed of pairs, masks and batches
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+impl Budget {
+    /// As settings of the search.
+    pub fn settings(&self) -> Settings {
+        let &Budget { target_loss, restarts, steps, k_coef, lr, seed } = self;
+        Settings { target_loss, restarts, steps, k_coef, lr, seed, ..Settings::default() }
+    }
+}
+
+/// A model with what every circuit of it needs.
+pub struct Subject {
+    /// The model.
+    pub model: Model,
+    /// SHA-256 of its file.
+    pub sha256: String,
+    /// Folder it lies in.
+    pub dir: PathBuf,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Sample of its training data.
+    pub sample: sample::Sample,
+    /// Means over that sample.
+    pub means: Means,
+}
+
+impl Subject {
+    /// Reads the model that `path` means, its tokenizer and its means, which are taken (and written beside
+    /// the model) where they are not there yet.
+    pub fn open(path: &Path, tokenizer: Option<&Path>, data: Option<&Path>) -> Result<Self> {
+        let found = model::find(path)?;
+        let tokenizer = found.tokenizer(tokenizer)?;
+        let file = model::file(path)?;
+        let sha256 = openwork_tensor::sha256_file(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let (dir, model) = (found.dir, found.model);
+        let sample = sample::read(&dir, data, tokenizer.sha256(), model.config.n_ctx)?;
+        let means_path = dir.join("means.safetensors");
+        let means = match means_path.exists() {
+            true => Means::load(&means_path, &model, &sha256)?,
+            false => {
+                eprintln!(
+                    "taking means over {} tokens of training data",
+                    crate::show::count(sample.tokens.len() as u64)
+                );
+                let means = sample.means(&model);
+                means.save(&means_path, &sha256)?;
+                means
+            }
+        };
+        Ok(Self { model, sha256, dir, tokenizer, sample, means })
+    }
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let task = tasks::find(&args.task)?;
+    let subject = Subject::open(&args.model, args.tokenizer.as_deref(), args.data.as_deref())?;
+    let pairs = Pairs::draw(task, &subject.tokenizer, args.budget.seed)?;
+    let circuit = find(&subject, task.name(), &pairs, &args.budget.settings())?;
+    let out = args.out.unwrap_or_else(|| path(&subject, task.name()));
+    write(&subject, &circuit, &out)?;
+    say!("{}", describe(&subject, &circuit));
+    say!("{}", out.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the circuit of a task lies by default.
+pub fn path(subject: &Subject, task: &str) -> PathBuf {
+    subject.dir.join("circuits").join(format!("{task}.json"))
+}
+
+/// Writes a circuit, making its folder.
+pub fn write(subject: &Subject, circuit: &CircuitFile, out: &Path) -> Result<()> {
+    if let Some(dir) = out.parent() {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    }
+    Ok(circuit.save(out, &subject.model)?)
+}
+
+/// One line on a circuit.
+pub fn describe(subject: &Subject, circuit: &CircuitFile) -> String {
+    let edges = openwork_circuit::edges(&subject.model, &circuit.nodes).len();
+    format!(
+        "{}: {} nodes, {edges} edges, loss {:.3} nats (target {})",
+        circuit.task,
+        circuit.nodes.len(),
+        circuit.loss,
+        circuit.target_loss
+    )
+}
+
+/// Searches the circuit of a task.
+pub fn find(subject: &Subject, task: &str, pairs: &Pairs, settings: &Settings) -> Result<CircuitFile> {
+    let pruned = match search(&subject.model, &subject.means, pairs, settings, task) {
+        Ok(pruned) => pruned,
+        Err(error) => bail!("{task}: {error}"),
+    };
+    Ok(CircuitFile {
+        task: task.into(),
+        model_sha256: subject.sha256.clone(),
+        means_sha256: subject.means.sha256(),
+        tokenizer_sha256: subject.tokenizer.sha256().into(),
+        nodes: pruned.nodes,
+        calibration: pruned.calibration,
+        target_loss: settings.target_loss,
+        loss: pruned.loss,
+        seed: settings.seed,
+        settings: settings.by_name(),
+    })
+}
+
+/// [`openwork_extract::prune`] with progress.
+pub fn search(
+    model: &Model,
+    means: &Means,
+    pairs: &Pairs,
+    settings: &Settings,
+    name: &str,
+) -> Result<Pruned, openwork_extract::NotReached> {
+    let total = (settings.restarts * settings.steps) as u64;
+    let progress = Progress::new(Some(total), 0);
+    openwork_extract::prune(model, means, &pairs.train, &pairs.selection, settings, &mut |p| {
+        progress.update((p.restart * settings.steps + p.step + 1) as u64, || {
+            format!("{name}: search {}/{}  loss {:.3}  {} nodes open", p.restart + 1, settings.restarts, p.loss, p.kept)
+        });
+    })
+}

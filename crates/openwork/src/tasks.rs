@@ -1,0 +1,140 @@
+//! `openwork tasks`: what tasks there are, their prompts, and how a model does on them.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result, anyhow};
+use openwork_circuit::{
+    Calibration, batches, evaluate,
+    tasks::{self, Pair, Split, Task},
+};
+use openwork_data::Tokenizer;
+use openwork_model::{Model, NoTap};
+
+use crate::{
+    model,
+    show::{say, table},
+};
+
+/// Subcommands.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Name the tasks
+    List,
+    /// Print contrast pairs of a task
+    Show {
+        /// Name of the task
+        task: String,
+        /// Number of pairs
+        #[arg(long, default_value_t = 3)]
+        pairs: usize,
+        /// Show held-out templates
+        #[arg(long)]
+        held_out: bool,
+        /// Seed of the pairs
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+    /// Measure a model on tasks: loss in nats per sequence (chance is 0.693) and accuracy
+    Eval {
+        /// Model file or folder of a finished run
+        model: PathBuf,
+        /// Tasks [default: all]
+        #[arg(long)]
+        task: Vec<String>,
+        /// The model's tokenizer [default: tokenizer.json beside the model]
+        #[arg(long)]
+        tokenizer: Option<PathBuf>,
+        /// Pairs per split
+        #[arg(long, default_value_t = 128)]
+        pairs: usize,
+        /// Seed of the pairs
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+}
+
+/// Pairs of a task as its circuit is made and judged with: disjoint but for their templates.
+pub struct Pairs {
+    /// What masks and calibrations are fitted on.
+    pub train: Vec<Pair>,
+    /// What a circuit is selected on.
+    pub selection: Vec<Pair>,
+    /// Fresh pairs of the same templates.
+    pub held_out: Vec<Pair>,
+    /// Pairs of templates that occur nowhere else.
+    pub held_out_templates: Vec<Pair>,
+}
+
+impl Pairs {
+    /// Training pairs.
+    const TRAIN: usize = 256;
+    /// Selection pairs.
+    const SELECTION: usize = 64;
+    /// Pairs of each of the two held-out sets.
+    const HELD_OUT: usize = 128;
+
+    /// Draws the pairs of `task`.
+    pub fn draw(task: &Task, tokenizer: &Tokenizer, seed: u64) -> Result<Self> {
+        let encode = |text: &str| tokenizer.encode(text);
+        let draw = |split, n| task.pairs(&encode, split, n, seed).with_context(|| format!("task {}", task.name()));
+        let mut selection = draw(Split::Validation, Self::SELECTION + Self::HELD_OUT)?;
+        let held_out = selection.split_off(Self::SELECTION);
+        let train = draw(Split::Train, Self::TRAIN)?;
+        Ok(Self { train, selection, held_out, held_out_templates: draw(Split::HeldOutTemplate, Self::HELD_OUT)? })
+    }
+}
+
+/// The task of a name, or an error that lists the names.
+pub fn find(name: &str) -> Result<&'static Task> {
+    let names = || tasks::all().iter().map(Task::name).collect::<Vec<_>>().join(", ");
+    tasks::find(name).ok_or_else(|| anyhow!("there is no task {name:?}; there are {}", names()))
+}
+
+/// Runs the command.
+pub fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::List => {
+            for task in tasks::all() {
+                say!("{:<28} {}", task.name(), task.description());
+            }
+        }
+        Command::Show { task, pairs, held_out, seed } => {
+            let split = if held_out { Split::HeldOutTemplate } else { Split::Train };
+            for pair in find(&task)?.text_pairs(split, pairs, seed) {
+                let (answer, alternative) = &pair.answers[0];
+                say!("--- template {} ---\n{}⟨{answer:?}⟩", pair.template, pair.positive);
+                say!("--- against ---\n{}⟨{alternative:?}⟩\n", pair.negative);
+            }
+        }
+        Command::Eval { model, task, tokenizer, pairs, seed } => {
+            let found = model::find(&model)?;
+            let tokenizer = found.tokenizer(tokenizer.as_deref())?;
+            let tasks = match task.is_empty() {
+                true => tasks::all().iter().collect(),
+                false => task.iter().map(|t| find(t)).collect::<Result<Vec<_>>>()?,
+            };
+            let mut rows = Vec::new();
+            for task in tasks {
+                let measure = |split| -> Result<String> {
+                    let encode = |text: &str| tokenizer.encode(text);
+                    Ok(match task.pairs(&encode, split, pairs, seed) {
+                        Ok(pairs) => measure(&found.model, &pairs),
+                        // Some tokenizers lack some answers; the other tasks can still be measured.
+                        Err(error) => return Err(anyhow!(error)),
+                    })
+                };
+                match (measure(Split::Validation), measure(Split::HeldOutTemplate)) {
+                    (Ok(a), Ok(b)) => rows.push([task.name().to_owned(), a, b]),
+                    (Err(error), _) | (_, Err(error)) => eprintln!("note: {}: {error}", task.name()),
+                }
+            }
+            table(["task (loss in nats, accuracy)", "fresh pairs", "held-out templates"], &rows)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(model: &Model, pairs: &[Pair]) -> String {
+    let outcome = evaluate(model, &batches(pairs, 8, model.config.n_ctx), false, || NoTap, |_| ());
+    format!("{:.3} {:>4.0} %", outcome.loss(Calibration::NONE), 100.0 * outcome.accuracy(Calibration::NONE))
+}
