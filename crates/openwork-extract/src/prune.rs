@@ -68,6 +68,27 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The settings that [`Settings::by_name`] wrote; `None` where one is missing or no number of its kind.
+    pub fn from_names(names: &BTreeMap<String, f64>, target_loss: f64, seed: u64) -> Option<Self> {
+        let real = |name: &str| names.get(name).copied().filter(|x| x.is_finite());
+        let whole = |name: &str| real(name).filter(|x| (0.0..1e9).contains(x) && x.fract() == 0.0).map(|x| x as usize);
+        Some(Self {
+            target_loss,
+            restarts: whole("restarts")?,
+            steps: whole("steps")?,
+            batch_pairs: whole("batch_pairs").filter(|&n| n > 0)?,
+            k_coef: real("k_coef")?,
+            lr: real("lr")?,
+            warmup_fraction: real("warmup_fraction")?,
+            beta2: real("beta2")?,
+            weight_decay: real("weight_decay")?,
+            temperature: real("temperature").filter(|&t| t > 0.0)?,
+            init_bias: real("init_bias")?,
+            init_noise: real("init_noise")?,
+            seed,
+        })
+    }
+
     /// Every setting by name, for circuit files.
     pub fn by_name(&self) -> BTreeMap<String, f64> {
         [
@@ -99,8 +120,8 @@ pub struct Pruned {
     pub calibration: Calibration,
     /// Calibrated loss on the validation pairs, in nats per sequence.
     pub loss: f64,
-    /// Edges and loss of every restart; infinite loss where none reached the target.
-    pub restarts: Vec<(usize, f64)>,
+    /// Whether that is within the target.
+    pub reached: bool,
 }
 
 /// The search cannot succeed: with every node kept the loss is above the target.
@@ -128,11 +149,8 @@ pub struct Progress {
     pub kept: usize,
 }
 
-/// Searches a circuit of `model` for the task of `train`, selected on `validation`.
-///
-/// Each restart minimises `task loss + k_coef · kept nodes` over τ by AdamW, then bisects on the number of
-/// top-τ nodes for the fewest whose calibrated loss is within the target, then drops single nodes that the
-/// target does not need.
+/// Searches a circuit of `model` for the task of `train`, selected on `validation`: [`search`], if the whole
+/// model does the task.
 ///
 /// # Errors
 /// [`NotReached`] when the whole model does not reach the target.
@@ -144,26 +162,40 @@ pub fn prune(
     settings: &Settings,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Pruned, NotReached> {
+    let selection = Selection::new(model, means, train, validation, settings.target_loss);
+    let (loss, _) = selection.loss(&NodeSet::all(NodeSpace::new(&model.config)));
+    if loss > settings.target_loss {
+        return Err(NotReached { loss, target: settings.target_loss });
+    }
+    Ok(search(model, means, train, validation, settings, progress))
+}
+
+/// The search alone, whether or not the model does the task: what controls need, since a mask can find
+/// "circuits" for tasks that the model does not do.
+///
+/// Each restart minimises `task loss + k_coef · kept nodes` over τ by AdamW, then bisects on the number of
+/// top-τ nodes for the fewest whose calibrated loss is within the target, then drops single nodes that the
+/// target does not need.
+pub fn search(
+    model: &Model,
+    means: &Means,
+    train: &[Pair],
+    validation: &[Pair],
+    settings: &Settings,
+    progress: &mut dyn FnMut(Progress),
+) -> Pruned {
     let space = NodeSpace::new(&model.config);
     let selection = Selection::new(model, means, train, validation, settings.target_loss);
-    let (whole, _) = selection.loss(&NodeSet::all(space.clone()));
-    if whole > settings.target_loss {
-        return Err(NotReached { loss: whole, target: settings.target_loss });
-    }
-    let mut best: Option<Pruned> = None;
-    let mut restarts = Vec::new();
-    for restart in 0..settings.restarts.max(1) {
+    let found = (0..settings.restarts.max(1)).map(|restart| {
         let tau = learn(model, &space, means, train, settings, restart, progress);
         let nodes = selection.fewest(&space, &tau);
         let (loss, calibration) = selection.loss(&nodes);
         let n_edges = edges(model, &nodes).len();
-        restarts.push((n_edges, loss));
-        if best.as_ref().is_none_or(|b| (n_edges, nodes.len()) < (b.n_edges, b.nodes.len())) {
-            best = Some(Pruned { nodes, n_edges, calibration, loss, restarts: vec![] });
-        }
-    }
-    let best = best.expect("at least one restart");
-    Ok(Pruned { restarts, ..best })
+        Pruned { n_edges, calibration, loss, reached: loss <= settings.target_loss, nodes }
+    });
+    // One that reached the target before one that did not, then the fewest edges, then the fewest nodes.
+    let rank = |p: &Pruned| (!p.reached, p.n_edges, p.nodes.len());
+    found.min_by_key(rank).expect("at least one restart")
 }
 
 /// Learns τ: one per node.
@@ -296,6 +328,15 @@ mod tests {
         }
         assert!(pruned.n_edges <= 4 && pruned.loss <= 0.15, "{names:?} {}", pruned.loss);
         assert_eq!(pruned.nodes, run().nodes);
+    }
+
+    #[test]
+    fn settings_survive_the_circuit_file() {
+        let settings = Settings { steps: 77, lr: 0.5, target_loss: 0.2, seed: 9, ..Settings::default() };
+        let mut names = settings.by_name();
+        assert_eq!(Settings::from_names(&names, 0.2, 9), Some(settings));
+        names.insert("steps".into(), 1.5);
+        assert_eq!(Settings::from_names(&names, 0.2, 9), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(crate) struct Selection<'a> {
 }
 
 /// Training pairs the two-parameter calibration is fitted on.
-const CALIBRATION_PAIRS: usize = 64;
+const CALIBRATION_PAIRS: usize = 32;
 
 /// Pairs per forward pass.
 const PAIRS_PER_BATCH: usize = 8;
@@ -37,19 +37,29 @@ impl<'a> Selection<'a> {
         evaluate(self.model, batches, false, || Keep::new(nodes, Ablation::Mean(self.means)), |_| ())
     }
 
-    /// The fewest top-τ nodes within the target, less those that it does not need.
+    /// The fewest top-τ nodes within the target, less those that it does not need; where no number of them
+    /// is within the target, those of least loss.
     pub fn fewest(&self, space: &NodeSpace, tau: &[f32]) -> NodeSet {
         let mut ranking: Vec<usize> = (0..tau.len()).collect();
         ranking.sort_by(|&a, &b| tau[b].total_cmp(&tau[a]).then(a.cmp(&b)));
         let top = |k: usize| NodeSet::of(space.clone(), ranking[..k].iter().copied());
-        if self.loss(&top(0)).0 <= self.target {
+        let within = |k: usize| self.loss(&top(k)).0 <= self.target;
+        if within(0) {
             return top(0); // what no node mediates needs no node; the verifier says what that is worth
         }
-        // Invariant: `high` nodes are within the target (all are, the caller checked), `low` are not.
-        let (mut low, mut high) = (0, ranking.len());
+        // All nodes usually reach the target; what the mask itself kept may do so where all do not.
+        let open = tau.iter().filter(|&&t| t > 0.0).count();
+        let halves = std::iter::successors(Some(ranking.len()), |k| (*k > 1).then_some(k / 2));
+        let tried: Vec<usize> = [open].into_iter().chain(halves).collect();
+        let Some(mut high) = tried.iter().copied().find(|&k| within(k)) else {
+            let loss = |k: &usize| self.loss(&top(*k)).0;
+            return top(tried.into_iter().min_by(|a, b| loss(a).total_cmp(&loss(b))).expect("some were tried"));
+        };
+        // Invariant: `high` nodes are within the target, `low` are not.
+        let mut low = 0;
         while high - low > 1 {
             let middle = low + (high - low) / 2;
-            if self.loss(&top(middle)).0 <= self.target { high = middle } else { low = middle }
+            if within(middle) { high = middle } else { low = middle }
         }
         self.drop_single_nodes(space, &ranking[..high])
     }

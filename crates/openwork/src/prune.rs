@@ -5,10 +5,10 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use openwork_circuit::{CircuitFile, Means};
 use openwork_data::Tokenizer;
-use openwork_extract::{Pruned, Settings};
+use openwork_extract::Settings;
 use openwork_model::Model;
 
 use crate::{
@@ -154,10 +154,17 @@ pub fn describe(subject: &Subject, circuit: &CircuitFile) -> String {
 
 /// Searches the circuit of a task.
 pub fn find(subject: &Subject, task: &str, pairs: &Pairs, settings: &Settings) -> Result<CircuitFile> {
-    let pruned = match search(&subject.model, &subject.means, pairs, settings, task) {
-        Ok(pruned) => pruned,
-        Err(error) => bail!("{task}: {error}"),
-    };
+    let pruned = with_progress(settings, task, |progress| {
+        let Subject { model, means, .. } = subject;
+        openwork_extract::prune(model, means, &pairs.train, &pairs.selection, settings, progress)
+    });
+    let pruned = pruned.with_context(|| format!("no circuit for {task}"))?;
+    ensure!(
+        pruned.reached,
+        "no circuit for {task}: the best mask has a loss of {:.3} nats, the target is {}; try more --steps or --restarts",
+        pruned.loss,
+        settings.target_loss
+    );
     Ok(CircuitFile {
         task: task.into(),
         model_sha256: subject.sha256.clone(),
@@ -172,17 +179,14 @@ pub fn find(subject: &Subject, task: &str, pairs: &Pairs, settings: &Settings) -
     })
 }
 
-/// [`openwork_extract::prune`] with progress.
-pub fn search(
-    model: &Model,
-    means: &Means,
-    pairs: &Pairs,
+/// Runs a search that shows its progress under `name`.
+pub fn with_progress<R>(
     settings: &Settings,
     name: &str,
-) -> Result<Pruned, openwork_extract::NotReached> {
-    let total = (settings.restarts * settings.steps) as u64;
-    let progress = Progress::new(Some(total), 0);
-    openwork_extract::prune(model, means, &pairs.train, &pairs.selection, settings, &mut |p| {
+    search: impl FnOnce(&mut dyn FnMut(openwork_extract::Progress)) -> R,
+) -> R {
+    let progress = Progress::new(Some((settings.restarts * settings.steps) as u64), 0);
+    search(&mut |p| {
         progress.update((p.restart * settings.steps + p.step + 1) as u64, || {
             format!("{name}: search {}/{}  loss {:.3}  {} nodes open", p.restart + 1, settings.restarts, p.loss, p.kept)
         });

@@ -1,0 +1,149 @@
+//! `openwork verify`: judge a circuit.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, ensure};
+use openwork_circuit::{CircuitFile, Means};
+use openwork_extract::{Settings as Budget, nonsense_labels, random_weights};
+use openwork_model::Model;
+use openwork_verify::{Case, Control, ControlKind, Report, Settings};
+
+use crate::{
+    prune::{Subject, with_progress},
+    show::say,
+    tasks::{self, Pairs},
+};
+
+/// Arguments of the command.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Model file or folder of a finished run
+    model: PathBuf,
+    /// Circuit file that `openwork prune` wrote
+    circuit: PathBuf,
+    /// Where to write the report as JSON [default: beside the circuit, as NAME.verdict.json]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Data the model was trained on; needed once if the model has no sample of it beside it
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// The model's tokenizer [default: tokenizer.json beside the model]
+    #[arg(long)]
+    tokenizer: Option<PathBuf>,
+    /// Leave out the control searches, which take as long as the search for the circuit; the circuit can then
+    /// pass as weak at most
+    #[arg(long)]
+    no_controls: bool,
+    /// Random node sets of each kind
+    #[arg(long, default_value_t = Settings::default().random_sets)]
+    random_sets: usize,
+}
+
+/// Runs the command. Exit code 0: the circuit passes; 1: it does not.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let subject = Subject::open(&args.model, args.tokenizer.as_deref(), args.data.as_deref())?;
+    let circuit = CircuitFile::load(&args.circuit, &subject.model, &subject.sha256)?;
+    let settings = Settings { random_sets: args.random_sets, ..Settings::default() };
+    let (controls, report) = judge(&subject, &circuit, !args.no_controls, &settings)?;
+    let out = args.out.unwrap_or_else(|| report_path(&args.circuit));
+    write(&out, &circuit, &controls, &report)?;
+    say!("{}", report.words().trim_end());
+    say!("{}", out.display());
+    Ok(ExitCode::from(match report.verdict {
+        openwork_verify::Verdict::Error => 2,
+        verdict => u8::from(!verdict.passed()),
+    }))
+}
+
+/// Where the report on a circuit lies by default.
+pub fn report_path(circuit: &Path) -> PathBuf {
+    circuit.with_extension("verdict.json")
+}
+
+/// Searches the controls and judges the circuit.
+pub fn judge(
+    subject: &Subject,
+    circuit: &CircuitFile,
+    with_controls: bool,
+    settings: &Settings,
+) -> Result<(Vec<Control>, Report)> {
+    let task = tasks::find(&circuit.task)?;
+    ensure!(
+        circuit.means_sha256 == subject.means.sha256(),
+        "the circuit was found with other means ({}) than those beside the model ({})",
+        circuit.means_sha256,
+        subject.means.sha256()
+    );
+    let pairs = Pairs::draw(task, &subject.tokenizer, circuit.seed)?;
+    let controls = match with_controls {
+        true => controls(subject, circuit, &pairs)?,
+        false => vec![],
+    };
+    let case = Case {
+        model: &subject.model,
+        means: &subject.means,
+        circuit: &circuit.nodes,
+        calibration: circuit.calibration,
+        target_loss: circuit.target_loss,
+        held_out: &pairs.held_out,
+        held_out_templates: &pairs.held_out_templates,
+        selection: &pairs.selection,
+    };
+    let progress = crate::progress::Progress::new(None, 0);
+    let mut stage = 0;
+    let report = openwork_verify::verify(&case, &controls, settings, &mut |what| {
+        stage += 1;
+        progress.update(stage, || format!("{}: {what}", circuit.task));
+    });
+    Ok((controls, report))
+}
+
+/// What the same budget finds for nonsense labels and in a model of random weights.
+fn controls(subject: &Subject, circuit: &CircuitFile, pairs: &Pairs) -> Result<Vec<Control>> {
+    let budget = Budget::from_names(&circuit.settings, circuit.target_loss, circuit.seed)
+        .with_context(|| format!("the circuit file of {} does not say how it was found", circuit.task))?;
+    let search = |kind: ControlKind, model: &Model, means: &Means, pairs: &Pairs| {
+        let name = format!("{}, control {kind}", circuit.task);
+        let found = with_progress(&budget, &name, |progress| {
+            openwork_extract::search(model, means, &pairs.train, &pairs.selection, &budget, progress)
+        });
+        let (nodes, edges) = (found.nodes.len(), found.n_edges);
+        Control { kind, reached_target: found.reached, loss: found.loss, nodes, edges }
+    };
+    let vocabulary = frequent_tokens(&subject.sample.tokens);
+    let relabel = |p: &[openwork_circuit::tasks::Pair]| nonsense_labels(p, &vocabulary, circuit.seed);
+    let nonsense =
+        Pairs { train: relabel(&pairs.train), selection: relabel(&pairs.selection), held_out: vec![], held_out_templates: vec![] };
+    let random = random_weights(&subject.model, circuit.seed);
+    let random_means = subject.sample.means(&random);
+    Ok(vec![
+        search(ControlKind::NonsenseLabels, &subject.model, &subject.means, &nonsense),
+        search(ControlKind::RandomWeights, &random, &random_means, pairs),
+    ])
+}
+
+/// Tokens that make up at least one in ten thousand of the sample: nonsense that the model could at least say.
+fn frequent_tokens(sample: &[u16]) -> Vec<u16> {
+    let mut count = BTreeMap::new();
+    sample.iter().for_each(|&t| *count.entry(t).or_insert(0_usize) += 1);
+    count.into_iter().filter(|&(_, n)| n * 10_000 >= sample.len()).map(|(t, _)| t).collect()
+}
+
+/// Writes the report, atomically: task, hashes and controls around what the judge says.
+pub fn write(out: &Path, circuit: &CircuitFile, controls: &[Control], report: &Report) -> Result<()> {
+    let json = serde_json::json!({
+        "format": "openwork-verdict 1",
+        "task": circuit.task,
+        "model_sha256": circuit.model_sha256,
+        "means_sha256": circuit.means_sha256,
+        "controls": controls,
+        "report": report,
+    });
+    let text = serde_json::to_string_pretty(&json)?;
+    openwork_tensor::write_atomic(out, |w| writeln!(w, "{text}")).with_context(|| format!("cannot write {}", out.display()))
+}
