@@ -50,8 +50,8 @@ impl fmt::Display for Report {
             return write!(f, "  OK");
         }
         write!(f, "  FAIL")?;
-        let failed = self.figures.iter().filter(|f| f.worst.is_nan() || f.worst > f.tolerance);
-        failed.map(|figure| write!(f, " [{} worst at {}]", figure.what, figure.at)).collect()
+        let mut failed = self.figures.iter().filter(|f| f.worst.is_nan() || f.worst > f.tolerance);
+        failed.try_for_each(|figure| write!(f, " [{} worst at {}]", figure.what, figure.at))
     }
 }
 

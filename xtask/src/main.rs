@@ -1,2 +1,89 @@
-//! Automation of this repository.
-fn main() {}
+//! Automation of this repository: `cargo xtask` lists the commands. Shells out and depends on no crate of
+//! the workspace, so that it builds in seconds and runs even where the rest does not build.
+
+mod environment;
+mod stages;
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  quickstart [ARGS]  set up this machine, build, and run `openwork quickstart ARGS`
+  test               everything CI checks: formatting, lints, tests, documentation
+  parity DIR         compare with the numbers of other implementations, one line per folder under DIR";
+
+fn main() -> ExitCode {
+    let mut args = env::args_os().skip(1);
+    let command = args.next().unwrap_or_default();
+    let args: Vec<OsString> = args.collect();
+    match run(&command.to_string_lossy(), &args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: &str, args: &[OsString]) -> Result<()> {
+    match command {
+        "quickstart" => {
+            environment::prepare()?;
+            stages::run("build", cargo().args(["build", "--release", "--package", "openwork"]).arg(manifest()))?;
+            let program = ["run", "--quiet", "--release", "--package", "openwork"];
+            hand_over(cargo().args(program).arg(manifest()).args(["--", "quickstart"]).args(args))
+        }
+        "test" => {
+            ensure!(args.is_empty(), "`cargo xtask test` takes no arguments");
+            environment::prepare()?;
+            stages::test()
+        }
+        "parity" => {
+            ensure!(args.len() == 1, "usage: cargo xtask parity DIR");
+            let program = ["run", "--quiet", "--release", "--package", "openwork-tests", "--bin", "parity"];
+            hand_over(cargo().args(program).arg(manifest()).arg("--").args(args))
+        }
+        "" | "help" | "--help" | "-h" => {
+            println!("{HELP}");
+            Ok(())
+        }
+        other => bail!("there is no command {other}\n\n{HELP}"),
+    }
+}
+
+/// Folder of the repository.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository")
+}
+
+fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Names the workspace, so that commands can run in the user's folder and relative paths mean what they
+/// say.
+fn manifest() -> OsString {
+    let mut argument = OsString::from("--manifest-path=");
+    argument.push(PathBuf::from(root()).join("Cargo.toml"));
+    argument
+}
+
+/// Becomes `command`: its exit code, and Ctrl-C, go straight through.
+fn hand_over(command: &mut Command) -> Result<()> {
+    #[cfg(unix)]
+    let error = std::os::unix::process::CommandExt::exec(command);
+    #[cfg(not(unix))]
+    let error = match command.status() {
+        Ok(status) => std::process::exit(status.code().unwrap_or(2)),
+        Err(error) => error,
+    };
+    Err(error).with_context(|| format!("cannot start {}", command.get_program().display()))
+}

@@ -9,7 +9,7 @@
 //! * Operations are single-threaded; the trainer runs many chunks at once.
 //! * A shape mismatch is a programmer's error and panics.
 //!
-//! [`reference`] holds the same formulas as plain f64 loops; tests hold the two together and check every
+//! [`mod@reference`] holds the same formulas as plain f64 loops; tests hold the two together and check every
 //! backward by finite differences of the f64 forward.
 
 mod abs_top_k;

@@ -16,15 +16,20 @@ use crate::{
     show::{count, say},
 };
 
+/// What `--help` adds.
+const NAMES: &str = "\
+Written are
+  logits          [batch, time, vocab]
+  loss            [1], the mean cross-entropy in nats, where FILE has `targets`
+  act.HOOK        [batch, time, features], as values pass the hooks of the published code
+  grad.PARAMETER  of the loss, for trained parameters under their published names
+
+Where AbsTopK meets equal magnitudes this command chooses as PyTorch does, so that gradients agree
+with the original implementation. All other commands choose by index.";
+
 /// Arguments of the command.
-///
-/// Written are `logits` [batch, time, vocab]; `loss` [1], the mean cross-entropy in nats, where FILE has
-/// `targets`; `act.HOOK` [batch, time, features], as values pass the hooks of the published code; and
-/// `grad.PARAMETER` of the loss, for trained parameters. Where AbsTopK meets equal magnitudes, this command
-/// chooses as PyTorch does, so that gradients agree with the original implementation; other commands
-/// choose by index.
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = NAMES)]
 pub struct Args {
     /// A model file, a finished run's folder or a published folder
     model: PathBuf,

@@ -1,0 +1,249 @@
+//! Rules of the repository: who may depend on whom, and what sources may hold.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+/// The crates that each crate may depend on, in tests aside. No sibling sees another.
+const ALLOWED: [(&str, &[&str]); 12] = [
+    ("openwork-tensor", &[]),
+    ("openwork-sparse", &["openwork-tensor"]),
+    ("openwork-ops", &["openwork-tensor", "openwork-sparse"]),
+    ("openwork-model", &["openwork-tensor", "openwork-sparse", "openwork-ops"]),
+    ("openwork-data", &["openwork-tensor"]),
+    ("openwork-train", &["openwork-tensor", "openwork-sparse", "openwork-ops", "openwork-model"]),
+    ("openwork-circuit", &["openwork-tensor", "openwork-sparse", "openwork-ops", "openwork-model"]),
+    ("openwork-extract", &["openwork-tensor", "openwork-sparse", "openwork-ops", "openwork-model", "openwork-circuit"]),
+    ("openwork-verify", &["openwork-tensor", "openwork-sparse", "openwork-ops", "openwork-model", "openwork-circuit"]),
+    ("openwork", &["*"]),
+    ("openwork-tests", &["*"]),
+    ("xtask", &[]),
+];
+
+/// Everything that `openwork-tensor` brings into a program on Linux, procedural macros aside, by what it is
+/// there for. Nobody should have to take more to read a file.
+const TENSOR_TREE: [(&str, &str); 8] = [
+    ("arrays", "ndarray matrixmultiply rawpointer num-complex num-integer num-traits"),
+    ("safetensors", "safetensors hashbrown allocator-api2 equivalent foldhash"),
+    ("safetensors, for nothing of ours", "tempfile fastrand getrandom once_cell rustix bitflags linux-raw-sys"),
+    ("half floats and bytes", "half bytemuck cfg-if zerocopy"),
+    ("memory maps", "memmap2 libc"),
+    ("manifests and headers", "serde serde_core serde_json itoa memchr zmij"),
+    ("digests", "sha2 digest block-buffer crypto-common hybrid-array typenum const-oid cpufeatures"),
+    ("errors", "thiserror"),
+];
+
+/// The library that reaches the GPU; only one crate may name it.
+const GPU: &str = concat!("cud", "arc");
+
+/// Files that may hold `unsafe` code.
+const UNSAFE: [&str; 1] = ["crates/openwork-tensor/src/mmap.rs"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+/// The resolved packages of this platform, as far as they are not needed by tests only.
+struct Packages {
+    /// Direct dependencies by name.
+    direct: BTreeMap<String, BTreeSet<String>>,
+    /// Enabled features by name.
+    features: BTreeMap<String, BTreeSet<String>>,
+    members: BTreeSet<String>,
+}
+
+impl Packages {
+    fn read() -> Self {
+        let host = Command::new(env!("CARGO")).args(["-vV"]).output().unwrap();
+        let host = String::from_utf8(host.stdout).unwrap();
+        let host = host.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+        let output = Command::new(env!("CARGO"))
+            .args(["metadata", "--format-version=1", "--filter-platform", host])
+            .current_dir(root())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let list = |value: &Value| value.as_array().unwrap().clone();
+        let names: BTreeMap<String, String> =
+            list(&metadata["packages"]).iter().map(|p| (text(&p["id"]), text(&p["name"]))).collect();
+        let mut packages = Self { direct: BTreeMap::new(), features: BTreeMap::new(), members: BTreeSet::new() };
+        for node in list(&metadata["resolve"]["nodes"]) {
+            let name = names[&text(&node["id"])].clone();
+            let normal = |dep: &Value| list(&dep["dep_kinds"]).iter().any(|kind| kind["kind"].is_null());
+            let deps = list(&node["deps"]).into_iter().filter(normal).map(|dep| names[&text(&dep["pkg"])].clone());
+            // Two versions of a package count as one.
+            packages.direct.entry(name.clone()).or_default().extend(deps);
+            packages.features.entry(name).or_default().extend(list(&node["features"]).iter().map(text));
+        }
+        packages.members = list(&metadata["workspace_members"]).iter().map(|id| names[&text(id)].clone()).collect();
+        packages
+    }
+
+    /// What `name` brings along, itself aside.
+    fn tree(&self, name: &str) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let mut open = vec![name.to_owned()];
+        while let Some(name) = open.pop() {
+            for dependency in &self.direct[&name] {
+                if found.insert(dependency.clone()) {
+                    open.push(dependency.clone());
+                }
+            }
+        }
+        found
+    }
+}
+
+#[test]
+fn dependencies_point_downwards_only() {
+    let packages = Packages::read();
+    let allowed = BTreeMap::from(ALLOWED);
+    for member in &packages.members {
+        let allowed = allowed.get(member.as_str()).unwrap_or_else(|| panic!("{member} has no place in ALLOWED yet"));
+        for dependency in packages.direct[member].intersection(&packages.members) {
+            assert!(
+                allowed.contains(&"*") || allowed.contains(&dependency.as_str()),
+                "{member} may not depend on {dependency}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_judge_shares_no_code_with_the_accused() {
+    let tree = Packages::read().tree("openwork-verify");
+    for accused in ["openwork-extract", "openwork-train"] {
+        assert!(!tree.contains(accused), "openwork-verify depends on {accused}");
+    }
+}
+
+#[test]
+fn readers_of_tensors_get_nothing_that_they_do_not_need() {
+    // Not from the metadata, whose features are those of the whole workspace.
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--package=openwork-tensor", "--edges=normal,no-proc-macro", "--prefix=none", "--format={p}"])
+        .arg("--target=x86_64-unknown-linux-gnu")
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let names = tree.lines().filter_map(|line| line.split(' ').next()).filter(|&name| name != "openwork-tensor");
+    let found: BTreeSet<&str> = names.collect();
+    let allowed: BTreeSet<&str> = TENSOR_TREE.iter().flat_map(|(_, names)| names.split(' ')).collect();
+    assert_eq!(found.difference(&allowed).collect::<Vec<_>>(), Vec::<&&str>::new(), "new dependencies");
+    assert_eq!(allowed.difference(&found).collect::<Vec<_>>(), Vec::<&&str>::new(), "gone: shorten TENSOR_TREE");
+}
+
+#[test]
+fn formats_and_patterns_build_without_the_gpu() {
+    let packages = Packages::read();
+    for name in ["openwork-tensor", "openwork-sparse"] {
+        assert!(!packages.tree(name).contains(GPU), "{name} brings {GPU}");
+    }
+}
+
+#[test]
+fn nobody_enables_ndarray_blas() {
+    // Features are unified: every other crate would have to link a BLAS too.
+    assert!(!Packages::read().features["ndarray"].contains("blas"));
+}
+
+/// Files of the repository with one of the endings, by path from its root.
+fn files(endings: &[&str]) -> Vec<(String, String)> {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type().unwrap().is_dir() {
+                if !name.starts_with('.') && !["target", "runs", "__pycache__"].contains(&name.as_str()) {
+                    walk(&entry.path(), found);
+                }
+            } else {
+                found.push(entry.path());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root(), &mut found);
+    found.retain(|path| endings.iter().any(|&ending| path.extension().is_some_and(|e| e == ending)));
+    found.sort();
+    let read = |path: PathBuf| {
+        let name = path.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/");
+        std::fs::read_to_string(&path).ok().map(|text| (name, text))
+    };
+    found.into_iter().filter_map(read).collect()
+}
+
+/// Lines of code with their numbers, comments aside.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.split("//").next().unwrap_or_default()));
+    lines.filter(|(_, line)| !line.trim().is_empty())
+}
+
+#[test]
+fn dangerous_code_is_where_it_is_expected() {
+    let word = concat!("un", "safe");
+    let forms = [" {", " fn", " impl", " extern", " trait", "(", "_code"].map(|next| format!("{word}{next}"));
+    for (name, text) in files(&["rs"]) {
+        let found = code(&text).find(|(_, line)| forms.iter().any(|form| line.contains(form)));
+        match found {
+            Some((line, _)) if !UNSAFE.contains(&name.as_str()) => panic!("{name}:{line}: {word} code"),
+            None if UNSAFE.contains(&name.as_str()) => panic!("{name} needs no exception any more"),
+            _ => (),
+        }
+    }
+}
+
+#[test]
+fn only_the_gpu_crate_names_its_library() {
+    for (name, text) in files(&["rs", "toml"]) {
+        let fine = name == "Cargo.toml" || name.starts_with("crates/openwork-cuda/");
+        let found = code(&text).find(|(_, line)| !fine && line.contains(GPU));
+        assert_eq!(found, None, "{name} names {GPU}");
+    }
+}
+
+#[test]
+fn libraries_do_not_print() {
+    let macros = ["println!", "eprintln!", "print!", "eprint!", "dbg!"];
+    for (name, text) in files(&["rs"]) {
+        let library = name.strip_prefix("crates/").is_some_and(|rest| {
+            let program = rest.starts_with("openwork/");
+            rest.split('/').nth(1) == Some("src")
+                && !program
+                && !rest.ends_with("tests.rs")
+                && !rest.contains("/tests/")
+        });
+        let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let found = code(text).find(|(_, line)| library && macros.iter().any(|m| line.contains(m)));
+        assert_eq!(found, None, "{name} prints");
+    }
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("to", "do!"), concat!("unimple", "mented!")];
+    for (name, text) in files(&["rs", "md", "toml", "cu", "cuh", "py"]) {
+        for (number, line) in text.lines().enumerate() {
+            let found = words.iter().find(|word| line.contains(*word));
+            assert_eq!(found, None, "{name}:{}", number + 1);
+        }
+    }
+}
+
+#[test]
+fn files_are_of_readable_length() {
+    for (name, text) in files(&["rs", "cu", "cuh", "py"]) {
+        let lines = text.lines().count();
+        assert!(lines <= 800, "{name} has {lines} lines, more than 800");
+    }
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap_or_default();
+    assert!(readme.lines().count() <= 200, "README.md has {} lines, more than 200", readme.lines().count());
+}

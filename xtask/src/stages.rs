@@ -1,0 +1,60 @@
+//! What CI checks, stage by stage; stops at the first failure and names the command that repeats it.
+
+use std::{
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{cargo, root};
+
+/// Warnings of rustdoc, broken links first of all, are errors.
+const RUSTDOCFLAGS: &str = "-D warnings -D rustdoc::broken_intra_doc_links";
+
+/// Runs every check.
+pub fn test() -> Result<()> {
+    let started = Instant::now();
+    let stage = |name: &str, args: &str| run(name, cargo().current_dir(root()).args(args.split(' ')));
+    stage("formatting", "fmt --all --check")?;
+    stage("lints", "clippy --workspace --all-targets -- -D warnings")?;
+    match has("nextest") {
+        true => stage("tests", "nextest run --workspace")?,
+        false => stage("tests", "test --workspace --lib --bins --tests")?,
+    }
+    stage("documentation tests", "test --workspace --doc")?;
+    let mut documentation = cargo();
+    documentation.current_dir(root()).env("RUSTDOCFLAGS", RUSTDOCFLAGS).args(["doc", "--workspace", "--no-deps"]);
+    run("documentation", &mut documentation)?;
+    println!("== all passed in {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Runs one stage and says how long it took.
+pub fn run(name: &str, command: &mut Command) -> Result<()> {
+    let line = shell_line(command);
+    println!("== {name}: {line}");
+    let started = Instant::now();
+    let status = command.status().with_context(|| format!("cannot start {line}"))?;
+    let seconds = started.elapsed().as_secs_f64();
+    if !status.success() {
+        bail!("{name} failed after {seconds:.0} s ({status}); to repeat it: {line}");
+    }
+    println!("== {name}: passed in {seconds:.0} s");
+    Ok(())
+}
+
+/// Whether cargo has the subcommand `name`.
+pub fn has(name: &str) -> bool {
+    let quiet = cargo().args([name, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    quiet.is_ok_and(|status| status.success())
+}
+
+/// The command as one would type it.
+fn shell_line(command: &Command) -> String {
+    let quoted = |text: &str| if text.contains(' ') { format!("'{text}'") } else { text.to_owned() };
+    let env = command.get_envs().filter_map(|(key, value)| Some((key.to_string_lossy(), value?.to_string_lossy())));
+    let env = env.map(|(key, value)| format!("{key}={}", quoted(&value)));
+    let args = command.get_args().map(|arg| quoted(&arg.to_string_lossy()));
+    env.chain(["cargo".to_owned()]).chain(args).collect::<Vec<_>>().join(" ")
+}
