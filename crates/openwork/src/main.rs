@@ -10,12 +10,15 @@ mod model;
 mod plot;
 mod progress;
 mod prune;
+mod quickstart;
 mod recipe;
+mod report;
 mod sample;
 mod show;
 mod tasks;
 mod tokenizer;
 mod train;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -51,6 +54,12 @@ enum Command {
     Tasks(tasks::Command),
     /// Find the circuit of a task
     Prune(prune::Args),
+    /// Judge a circuit: exit code 0 if it passes, 1 if it is refuted
+    Verify(verify::Args),
+    /// Write a page on a run's circuits and their verdicts
+    Report(report::Args),
+    /// The whole way on generated programs: data, training, circuits, verdicts, a page
+    Quickstart(quickstart::Args),
     /// Read a published model
     Import(exchange::ImportArgs),
     /// Write a model in the published format
@@ -72,6 +81,9 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Forward(args) => forward::run(args),
         Command::Tasks(command) => tasks::run(command),
         Command::Prune(args) => prune::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Quickstart(args) => quickstart::run(args),
         Command::Import(args) => exchange::import(args),
         Command::Export(args) => exchange::export(args),
     }

@@ -5,10 +5,12 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result, anyhow};
 use openwork_circuit::{
     Calibration, batches, evaluate,
-    tasks::{self, Pair, Split, Task},
+    tasks::{self, Pair, Split, TaskError},
 };
 use openwork_data::Tokenizer;
 use openwork_model::{Model, NoTap};
+
+pub use openwork_circuit::tasks::Task;
 
 use crate::{
     model,
@@ -115,17 +117,14 @@ pub fn run(command: Command) -> Result<ExitCode> {
             };
             let mut rows = Vec::new();
             for task in tasks {
-                let measure = |split| -> Result<String> {
-                    let encode = |text: &str| tokenizer.encode(text);
-                    Ok(match task.pairs(&encode, split, pairs, seed) {
-                        Ok(pairs) => measure(&found.model, &pairs),
-                        // Some tokenizers lack some answers; the other tasks can still be measured.
-                        Err(error) => return Err(anyhow!(error)),
-                    })
-                };
-                match (measure(Split::Validation), measure(Split::HeldOutTemplate)) {
-                    (Ok(a), Ok(b)) => rows.push([task.name().to_owned(), a, b]),
-                    (Err(error), _) | (_, Err(error)) => eprintln!("note: {}: {error}", task.name()),
+                match measure(&found.model, &tokenizer, task, pairs, seed) {
+                    Ok(splits) => {
+                        let cell = |(loss, accuracy): (f64, f64)| format!("{loss:.3} {:>4.0} %", 100.0 * accuracy);
+                        let [fresh, held_out] = splits.map(cell);
+                        rows.push([task.name().to_owned(), fresh, held_out]);
+                    }
+                    // Some tokenizers lack some answers; the other tasks can still be measured.
+                    Err(error) => eprintln!("note: {}: {error}", task.name()),
                 }
             }
             table(["task (loss in nats, accuracy)", "fresh pairs", "held-out templates"], &rows)?;
@@ -134,7 +133,19 @@ pub fn run(command: Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn measure(model: &Model, pairs: &[Pair]) -> String {
-    let outcome = evaluate(model, &batches(pairs, 8, model.config.n_ctx), false, || NoTap, |_| ());
-    format!("{:.3} {:>4.0} %", outcome.loss(Calibration::NONE), 100.0 * outcome.accuracy(Calibration::NONE))
+/// Loss in nats per sequence and accuracy of `model` on fresh pairs and on held-out templates.
+pub fn measure(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    task: &Task,
+    pairs: usize,
+    seed: u64,
+) -> Result<[(f64, f64); 2], TaskError> {
+    let encode = |text: &str| tokenizer.encode(text);
+    let on = |split| {
+        let pairs = task.pairs(&encode, split, pairs, seed)?;
+        let outcome = evaluate(model, &batches(&pairs, 8, model.config.n_ctx), false, || NoTap, |_| ());
+        Ok((outcome.loss(Calibration::NONE), outcome.accuracy(Calibration::NONE)))
+    };
+    Ok([on(Split::Validation)?, on(Split::HeldOutTemplate)?])
 }

@@ -51,10 +51,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let settings = Settings { random_sets: args.random_sets, ..Settings::default() };
     let (controls, report) = judge(&subject, &circuit, !args.no_controls, &settings)?;
     let out = args.out.unwrap_or_else(|| report_path(&args.circuit));
-    write(&out, &circuit, &controls, &report)?;
-    say!("{}", report.words().trim_end());
+    let file = VerdictFile::new(&circuit, controls, report);
+    file.write(&out)?;
+    say!("{}", file.report.words().trim_end());
     say!("{}", out.display());
-    Ok(ExitCode::from(match report.verdict {
+    Ok(ExitCode::from(match file.report.verdict {
         openwork_verify::Verdict::Error => 2,
         verdict => u8::from(!verdict.passed()),
     }))
@@ -117,8 +118,12 @@ fn controls(subject: &Subject, circuit: &CircuitFile, pairs: &Pairs) -> Result<V
     };
     let vocabulary = frequent_tokens(&subject.sample.tokens);
     let relabel = |p: &[openwork_circuit::tasks::Pair]| nonsense_labels(p, &vocabulary, circuit.seed);
-    let nonsense =
-        Pairs { train: relabel(&pairs.train), selection: relabel(&pairs.selection), held_out: vec![], held_out_templates: vec![] };
+    let nonsense = Pairs {
+        train: relabel(&pairs.train),
+        selection: relabel(&pairs.selection),
+        held_out: vec![],
+        held_out_templates: vec![],
+    };
     let random = random_weights(&subject.model, circuit.seed);
     let random_means = subject.sample.means(&random);
     Ok(vec![
@@ -134,16 +139,51 @@ fn frequent_tokens(sample: &[u16]) -> Vec<u16> {
     count.into_iter().filter(|&(_, n)| n * 10_000 >= sample.len()).map(|(t, _)| t).collect()
 }
 
-/// Writes the report, atomically: task, hashes and controls around what the judge says.
-pub fn write(out: &Path, circuit: &CircuitFile, controls: &[Control], report: &Report) -> Result<()> {
-    let json = serde_json::json!({
-        "format": "openwork-verdict 1",
-        "task": circuit.task,
-        "model_sha256": circuit.model_sha256,
-        "means_sha256": circuit.means_sha256,
-        "controls": controls,
-        "report": report,
-    });
-    let text = serde_json::to_string_pretty(&json)?;
-    openwork_tensor::write_atomic(out, |w| writeln!(w, "{text}")).with_context(|| format!("cannot write {}", out.display()))
+/// The file a judgement is written to: what was judged around what the judge says.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerdictFile {
+    format: String,
+    /// Task of the circuit.
+    pub task: String,
+    /// SHA-256 of the model file.
+    pub model_sha256: String,
+    /// SHA-256 of the means.
+    pub means_sha256: String,
+    /// Control searches.
+    pub controls: Vec<Control>,
+    /// What the judge says.
+    pub report: Report,
+}
+
+const FORMAT: &str = "openwork-verdict 1";
+
+impl VerdictFile {
+    /// A judgement on `circuit`.
+    pub fn new(circuit: &CircuitFile, controls: Vec<Control>, report: Report) -> Self {
+        Self {
+            format: FORMAT.into(),
+            task: circuit.task.clone(),
+            model_sha256: circuit.model_sha256.clone(),
+            means_sha256: circuit.means_sha256.clone(),
+            controls,
+            report,
+        }
+    }
+
+    /// Writes the file, atomically.
+    pub fn write(&self, out: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)?;
+        let written = openwork_tensor::write_atomic(out, |w| writeln!(w, "{text}"));
+        written.with_context(|| format!("cannot write {}", out.display()))
+    }
+
+    /// Reads a file that [`VerdictFile::write`] wrote.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let file: Self =
+            serde_json::from_str(&text).with_context(|| format!("{} is not a verdict file", path.display()))?;
+        ensure!(file.format == FORMAT, "{} has format {:?}, expected {FORMAT:?}", path.display(), file.format);
+        Ok(file)
+    }
 }

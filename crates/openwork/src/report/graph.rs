@@ -80,11 +80,19 @@ pub fn draw(judged: &Judged) -> String {
         );
     }
     for (text, y) in [("logits", 16.0), ("tokens", height - 10.0)] {
-        let _ = write!(svg, "<text x=\"{:.1}\" y=\"{y:.1}\" text-anchor=\"middle\" fill=\"{QUIET}\">{text}</text>", (LEFT + WIDTH) / 2.0);
+        let _ = write!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{y:.1}\" text-anchor=\"middle\" fill=\"{QUIET}\">{text}</text>",
+            (LEFT + WIDTH) / 2.0
+        );
     }
     for &(from, to) in &links.residual {
         let ((x1, y1), (x2, y2)) = (at(from), at(to));
-        let _ = write!(svg, "<path d=\"{}\" fill=\"none\" stroke=\"{QUIET}\" stroke-opacity=\"0.55\" stroke-dasharray=\"4 4\"/>", curve(x1, y1, x2, y2));
+        let _ = write!(
+            svg,
+            "<path d=\"{}\" fill=\"none\" stroke=\"{QUIET}\" stroke-opacity=\"0.55\" stroke-dasharray=\"4 4\"/>",
+            curve(x1, y1, x2, y2)
+        );
     }
     for &(query, key) in &links.attention {
         let ((x1, y1), (x2, _)) = (at(query), at(key));
@@ -116,7 +124,10 @@ pub fn draw(judged: &Judged) -> String {
         let (x, y) = at(node);
         let text = escape(&label(node, judged.d_head));
         if crowded {
-            let _ = write!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{INK}\"><title>{node}</title></circle>");
+            let _ = write!(
+                svg,
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{INK}\"><title>{node}</title></circle>"
+            );
             continue;
         }
         let width = 10.0 + 6.6 * text.len() as f64;
@@ -153,7 +164,9 @@ fn links(judged: &Judged, nodes: &[Node]) -> Links {
     }
     let of = |at: At| nodes.iter().copied().filter(move |n| n.site.at == at);
     let attention = of(At::Query)
-        .flat_map(|q| of(At::Key).filter(move |k| k.site.layer == q.site.layer && k.index == q.index).map(move |k| (q, k)))
+        .flat_map(|q| {
+            of(At::Key).filter(move |k| k.site.layer == q.site.layer && k.index == q.index).map(move |k| (q, k))
+        })
         .collect();
     Links { weights: judged.edges.iter().map(|e| (e.from, e.to)).collect(), residual, attention }
 }

@@ -1,9 +1,12 @@
 //! One self-contained HTML page on a model and its circuits: training curves, circuits as graphs, example
 //! prompts, verification with intervals and controls. No scripts, no files beside it.
 
+mod build;
 mod graph;
 mod strip;
 mod tables;
+
+pub use build::{Args, run, write};
 
 use std::fmt::Write as _;
 
@@ -12,7 +15,7 @@ use openwork_train::LogLine;
 use openwork_verify::{Control, Report, Verdict};
 
 /// What the page is about.
-pub struct Page<'a> {
+pub struct Page {
     /// Headline.
     pub title: String,
     /// Facts on model and data: name and value.
@@ -21,18 +24,20 @@ pub struct Page<'a> {
     pub curves: Option<String>,
     /// A text the model wrote: prompt and continuation.
     pub writing: Option<(String, String)>,
-    /// One section per task.
-    pub tasks: Vec<TaskSection<'a>>,
+    /// One section per circuit.
+    pub circuits: Vec<Judged>,
+    /// The whole model on every task.
+    pub tasks: Vec<TaskRow>,
 }
 
-/// A task's circuit and what came of judging it.
-pub struct TaskSection<'a> {
+/// The whole model on one task.
+pub struct TaskRow {
     /// Name of the task.
-    pub name: &'a str,
+    pub name: &'static str,
     /// What it asks.
-    pub description: &'a str,
-    /// The circuit, or why there is none.
-    pub circuit: Result<Judged, String>,
+    pub description: &'static str,
+    /// Loss in nats and accuracy on fresh pairs and on held-out templates, or why there is none.
+    pub results: Result<[(f64, f64); 2], String>,
 }
 
 /// A circuit with its judgement.
@@ -79,7 +84,7 @@ pub fn training_facts(log: &[LogLine]) -> Vec<(String, String)> {
     facts
 }
 
-impl Page<'_> {
+impl Page {
     /// The page as HTML.
     pub fn html(&self) -> String {
         let mut out = String::new();
@@ -92,17 +97,14 @@ impl Page<'_> {
             include_str!("page.css")
         );
         let _ = write!(out, "<ul class=\"verdicts\">");
-        for task in &self.tasks {
-            let (word, class) = headline(task);
-            let size = match &task.circuit {
-                Ok(judged) => format!("{} nodes, {} edges", judged.file.nodes.len(), judged.edges.len()),
-                Err(_) => String::new(),
-            };
+        for judged in &self.circuits {
             let _ = write!(
                 out,
-                "<li><a href=\"#{name}\"><span class=\"badge {class}\">{word}</span> <code>{name}</code> \
-                 <span class=\"quiet\">{size}</span></a></li>",
-                name = escape(task.name),
+                "<li><a href=\"#{name}\">{} <code>{name}</code> <span class=\"quiet\">{} nodes, {} edges</span></a></li>",
+                badge(judged),
+                judged.file.nodes.len(),
+                judged.edges.len(),
+                name = escape(&judged.file.task),
             );
         }
         out.push_str("</ul><dl class=\"facts\">");
@@ -110,9 +112,7 @@ impl Page<'_> {
             let _ = write!(out, "<div><dt>{}</dt><dd>{}</dd></div>", escape(name), escape(value));
         }
         out.push_str("</dl></header>\n");
-        for task in &self.tasks {
-            self.task(&mut out, task);
-        }
+        self.circuits.iter().for_each(|judged| section(&mut out, judged));
         if let Some(curves) = &self.curves {
             let _ = write!(out, "<section><h2>Training</h2><figure>{curves}</figure></section>\n");
         }
@@ -124,66 +124,52 @@ impl Page<'_> {
                 escape(continuation)
             );
         }
+        tables::tasks(&mut out, &self.tasks);
         out.push_str("</main></body></html>\n");
         out
     }
-
-    fn task(&self, out: &mut String, task: &TaskSection<'_>) {
-        let (word, class) = headline(task);
-        let _ = write!(
-            out,
-            "<section id=\"{name}\"><h2><code>{name}</code> <span class=\"badge {class}\">{word}</span></h2>\
-             <p class=\"quiet\">{}</p>",
-            escape(task.description),
-            name = escape(task.name),
-        );
-        match &task.circuit {
-            Err(reason) => {
-                let _ = write!(out, "<p>{}</p>", escape(reason));
-            }
-            Ok(judged) => {
-                out.push_str("<ul class=\"reasons\">");
-                for reason in &judged.report.reasons {
-                    let _ = write!(out, "<li>{}</li>", escape(reason));
-                }
-                out.push_str("</ul>");
-                let _ = write!(
-                    out,
-                    "<figure>{}<figcaption>The circuit: {} nodes and the {} weights between them. Layers rise; blue \
-                     weights are positive, orange negative, width is magnitude. Dashed lines are the residual stream: a \
-                     channel written below is read above (not counted as edges). Dotted lines join queries and keys of a \
-                     head.</figcaption></figure>",
-                    graph::draw(judged),
-                    judged.file.nodes.len(),
-                    judged.edges.len()
-                );
-                tables::examples(out, &judged.examples);
-                tables::matrix(out, &judged.report);
-                tables::controls(out, judged);
-                strip::random_sets(out, &judged.report);
-                tables::checks(out, &judged.report);
-                tables::declarations(out, &judged.report);
-            }
-        }
-        out.push_str("</section>\n");
-    }
 }
 
-/// The badge of a task: its words and colour class.
-fn headline(task: &TaskSection<'_>) -> (&'static str, &'static str) {
-    match &task.circuit {
-        Err(_) => ("NO CIRCUIT", "none"),
-        Ok(judged) => {
-            let class = match judged.report.verdict {
-                Verdict::Strong => "strong",
-                Verdict::Weak => "weak",
-                Verdict::Refuted { .. } => "refuted",
-                Verdict::Error => "refuted",
-                Verdict::NoTask | Verdict::Undefined => "none",
-            };
-            (judged.report.verdict.word(), class)
-        }
+/// All about one circuit.
+fn section(out: &mut String, judged: &Judged) {
+    let name = escape(&judged.file.task);
+    let description = openwork_circuit::tasks::find(&judged.file.task).map_or("", |t| t.description());
+    let _ = write!(
+        out,
+        "<section id=\"{name}\"><h2><code>{name}</code> {}</h2><p class=\"quiet\">{}</p><ul class=\"reasons\">",
+        badge(judged),
+        escape(description),
+    );
+    for reason in &judged.report.reasons {
+        let _ = write!(out, "<li>{}</li>", escape(reason));
     }
+    let _ = write!(
+        out,
+        "</ul><figure>{}<figcaption>The circuit: {} nodes and the {} weights between them. Layers rise; blue weights \
+         are positive, orange negative, width is magnitude. Dashed lines are the residual stream: a channel written \
+         below is read above (not counted as edges). Dotted lines join query and key of a channel.</figcaption></figure>",
+        graph::draw(judged),
+        judged.file.nodes.len(),
+        judged.edges.len()
+    );
+    tables::examples(out, &judged.examples);
+    tables::matrix(out, &judged.report);
+    tables::controls(out, judged);
+    strip::random_sets(out, &judged.report);
+    tables::checks(out, &judged.report);
+    tables::declarations(out, &judged.report);
+    out.push_str("</section>\n");
+}
+
+/// The verdict in a word.
+fn badge(judged: &Judged) -> String {
+    let class = match judged.report.verdict {
+        Verdict::Strong => "strong",
+        Verdict::Weak => "weak",
+        Verdict::Refuted { .. } | Verdict::Error => "refuted",
+        Verdict::NoTask | Verdict::Undefined => "none",
+    };
+    format!("<span class=\"badge {class}\">{}</span>", judged.report.verdict.word())
 }
 
 /// Text as HTML.

@@ -18,7 +18,10 @@ pub fn random_sets(out: &mut String, report: &Report) {
     let x = |loss: f64| LEFT + (loss / high).clamp(0.0, 1.0) * (WIDTH - LEFT - 20.0);
     let height = ROW * report.random_sets.len() as f64 + 34.0;
     out.push_str("<h3>Among random sets</h3>");
-    let _ = write!(out, "<figure><svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" font-family=\"system-ui, sans-serif\" font-size=\"12\">");
+    let _ = write!(
+        out,
+        "<figure><svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" font-family=\"system-ui, sans-serif\" font-size=\"12\">"
+    );
     let chance = x(std::f64::consts::LN_2);
     let bottom = height - 30.0;
     let _ = write!(

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use openwork_verify::{Estimate, Kept, Report, Split, Status};
 
-use super::{Example, Judged, escape};
+use super::{Example, Judged, TaskRow, escape};
 
 /// Example prompts with both answers.
 pub fn examples(out: &mut String, examples: &[Example]) {
@@ -123,4 +123,27 @@ pub fn declarations(out: &mut String, report: &Report) {
         let _ = write!(out, "<tr><td>{}</td><td>{}</td></tr>", escape(&d.what), escape(&d.value));
     }
     out.push_str("</table></div></details>");
+}
+
+/// The whole model on every task.
+pub fn tasks(out: &mut String, tasks: &[TaskRow]) {
+    out.push_str(
+        "<section><h2>What the model can do</h2><p class=\"quiet\">The whole model on every task; loss in nats per \
+         sequence (chance is 0.693) and accuracy.</p><div class=\"scroll\"><table><tr><th>task</th><th></th>\
+         <th class=\"n\">fresh pairs</th><th class=\"n\">held-out templates</th></tr>",
+    );
+    for task in tasks {
+        let _ = write!(out, "<tr><td><code>{}</code></td><td>{}</td>", task.name, escape(task.description));
+        let _ = match &task.results {
+            Ok(results) => results.iter().try_for_each(|(loss, accuracy)| {
+                let accuracy = 100.0 * accuracy;
+                write!(out, "<td class=\"n\">{loss:.3} <span class=\"ci\">{accuracy:.0} %</span></td>")
+            }),
+            Err(reason) => {
+                write!(out, "<td colspan=\"2\" class=\"na\" style=\"white-space:normal\">{}</td>", escape(reason))
+            }
+        };
+        out.push_str("</tr>");
+    }
+    out.push_str("</table></div></section>\n");
 }
