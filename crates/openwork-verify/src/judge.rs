@@ -101,7 +101,7 @@ impl Judge<'_> {
         let held_out = Bench::new(subject, case.held_out)?;
         let selection = Bench::new(subject, case.selection)?;
         let templates = match case.held_out_templates {
-            [] => None,
+            few if few.len() < settings.min_pairs => None,
             pairs => Some(Bench::new(subject, pairs)?),
         };
         for bench in [Some(&held_out), Some(&selection), templates.as_ref()].into_iter().flatten() {
@@ -137,7 +137,12 @@ impl Judge<'_> {
                 "held-out templates",
                 Role::Required,
                 Status::NotApplicable,
-                "there are no pairs of other templates: nothing is known beyond the templates of the search".into(),
+                format!(
+                    "there are {} pairs of other templates, at least {} are needed: nothing is known beyond the templates \
+                     of the search",
+                    case.held_out_templates.len(),
+                    settings.min_pairs
+                ),
             )),
         }
         let necessity = rules::necessity(&runs.without_shifted, &runs.model_shifted, &runs.resamples, settings);

@@ -58,7 +58,7 @@ pub struct Case<'a> {
     pub target_loss: f64,
     /// Fresh pairs of the templates the circuit was selected on.
     pub held_out: &'a [Pair],
-    /// Pairs of templates it was not selected on; may be empty, which leaves at most a weak pass.
+    /// Pairs of templates it was not selected on; fewer than [`Settings::min_pairs`] leave at most a weak pass.
     pub held_out_templates: &'a [Pair],
     /// The pairs the circuit was selected on. None may recur above; node sets that come without a calibration
     /// are calibrated on them.

@@ -312,6 +312,50 @@ mod tests {
     }
 
     #[test]
+    fn nodes_that_barely_move_are_not_active() {
+        let model = Model::init(openwork_model::Config { vocab_size: 20, ..Default::default() }, 1);
+        let space = NodeSpace::new(&model.config);
+        let [reads, queries] = [&space.sites()[0].1, &space.sites()[1].1];
+        let mut activity = Activity {
+            deviation: vec![0.0; space.len()],
+            off_mean: vec![true; space.len()],
+            off_zero: vec![true; space.len()],
+        };
+        (activity.deviation[reads.start], activity.deviation[reads.start + 1]) = (2.0, 0.019);
+        (activity.deviation[queries.start], activity.deviation[queries.start + 1]) = (1e-3, 1e-5);
+        let active = activity.active(&space, 0.01);
+        // The share is of the largest at the same site.
+        assert_eq!(
+            (0..space.len()).filter(|&n| active[n]).collect::<Vec<_>>(),
+            [reads.start, queries.start, queries.start + 1]
+        );
+        activity.deviation[queries.start + 1] = 0.9e-5;
+        assert!(!activity.active(&space, 0.01)[queries.start + 1]);
+    }
+
+    #[test]
+    fn activity_is_taken_over_real_tokens_only() {
+        // The negative prompt is padded; its padding must not count.
+        let model = Model::init(openwork_model::Config { vocab_size: 20, n_ctx: 8, ..Default::default() }, 1);
+        let means = Means::compute(&model, &[4, 5, 6, 7, 8, 9, 10, 11], 8);
+        let pair = |positive: &[u16], negative: &[u16]| Pair {
+            positive: positive.to_vec(),
+            negative: negative.to_vec(),
+            answer: 1,
+            alternative: 2,
+            template: 0,
+        };
+        let deviation =
+            |pairs: &[Pair]| Bench::new(Subject { model: &model, means: &means }, pairs).unwrap().activity.deviation;
+        let whole = deviation(&[pair(&[3, 4, 5, 6], &[7, 8])]);
+        let (long, short) = (deviation(&[pair(&[3, 4, 5, 6], &[3, 4, 5, 6])]), deviation(&[pair(&[7, 8], &[7, 8])]));
+        for node in 0..whole.len() {
+            let expected = (4.0 * long[node] + 2.0 * short[node]) / 6.0;
+            assert!((whole[node] - expected).abs() <= 1e-5 * expected.max(1e-3), "node {node}");
+        }
+    }
+
+    #[test]
     fn a_common_shift_destroys_nothing_and_a_lost_difference_does() {
         let moved: Vec<f64> = (0..20).map(|i| 40.0 + if i % 2 == 0 { 6.0 } else { -6.0 }).collect();
         let loss = |d: &[f64]| losses_at_best_shift(&outcome(d, vec![])).iter().sum::<f64>() / (d.len() / 2) as f64;

@@ -14,7 +14,7 @@ pub struct Settings {
     pub random_pairs: usize,
     /// Bootstrap resamples.
     pub bootstrap: usize,
-    /// Fewest held-out pairs: with 40, an accuracy of 1 has the 95 % lower end 0.912; with fewer than 36 no
+    /// Fewest held-out pairs, and pairs of held-out templates: with 40, an accuracy of 1 has the 95 % lower end 0.912; with fewer than 36 no
     /// circuit could show 0.9.
     pub min_pairs: usize,
     /// The model must be better than chance at this level, or there is no task to explain.

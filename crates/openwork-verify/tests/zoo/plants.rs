@@ -139,6 +139,16 @@ fn a_circuit_is_not_necessary_where_random_nodes_matter_as_much() {
 }
 
 #[test]
+fn random_nodes_that_matter_enough_count_even_if_the_circuit_matters_a_little_more() {
+    let bed = Bed::new(Plan { cancel: 4.0, ..Plan::default() });
+    let report = bed.judge(&set(&path_nodes(&[0], false)));
+    assert_eq!(refuted_by(&report), ["necessity: against random sets"]);
+    let active = &report.random_sets[1];
+    let count = |bar: f64| active.random.iter().filter(|&&l| l >= bar).count();
+    assert!(count(active.circuit) < 5 && count(0.36) > 10, "{active:?}");
+}
+
+#[test]
 fn a_circuit_that_needs_the_mean_of_another_node_is_weak() {
     let bed = Bed::new(Plan { constant: true, ..Plan::default() });
     let report = bed.judge(&set(&path_nodes(&[0], false)));
