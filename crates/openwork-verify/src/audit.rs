@@ -1,0 +1,289 @@
+//! Self-checks: was the ablation really done, and are the inputs fit to judge by?
+//!
+//! Silent hooks are the commonest fault of other libraries; so every pass of every run is watched from outside.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use openwork_circuit::{Ablation, Batch, Keep, NodeSet, NodeSpace, Outcome, evaluate, tasks::Pair};
+use openwork_model::{At, Matrix, Model, Site, Tap};
+
+use crate::{Case, Settings};
+
+/// A tap that watches an ablating tap: every site of the node set is visited once, every ablated row holds the
+/// ablation's value afterwards, and what is left at the two writes of a block is what the residual stream receives.
+pub(crate) struct Audit<'a, T> {
+    pub inner: T,
+    nodes: &'a NodeSet,
+    ablation: Ablation<'a>,
+    visited: Vec<Site>,
+    /// What the residual stream must be when it is next seen.
+    residual: Option<Matrix>,
+    fault: Option<String>,
+}
+
+impl<'a, T> Audit<'a, T> {
+    pub fn new(inner: T, nodes: &'a NodeSet, ablation: Ablation<'a>) -> Self {
+        Self { inner, nodes, ablation, visited: Vec::new(), residual: None, fault: None }
+    }
+
+    /// What went wrong in the pass.
+    pub fn fault(&self) -> Option<String> {
+        let expected = self.nodes.space().sites();
+        if !self.visited.iter().eq(expected.iter().map(|(site, _)| site)) {
+            let (visited, expected) = (self.visited.len(), expected.len());
+            return Some(format!("the forward pass visited {visited} sites of nodes, expected {expected} in order"));
+        }
+        self.fault.clone()
+    }
+
+    fn filled(&self, value: &Matrix, range: std::ops::Range<usize>) -> bool {
+        value.rows().into_iter().zip(range).all(|(row, node)| {
+            let fill = match self.ablation {
+                Ablation::Zero => 0.0,
+                Ablation::Mean(means) => means.values()[node],
+            };
+            self.nodes.kept()[node] || row.iter().all(|&x| x == fill)
+        })
+    }
+}
+
+impl<T: Tap> Tap for Audit<'_, T> {
+    fn forward(&mut self, site: Site, value: &mut Matrix) {
+        let residual = matches!(site.at, At::ResidIn | At::ResidMid | At::FinalResid);
+        // Bit for bit: the same two numbers are added in the same order.
+        if residual && self.residual.as_ref().is_some_and(|expected| expected != value) {
+            self.fault = Some(format!("what the hook wrote before {site} is not what the model added"));
+        }
+        self.inner.forward(site, value);
+        if let Some(range) = self.nodes.space().range(site) {
+            self.visited.push(site);
+            if !self.filled(value, range) {
+                self.fault = Some(format!("the hook at {site} left an ablated node with another value"));
+            }
+        }
+        if residual {
+            self.residual = Some(value.clone());
+        } else if let (At::AttnWrite | At::MlpWrite, Some(sum)) = (site.at, &mut self.residual) {
+            *sum += &*value;
+        }
+    }
+}
+
+/// Runs `batches` with only `nodes` kept, watched. `deviates` says which nodes differ anywhere from the
+/// ablation's value in the plain model: the hook must have changed something if and only if an ablated node does.
+pub(crate) fn watched_run(
+    model: &Model,
+    batches: &[Batch],
+    nodes: &NodeSet,
+    ablation: Ablation<'_>,
+    deviates: &[bool],
+    with_log_probs: bool,
+) -> Result<Outcome, String> {
+    let tap = || Audit::new(Keep::new(nodes, ablation), nodes, ablation);
+    let (fault, changed) = (Mutex::new(None), AtomicUsize::new(0));
+    let outcome = evaluate(model, batches, with_log_probs, tap, |audit| {
+        changed.fetch_add(audit.inner.changed, Relaxed);
+        let own = (audit.inner.visited != audit.inner.expected()).then(|| "a hook did not fire".to_owned());
+        if let Some(found) = audit.fault().or(own) {
+            *fault.lock().expect("no panic holds it") = Some(found);
+        }
+    });
+    if let Some(fault) = fault.into_inner().expect("no panic holds it") {
+        return Err(fault);
+    }
+    let must_change = nodes.kept().iter().zip(deviates).any(|(kept, deviates)| !kept && *deviates);
+    if must_change != (changed.into_inner() > 0) {
+        return Err(match must_change {
+            true => "ablation changed nothing, though an ablated node differs from the ablation's value".into(),
+            false => "ablation changed something, though no ablated node differs from the ablation's value".into(),
+        });
+    }
+    finite(&outcome)?;
+    Ok(outcome)
+}
+
+/// Fails on a result that is not a number.
+pub(crate) fn finite(outcome: &Outcome) -> Result<(), String> {
+    let bad = outcome.differences.iter().position(|d| !d.is_finite());
+    let bad = bad.or(outcome.log_probs.iter().position(|l| !l.iter().all(|x| x.is_finite())));
+    bad.map_or(Ok(()), |i| Err(format!("the logits of pair {} are not finite", i / 2)))
+}
+
+/// Fails unless two outcomes are the same within 1e-6 of the larger logit difference.
+pub(crate) fn same(a: &Outcome, b: &Outcome) -> Result<(), String> {
+    let scale = a.differences.iter().fold(1.0_f64, |m, d| m.max(d.abs()));
+    let worst = a.differences.iter().zip(&b.differences).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    if a.differences.len() == b.differences.len() && worst <= 1e-6 * scale {
+        return Ok(());
+    }
+    Err(format!("keeping all nodes is not the model: logit differences are up to {worst:e} apart"))
+}
+
+/// Fails on inputs that do not fit together, or that would make the result worthless.
+pub(crate) fn inputs(case: &Case<'_>, settings: &Settings) -> Result<(), String> {
+    if let Some(fault) = settings.fault() {
+        return Err(format!("settings: {fault}"));
+    }
+    let config = &case.model.config;
+    let space = NodeSpace::new(config);
+    if *case.circuit.space() != space {
+        return Err("the circuit belongs to a model of another shape".into());
+    }
+    if case.means.values().len() != space.len() || !case.means.values().iter().all(|m| m.is_finite()) {
+        return Err("the means belong to a model of another shape, or are not finite".into());
+    }
+    let numbers = [case.calibration.scale, case.calibration.shift, case.target_loss];
+    if !numbers.iter().all(|x| x.is_finite()) || case.target_loss <= 0.0 {
+        return Err("calibration or target loss is not finite, or the target is not positive".into());
+    }
+    let splits =
+        [("selection", case.selection), ("held-out", case.held_out), ("held-out template", case.held_out_templates)];
+    for (name, pairs) in splits {
+        let known = |t: &u16| usize::from(*t) < config.vocab_size;
+        let good = |p: &Pair| {
+            p.answer != p.alternative
+                && [p.answer, p.alternative].iter().all(known)
+                && [&p.positive, &p.negative].iter().all(|s| !s.is_empty() && s.iter().all(known))
+        };
+        if let Some(i) = pairs.iter().position(|p| !good(p)) {
+            return Err(format!("{name} pair {i} has an empty prompt, equal answers or an unknown token"));
+        }
+    }
+    if case.selection.is_empty() {
+        return Err("there are no selection pairs, which other node sets are calibrated on".into());
+    }
+    disjoint(case)
+}
+
+/// Prompts are compared as the model sees them, cut on the left to its context.
+fn disjoint(case: &Case<'_>) -> Result<(), String> {
+    let seen = |s: &'_ [u16]| s[s.len().saturating_sub(case.model.config.n_ctx)..].to_vec();
+    let selected: HashSet<Vec<u16>> =
+        case.selection.iter().flat_map(|p| [seen(&p.positive), seen(&p.negative)]).collect();
+    let templates: HashSet<usize> = case.selection.iter().map(|p| p.template).collect();
+    for (name, pairs) in [("held-out", case.held_out), ("held-out template", case.held_out_templates)] {
+        let mut own = HashSet::new();
+        for (i, pair) in pairs.iter().enumerate() {
+            let prompts = (seen(&pair.positive), seen(&pair.negative));
+            if selected.contains(&prompts.0) || selected.contains(&prompts.1) {
+                return Err(format!("{name} pair {i} has a prompt that the circuit was selected on"));
+            }
+            if !own.insert(prompts) {
+                return Err(format!("{name} pair {i} occurs twice; repeated pairs are no evidence"));
+            }
+        }
+    }
+    match case.held_out_templates.iter().position(|p| templates.contains(&p.template)) {
+        Some(i) => Err(format!("the template of held-out template pair {i} is one the circuit was selected on")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openwork_circuit::{Means, batches};
+    use openwork_model::{Config, NoTap, Tokens};
+
+    use super::*;
+
+    fn setting() -> (Model, Means, NodeSet, Vec<Batch>) {
+        let model = Model::init(Config { vocab_size: 20, n_ctx: 8, ..Config::default() }, 2);
+        let means = Means::compute(&model, &(0..16).collect::<Vec<u16>>(), 8);
+        let nodes = NodeSet::of(NodeSpace::new(&model.config), (0..1000).step_by(3));
+        let pair = Pair { positive: vec![1, 2], negative: vec![3, 2], answer: 4, alternative: 5, template: 0 };
+        (model, means, nodes, batches(&[pair], 8, 8))
+    }
+
+    fn fault_of<T: Tap>(inner: T) -> Option<String> {
+        let (model, _, nodes, batches) = setting();
+        let mut audit = Audit::new(inner, &nodes, Ablation::Zero);
+        model.forward(Tokens::new(&batches[0].tokens, batches[0].seq_len), None, &mut audit);
+        audit.fault()
+    }
+
+    /// Ablates like `Keep` at every site but one.
+    struct Deaf<'a>(Keep<'a>, Site);
+    impl Tap for Deaf<'_> {
+        fn forward(&mut self, site: Site, value: &mut Matrix) {
+            if site != self.1 {
+                self.0.forward(site, value);
+            }
+        }
+    }
+
+    /// Ablates a copy.
+    struct OnACopy<'a>(Keep<'a>);
+    impl Tap for OnACopy<'_> {
+        fn forward(&mut self, site: Site, value: &mut Matrix) {
+            self.0.forward(site, &mut value.clone());
+        }
+    }
+
+    #[test]
+    fn a_hook_that_does_nothing_is_caught() {
+        let (_, means, nodes, _) = setting();
+        let keep = || Keep::new(&nodes, Ablation::Zero);
+        assert_eq!(fault_of(keep()), None);
+        assert!(fault_of(NoTap).unwrap().contains("another value"));
+        assert!(fault_of(OnACopy(keep())).unwrap().contains("another value"));
+        assert!(fault_of(Deaf(keep(), Site { layer: 1, at: At::Key })).unwrap().contains("1.attn.k"));
+        assert!(fault_of(Keep::new(&nodes, Ablation::Mean(&means))).unwrap().contains("another value"));
+    }
+
+    #[test]
+    fn a_model_that_skips_or_ignores_the_hook_is_caught() {
+        let (model, _, nodes, batches) = setting();
+        // A harness that calls the tap at every site but one, or adds something else to the residual stream.
+        let replay = |skip: Option<At>, other: f32| {
+            let mut record = openwork_model::Record::default();
+            model.forward(Tokens::new(&batches[0].tokens, batches[0].seq_len), None, &mut record);
+            let mut audit = Audit::new(Keep::new(&nodes, Ablation::Zero), &nodes, Ablation::Zero);
+            let mut x = Matrix::zeros((64, batches[0].tokens.len()));
+            for (site, mut value) in record.values {
+                if skip == Some(site.at) {
+                    continue;
+                }
+                if matches!(site.at, At::ResidIn | At::ResidMid | At::FinalResid) {
+                    value.assign(&x);
+                }
+                audit.forward(site, &mut value);
+                if matches!(site.at, At::AttnWrite | At::MlpWrite) {
+                    x += &value.mapv(|v| v + other);
+                }
+            }
+            audit.fault()
+        };
+        assert_eq!(replay(None, 0.0), None);
+        assert!(replay(Some(At::Query), 0.0).unwrap().contains("visited 14 sites"));
+        assert!(replay(None, 0.5).unwrap().contains("not what the model added"));
+    }
+
+    #[test]
+    fn a_run_must_change_something_exactly_when_a_node_deviates() {
+        let (model, means, nodes, batches) = setting();
+        let run = |deviates: bool| {
+            let deviates = vec![deviates; nodes.space().len()];
+            watched_run(&model, &batches, &nodes, Ablation::Mean(&means), &deviates, false)
+        };
+        assert!(run(true).is_ok());
+        assert!(run(false).unwrap_err().contains("changed something"));
+        let all = NodeSet::all(nodes.space().clone());
+        assert!(watched_run(&model, &batches, &all, Ablation::Zero, &vec![true; all.len()], false).is_ok());
+    }
+
+    #[test]
+    fn outcomes_that_differ_or_are_not_finite_are_caught() {
+        let o = |d: f64| Outcome { differences: vec![10.0, d], log_probs: vec![] };
+        assert!(same(&o(1.0), &o(1.000_001)).is_ok());
+        assert!(same(&o(1.0), &o(1.001)).unwrap_err().contains("not the model"));
+        assert!(same(&o(1.0), &Outcome::default()).is_err());
+        assert!(finite(&o(f64::NAN)).unwrap_err().contains("pair 0"));
+        assert!(finite(&Outcome { differences: vec![], log_probs: vec![vec![f32::NEG_INFINITY]] }).is_err());
+    }
+}

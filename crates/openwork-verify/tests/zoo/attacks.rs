@@ -1,0 +1,159 @@
+//! Ways of getting a good verdict that are not a good circuit, and properties of the report.
+
+use openwork_circuit::{Calibration, Means, NodeSet, NodeSpace};
+use openwork_verify::{Report, Split, Status, Verdict};
+use rand::RngExt;
+
+use crate::{
+    expect,
+    micro::{Bed, CUE, Plan, config, pairs, path_nodes, rng, set},
+    refuted_by,
+};
+
+fn bed() -> Bed {
+    Bed::new(Plan::default())
+}
+
+fn truth() -> NodeSet {
+    set(&path_nodes(&[0], false))
+}
+
+fn error(spoil: impl FnOnce(&mut Bed), words: &str) {
+    let mut bed = bed();
+    bed.calibration = Some(Calibration::NONE);
+    spoil(&mut bed);
+    let report = bed.judge(&truth());
+    expect(&report, &Verdict::Error);
+    assert!(report.reasons[0].contains(words), "{:?}", report.reasons);
+}
+
+#[test]
+fn judging_on_the_pairs_of_the_search_is_an_error() {
+    error(|b| b.held_out[3] = b.selection[5].clone(), "held-out pair 3 has a prompt that the circuit was selected on");
+    // One prompt of the pair is enough.
+    error(|b| b.held_out[3].negative = b.selection[5].negative.clone(), "held-out pair 3");
+    error(|b| b.held_out_templates[0].positive = b.selection[5].positive.clone(), "held-out template pair 0");
+    error(|b| b.held_out_templates[2].template = 0, "template of held-out template pair 2");
+    // Beyond the context of 12 the model sees nothing.
+    error(
+        |b| {
+            let long: Vec<u16> = (0..12).map(|t| 4 + t % 7).collect();
+            b.selection[0].positive = long.clone();
+            b.held_out[0].positive = [vec![CUE[0], 5], long].concat();
+        },
+        "held-out pair 0",
+    );
+}
+
+#[test]
+fn repeating_pairs_is_an_error_and_few_pairs_decide_nothing() {
+    error(|b| b.held_out[9] = b.held_out[8].clone(), "held-out pair 9 occurs twice");
+    let mut few = bed();
+    few.held_out.truncate(39);
+    expect(&few.judge(&truth()), &Verdict::Undefined);
+    few.held_out.clear();
+    expect(&few.judge(&truth()), &Verdict::Undefined);
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_errors() {
+    error(|b| b.held_out[0].answer = b.held_out[0].alternative, "equal answers");
+    error(|b| b.selection[1].positive[0] = 16, "unknown token");
+    error(|b| b.held_out_templates[1].negative.clear(), "empty prompt");
+    error(|b| b.selection.clear(), "no selection pairs");
+    error(|b| b.calibration = Some(Calibration { scale: f64::NAN, shift: 0.0 }), "not finite");
+    error(|b| b.settings.random_sets = 99, "99 random sets are too few");
+    error(|b| b.settings.alpha = f64::NAN, "not finite");
+    let other = openwork_model::Model::init(openwork_model::Config { d_mlp: 8, ..config() }, 1);
+    error(|b| b.means = Means::compute(&other, &[4; 12], 12), "means belong to a model of another shape");
+    let larger = NodeSpace::new(&openwork_model::Config { d_mlp: 17, ..config() });
+    let mut other = bed();
+    other.calibration = Some(Calibration::NONE);
+    let report = other.judge(&NodeSet::all(larger));
+    expect(&report, &Verdict::Error);
+    assert!(report.reasons[0].contains("circuit belongs to a model of another shape"));
+    // Weights that overflow.
+    error(|b| b.model.params.unembed.as_mut().unwrap().update(|u| u.fill(f32::INFINITY)), "not finite");
+}
+
+#[test]
+fn a_generous_target_and_a_false_calibration_do_not_help() {
+    // Calibrated to certainty in the wrong direction, and to a constant answer.
+    for calibration in [Calibration { scale: -3.0, shift: 0.0 }, Calibration { scale: 1.0, shift: 30.0 }] {
+        let mut bed = bed();
+        bed.calibration = Some(calibration);
+        assert!(refuted_by(&bed.judge(&truth())).contains(&"sufficiency: accuracy"));
+    }
+    assert!(bed().settings.loss_limit(0.69) < 0.35 && bed().settings.loss_limit(0.1) == 0.2);
+}
+
+#[test]
+fn padding_the_circuit_does_not_make_it_stronger() {
+    // Nearly everything, the true path included: no random set outside it can be as large.
+    let mut rng = rng(3);
+    let truth = truth();
+    let space = truth.space().clone();
+    let padded =
+        NodeSet::of(space.clone(), (0..space.len()).filter(|&n| truth.kept()[n] || rng.random_range(0..10) > 0));
+    let report = bed().judge(&padded);
+    assert_ne!(report.verdict, Verdict::Strong, "{}", report.words());
+    assert_eq!(report.check("not trivial", None).unwrap().status, Status::Failed);
+    // Random sets so large contain the path by chance, and outside the circuit there are too few nodes for them.
+    let of = |name| report.check(name, Some(openwork_verify::Fill::Mean)).unwrap().status;
+    assert_eq!(of("necessity: against random sets"), Status::NotApplicable);
+    assert_eq!(of("sufficiency: against random sets"), Status::Failed);
+}
+
+#[test]
+fn without_other_templates_a_pass_is_weak() {
+    let mut bed = bed();
+    // One pair is no more than none.
+    for n in [1, 0] {
+        bed.held_out_templates.truncate(n);
+        let report = bed.judge(&truth());
+        expect(&report, &Verdict::Weak);
+        assert!(report.reasons[1].starts_with("held-out templates"));
+    }
+}
+
+#[test]
+fn templates_the_model_itself_fails_on_are_not_held_against_the_circuit() {
+    let mut bed = bed();
+    // A cue that the model does not know: it says the same twice.
+    bed.held_out_templates = pairs(60, 1, [14, 15], 5);
+    let report = bed.judge(&truth());
+    let check = report.check("held-out templates: accuracy", Some(openwork_verify::Fill::Mean)).unwrap();
+    assert_eq!(check.status, Status::NotApplicable, "{}", report.words());
+    assert_ne!(report.verdict, Verdict::Strong);
+}
+
+#[test]
+fn the_report_depends_on_the_seed_and_not_on_threads_and_survives_json() {
+    let judge = |threads: usize, seed: u64| -> Report {
+        let mut bed = bed();
+        bed.settings.seed = seed;
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| bed.judge(&truth()))
+    };
+    let one = judge(1, 4);
+    assert_eq!(one, judge(3, 4));
+    assert_ne!(one.random_sets[0].random, judge(1, 5).random_sets[0].random);
+    let refuted = bed().judge(&NodeSet::empty(NodeSpace::new(&config())));
+    for report in [one, refuted] {
+        let text = serde_json::to_string(&report).unwrap();
+        let back: Report = serde_json::from_str(&text).unwrap();
+        assert_eq!((&back.verdict, back.words()), (&report.verdict, report.words()));
+    }
+}
+
+#[test]
+fn the_words_name_verdict_reasons_and_every_choice() {
+    let bed = bed();
+    let report = bed.judge(&set(&path_nodes(&[0], false)[..5]));
+    let words = report.words();
+    for expected in ["VERDICT: REFUTED", "for example pair", "on held-out pairs", "scales of norms: free"] {
+        assert!(words.contains(expected), "{expected} is not in\n{words}");
+    }
+    assert_eq!(report.declarations.len(), 10);
+    assert!(report.checks.iter().all(|c| !c.explanation.is_empty()));
+    assert!(report.cell(Split::HeldOutTemplates, openwork_verify::Kept::Model, None).is_some());
+}
