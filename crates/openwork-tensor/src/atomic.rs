@@ -34,6 +34,29 @@ pub fn write_atomic(path: &Path, f: impl FnOnce(&mut BufWriter<File>) -> io::Res
     sync_folder(folder)
 }
 
+/// Removes the temporary files that processes killed inside [`write_atomic`] left beside `path`. Nobody
+/// else may be writing `path` meanwhile. A folder that does not exist has none.
+///
+/// # Errors
+/// The folder cannot be listed, or such a file not removed.
+pub fn remove_leftovers(path: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(parent(path)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let middle = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(".tmp"));
+        let ours = middle.is_some_and(|ids| ids.bytes().all(|b| b.is_ascii_digit() || b == b'-'));
+        if ours {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// SHA-256 of a file's contents, in lower-case hexadecimal.
 ///
 /// # Errors
@@ -184,6 +207,24 @@ mod tests {
         fs::create_dir(&path).unwrap();
         assert!(write_bytes(&path, b"x").is_err());
         assert_eq!(names(dir.path()), ["a"]);
+    }
+
+    #[test]
+    fn leftovers_of_this_file_and_no_other_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        let (file, temp) = create_temp(dir.path(), &path).unwrap();
+        // As if the process had been killed here.
+        std::mem::forget(temp);
+        drop(file);
+        for name in ["a.json", ".a.json.notes.tmp", ".b.json.1-0.tmp"] {
+            fs::write(dir.path().join(name), b"").unwrap();
+        }
+        remove_leftovers(&path).unwrap();
+        let mut left = names(dir.path());
+        left.sort();
+        assert_eq!(left, [".a.json.notes.tmp", ".b.json.1-0.tmp", "a.json"]);
+        remove_leftovers(&dir.path().join("nowhere/a.json")).unwrap();
     }
 
     #[test]

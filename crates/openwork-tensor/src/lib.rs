@@ -52,7 +52,7 @@ pub mod shard;
 mod tensor;
 mod write;
 
-pub use atomic::{sha256_bytes, sha256_file, write_atomic};
+pub use atomic::{remove_leftovers, sha256_bytes, sha256_file, write_atomic};
 pub use csr::{CsrError, CsrTensor};
 pub use file::{ReadError, TensorFile};
 pub use half::{bf16, f16};

@@ -19,7 +19,7 @@ const FORMAT: &str = "openwork-checkpoint 1";
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// It cannot be written (a full disk, for example); an earlier one is untouched.
-    #[error("the checkpoint could not be written; the one before it is kept")]
+    #[error("the checkpoint could not be written; an earlier one is kept")]
     Write(#[from] WriteError),
     /// It cannot be read.
     #[error(transparent)]

@@ -1,12 +1,14 @@
 //! A training run in a folder: the loop, the log, checkpoints, resume.
 //!
-//! The folder holds `recipe.toml`, `log.jsonl` (a line per step), `checkpoint.safetensors` (the last one)
-//! and at the end `model.safetensors`.
+//! The folder holds `checkpoint.safetensors` (the last one; of step 0 at first), `recipe.toml`, `log.jsonl`
+//! (a line per step) and at the end `model.safetensors`. Each but the log is whole or absent at any moment,
+//! and the checkpoint comes first, so a folder that a kill leaves behind is either a run that can be resumed
+//! or no run yet.
 
 use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
-    io::{BufRead, BufReader, BufWriter, Write},
+    io::{BufRead, BufReader, BufWriter, ErrorKind, Write},
     ops::ControlFlow,
     path::{Path, PathBuf},
     time::Instant,
@@ -17,6 +19,11 @@ use openwork_tensor::TokenShards;
 use serde::{Deserialize, Serialize};
 
 use crate::{CheckpointError, MatrixReport, Recipe, StepReport, Trainer, Windows, checkpoint};
+
+const RECIPE: &str = "recipe.toml";
+const LOG: &str = "log.jsonl";
+const CHECKPOINT: &str = "checkpoint.safetensors";
+const MODEL: &str = "model.safetensors";
 
 /// A run that is ready to go on.
 pub struct Run {
@@ -167,22 +174,27 @@ pub enum RunError {
 
 impl Run {
     /// Starts a run in `dir`, which must not hold one yet. `data` has `train` and `validation` shards.
+    ///
+    /// Looks at everything first and only then touches the disk. The first thing written is a checkpoint of
+    /// step 0, whole or not at all: a run killed at any moment can be resumed or, before that, started again.
     pub fn create(
         recipe: Recipe,
         dir: impl Into<PathBuf>,
         (train, validation): (TokenShards, TokenShards),
     ) -> Result<Self, RunError> {
         let dir = dir.into();
-        std::fs::create_dir_all(&dir).map_err(io("create", &dir))?;
-        if checkpoint_path(&dir).exists() || dir.join("log.jsonl").exists() {
+        let windows = windows(&recipe, &train, &validation)?;
+        if [CHECKPOINT, LOG, MODEL].iter().any(|name| dir.join(name).exists()) {
             return Err(RunError::Exists { dir });
         }
-        let recipe_path = dir.join("recipe.toml");
-        openwork_tensor::write_atomic(&recipe_path, |w| w.write_all(recipe.text.as_bytes()))
-            .map_err(io("write", &recipe_path))?;
+        std::fs::create_dir_all(&dir).map_err(io("create", &dir))?;
+        let data = digests(&train);
         let model = Model::init(recipe.config.clone(), recipe.seed);
         let trainer = Trainer::new(model, recipe.schedule.clone(), recipe.lanes);
-        Self::with(recipe, dir, train, validation, |_, _| Ok(trainer))
+        remove_leftovers(&dir)?;
+        checkpoint::save(&dir.join(CHECKPOINT), &trainer, &recipe, &data)?;
+        let log = open_beside_checkpoint(&dir, &recipe, trainer.step_count())?;
+        Ok(Self { recipe, dir, train, validation, windows, trainer, data, log })
     }
 
     /// Continues the run in `dir` from its last checkpoint; the recipe and the data must be the same.
@@ -192,29 +204,15 @@ impl Run {
         (train, validation): (TokenShards, TokenShards),
     ) -> Result<Self, RunError> {
         let dir = dir.into();
-        let path = checkpoint_path(&dir);
+        let windows = windows(&recipe, &train, &validation)?;
+        let path = dir.join(CHECKPOINT);
         if !path.exists() {
             return Err(RunError::NoCheckpoint { dir });
         }
-        Self::with(recipe, dir, train, validation, |recipe, data| Ok(checkpoint::load(&path, recipe, data)?))
-    }
-
-    fn with(
-        recipe: Recipe,
-        dir: PathBuf,
-        train: TokenShards,
-        validation: TokenShards,
-        trainer: impl FnOnce(&Recipe, &str) -> Result<Trainer, RunError>,
-    ) -> Result<Self, RunError> {
-        let n_ctx = recipe.config.n_ctx;
-        let short = |part, shards: &TokenShards| RunError::TooShort { part, tokens: shards.len(), n_ctx };
-        let windows = Windows::new(train.len(), n_ctx, recipe.seed).ok_or_else(|| short("training", &train))?;
-        if validation.len() < n_ctx as u64 {
-            return Err(short("validation", &validation));
-        }
-        let data = train.manifest().shards.iter().map(|s| s.sha256.as_str()).collect::<Vec<_>>().join(" ");
-        let trainer = trainer(&recipe, &data)?;
-        let log = reopen_log(&dir.join("log.jsonl"), trainer.step_count())?;
+        let data = digests(&train);
+        let trainer = checkpoint::load(&path, &recipe, &data)?;
+        remove_leftovers(&dir)?;
+        let log = open_beside_checkpoint(&dir, &recipe, trainer.step_count())?;
         Ok(Self { recipe, dir, train, validation, windows, trainer, data, log })
     }
 
@@ -274,7 +272,7 @@ impl Run {
                 return Ok(Stopped::Interrupted { step: done });
             }
         }
-        openwork_model::save(self.dir.join("model.safetensors"), self.model(), metadata)?;
+        openwork_model::save(self.dir.join(MODEL), self.model(), metadata)?;
         Ok(Stopped::Finished)
     }
 
@@ -297,15 +295,15 @@ impl Run {
     }
 
     fn checkpoint(&mut self) -> Result<(), RunError> {
-        let log = self.dir.join("log.jsonl");
+        let log = self.dir.join(LOG);
         // The log must not be behind the checkpoint, or a resumed run would have a hole in it.
         self.log.flush().and_then(|()| self.log.get_ref().sync_data()).map_err(io("write", &log))?;
-        Ok(checkpoint::save(&checkpoint_path(&self.dir), &self.trainer, &self.recipe, &self.data)?)
+        Ok(checkpoint::save(&self.dir.join(CHECKPOINT), &self.trainer, &self.recipe, &self.data)?)
     }
 
     fn append(&mut self, line: &LogLine) -> Result<(), RunError> {
         let text = serde_json::to_string(line).expect("plain values");
-        writeln!(self.log, "{text}").and_then(|()| self.log.flush()).map_err(io("write", &self.dir.join("log.jsonl")))
+        writeln!(self.log, "{text}").and_then(|()| self.log.flush()).map_err(io("write", &self.dir.join(LOG)))
     }
 }
 
@@ -331,8 +329,37 @@ fn log_line(report: StepReport, validation_loss: Option<f64>, tokens: u64, secon
     }
 }
 
-fn checkpoint_path(dir: &Path) -> PathBuf {
-    dir.join("checkpoint.safetensors")
+/// The order of the training windows, if there is enough data for one window of either kind.
+fn windows(recipe: &Recipe, train: &TokenShards, validation: &TokenShards) -> Result<Windows, RunError> {
+    let n_ctx = recipe.config.n_ctx;
+    let short = |part, shards: &TokenShards| RunError::TooShort { part, tokens: shards.len(), n_ctx };
+    let windows = Windows::new(train.len(), n_ctx, recipe.seed).ok_or_else(|| short("training", train))?;
+    match validation.len() < n_ctx as u64 {
+        true => Err(short("validation", validation)),
+        false => Ok(windows),
+    }
+}
+
+/// What tells the training data from any other.
+fn digests(train: &TokenShards) -> String {
+    train.manifest().shards.iter().map(|s| s.sha256.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+/// Removes what writes that were killed left in `dir`; each may be as large as a checkpoint.
+fn remove_leftovers(dir: &Path) -> Result<(), RunError> {
+    for name in [CHECKPOINT, MODEL, RECIPE, LOG] {
+        openwork_tensor::remove_leftovers(&dir.join(name)).map_err(io("clear", dir))?;
+    }
+    Ok(())
+}
+
+/// Brings the recipe and the log in line with the checkpoint beside them; opens the log for appending.
+fn open_beside_checkpoint(dir: &Path, recipe: &Recipe, steps_done: u64) -> Result<BufWriter<File>, RunError> {
+    let path = dir.join(RECIPE);
+    if !path.exists() {
+        openwork_tensor::write_atomic(&path, |w| w.write_all(recipe.text.as_bytes())).map_err(io("write", &path))?;
+    }
+    reopen_log(&dir.join(LOG), steps_done)
 }
 
 fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> RunError {
@@ -343,13 +370,17 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> RunEr
 /// (and a last line that a crash cut short).
 fn reopen_log(path: &Path, steps_done: u64) -> Result<BufWriter<File>, RunError> {
     let mut keep = Vec::new();
-    if let Ok(file) = File::open(path) {
-        for line in BufReader::new(file).lines().map_while(Result::ok) {
-            match serde_json::from_str::<LogLine>(&line) {
-                Ok(parsed) if parsed.step < steps_done => keep.push(line),
-                _ => break,
+    match File::open(path) {
+        Ok(file) => {
+            for line in BufReader::new(file).lines().map_while(Result::ok) {
+                match serde_json::from_str::<LogLine>(&line) {
+                    Ok(parsed) if parsed.step < steps_done => keep.push(line),
+                    _ => break,
+                }
             }
         }
+        Err(error) if error.kind() == ErrorKind::NotFound => (),
+        Err(error) => return Err(io("open", path)(error)),
     }
     openwork_tensor::write_atomic(path, |w| keep.iter().try_for_each(|line| writeln!(w, "{line}")))
         .map_err(io("write", path))?;
@@ -363,7 +394,7 @@ mod tests {
 
     use super::*;
 
-    const RECIPE: &str = r#"
+    const TEXT: &str = r#"
         seed = 3
         [model]
         vocab_size = 12
@@ -440,7 +471,7 @@ mod tests {
     #[test]
     fn resume_is_bit_identical_to_never_having_stopped() {
         let tmp = tempfile::tempdir().unwrap();
-        let recipe = || Recipe::parse(RECIPE).unwrap();
+        let recipe = || Recipe::parse(TEXT).unwrap();
         let (whole, parts) = (tmp.path().join("whole"), tmp.path().join("parts"));
         let mut run = Run::create(recipe(), &whole, data(tmp.path())).unwrap();
         assert_eq!(finish(&mut run, None).unwrap(), Stopped::Finished);
@@ -467,10 +498,76 @@ mod tests {
     }
 
     #[test]
+    fn a_run_killed_before_its_first_step_can_be_resumed_or_started_again() {
+        let tmp = tempfile::tempdir().unwrap();
+        let recipe = || Recipe::parse(TEXT).unwrap();
+        let (whole, killed) = (tmp.path().join("whole"), tmp.path().join("killed"));
+        finish(&mut Run::create(recipe(), &whole, data(tmp.path())).unwrap(), None).unwrap();
+
+        // Killed while the first checkpoint was written: there is no run yet.
+        std::fs::create_dir(&killed).unwrap();
+        let half = killed.join(".checkpoint.safetensors.123-0.tmp");
+        std::fs::write(&half, b"half").unwrap();
+        let none = Run::resume(recipe(), &killed, data(tmp.path())).err().unwrap();
+        assert!(matches!(none, RunError::NoCheckpoint { .. }), "{none}");
+        drop(Run::create(recipe(), &killed, data(tmp.path())).unwrap());
+        assert!(!half.exists(), "leftovers are removed");
+
+        // Killed right after it: every later file may be missing.
+        for later in [&["recipe.toml", "log.jsonl"][..], &["log.jsonl"], &[]] {
+            later.iter().for_each(|name| std::fs::remove_file(killed.join(name)).unwrap());
+            let run = Run::resume(recipe(), &killed, data(tmp.path())).unwrap();
+            assert_eq!(run.step_count(), 0);
+        }
+        finish(&mut Run::resume(recipe(), &killed, data(tmp.path())).unwrap(), None).unwrap();
+
+        // Killed before the model was written: the last checkpoint has it.
+        std::fs::remove_file(killed.join("model.safetensors")).unwrap();
+        let mut run = Run::resume(recipe(), &killed, data(tmp.path())).unwrap();
+        assert_eq!(finish(&mut run, None).unwrap(), Stopped::Finished);
+        for name in ["model.safetensors", "checkpoint.safetensors", "recipe.toml"] {
+            let read = |dir: &Path| std::fs::read(dir.join(name)).unwrap();
+            assert!(read(&whole) == read(&killed), "{name} differs");
+        }
+        assert_eq!(log(&whole), log(&killed));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_named_and_the_last_checkpoint_kept() {
+        let tmp = tempfile::tempdir().unwrap();
+        let recipe = || Recipe::parse(TEXT).unwrap();
+        let (dir, moved, file) = (tmp.path().join("run"), tmp.path().join("moved"), tmp.path().join("file"));
+        let chain = |error: &dyn std::error::Error| {
+            let causes = std::iter::successors(Some(error), |error| error.source());
+            causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+        };
+        std::fs::write(&file, b"").unwrap();
+        let error = Run::create(recipe(), file.join("run"), data(tmp.path())).err().unwrap();
+        assert!(chain(&error).contains(&format!("cannot create {}", file.join("run").display())), "{error}");
+
+        // The folder goes away in the middle of the run, and a file takes its name.
+        let mut run = Run::create(recipe(), &dir, data(tmp.path())).unwrap();
+        let error = run.train(&BTreeMap::new(), &mut |event| {
+            if event.line.step == 5 {
+                std::fs::rename(&dir, &moved).unwrap();
+                std::fs::write(&dir, b"").unwrap();
+            }
+            ControlFlow::Continue(())
+        });
+        let message = chain(&error.unwrap_err());
+        let path = dir.join("checkpoint.safetensors");
+        assert!(message.contains(&format!("cannot write {}", path.display())), "{message}");
+        assert!(message.contains("an earlier one is kept"), "{message}");
+        let mut run = Run::resume(recipe(), &moved, data(tmp.path())).unwrap();
+        assert_eq!(run.step_count(), 4);
+        assert_eq!(finish(&mut run, None).unwrap(), Stopped::Finished);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let tmp = tempfile::tempdir().unwrap();
         let dir = tmp.path().join("run");
-        let text = RECIPE.to_owned();
+        let text = TEXT.to_owned();
         let new = |text: &str, dir: &Path| Run::create(Recipe::parse(text).unwrap(), dir, data(tmp.path()));
         let message = |r: Result<Run, RunError>| r.err().unwrap().to_string();
         assert!(message(Run::resume(Recipe::parse(&text).unwrap(), &dir, data(tmp.path()))).contains("no checkpoint"));
@@ -480,6 +577,9 @@ mod tests {
         assert!(message(Run::resume(other, &dir, data(tmp.path()))).contains("another recipe"));
         let long = text.replace("n_ctx = 8", "n_ctx = 800");
         assert!(message(new(&long, &tmp.path().join("b"))).contains("validation shards hold 100 tokens"));
+        let longer = text.replace("n_ctx = 8", "n_ctx = 8000");
+        assert!(message(new(&longer, &tmp.path().join("b"))).contains("training shards hold 1000 tokens"));
+        assert!(!tmp.path().join("b").exists(), "nothing is written before the data is looked at");
         let small = text.replace("vocab_size = 12", "vocab_size = 7");
         let error = finish(&mut new(&small, &tmp.path().join("c")).unwrap(), None).unwrap_err().to_string();
         assert!(error.contains("vocabulary of 7"), "{error}");

@@ -1,10 +1,10 @@
 //! Valid files with random damage: readers may refuse them or read them, but never panic, and what they read
 //! is never larger than the file.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use ndarray::array;
-use openwork_tensor::{CsrTensor, PtFile, Tensor, TensorFile, write_with_csr};
+use openwork_tensor::{CsrTensor, PtFile, ShardWriter, Tensor, TensorFile, TokenShards, write_with_csr};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -109,7 +109,8 @@ fn read_safetensors(bytes: Vec<u8>) {
     let _ = file.check_finite();
 }
 
-fn safetensors_file() -> Vec<u8> {
+/// A valid file with a tensor of every kind. Made once: each atomic write waits for the disk.
+static SAFETENSORS: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t");
     let dense = map([
@@ -121,7 +122,17 @@ fn safetensors_file() -> Vec<u8> {
     let metadata: BTreeMap<_, _> = map([("k", "v".to_owned())]);
     write_with_csr(&path, &dense, &map([("s", sparse)]), &metadata).unwrap();
     std::fs::read(path).unwrap()
-}
+});
+
+/// A valid dataset of two shards and its manifest, made once for the same reason.
+static DATASET: LazyLock<(tempfile::TempDir, Vec<u8>)> = LazyLock::new(|| {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = ShardWriter::create(dir.path(), "ab", 2).unwrap();
+    writer.push(&[1, 2, 3]).unwrap();
+    writer.finish().unwrap();
+    let manifest = std::fs::read(dir.path().join("manifest.json")).unwrap();
+    (dir, manifest)
+});
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
@@ -131,7 +142,7 @@ proptest! {
         damages in vec(damage(), 1..6),
         header_only in any::<bool>(),
     ) {
-        let mut bytes = safetensors_file();
+        let mut bytes = SAFETENSORS.clone();
         let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         apply(&mut bytes, &damages, 8, if header_only { header } else { 0 });
         read_safetensors(bytes);
@@ -152,16 +163,15 @@ proptest! {
 
     #[test]
     fn damaged_manifests_never_panic(damages in vec(damage(), 1..4)) {
-        use openwork_tensor::{ShardWriter, TokenShards};
-        let dir = tempfile::tempdir().unwrap();
-        let mut writer = ShardWriter::create(dir.path(), "ab", 2).unwrap();
-        writer.push(&[1, 2, 3]).unwrap();
-        writer.finish().unwrap();
-        let path = dir.path().join("manifest.json");
-        let mut text = std::fs::read(&path).unwrap();
+        // The shards stay as they are. The manifest is a new file every time: some file systems write an old
+        // one that is truncated and filled again to the disk at once.
+        let (dir, valid) = &*DATASET;
+        let mut text = valid.clone();
         apply(&mut text, &damages, 0, 0);
-        std::fs::write(&path, text).unwrap();
-        if let Ok(shards) = TokenShards::open(dir.path(), "ab") {
+        let path = dir.path().join("manifest.json");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(path, text).unwrap();
+        if let Ok(shards) = TokenShards::open(dir, "ab") {
             let mut out = vec![0; shards.len() as usize];
             shards.read(0, &mut out);
             let _ = shards.verify_hashes();

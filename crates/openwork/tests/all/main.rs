@@ -7,6 +7,7 @@ use std::{
 
 mod errors;
 mod forward;
+mod kill;
 mod pipeline;
 
 /// The program, with its arguments; runs in `dir`.

@@ -4,7 +4,7 @@ use std::{path::Path, process::Command, time::Duration};
 
 use crate::{ok, openwork, run, stderr};
 
-const RECIPE: &str = r#"
+pub const RECIPE: &str = r#"
 seed = 5
 [model]
 vocab_size = 320
@@ -51,13 +51,13 @@ validation_sequences = 4
 checkpoint_every = 1000
 "#;
 
-fn prepare(dir: &Path) {
+pub fn prepare(dir: &Path) {
     std::fs::write(dir.join("tiny.toml"), RECIPE).unwrap();
     ok(dir, "tokenizer train --generated --megabytes 1 --vocab-size 320 --out tokenizer.json");
     ok(dir, "data generate --megabytes 1 --validation-fraction 0.1 --tokenizer tokenizer.json --out data");
 }
 
-const TRAIN: &str = "train tiny.toml --data data --tokenizer tokenizer.json";
+pub const TRAIN: &str = "train tiny.toml --data data --tokenizer tokenizer.json";
 
 /// Presses Ctrl-C as soon as the run in `out` has logged a step; returns the exit code and the messages.
 fn interrupted(dir: &Path, out: &str) -> (Option<i32>, String) {
