@@ -27,7 +27,8 @@ fn log_lines(dir: &Path) -> usize {
 
 fn small(dir: &Path) {
     prepare(dir);
-    let recipe = RECIPE.replace("steps = 240", "steps = 150").replace("checkpoint_every = 1000", "checkpoint_every = 7");
+    let recipe =
+        RECIPE.replace("steps = 240", "steps = 150").replace("checkpoint_every = 1000", "checkpoint_every = 7");
     std::fs::write(dir.join("tiny.toml"), recipe).unwrap();
 }
 

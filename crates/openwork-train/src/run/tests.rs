@@ -1,0 +1,199 @@
+//! Killed, interrupted and refused runs.
+
+use openwork_tensor::ShardWriter;
+
+use super::*;
+
+const TEXT: &str = r#"
+    seed = 3
+    [model]
+    vocab_size = 12
+    n_ctx = 8
+    n_layer = 1
+    n_head = 2
+    d_head = 4
+    d_model = 8
+    d_mlp = 16
+    norm = "rms"
+    linear_bias = true
+    activation = "gelu"
+    act_density = 0.5
+    act_sites = "all"
+    positions = "none"
+    position_channels = 0
+    sink = true
+    bigram = "learned"
+    tied_unembed = false
+    [batch]
+    sequences = 6
+    chunk_sequences = 1
+    lanes = 2
+    [optimizer]
+    steps = 12
+    peak_lr = 0.02
+    warmup_fraction = 0.1
+    beta1 = 0.9
+    beta2 = 0.95
+    eps = 0.1
+    weight_decay = 0.1
+    sharkfin = true
+    [sparsity]
+    expansion_factor = 2
+    pfrac = 1
+    anneal = "linear"
+    anneal_start = 0.1
+    anneal_stop = 0.5
+    min_per_unit = 1
+    sparse_biases = false
+    [run]
+    validation_every = 5
+    validation_sequences = 4
+    checkpoint_every = 4
+"#;
+
+fn data(dir: &Path) -> (TokenShards, TokenShards) {
+    let make = |name: &str, n: u16| {
+        let path = dir.join(name);
+        if !path.exists() {
+            let mut writer = ShardWriter::create(&path, "tok", 300).unwrap();
+            writer.push(&(0..n).map(|i| (i % 12) * (i % 12) % 12).collect::<Vec<_>>()).unwrap();
+            writer.finish().unwrap();
+        }
+        TokenShards::open(&path, "tok").unwrap()
+    };
+    (make("train", 1000), make("validation", 100))
+}
+
+fn finish(run: &mut Run, stop_after: Option<u64>) -> Result<Stopped, RunError> {
+    run.train(&BTreeMap::new(), &mut |event| match stop_after {
+        Some(stop) if event.line.step + 1 == stop => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    })
+}
+
+/// The log without its timings.
+fn log(dir: &Path) -> Vec<(u64, String)> {
+    let text = std::fs::read_to_string(dir.join("log.jsonl")).unwrap();
+    let lines = text.lines().map(|l| serde_json::from_str::<LogLine>(l).unwrap());
+    lines.map(|l| (l.step, format!("{:?} {:?} {} {}", l.loss, l.validation_loss, l.l0, l.churn))).collect()
+}
+
+#[test]
+fn resume_is_bit_identical_to_never_having_stopped() {
+    let tmp = tempfile::tempdir().unwrap();
+    let recipe = || Recipe::parse(TEXT).unwrap();
+    let (whole, parts) = (tmp.path().join("whole"), tmp.path().join("parts"));
+    let mut run = Run::create(recipe(), &whole, data(tmp.path())).unwrap();
+    assert_eq!(finish(&mut run, None).unwrap(), Stopped::Finished);
+
+    let mut run = Run::create(recipe(), &parts, data(tmp.path())).unwrap();
+    assert_eq!(finish(&mut run, Some(5)).unwrap(), Stopped::Interrupted { step: 5 });
+    // A kill after step 7: the log is ahead of the checkpoint of step 5, its last line is cut.
+    let mut run = Run::resume(recipe(), &parts, data(tmp.path())).unwrap();
+    let checkpoint = std::fs::read(parts.join("checkpoint.safetensors")).unwrap();
+    finish(&mut run, Some(7)).unwrap();
+    std::fs::write(parts.join("checkpoint.safetensors"), checkpoint).unwrap();
+    let cut = std::fs::read(parts.join("log.jsonl")).unwrap();
+    std::fs::write(parts.join("log.jsonl"), &cut[..cut.len() - 20]).unwrap();
+
+    let mut run = Run::resume(recipe(), &parts, data(tmp.path())).unwrap();
+    assert_eq!(run.step_count(), 5);
+    assert_eq!(finish(&mut run, None).unwrap(), Stopped::Finished);
+    for name in ["model.safetensors", "checkpoint.safetensors"] {
+        let read = |dir: &Path| std::fs::read(dir.join(name)).unwrap();
+        assert!(read(&whole) == read(&parts), "{name} differs");
+    }
+    assert_eq!(log(&whole), log(&parts));
+    assert_eq!(log(&whole).iter().map(|l| l.0).collect::<Vec<_>>(), (0..12).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_run_killed_before_its_first_step_can_be_resumed_or_started_again() {
+    let tmp = tempfile::tempdir().unwrap();
+    let recipe = || Recipe::parse(TEXT).unwrap();
+    let (whole, killed) = (tmp.path().join("whole"), tmp.path().join("killed"));
+    finish(&mut Run::create(recipe(), &whole, data(tmp.path())).unwrap(), None).unwrap();
+
+    // Killed while the first checkpoint was written: there is no run yet.
+    std::fs::create_dir(&killed).unwrap();
+    let half = killed.join(".checkpoint.safetensors.123-0.tmp");
+    std::fs::write(&half, b"half").unwrap();
+    let none = Run::resume(recipe(), &killed, data(tmp.path())).err().unwrap();
+    assert!(matches!(none, RunError::NoCheckpoint { .. }), "{none}");
+    drop(Run::create(recipe(), &killed, data(tmp.path())).unwrap());
+    assert!(!half.exists(), "leftovers are removed");
+
+    // Killed right after it: every later file may be missing.
+    for later in [&["recipe.toml", "log.jsonl"][..], &["log.jsonl"], &[]] {
+        later.iter().for_each(|name| std::fs::remove_file(killed.join(name)).unwrap());
+        let run = Run::resume(recipe(), &killed, data(tmp.path())).unwrap();
+        assert_eq!(run.step_count(), 0);
+    }
+    finish(&mut Run::resume(recipe(), &killed, data(tmp.path())).unwrap(), None).unwrap();
+
+    // Killed before the model was written: the last checkpoint has it.
+    std::fs::remove_file(killed.join("model.safetensors")).unwrap();
+    let mut run = Run::resume(recipe(), &killed, data(tmp.path())).unwrap();
+    assert_eq!(finish(&mut run, None).unwrap(), Stopped::Finished);
+    for name in ["model.safetensors", "checkpoint.safetensors", "recipe.toml"] {
+        let read = |dir: &Path| std::fs::read(dir.join(name)).unwrap();
+        assert!(read(&whole) == read(&killed), "{name} differs");
+    }
+    assert_eq!(log(&whole), log(&killed));
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named_and_the_last_checkpoint_kept() {
+    let tmp = tempfile::tempdir().unwrap();
+    let recipe = || Recipe::parse(TEXT).unwrap();
+    let (dir, moved, file) = (tmp.path().join("run"), tmp.path().join("moved"), tmp.path().join("file"));
+    let chain = |error: &dyn std::error::Error| {
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    };
+    std::fs::write(&file, b"").unwrap();
+    let error = Run::create(recipe(), file.join("run"), data(tmp.path())).err().unwrap();
+    assert!(chain(&error).contains(&format!("cannot create {}", file.join("run").display())), "{error}");
+
+    // The folder goes away in the middle of the run, and a file takes its name.
+    let mut run = Run::create(recipe(), &dir, data(tmp.path())).unwrap();
+    let error = run.train(&BTreeMap::new(), &mut |event| {
+        if event.line.step == 5 {
+            std::fs::rename(&dir, &moved).unwrap();
+            std::fs::write(&dir, b"").unwrap();
+        }
+        ControlFlow::Continue(())
+    });
+    let message = chain(&error.unwrap_err());
+    let path = dir.join("checkpoint.safetensors");
+    assert!(message.contains(&format!("cannot write {}", path.display())), "{message}");
+    assert!(message.contains("an earlier one is kept"), "{message}");
+    let mut run = Run::resume(recipe(), &moved, data(tmp.path())).unwrap();
+    assert_eq!(run.step_count(), 4);
+    assert_eq!(finish(&mut run, None).unwrap(), Stopped::Finished);
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path().join("run");
+    let text = TEXT.to_owned();
+    let new = |text: &str, dir: &Path| Run::create(Recipe::parse(text).unwrap(), dir, data(tmp.path()));
+    let message = |r: Result<Run, RunError>| r.err().unwrap().to_string();
+    assert!(message(Run::resume(Recipe::parse(&text).unwrap(), &dir, data(tmp.path()))).contains("no checkpoint"));
+    finish(&mut new(&text, &dir).unwrap(), Some(2)).unwrap();
+    assert!(message(new(&text, &dir)).contains("already holds a run"));
+    let other = Recipe::parse(&text.replace("seed = 3", "seed = 4")).unwrap();
+    assert!(message(Run::resume(other, &dir, data(tmp.path()))).contains("another recipe"));
+    let long = text.replace("n_ctx = 8", "n_ctx = 800");
+    assert!(message(new(&long, &tmp.path().join("b"))).contains("validation shards hold 100 tokens"));
+    let longer = text.replace("n_ctx = 8", "n_ctx = 8000");
+    assert!(message(new(&longer, &tmp.path().join("b"))).contains("training shards hold 1000 tokens"));
+    assert!(!tmp.path().join("b").exists(), "nothing is written before the data is looked at");
+    let small = text.replace("vocab_size = 12", "vocab_size = 7");
+    let error = finish(&mut new(&small, &tmp.path().join("c")).unwrap(), None).unwrap_err().to_string();
+    assert!(error.contains("vocabulary of 7"), "{error}");
+    let wild = text.replace("peak_lr = 0.02", "peak_lr = 1e30");
+    let error = finish(&mut new(&wild, &tmp.path().join("d")).unwrap(), None).unwrap_err().to_string();
+    assert!(error.contains("diverged") && error.contains("last good checkpoint"), "{error}");
+}
