@@ -58,6 +58,12 @@ pub fn read(model_dir: &Path, data: Option<&Path>, tokenizer_sha256: &str, n_ctx
 }
 
 impl Sample {
+    /// Its first windows, up to `n_tokens`.
+    pub fn first(&self, n_tokens: usize) -> Self {
+        let n = self.tokens.len().min(n_tokens / self.n_ctx * self.n_ctx);
+        Self { tokens: self.tokens[..n].to_vec(), n_ctx: self.n_ctx }
+    }
+
     /// Means of `model` over the sample.
     pub fn means(&self, model: &Model) -> Means {
         Means::compute(model, &self.tokens, self.n_ctx)

@@ -138,7 +138,7 @@ fn section(out: &mut String, judged: &Judged) {
         out,
         "<section id=\"{name}\"><h2><code>{name}</code> {}</h2><p class=\"quiet\">{}</p><ul class=\"reasons\">",
         badge(judged),
-        escape(description),
+        prose(description),
     );
     for reason in &judged.report.reasons {
         let _ = write!(out, "<li>{}</li>", escape(reason));
@@ -172,6 +172,12 @@ fn badge(judged: &Judged) -> String {
     format!("<span class=\"badge {class}\">{}</span>", judged.report.verdict.word())
 }
 
+/// Text with `code` in back quotes as HTML.
+pub fn prose(text: &str) -> String {
+    let parts = text.split('`').map(escape).enumerate();
+    parts.map(|(i, part)| if i % 2 == 1 { format!("<code>{part}</code>") } else { part }).collect()
+}
+
 /// Text as HTML.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -185,4 +191,15 @@ pub fn escape(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_cannot_become_markup() {
+        assert_eq!(escape("a<b>&\"c\""), "a&lt;b&gt;&amp;&quot;c&quot;");
+        assert_eq!(prose("` <` in `x`"), "<code> &lt;</code> in <code>x</code>");
+    }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use openwork_verify::{Estimate, Kept, Report, Split, Status};
 
-use super::{Example, Judged, TaskRow, escape};
+use super::{Example, Judged, TaskRow, escape, prose};
 
 /// Example prompts with both answers.
 pub fn examples(out: &mut String, examples: &[Example]) {
@@ -108,8 +108,9 @@ pub fn checks(out: &mut String, report: &Report) {
         };
         let _ = write!(
             out,
-            "<tr><td class=\"{class}\">{mark}</td><td>{}</td><td>{}</td></tr>",
+            "<tr><td class=\"{class}\">{mark}</td><td>{}{}</td><td>{}</td></tr>",
             escape(&check.name),
+            check.ablation.map_or(String::new(), |a| format!(" <span class=\"ci\">{a} ablation</span>")),
             escape(&check.explanation)
         );
     }
@@ -133,7 +134,7 @@ pub fn tasks(out: &mut String, tasks: &[TaskRow]) {
          <th class=\"n\">fresh pairs</th><th class=\"n\">held-out templates</th></tr>",
     );
     for task in tasks {
-        let _ = write!(out, "<tr><td><code>{}</code></td><td>{}</td>", task.name, escape(task.description));
+        let _ = write!(out, "<tr><td><code>{}</code></td><td>{}</td>", task.name, prose(task.description));
         let _ = match &task.results {
             Ok(results) => results.iter().try_for_each(|(loss, accuracy)| {
                 let accuracy = 100.0 * accuracy;
