@@ -5,6 +5,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+mod circuits;
 mod errors;
 mod forward;
 mod kill;

@@ -1,0 +1,96 @@
+//! Tasks, circuits, verdicts and the report, on a model too young to do any task: what must be refused is
+//! refused, and said so. Circuits that pass are the quickstart's business and that of `openwork-verify`'s tests.
+
+use std::{collections::BTreeMap, path::Path};
+
+use openwork_circuit::{Calibration, CircuitFile, Means, NodeSet, NodeSpace};
+
+use crate::{ok, run, stderr};
+
+/// A run of two steps with a vocabulary in which answers are single tokens.
+fn young_model(dir: &Path) {
+    let recipe =
+        crate::pipeline::RECIPE.replace("vocab_size = 320", "vocab_size = 2048").replace("steps = 240", "steps = 2");
+    std::fs::write(dir.join("young.toml"), recipe.replace("n_ctx = 32", "n_ctx = 128")).unwrap();
+    ok(dir, "tokenizer train --generated --megabytes 4 --out tokenizer.json");
+    ok(dir, "data generate --megabytes 1 --validation-fraction 0.1 --tokenizer tokenizer.json --out data");
+    ok(dir, "train young.toml --data data --tokenizer tokenizer.json --out run");
+}
+
+/// The circuit of all nodes, as a file.
+fn whole_model(dir: &Path) -> CircuitFile {
+    let loaded = openwork_model::load(dir.join("run/model.safetensors")).unwrap();
+    let means = Means::load(&dir.join("run/means.safetensors"), &loaded.model, &loaded.sha256).unwrap();
+    let circuit = CircuitFile {
+        task: "for_while".into(),
+        model_sha256: loaded.sha256.clone(),
+        means_sha256: means.sha256(),
+        tokenizer_sha256: loaded.metadata["tokenizer_sha256"].clone(),
+        nodes: NodeSet::all(NodeSpace::new(&loaded.model.config)),
+        calibration: Calibration::NONE,
+        target_loss: 0.15,
+        loss: 0.1,
+        seed: 0,
+        settings: BTreeMap::new(),
+    };
+    std::fs::create_dir_all(dir.join("run/circuits")).unwrap();
+    circuit.save(&dir.join("run/circuits/for_while.json"), &loaded.model).unwrap();
+    circuit
+}
+
+#[test]
+fn a_model_that_cannot_do_the_task_gets_no_circuit_and_no_pass() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    young_model(dir);
+
+    assert!(ok(dir, "tasks list").contains("bracket_counting"));
+    assert!(ok(dir, "tasks show for_while --pairs 1").contains("for "));
+    let measured = ok(dir, "tasks eval run --task for_while --pairs 8");
+    assert!(measured.contains("for_while") && measured.contains('%'), "{measured}");
+
+    let refused = run(dir, "prune run --task for_while --steps 2");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("above the target of 0.150"), "{}", stderr(&refused));
+    assert!(!dir.join("run/circuits").exists(), "nothing half-written");
+    let unknown = run(dir, "prune run --task for_whale");
+    assert!(stderr(&unknown).contains("there is no task \"for_whale\"; there are single_double_quote"));
+
+    whole_model(dir);
+    let judged = run(dir, "verify run run/circuits/for_while.json --no-controls --random-sets 100");
+    assert_eq!(judged.status.code(), Some(1), "{}", stderr(&judged));
+    assert!(String::from_utf8_lossy(&judged.stdout).contains("NO TASK"));
+    let verdict = std::fs::read_to_string(dir.join("run/circuits/for_while.verdict.json")).unwrap();
+    assert!(verdict.contains("\"no_task\""));
+
+    ok(dir, "report run");
+    let page = std::fs::read_to_string(dir.join("run/report.html")).unwrap();
+    assert!(page.contains("NO TASK") && page.contains("<svg") && page.contains("for_while"));
+    assert!(!["href=\"http", "src=", "@import", "url("].iter().any(|load| page.contains(load)), "self-contained");
+}
+
+#[test]
+fn a_circuit_that_is_not_this_models_is_an_error() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    young_model(dir);
+    let _ = run(dir, "prune run --task for_while --steps 2"); // takes the means
+    let circuit = whole_model(dir);
+    let path = dir.join("run/circuits/for_while.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    for (from, to, message) in [
+        (circuit.model_sha256.as_str(), "0123", "is a circuit of model 0123"),
+        (circuit.means_sha256.as_str(), "0123", "other means (0123)"),
+        ("\"for_while\"", "\"for_whale\"", "there is no task"),
+        ("\"calibration\"", "\"calabration\"", "is not a circuit file"),
+    ] {
+        std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+        let output = run(dir, "verify run run/circuits/for_while.json --no-controls");
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(message), "{}", stderr(&output));
+    }
+    // Controls repeat the search, so the file must say how it was made.
+    std::fs::write(&path, &text).unwrap();
+    let output = run(dir, "verify run run/circuits/for_while.json");
+    assert!(stderr(&output).contains("does not say how it was found"), "{}", stderr(&output));
+}
