@@ -1,7 +1,6 @@
 //! Automation of this repository: `cargo xtask` lists the commands. Shells out and depends on no crate of
 //! the workspace, so that it builds in seconds and runs even where the rest does not build.
 
-mod environment;
 mod stages;
 
 use std::{
@@ -16,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  quickstart [ARGS]  set up this machine, build, and run `openwork quickstart ARGS`
+  quickstart [ARGS]  build, and run `openwork quickstart ARGS`
   test               everything CI checks: formatting, lints, tests, documentation
   parity DIR         compare with the numbers of other implementations, one line per folder under DIR";
 
@@ -36,14 +35,12 @@ fn main() -> ExitCode {
 fn run(command: &str, args: &[OsString]) -> Result<()> {
     match command {
         "quickstart" => {
-            environment::prepare()?;
             stages::run("build", cargo().args(["build", "--release", "--package", "openwork"]).arg(manifest()))?;
             let program = ["run", "--quiet", "--release", "--package", "openwork"];
             hand_over(cargo().args(program).arg(manifest()).args(["--", "quickstart"]).args(args))
         }
         "test" => {
             ensure!(args.is_empty(), "`cargo xtask test` takes no arguments");
-            environment::prepare()?;
             stages::test()
         }
         "parity" => {
