@@ -114,12 +114,12 @@ impl Page {
         out.push_str("</dl></header>\n");
         self.circuits.iter().for_each(|judged| section(&mut out, judged));
         if let Some(curves) = &self.curves {
-            let _ = write!(out, "<section><h2>Training</h2><figure>{curves}</figure></section>\n");
+            let _ = writeln!(out, "<section><h2>Training</h2><figure>{curves}</figure></section>");
         }
         if let Some((prompt, continuation)) = &self.writing {
-            let _ = write!(
+            let _ = writeln!(
                 out,
-                "<section><h2>What the model writes</h2><pre class=\"code\"><b>{}</b>{}</pre></section>\n",
+                "<section><h2>What the model writes</h2><pre class=\"code\"><b>{}</b>{}</pre></section>",
                 escape(prompt),
                 escape(continuation)
             );
