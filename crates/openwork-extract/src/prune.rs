@@ -344,7 +344,14 @@ mod tests {
         let model = Model::init(planted().config, 1);
         let means = Means::compute(&model, &[0, 1, 2, 3], 4);
         let pair = Pair { positive: vec![1], negative: vec![1], answer: 3, alternative: 4, template: 0 };
-        let result = prune(&model, &means, &[pair.clone()], &[pair], &Settings::default(), &mut |_| ());
+        let result = prune(
+            &model,
+            &means,
+            std::slice::from_ref(&pair),
+            std::slice::from_ref(&pair),
+            &Settings::default(),
+            &mut |_| (),
+        );
         assert!(result.unwrap_err().loss > 0.69);
     }
 }
