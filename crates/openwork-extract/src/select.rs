@@ -3,7 +3,7 @@
 use openwork_circuit::{
     Ablation, Batch, Calibration, Keep, Means, NodeSet, NodeSpace, Outcome, batches, evaluate, tasks::Pair,
 };
-use openwork_model::Model;
+use openwork_model::{Model, NoTap};
 
 /// Evaluates candidate circuits: calibrated on training pairs, measured on validation pairs.
 pub(crate) struct Selection<'a> {
@@ -31,6 +31,11 @@ impl<'a> Selection<'a> {
     pub fn loss(&self, nodes: &NodeSet) -> (f64, Calibration) {
         let calibration = self.run(nodes, &self.train).calibrate();
         (self.run(nodes, &self.validation).loss(calibration), calibration)
+    }
+
+    /// Loss of the whole model on the validation pairs, as it is.
+    pub fn model_loss(&self) -> f64 {
+        evaluate(self.model, &self.validation, false, || NoTap, |_| ()).loss(Calibration::NONE)
     }
 
     fn run(&self, nodes: &NodeSet, batches: &[Batch]) -> Outcome {

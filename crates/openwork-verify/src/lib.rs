@@ -19,8 +19,6 @@
 //! come in as values. It reads and prints nothing. Statistics have the pair as their unit, since the two sequences
 //! of a pair are dependent.
 
-#![forbid(unsafe_code)]
-
 mod audit;
 mod judge;
 mod measure;
