@@ -130,7 +130,7 @@ pub struct Pruned {
     "the model itself has a loss of {loss:.3} nats on the task, above the target of {target:.3}: no circuit of it can do better by design"
 )]
 pub struct NotReached {
-    /// Loss of the whole model on the validation pairs; it needs no calibration.
+    /// Loss of the whole model on the validation pairs, as it is or calibrated.
     pub loss: f64,
     /// The target.
     pub target: f64,
@@ -163,7 +163,7 @@ pub fn prune(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Pruned, NotReached> {
     let selection = Selection::new(model, means, train, validation, settings.target_loss);
-    let loss = selection.model_loss();
+    let loss = selection.model_loss(NodeSpace::new(&model.config));
     if loss > settings.target_loss {
         return Err(NotReached { loss, target: settings.target_loss });
     }

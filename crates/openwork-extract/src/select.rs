@@ -3,7 +3,7 @@
 use openwork_circuit::{
     Ablation, Batch, Calibration, Keep, Means, NodeSet, NodeSpace, Outcome, batches, evaluate, tasks::Pair,
 };
-use openwork_model::{Model, NoTap};
+use openwork_model::Model;
 
 /// Evaluates candidate circuits: calibrated on training pairs, measured on validation pairs.
 pub(crate) struct Selection<'a> {
@@ -33,9 +33,11 @@ impl<'a> Selection<'a> {
         (self.run(nodes, &self.validation).loss(calibration), calibration)
     }
 
-    /// Loss of the whole model on the validation pairs, as it is.
-    pub fn model_loss(&self) -> f64 {
-        evaluate(self.model, &self.validation, false, || NoTap, |_| ()).loss(Calibration::NONE)
+    /// Loss of the whole model on the validation pairs: as it is or calibrated, whichever is lower. A trained
+    /// model needs no calibration, and one fitted on few pairs can make it worse.
+    pub fn model_loss(&self, space: NodeSpace) -> f64 {
+        let all = NodeSet::all(space);
+        self.loss(&all).0.min(self.run(&all, &self.validation).loss(Calibration::NONE))
     }
 
     fn run(&self, nodes: &NodeSet, batches: &[Batch]) -> Outcome {
