@@ -7,9 +7,9 @@
 use std::{fmt, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
-use ndarray::{Array2, ArrayView2};
+use ndarray::ArrayView2;
 use openwork_model::{Config, Matrix, Model, NoTap, Params, Positions, Record, Ties, Tokens, Weight};
-use openwork_tensor::{Tensor, TensorFile};
+use openwork_tensor::TensorFile;
 use openwork_train::{Anneal, Schedule, Trainer};
 use serde::Deserialize;
 
@@ -258,20 +258,4 @@ fn trajectory(dir: &Path) -> Result<Vec<Figure>> {
         }
     }
     Ok(vec![schedules, early_loss, late_loss, rms, nnz, weights, late_weights])
-}
-
-/// Writes one pass in the form of a fixture: used by `openwork forward` tests to compare files.
-pub fn same_tensors(a: &Path, b: &Path, tolerance: f64) -> Result<usize> {
-    let (a, b) = (TensorFile::open(a)?, TensorFile::open(b)?);
-    let mut compared = 0;
-    for name in a.names().filter(|n| b.contains(n)) {
-        let (Tensor::F32(x), Tensor::F32(y)) = (a.tensor(name)?, b.tensor(name)?) else { continue };
-        ensure!(x.shape() == y.shape(), "`{name}` is {:?} and {:?}", x.shape(), y.shape());
-        let n = x.len();
-        let (x, y): (Array2<f32>, Array2<f32>) = (x.into_shape_with_order((1, n))?, y.into_shape_with_order((1, n))?);
-        let error = relative(x.view(), y.view());
-        ensure!(error <= tolerance, "`{name}` differs by {error:e}");
-        compared += 1;
-    }
-    Ok(compared)
 }
