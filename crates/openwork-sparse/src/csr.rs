@@ -46,6 +46,26 @@ impl Csr {
         Self { pattern: Arc::new(pattern), values }
     }
 
+    /// The transpose, in `O(nnz)`.
+    pub fn transposed(&self) -> Self {
+        let p = &self.pattern;
+        let mut row_ptr = vec![0_u32; p.cols() + 1];
+        p.col_idx().iter().for_each(|&c| row_ptr[c as usize + 1] += 1);
+        (0..p.cols()).for_each(|c| row_ptr[c + 1] += row_ptr[c]);
+        let mut next = row_ptr.clone();
+        let (mut col_idx, mut values) = (vec![0; p.nnz()], vec![0.0; p.nnz()]);
+        for r in 0..p.rows() {
+            for i in p.row(r) {
+                let to = &mut next[p.col_idx()[i] as usize];
+                col_idx[*to as usize] = r as u32;
+                values[*to as usize] = self.values[i];
+                *to += 1;
+            }
+        }
+        let pattern = Pattern::new(p.cols(), p.rows(), row_ptr, col_idx).expect("rows were visited in order");
+        Self { pattern: Arc::new(pattern), values }
+    }
+
     /// The positions.
     pub fn pattern(&self) -> &Arc<Pattern> {
         &self.pattern

@@ -6,24 +6,27 @@
 //!
 //! ```
 //! use ndarray::array;
-//! use openwork_sparse::{Csr, spmm, top_magnitude};
+//! use openwork_sparse::{Csr, Start, spmm, top_magnitude};
 //!
 //! let w = array![[0.1_f32, -3.0], [2.0, 0.5]];
 //! let pattern = top_magnitude(w.view(), 2, None);
 //! let w = Csr::gather(pattern, w.view());
 //! let x = array![[1.0_f32, 10.0], [2.0, 20.0]]; // two features, two tokens
 //! let mut y = ndarray::Array2::zeros((2, 2));
-//! spmm(&w, x.view(), &mut y.view_mut());
+//! spmm(&w, Start::Zero, &x, &mut y);
 //! assert_eq!(y, array![[-6.0, -60.0], [2.0, 20.0]]);
 //! ```
 
 mod csr;
+mod panel;
 mod pattern;
 mod product;
 pub mod reference;
+pub mod simd;
 mod top;
 
 pub use csr::Csr;
+pub use panel::{Panel, PanelMut};
 pub use pattern::{Pattern, PatternError};
-pub use product::{spmm, spmm_transposed};
+pub use product::{Start, matmul, sddmm, spmm, transpose};
 pub use top::{MinPerUnit, Unit, floor_that_fits, top_magnitude};

@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use crate::{Csr, MinPerUnit, Unit};
+use crate::{Csr, MinPerUnit, Pattern, Unit};
 
 /// `y = W x`, `W [out, in]`, `x [in, tokens]`, accumulated in f64.
 pub fn spmm(w: &Csr, x: ArrayView2<'_, f32>) -> Array2<f64> {
@@ -18,18 +18,13 @@ pub fn spmm(w: &Csr, x: ArrayView2<'_, f32>) -> Array2<f64> {
     y
 }
 
-/// `dx = Wᵀ dy`, `W [out, in]`, `dy [out, tokens]`, accumulated in f64.
-pub fn spmm_transposed(w: &Csr, dy: ArrayView2<'_, f32>) -> Array2<f64> {
-    let p = w.pattern();
-    let mut dx = Array2::zeros((p.cols(), dy.ncols()));
-    for r in 0..p.rows() {
-        for i in p.row(r) {
-            for t in 0..dy.ncols() {
-                dx[[p.col_idx()[i] as usize, t]] += f64::from(w.values()[i]) * f64::from(dy[[r, t]]);
-            }
-        }
-    }
-    dx
+/// `Σ_t dy[r, t] · x[c, t]` at every position `(r, c)` of `pattern`, accumulated in f64.
+pub fn sddmm(pattern: &Pattern, dy: ArrayView2<'_, f32>, x: ArrayView2<'_, f32>) -> Vec<f64> {
+    let dot = |r: usize, c: usize| dy.row(r).iter().zip(x.row(c)).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+    (0..pattern.rows())
+        .flat_map(|r| pattern.row(r).map(move |i| (r, i)))
+        .map(|(r, i)| dot(r, pattern.col_idx()[i] as usize))
+        .collect()
 }
 
 /// Positions kept by top magnitude, by sorting: entries forced by the floor first, then by falling
