@@ -159,6 +159,7 @@ fn one_pass(dir: &Path) -> Result<Vec<Figure>> {
     model.backward(tokens, &pass, &dlogits, &mut NoTap, Some(&mut gradients));
     let mut figure = Figure::new("gradients", 1e-4);
     for (info, gradient) in Params::<()>::infos(&model.config).into_iter().zip(gradients.values()) {
+        let gradient = gradient.dense();
         let name = format!("grad.{}", info.name);
         if file.contains(&name) {
             figure.add(relative(gradient.view(), file.matrix(&name)?.view()), &name);

@@ -1,6 +1,6 @@
 //! The backward pass: from the gradient of the logits to the gradients of sites and parameters.
 
-use openwork_ops::{self as ops, Matrix};
+use openwork_ops::{self as ops, Gradient, Matrix};
 
 use crate::{
     At, Bigram, Block, Linear, Model, Norm, Params, Pass, Positions, Role, Site, Tap, Tokens, Weight,
@@ -10,7 +10,8 @@ use crate::{
 impl Model {
     /// Back-propagates `dlogits [vocab, readout columns]` through a pass that [`Model::forward`] made with
     /// the same `tokens` and tap. `tap` sees the gradient of every site in reverse order. Where `gradients`
-    /// is given, parameter gradients are *added* to it (exact mode: every entry, zero weights included).
+    /// is given, parameter gradients are *added* to it: of every entry or at the support, as each
+    /// [`Gradient`] says. Only matrices that multiply activations may be of the second kind.
     ///
     /// Frozen parameters (sinusoidal positions, a fixed bigram table, the logits bias) get no gradient.
     pub fn backward(
@@ -19,17 +20,17 @@ impl Model {
         pass: &Pass,
         dlogits: &Matrix,
         tap: &mut dyn Tap,
-        mut gradients: Option<&mut Params<Matrix>>,
+        mut gradients: Option<&mut Params<Gradient>>,
     ) {
         let (config, params) = (&self.config, &self.params);
         let readout = pass.readout.as_deref();
         if let Some(g) = gradients.as_deref_mut() {
             if config.bigram == Bigram::Learned {
                 let table = g.bigram.as_mut().expect("the tree follows the configuration");
-                ops::bigram_backward(dlogits, &selected(tokens.ids, readout), table);
+                ops::bigram_backward(dlogits, &selected(tokens.ids, readout), table.dense_mut());
             }
             let unembed = g.unembed.as_mut().unwrap_or(&mut g.embed);
-            ops::linear_backward_weight(dlogits, pass.final_read.view(), unembed, None);
+            ops::linear_backward_weight(dlogits, &pass.final_read, unembed, None);
         }
         let mut dread = Matrix::zeros(pass.final_read.dim());
         ops::linear_backward_input(params.unembed.as_ref().unwrap_or(&params.embed), dlogits, &mut dread);
@@ -56,11 +57,11 @@ impl Model {
             self.block_backward(layer, block, trace, tokens.seq_len, position, &mut dx, tap, gradients);
         }
         let Some(g) = gradients else { return };
-        ops::embed_backward(&dx, tokens.ids, &mut g.embed);
+        ops::embed_backward(&dx, tokens.ids, g.embed.dense_mut());
         if let Some(table) = &mut g.position {
             match (config.positions, &dposition) {
-                (Positions::Added, _) => ops::position_backward(&dx, tokens.seq_len, table),
-                (Positions::Concat { .. }, Some(d)) => ops::position_backward(d, tokens.seq_len, table),
+                (Positions::Added, _) => ops::position_backward(&dx, tokens.seq_len, table.dense_mut()),
+                (Positions::Concat { .. }, Some(d)) => ops::position_backward(d, tokens.seq_len, table.dense_mut()),
                 _ => (),
             }
         }
@@ -76,7 +77,7 @@ impl Model {
         mut position: Option<(&Matrix, &mut Matrix)>,
         dx: &mut Matrix,
         tap: &mut dyn Tap,
-        mut g: Option<&mut Block<Matrix>>,
+        mut g: Option<&mut Block<Gradient>>,
     ) {
         let n = dx.ncols();
         let d_attn = self.config.n_head * self.config.d_head;
@@ -150,7 +151,7 @@ impl Model {
         dread: &Matrix,
         dx: &mut Matrix,
         position: Option<(&Matrix, &mut Matrix)>,
-        gradients: Option<(&mut Norm<Matrix>, Option<&mut Norm<Matrix>>)>,
+        gradients: Option<(&mut Norm<Gradient>, Option<&mut Norm<Gradient>>)>,
     ) {
         let (gradient, pos_gradient) = gradients.unzip();
         let (Some(pos_norm), Some((position, dposition))) = (pos_norm, position) else {
@@ -173,9 +174,9 @@ impl Model {
 }
 
 /// Adds the gradients of weight and bias, and returns the gradient of the input.
-fn linear_backward(layer: &Linear<Weight>, dy: &Matrix, x: &Matrix, gradient: Option<&mut Linear<Matrix>>) -> Matrix {
+fn linear_backward(layer: &Linear<Weight>, dy: &Matrix, x: &Matrix, gradient: Option<&mut Linear<Gradient>>) -> Matrix {
     if let Some(g) = gradient {
-        ops::linear_backward_weight(dy, x.view(), &mut g.weight, g.bias.as_mut());
+        ops::linear_backward_weight(dy, x, &mut g.weight, g.bias.as_mut());
     }
     let mut dx = Matrix::zeros(x.dim());
     ops::linear_backward_input(&layer.weight, dy, &mut dx);
@@ -188,10 +189,10 @@ fn norm_backward(
     x: &Matrix,
     dy: &Matrix,
     dx: &mut Matrix,
-    gradient: Option<&mut Norm<Matrix>>,
+    gradient: Option<&mut Norm<Gradient>>,
 ) {
     let (dgain, dbias) = match gradient {
-        Some(g) => (Some(&mut g.gain), g.bias.as_mut()),
+        Some(g) => (Some(g.gain.dense_mut()), g.bias.as_mut().map(Gradient::dense_mut)),
         None => (None, None),
     };
     ops::norm_backward(model.config.norm, &norm.gain, x, dy, dx, dgain, dbias);

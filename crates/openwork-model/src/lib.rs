@@ -26,7 +26,7 @@ mod site;
 pub use checkpoint::{LoadError, Loaded, SaveError, export, import, load, save};
 pub use config::{ActDensity, Bigram, Config, ConfigError, Positions};
 pub use forward::{Pass, Tokens};
-pub use openwork_ops::{Activation, Matrix, NormKind, Ties, Weight};
+pub use openwork_ops::{Activation, Gradient, Matrix, NormKind, Ties, Weight};
 pub use params::{Block, Linear, Norm, ParamInfo, Params, Role};
 pub use sample::{Sampling, generate};
 pub use site::{At, NoTap, Record, Site, Tap};
@@ -44,8 +44,8 @@ pub struct Model {
 
 impl Model {
     /// Gradients of the shape of this model's parameters, all zero.
-    pub fn zero_gradients(&self) -> Params<Matrix> {
+    pub fn zero_gradients(&self) -> Params<Gradient> {
         let mut weights = self.params.values().into_iter();
-        Params::build(&self.config, |_, _| Matrix::zeros(weights.next().expect("same tree").dense().dim()))
+        Params::build(&self.config, |_, _| Gradient::zeros(weights.next().expect("same tree").dense().dim()))
     }
 }

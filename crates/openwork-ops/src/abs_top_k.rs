@@ -3,14 +3,15 @@
 //! Source: Gao et al. 2025, §2.1 and A.1. Exactly k stay; [`Ties`] says which of equal magnitudes. That
 //! matters more often than it seems: a residual stream fed by sparse embeddings has fewer than k nonzeros,
 //! the rest of the k are zeros, and the gradient flows through the zeros that were kept.
-//! Sixteen tokens at a time, so that every comparison is a vector operation: the k-th magnitude is found
-//! by bisection over the bits of |x|, whose unsigned order is the order of magnitudes.
+//! As many tokens at a time as a register has lanes, so that every comparison is a vector operation: the k-th
+//! magnitude is found by counting how many reach a guess and guessing better, on the bits of |x|, whose
+//! unsigned order is the order of magnitudes.
 
 use ndarray::Array2;
+use openwork_sparse::simd::dispatch;
+use pulp::{Simd, WithSimd};
 
 use crate::{Matrix, row, row_mut, simd};
-
-const LANES: usize = 16;
 
 /// Which entries AbsTopK kept: 1 or 0, `[features, tokens]`. The gradient flows through these only,
 /// also where the kept value happens to be zero.
@@ -28,107 +29,211 @@ pub enum Ties {
 }
 
 /// Zeroes all but the `k` entries of largest magnitude of every column of `x [features, tokens]`.
+///
+/// Floor: one read and one write of every entry and its mark; each pass of the search reads the magnitudes
+/// of a block of tokens (at most 16 × features) from the first or second cache, and 5 to 9 passes are usual.
 pub fn abs_top_k(k: usize, ties: Ties, x: &mut Matrix) -> Kept {
     let (features, tokens) = x.dim();
     if k >= features {
         return Kept::ones(x.dim());
     }
     let mut kept = Kept::zeros(x.dim());
-    let kept_slice = kept.as_slice_mut().expect("row-major");
-    let mut block = vec![[0_i32; LANES]; features];
-    for t0 in (0..tokens).step_by(LANES) {
-        let lanes = LANES.min(tokens - t0);
-        if ties == Ties::AsPyTorch {
-            for t in t0..t0 + lanes {
-                let keep = nth_element(k, (0..features).map(|f| magnitude(row(x, f)[t])).collect());
-                keep.into_iter().for_each(|f| kept_slice[f as usize * tokens + t] = 1);
-                (0..features).filter(|f| kept_slice[f * tokens + t] == 0).for_each(|f| row_mut(x, f)[t] = 0.0);
-            }
-            continue;
+    let marks = kept.as_slice_mut().expect("row-major");
+    match ties {
+        Ties::ByIndex => {
+            let values = x.as_slice_mut().expect("row-major");
+            dispatch(Select { k, features, tokens, values, marks });
         }
-        simd(|| {
-            for (f, block) in block.iter_mut().enumerate() {
-                let x = &row(x, f)[t0..t0 + lanes];
-                block[..lanes].iter_mut().zip(x).for_each(|(m, &x)| *m = magnitude(x));
+        Ties::AsPyTorch => {
+            for t in 0..tokens {
+                let keep = nth_element(k, (0..features).map(|f| magnitude(row(x, f)[t])).collect());
+                keep.into_iter().for_each(|f| marks[f as usize * tokens + t] = 1);
+                (0..features).filter(|f| marks[f * tokens + t] == 0).for_each(|f| row_mut(x, f)[t] = 0.0);
             }
-            let (threshold, mut tied) = kth_largest(&block, k as i32);
-            for (f, block) in block.iter().enumerate() {
-                let mut keep = [0_i32; LANES];
-                for l in 0..LANES {
-                    let tie = i32::from(block[l] == threshold[l]) & i32::from(tied[l] > 0);
-                    tied[l] -= tie;
-                    keep[l] = i32::from(block[l] > threshold[l]) | tie;
-                }
-                let x = &mut row_mut(x, f)[t0..t0 + lanes];
-                let kept = &mut kept_slice[f * tokens + t0..f * tokens + t0 + lanes];
-                for l in 0..lanes {
-                    x[l] = if keep[l] == 1 { x[l] } else { 0.0 };
-                    kept[l] = keep[l] as u8;
-                }
-            }
-        });
+        }
     }
     kept
+}
+
+/// Bits of |x|; their order is the order of magnitudes.
+#[inline(always)]
+fn magnitude(x: f32) -> u32 {
+    x.to_bits() & 0x7fff_ffff
+}
+
+/// Most lanes of a register.
+const LANES: usize = 16;
+
+/// AbsTopK with ties by index, as many tokens at a time as a register has lanes.
+struct Select<'a> {
+    k: usize,
+    features: usize,
+    tokens: usize,
+    values: &'a mut [f32],
+    marks: &'a mut [u8],
+}
+
+impl WithSimd for Select<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let lanes = S::F32_LANES;
+        let mut block = vec![simd.splat_u32s(0); self.features];
+        let (sign_off, one, zero) = (simd.splat_u32s(0x7fff_ffff), simd.splat_u32s(1), simd.splat_u32s(0));
+        // Tokens resemble their neighbours: the thresholds of one block are the first guess for the next.
+        let mut guess = [0_u32; LANES];
+        for t0 in (0..self.tokens).step_by(lanes) {
+            let width = lanes.min(self.tokens - t0);
+            for (f, magnitudes) in block.iter_mut().enumerate() {
+                let x = simd.partial_load_f32s(&self.values[f * self.tokens + t0..][..width]);
+                *magnitudes = simd.and_u32s(simd.transmute_u32s_f32s(x), sign_off);
+            }
+            let Threshold { least, mut ties } = kth_largest(simd, &block, self.k as u32, &mut guess);
+            let bound = simd.partial_load_u32s(&least[..lanes]);
+            let tied = ties != [0; LANES];
+            for (f, &magnitudes) in block.iter().enumerate() {
+                let mut keep = simd.select_u32s(simd.greater_than_or_equal_u32s(magnitudes, bound), one, zero);
+                if tied {
+                    // `least` is just above the tied magnitude; the first of those that have it stay.
+                    let mut lanes_kept = [0_u32; LANES];
+                    let mut lane_magnitudes = [0_u32; LANES];
+                    simd.partial_store_u32s(&mut lanes_kept[..lanes], keep);
+                    simd.partial_store_u32s(&mut lane_magnitudes[..lanes], magnitudes);
+                    for l in 0..lanes {
+                        let tie = u32::from(lane_magnitudes[l] + 1 == least[l]) & u32::from(ties[l] > 0);
+                        ties[l] -= tie;
+                        lanes_kept[l] |= tie;
+                    }
+                    keep = simd.partial_load_u32s(&lanes_kept[..lanes]);
+                }
+                let at = f * self.tokens + t0;
+                let x = simd.partial_load_f32s(&self.values[at..][..width]);
+                // 0 − 1 is all ones: what stays passes, the rest becomes +0.
+                let mask = simd.sub_u32s(zero, keep);
+                let x = simd.transmute_f32s_u32s(simd.and_u32s(simd.transmute_u32s_f32s(x), mask));
+                simd.partial_store_f32s(&mut self.values[at..][..width], x);
+                let mut lanes_kept = [0_u32; LANES];
+                simd.partial_store_u32s(&mut lanes_kept[..lanes], keep);
+                let marks = &mut self.marks[at..][..width];
+                marks.iter_mut().zip(lanes_kept).for_each(|(mark, keep)| *mark = keep as u8);
+            }
+        }
+    }
+}
+
+/// Per lane: magnitudes from `least` on are kept, and the first `ties` of those that are `least − 1`.
+struct Threshold {
+    least: [u32; LANES],
+    ties: [u32; LANES],
+}
+
+/// The threshold of the `k ≥ 1` largest magnitudes of every lane.
+///
+/// Per lane a bracket: at least k magnitudes reach `low`, fewer than k reach `high`. Each pass counts how
+/// many reach a point between them: by linear interpolation of the counts, or, every third time, the middle
+/// of their bits, which bounds the number of passes whatever the numbers are. A lane is done when
+/// exactly k reach the point, or when `high` is the next number after `low`: then `low` is tied.
+#[inline(always)]
+fn kth_largest<S: Simd>(simd: S, block: &[S::u32s], k: u32, guess: &mut [u32; LANES]) -> Threshold {
+    let lanes = S::F32_LANES;
+    let one = simd.splat_u32s(1);
+    let count_from = |bound: &[u32; LANES]| {
+        let bound = simd.partial_load_u32s(&bound[..lanes]);
+        let mut counts = [simd.splat_u32s(0); 4];
+        let (quads, rest) = pulp::as_arrays::<4, S::u32s>(block);
+        for quad in quads {
+            for i in 0..4 {
+                let reached = simd.greater_than_or_equal_u32s(quad[i], bound);
+                counts[i] = simd.select_u32s(reached, simd.add_u32s(counts[i], one), counts[i]);
+            }
+        }
+        for &magnitudes in rest {
+            let reached = simd.greater_than_or_equal_u32s(magnitudes, bound);
+            counts[0] = simd.select_u32s(reached, simd.add_u32s(counts[0], one), counts[0]);
+        }
+        let total = simd.add_u32s(simd.add_u32s(counts[0], counts[1]), simd.add_u32s(counts[2], counts[3]));
+        let mut out = [0; LANES];
+        simd.partial_store_u32s(&mut out[..lanes], total);
+        out
+    };
+    let mut largest = simd.splat_u32s(0);
+    block.iter().for_each(|&m| largest = simd.max_u32s(largest, m));
+    let (mut low, mut high) = ([0_u32; LANES], [0_u32; LANES]);
+    simd.partial_store_u32s(&mut high[..lanes], largest);
+    high.iter_mut().for_each(|h| *h += 1);
+    let (mut reach_low, mut reach_high) = ([block.len() as u32; LANES], [0_u32; LANES]);
+    let mut point = *guess;
+    for l in 0..LANES {
+        if point[l] <= low[l] || point[l] >= high[l] {
+            point[l] = between(low[l], high[l]);
+        }
+    }
+    let mut pass = 0;
+    loop {
+        let count = count_from(&point);
+        let mut open = 0_u32;
+        for l in 0..LANES {
+            let up = count[l] >= k;
+            low[l] = if up { point[l] } else { low[l] };
+            reach_low[l] = if up { count[l] } else { reach_low[l] };
+            high[l] = if up { high[l] } else { point[l] };
+            reach_high[l] = if up { reach_high[l] } else { count[l] };
+            open |= u32::from(reach_low[l] != k) & u32::from(high[l] - low[l] > 1);
+        }
+        if open == 0 {
+            break;
+        }
+        pass += 1;
+        for l in 0..LANES {
+            let (lowest, highest) = (f32::from_bits(low[l]), f32::from_bits(high[l]));
+            let along = (reach_low[l] - k) as i32 as f32 / (reach_low[l] - reach_high[l]).max(1) as i32 as f32;
+            let straight = (lowest + (highest - lowest) * along).to_bits();
+            let middle = between(low[l], high[l]);
+            let next = if pass % 3 == 0 || high[l] >= INFINITE { middle } else { straight };
+            // A lane that is done keeps asking the same.
+            let done = reach_low[l] == k || high[l] - low[l] <= 1;
+            point[l] = if done { low[l] } else { next.clamp(low[l] + 1, high[l] - 1) };
+        }
+    }
+    let mut threshold = Threshold { least: low, ties: [0; LANES] };
+    for l in 0..lanes {
+        guess[l] = low[l];
+        if reach_low[l] != k {
+            threshold.least[l] = high[l];
+            threshold.ties[l] = k - reach_high[l];
+        }
+    }
+    threshold
+}
+
+/// Bits of +∞; what is above is not a number.
+const INFINITE: u32 = 0x7f80_0000;
+
+/// A number strictly between two whose bits differ by more than 1.
+#[inline(always)]
+fn between(low: u32, high: u32) -> u32 {
+    low + (high - low) / 2
 }
 
 /// `dy ← dy` where kept, 0 elsewhere, in place.
 pub fn abs_top_k_backward(kept: &Kept, dy: &mut Matrix) {
     assert_eq!(kept.dim(), dy.dim(), "abs_top_k_backward: shapes differ");
     let (kept, dy) = (kept.as_slice().expect("row-major"), dy.as_slice_mut().expect("row-major"));
-    simd(|| dy.iter_mut().zip(kept).for_each(|(dy, &kept)| *dy = if kept == 1 { *dy } else { 0.0 }));
-}
-
-/// Bits of |x|; their order is the order of magnitudes.
-#[inline(always)]
-fn magnitude(x: f32) -> i32 {
-    (x.to_bits() & 0x7fff_ffff) as i32
-}
-
-/// Per lane, the k-th largest key and how many of the keys equal to it belong to the k largest.
-///
-/// Keys are nonnegative, so they are compared as signed numbers, for which vector compares exist.
-#[inline(always)]
-fn kth_largest(keys: &[[i32; LANES]], k: i32) -> ([i32; LANES], [i32; LANES]) {
-    let count_from = |bound: &[i32; LANES]| {
-        let mut count = [0_i32; LANES];
-        for key in keys {
-            for l in 0..LANES {
-                count[l] += i32::from(key[l] >= bound[l]);
-            }
-        }
-        count
-    };
-    // Invariant: `reached` ≥ k keys are ≥ threshold. Set bits from the top while that stays true.
-    let (mut threshold, mut reached) = ([0_i32; LANES], [keys.len() as i32; LANES]);
-    for bit in (0..31).rev() {
-        let mut bound = threshold;
-        bound.iter_mut().for_each(|b| *b |= 1 << bit);
-        let count = count_from(&bound);
-        for l in 0..LANES {
-            let up = count[l] >= k;
-            threshold[l] = if up { bound[l] } else { threshold[l] };
-            reached[l] = if up { count[l] } else { reached[l] };
-        }
-        // Exactly k at or above: lower bits would not change the choice.
-        if reached == [k; LANES] {
-            return (threshold, [k; LANES]);
-        }
-    }
-    let mut above = threshold;
-    above.iter_mut().for_each(|b| *b += 1);
-    let mut ties = count_from(&above);
-    ties.iter_mut().for_each(|n| *n = k - *n);
-    (threshold, ties)
+    simd(
+        #[inline(always)]
+        || dy.iter_mut().zip(kept).for_each(|(dy, &kept)| *dy = if kept == 1 { *dy } else { 0.0 }),
+    );
 }
 
 /// Indices of the `k` largest keys as introselect leaves them in front: halving by the median of three
 /// with Hoare's partition until three are left, then insertion sort.
-fn nth_element(k: usize, keys: Vec<i32>) -> Vec<u32> {
-    let mut queue: Vec<(i32, u32)> = keys.into_iter().zip(0..).collect();
+fn nth_element(k: usize, keys: Vec<u32>) -> Vec<u32> {
+    let mut queue: Vec<(u32, u32)> = keys.into_iter().zip(0..).collect();
     if k == 0 {
         return vec![];
     }
-    let before = |a: (i32, u32), b: (i32, u32)| a.0 > b.0;
+    let before = |a: (u32, u32), b: (u32, u32)| a.0 > b.0;
     let (mut first, mut last, nth) = (0, queue.len(), k - 1);
     while last - first > 3 {
         // The median of the second, the middle and the last element becomes the pivot, at `first`.

@@ -15,23 +15,29 @@ pub enum Activation {
 pub fn activate(f: Activation, x: &Matrix, y: &mut Matrix) {
     assert_eq!(x.dim(), y.dim(), "activate: x and y differ in shape");
     let (x, y) = (x.as_slice().expect("row-major"), y.as_slice_mut().expect("row-major"));
-    simd(|| match f {
-        Activation::Gelu => y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * math::normal(x).0),
-        Activation::Relu => y.iter_mut().zip(x).for_each(|(y, &x)| *y = x.max(0.0)),
-    });
+    simd(
+        #[inline(always)]
+        || match f {
+            Activation::Gelu => y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * math::normal(x).0),
+            Activation::Relu => y.iter_mut().zip(x).for_each(|(y, &x)| *y = x.max(0.0)),
+        },
+    );
 }
 
 /// `dy ← dy · f'(x)` in place, `x` being the input of [`activate`].
 pub fn activate_backward(f: Activation, x: &Matrix, dy: &mut Matrix) {
     assert_eq!(x.dim(), dy.dim(), "activate_backward: x and dy differ in shape");
     let (x, dy) = (x.as_slice().expect("row-major"), dy.as_slice_mut().expect("row-major"));
-    simd(|| match f {
-        Activation::Gelu => dy.iter_mut().zip(x).for_each(|(dy, &x)| {
-            let (cdf, pdf) = math::normal(x);
-            *dy *= cdf + x * pdf;
-        }),
-        Activation::Relu => dy.iter_mut().zip(x).for_each(|(dy, &x)| *dy = if x > 0.0 { *dy } else { 0.0 }),
-    });
+    simd(
+        #[inline(always)]
+        || match f {
+            Activation::Gelu => dy.iter_mut().zip(x).for_each(|(dy, &x)| {
+                let (cdf, pdf) = math::normal(x);
+                *dy *= cdf + x * pdf;
+            }),
+            Activation::Relu => dy.iter_mut().zip(x).for_each(|(dy, &x)| *dy = if x > 0.0 { *dy } else { 0.0 }),
+        },
+    );
 }
 
 #[cfg(test)]

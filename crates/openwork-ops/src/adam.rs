@@ -27,14 +27,17 @@ pub fn adam_step(settings: Adam, scale: f32, w: &mut [f32], gradient: &[f32], m:
     let correction2 = 1.0 - f64::from(beta2).powf(step as f64);
     let step_size = (f64::from(lr) / correction1) as f32;
     let root = correction2.sqrt() as f32;
-    simd(|| {
-        for (((w, &g), m), v) in w.iter_mut().zip(gradient).zip(m).zip(v) {
-            let g = g * scale;
-            *m += (g - *m) * (1.0 - beta1);
-            *v = *v * beta2 + (1.0 - beta2) * g * g;
-            *w -= step_size * *m / (v.sqrt() / root + eps);
-        }
-    });
+    simd(
+        #[inline(always)]
+        || {
+            for (((w, &g), m), v) in w.iter_mut().zip(gradient).zip(m).zip(v) {
+                let g = g * scale;
+                *m += (g - *m) * (1.0 - beta1);
+                *v = *v * beta2 + (1.0 - beta2) * g * g;
+                *w -= step_size * *m / (v.sqrt() / root + eps);
+            }
+        },
+    );
 }
 
 /// Σ xᵢ² in f64, in a fixed order.
@@ -42,13 +45,16 @@ pub fn sum_of_squares(x: &[f32]) -> f64 {
     let mut acc = [0.0_f64; 8];
     let chunks = x.chunks_exact(8);
     let tail: f64 = chunks.remainder().iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-    simd(|| {
-        for chunk in chunks {
-            for l in 0..8 {
-                acc[l] += f64::from(chunk[l]) * f64::from(chunk[l]);
+    simd(
+        #[inline(always)]
+        || {
+            for chunk in chunks {
+                for l in 0..8 {
+                    acc[l] += f64::from(chunk[l]) * f64::from(chunk[l]);
+                }
             }
-        }
-    });
+        },
+    );
     acc.iter().sum::<f64>() + tail
 }
 

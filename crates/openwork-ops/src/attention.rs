@@ -3,12 +3,17 @@
 //! `y_q = Σ_{k ≤ q} p_qk v_k`, `p_qk = exp(s_qk) / (Σ_{j ≤ q} exp(s_qj) + exp(sink))`,
 //! `s_qk = q·k / √d_head` (Gao et al. 2025, A.1; the sink is a key of zero value with a logit of its own).
 //!
-//! Queries are walked in blocks, so that only the keys a block can see are multiplied; scores are
-//! recomputed in backward from the saved log of the denominator.
+//! Queries are walked in blocks, so that only the keys a block can see are multiplied and its scores stay in
+//! the second cache; they are recomputed in backward from the saved log of the denominator. Forward has
+//! queries side by side (`[keys, queries]`: maxima and sums over keys are vector operations), backward keys
+//! (`[queries, keys]`: both sums over queries are then products of matrices as they lie).
+//!
+//! Floor per query and key it sees: forward `2 · d_head` multiply-adds and an exponential, backward
+//! `5 · d_head` and an exponential.
 
-use ndarray::{linalg::general_mat_mul, s};
+use openwork_sparse::{Panel, PanelMut, Start, matmul, transpose};
 
-use crate::{Matrix, Weight, math, row, row_mut, simd};
+use crate::{Gradient, Matrix, Weight, math, row, row_mut, simd};
 
 /// Queries a block.
 const BLOCK: usize = 64;
@@ -34,39 +39,56 @@ pub fn attention(
     sink: Option<&Weight>,
     y: &mut Matrix,
 ) -> Matrix {
-    let mut log_sum = Matrix::zeros((shape.n_head, q.ncols()));
-    shape.for_each_block(q.ncols(), |head, rows, keys, queries| {
+    let tokens = q.ncols();
+    let scale = shape.scale();
+    let mut log_sum = Matrix::zeros((shape.n_head, tokens));
+    let mut scores = vec![0.0; shape.seq_len * BLOCK];
+    let (mut max, mut sum) = ([0.0_f32; BLOCK], [0.0_f32; BLOCK]);
+    shape.for_each_block(tokens, |head, keys, queries| {
         let sink = sink.map(|s| s.dense()[[head, 0]]);
-        let mut p = shape.scores(q, k, &rows, &keys, &queries);
-        let n = p.ncols();
-        let mut max = vec![sink.unwrap_or(f32::NEG_INFINITY); n];
-        let mut sum = vec![0.0_f32; n];
-        let first = queries.start - keys.start;
-        simd(|| {
-            for key in 0..p.nrows() {
-                let seen = key.saturating_sub(first);
-                max[seen..].iter_mut().zip(&row(&p, key)[seen..]).for_each(|(m, &s)| *m = m.max(s));
-            }
-            if let Some(sink) = sink {
-                sum.iter_mut().zip(&max).for_each(|(sum, &m)| *sum = math::exp(sink - m));
-            }
-            for key in 0..p.nrows() {
-                let seen = key.saturating_sub(first);
-                let p = row_mut(&mut p, key);
-                p[..seen].fill(0.0);
-                for ((p, &m), sum) in p[seen..].iter_mut().zip(&max[seen..]).zip(&mut sum[seen..]) {
-                    *p = math::exp(*p - m);
-                    *sum += *p;
+        let (n, first) = (queries.len(), queries.start - keys.start);
+        let p = &mut scores[..keys.len() * n];
+        let (k, v) = (shape.head(k, head, &keys), shape.head(v, head, &keys));
+        matmul(Start::Zero, k.t(), shape.head(q, head, &queries), PanelMut::new(p, [keys.len(), n], n));
+        simd(
+            #[inline(always)]
+            || {
+                let (max, sum) = (&mut max[..n], &mut sum[..n]);
+                max.fill(sink.unwrap_or(f32::NEG_INFINITY));
+                for (key, p) in p.chunks_exact_mut(n).enumerate() {
+                    let seen = key.saturating_sub(first);
+                    for (m, p) in max[seen..].iter_mut().zip(&mut p[seen..]) {
+                        *p *= scale;
+                        *m = m.max(*p);
+                    }
                 }
-            }
-            for key in 0..p.nrows() {
-                row_mut(&mut p, key).iter_mut().zip(&sum).for_each(|(p, &sum)| *p /= sum);
-            }
-            let out = &mut row_mut(&mut log_sum, head)[queries.clone()];
-            out.iter_mut().zip(max.iter().zip(&sum)).for_each(|(l, (&m, &sum))| *l = m + sum.ln());
-        });
-        let v = v.slice(s![rows.clone(), keys]);
-        general_mat_mul(1.0, &v, &p, 0.0, &mut y.slice_mut(s![rows, queries]));
+                match sink {
+                    Some(sink) => sum.iter_mut().zip(&*max).for_each(|(sum, &m)| *sum = math::exp(sink - m)),
+                    None => sum.fill(0.0),
+                }
+                for (key, p) in p.chunks_exact_mut(n).enumerate() {
+                    let seen = key.saturating_sub(first);
+                    p[..seen].fill(0.0);
+                    for ((p, &m), sum) in p[seen..].iter_mut().zip(&max[seen..]).zip(&mut sum[seen..]) {
+                        *p = math::exp(*p - m);
+                        *sum += *p;
+                    }
+                }
+            },
+        );
+        let (p, y_at) = (Panel::new(p, [keys.len(), n], n), head * shape.d_head * tokens + queries.start);
+        let y = &mut y.as_slice_mut().expect("row-major")[y_at..];
+        matmul(Start::Zero, v, p, PanelMut::new(y, [shape.d_head, n], tokens));
+        simd(
+            #[inline(always)]
+            || {
+                for d in 0..shape.d_head {
+                    y[d * tokens..][..n].iter_mut().zip(&sum).for_each(|(y, &sum)| *y /= sum);
+                }
+                let out = &mut row_mut(&mut log_sum, head)[queries];
+                out.iter_mut().zip(max.iter().zip(&sum)).for_each(|(l, (&m, &sum))| *l = m + sum.ln());
+            },
+        );
     });
     log_sum
 }
@@ -81,46 +103,69 @@ pub fn attention_backward(
     log_sum: &Matrix,
     dy: &Matrix,
     (dq, dk, dv): (&mut Matrix, &mut Matrix, &mut Matrix),
-    mut dsink: Option<&mut Matrix>,
+    mut dsink: Option<&mut Gradient>,
 ) {
-    let scale = shape.scale();
+    let (tokens, d_head, scale) = (q.ncols(), shape.d_head, shape.scale());
     dk.fill(0.0);
     dv.fill(0.0);
-    shape.for_each_block(q.ncols(), |head, rows, keys, queries| {
+    let mut space = vec![0.0; shape.seq_len * (2 * BLOCK + d_head)];
+    let (keys_major, space) = space.split_at_mut(shape.seq_len * d_head);
+    let (p, ds) = space.split_at_mut(shape.seq_len * BLOCK);
+    let mut dq_block = vec![0.0; BLOCK * d_head];
+    shape.for_each_block(tokens, |head, keys, queries| {
+        let (n, first) = (queries.len(), queries.start - keys.start);
+        let (n_keys, at) = (keys.len(), |columns: &Range| head * d_head * tokens + columns.start);
+        let (p, ds) = (&mut p[..n_keys * n], &mut ds[..n_keys * n]);
+        let (k_block, v_block) = (shape.head(k, head, &keys), shape.head(v, head, &keys));
+        let (q, dy_block) = (shape.head(q, head, &queries), shape.head(dy, head, &queries));
+        matmul(Start::Zero, q.t(), k_block, PanelMut::new(p, [n, n_keys], n_keys));
+        matmul(Start::Zero, dy_block.t(), v_block, PanelMut::new(ds, [n, n_keys], n_keys));
         // D_q = Σ_k p_qk dp_qk = dy_q · y_q
-        let n = queries.len();
-        let mut d = vec![0.0_f32; n];
+        let mut d = [0.0_f32; BLOCK];
         let log_sum = &row(log_sum, head)[queries.clone()];
-        let mut p = shape.scores(q, k, &rows, &keys, &queries);
-        let mut ds = Matrix::zeros(p.dim());
-        let (v, dy_block) = (v.slice(s![rows.clone(), keys.clone()]), dy.slice(s![rows.clone(), queries.clone()]));
-        general_mat_mul(1.0, &v.t(), &dy_block, 0.0, &mut ds);
-        let first = queries.start - keys.start;
-        simd(|| {
-            for r in rows.clone() {
-                let (dy, y) = (&row(dy, r)[queries.clone()], &row(y, r)[queries.clone()]);
-                d.iter_mut().zip(dy.iter().zip(y)).for_each(|(d, (dy, y))| *d += dy * y);
-            }
-            for key in 0..p.nrows() {
-                let seen = key.saturating_sub(first);
-                let (p, ds) = (row_mut(&mut p, key), row_mut(&mut ds, key));
-                p[..seen].fill(0.0);
-                ds[..seen].fill(0.0);
-                for i in seen..n {
-                    p[i] = math::exp(p[i] - log_sum[i]);
-                    ds[i] = p[i] * (ds[i] - d[i]);
+        simd(
+            #[inline(always)]
+            || {
+                for r in head * d_head..(head + 1) * d_head {
+                    let (dy, y) = (&row(dy, r)[queries.clone()], &row(y, r)[queries.clone()]);
+                    d.iter_mut().zip(dy.iter().zip(y)).for_each(|(d, (dy, y))| *d += dy * y);
                 }
-            }
-        });
+                for (i, (p, ds)) in p.chunks_exact_mut(n_keys).zip(ds.chunks_exact_mut(n_keys)).enumerate() {
+                    let seen = first + i + 1;
+                    p[seen..].fill(0.0);
+                    ds[seen..].fill(0.0);
+                    for (p, ds) in p[..seen].iter_mut().zip(&mut ds[..seen]) {
+                        *p = math::exp(*p * scale - log_sum[i]);
+                        *ds = *p * (*ds - d[i]) * scale;
+                    }
+                }
+            },
+        );
         if let (Some(sink), Some(dsink)) = (sink, &mut dsink) {
             // The sink's value is zero, so its dp is zero: ds = p (0 − D).
             let sink = sink.dense()[[head, 0]];
-            dsink[[head, 0]] -= d.iter().zip(log_sum).map(|(d, l)| math::exp(sink - l) * d).sum::<f32>();
+            let sum = d.iter().zip(log_sum).map(|(d, l)| math::exp(sink - l) * d).sum::<f32>();
+            dsink.values_mut()[head] -= sum;
         }
-        let (q, k) = (q.slice(s![rows.clone(), queries.clone()]), k.slice(s![rows.clone(), keys.clone()]));
-        general_mat_mul(scale, &k, &ds, 0.0, &mut dq.slice_mut(s![rows.clone(), queries]));
-        general_mat_mul(scale, &q, &ds.t(), 1.0, &mut dk.slice_mut(s![rows.clone(), keys.clone()]));
-        general_mat_mul(1.0, &dy_block, &p.t(), 1.0, &mut dv.slice_mut(s![rows, keys]));
+        let (p, ds) = (Panel::new(p, [n, n_keys], n_keys), Panel::new(ds, [n, n_keys], n_keys));
+        let dk = &mut dk.as_slice_mut().expect("row-major")[at(&keys)..];
+        matmul(Start::Add, q, ds, PanelMut::new(dk, [d_head, n_keys], tokens));
+        let dv = &mut dv.as_slice_mut().expect("row-major")[at(&keys)..];
+        matmul(Start::Add, dy_block, p, PanelMut::new(dv, [d_head, n_keys], tokens));
+        // dq = k dsᵀ, by way of its transpose, so that the larger of the two matrices stays as it lies.
+        if first == 0 {
+            let sequence = keys.start..keys.start + shape.seq_len;
+            transpose(shape.head(k, head, &sequence), PanelMut::new(keys_major, [shape.seq_len, d_head], d_head));
+        }
+        let dq_block = &mut dq_block[..n * d_head];
+        matmul(
+            Start::Zero,
+            ds,
+            Panel::new(keys_major, [n_keys, d_head], d_head),
+            PanelMut::new(dq_block, [n, d_head], d_head),
+        );
+        let dq = &mut dq.as_slice_mut().expect("row-major")[at(&queries)..];
+        transpose(Panel::new(dq_block, [n, d_head], d_head), PanelMut::new(dq, [d_head, n], tokens));
     });
 }
 
@@ -131,26 +176,24 @@ impl Attention {
         1.0 / (self.d_head as f32).sqrt()
     }
 
-    /// Calls `f(head, its channel rows, visible key columns, query columns)` for every block of queries.
-    fn for_each_block(self, tokens: usize, mut f: impl FnMut(usize, Range, Range, Range)) {
+    /// Calls `f(head, visible key columns, query columns)` for every block of queries.
+    fn for_each_block(self, tokens: usize, mut f: impl FnMut(usize, Range, Range)) {
         assert_eq!(tokens % self.seq_len, 0, "attention: {tokens} tokens are not sequences of {}", self.seq_len);
         for start in (0..tokens).step_by(self.seq_len) {
             for head in 0..self.n_head {
-                let rows = head * self.d_head..(head + 1) * self.d_head;
                 for q0 in (start..start + self.seq_len).step_by(BLOCK) {
                     let q1 = (q0 + BLOCK).min(start + self.seq_len);
-                    f(head, rows.clone(), start..q1, q0..q1);
+                    f(head, start..q1, q0..q1);
                 }
             }
         }
     }
 
-    /// `kᵀ q / √d_head`, `[keys, queries]`.
-    fn scores(self, q: &Matrix, k: &Matrix, rows: &Range, keys: &Range, queries: &Range) -> Matrix {
-        let mut s = Matrix::zeros((keys.len(), queries.len()));
-        let (k, q) = (k.slice(s![rows.clone(), keys.clone()]), q.slice(s![rows.clone(), queries.clone()]));
-        general_mat_mul(self.scale(), &k.t(), &q, 0.0, &mut s);
-        s
+    /// The channels of a head at some columns, `[d_head, columns]`.
+    fn head<'a>(self, x: &'a Matrix, head: usize, columns: &Range) -> Panel<'a> {
+        let tokens = x.ncols();
+        let x = &x.as_slice().expect("row-major")[head * self.d_head * tokens + columns.start..];
+        Panel::new(x, [self.d_head, columns.len()], tokens)
     }
 }
 
@@ -181,7 +224,7 @@ mod tests {
 
             let dy = random(dim.0, dim.1, 9);
             let (mut dq, mut dk, mut dv) = (Matrix::ones(dim), Matrix::ones(dim), Matrix::ones(dim));
-            let mut dsink = Matrix::zeros((n_head, 1));
+            let mut dsink = Gradient::zeros((n_head, 1));
             attention_backward(
                 shape,
                 (q, k, v),
@@ -196,7 +239,7 @@ mod tests {
             gradient(&dk, &exact[1], &dy, |k| plain(&exact[0], k, &exact[2], sink_exact.as_ref()));
             gradient(&dv, &exact[2], &dy, |v| plain(&exact[0], &exact[1], v, sink_exact.as_ref()));
             if let Some(s) = &sink_exact {
-                gradient(&dsink, s, &dy, |s| plain(&exact[0], &exact[1], &exact[2], Some(s)));
+                gradient(dsink.dense(), s, &dy, |s| plain(&exact[0], &exact[1], &exact[2], Some(s)));
             }
         }
     }

@@ -17,6 +17,7 @@ mod activation;
 mod adam;
 mod attention;
 mod embed;
+mod gradient;
 mod linear;
 mod loss;
 mod math;
@@ -31,7 +32,8 @@ pub use activation::{Activation, activate, activate_backward};
 pub use adam::{Adam, adam_step, sum_of_squares};
 pub use attention::{Attention, attention, attention_backward};
 pub use embed::{bigram, bigram_backward, embed, embed_backward, position, position_backward};
-pub use linear::{Weight, linear, linear_backward_input, linear_backward_weight};
+pub use gradient::Gradient;
+pub use linear::{DENSE_GRADIENT_ABOVE, Weight, crossover, linear, linear_backward_input, linear_backward_weight};
 pub use loss::{cross_entropy, log_sum_exp};
 pub use norm::{NormKind, norm, norm_backward};
 
@@ -39,11 +41,12 @@ pub use norm::{NormKind, norm, norm_backward};
 pub type Matrix = ndarray::Array2<f32>;
 
 /// Runs `f` with the widest vector instructions this machine has; `f` and what it inlines are compiled
-/// once per instruction set. Results do not depend on the choice: there is no contraction of
+/// once per instruction set (which is why every call marks it `#[inline(always)]`: a closure that is not inlined
+/// keeps the instructions of the base machine). Results do not depend on the choice: there is no contraction of
 /// multiply-add and the order of every sum is fixed by the source.
 #[inline(always)]
 fn simd<R>(f: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(f)
+    openwork_sparse::simd::dispatch(f)
 }
 
 /// The contiguous row of a matrix.

@@ -1,29 +1,30 @@
 //! y = W x + b, on a dense or a sparse W.
 
-use ndarray::{ArrayView2, linalg::general_mat_mul};
-use openwork_sparse::Csr;
+use std::{sync::OnceLock, time::Instant};
 
-use crate::{Matrix, math, row, row_mut, simd};
+use openwork_sparse::{Csr, Panel, Start, matmul, sddmm, spmm};
 
-/// A parameter: the dense f32 master, and its nonzeros in CSR form where it is sparse enough for the
-/// sparse products to win.
+use crate::{Gradient, Matrix, math, row, simd};
+
+/// A parameter: the dense f32 master, and its nonzeros where it is sparse enough for the sparse products to
+/// take less time. Which of the two is used never changes a bit of a result (see [`openwork_sparse::spmm`]).
 #[derive(Clone, Debug)]
 pub struct Weight {
     dense: Matrix,
-    csr: Option<Csr>,
+    sparse: Option<Sparse>,
+}
+
+/// The nonzeros of W, and those of Wᵀ for the backward product.
+#[derive(Clone, Debug)]
+struct Sparse {
+    forward: Csr,
+    backward: Csr,
 }
 
 impl Weight {
-    /// Below this density the sparse products take less time than the dense ones: the plain loops over
-    /// nonzeros reach about a fifth of the GEMM's flop rate. Measured on one machine with AVX-512, forward and
-    /// backward together, for every layer of the `quickstart` and `python-1x` recipes and chunks of 128 and
-    /// 256 tokens: 0.184 to 0.215, median 0.203 (`cargo bench -p openwork-ops --bench linear`;
-    /// `benches/runs/2026-11-22-cpu-2core/linear.txt`).
-    pub const CROSSOVER: f64 = 0.2;
-
     /// Wraps a dense matrix; counts its nonzeros to choose the product.
     pub fn new(dense: Matrix) -> Self {
-        let mut weight = Self { dense, csr: None };
+        let mut weight = Self { dense, sparse: None };
         weight.update(|_| ());
         weight
     }
@@ -35,13 +36,13 @@ impl Weight {
 
     /// The nonzeros, where the sparse product is the faster one.
     pub fn csr(&self) -> Option<&Csr> {
-        self.csr.as_ref()
+        self.sparse.as_ref().map(|sparse| &sparse.forward)
     }
 
     /// Number of nonzero entries.
     pub fn nnz(&self) -> usize {
-        match &self.csr {
-            Some(csr) => csr.pattern().nnz(),
+        match &self.sparse {
+            Some(sparse) => sparse.forward.pattern().nnz(),
             None => self.dense.iter().filter(|&&x| x != 0.0).count(),
         }
     }
@@ -50,11 +51,45 @@ impl Weight {
     pub fn update<R>(&mut self, f: impl FnOnce(&mut Matrix) -> R) -> R {
         let result = f(&mut self.dense);
         let nnz = self.dense.iter().filter(|&&x| x != 0.0).count();
-        let sparse = self.dense.ncols() > 1 && (nnz as f64) < Self::CROSSOVER * self.dense.len() as f64;
-        self.csr = sparse.then(|| Csr::from_dense(self.dense.view()));
+        let sparse = self.dense.ncols() > 1 && (nnz as f64) < crossover() * self.dense.len() as f64;
+        self.sparse = sparse.then(|| {
+            let forward = Csr::from_dense(self.dense.view());
+            let backward = forward.transposed();
+            Sparse { forward, backward }
+        });
         result
     }
 }
+
+/// The density below which the sparse product takes less time than the dense one on this machine. Measured
+/// at the first call (a few milliseconds): the time of one nonzero in [`spmm`] against that of one entry in
+/// [`matmul`], on a matrix of 256 × 256 and 256 tokens.
+pub fn crossover() -> f64 {
+    static CROSSOVER: OnceLock<f64> = OnceLock::new();
+    *CROSSOVER.get_or_init(|| {
+        const SIZE: usize = 256;
+        let x = Matrix::from_shape_fn((SIZE, SIZE), |(r, c)| 1.0 + ((r * 7 + c) % 13) as f32);
+        // A quarter of the entries, nowhere regular.
+        let keep = |(r, c): (usize, usize)| (r * 2_654_435_761 + c * 40_503) >> 3 & 3 == 0;
+        let w = Csr::from_dense(Matrix::from_shape_fn((SIZE, SIZE), |at| if keep(at) { 0.5 } else { 0.0 }).view());
+        let mut y = Matrix::zeros((SIZE, SIZE));
+        let mut least = [f64::INFINITY; 2];
+        for _ in 0..5 {
+            let start = Instant::now();
+            spmm(&w, Start::Zero, &x, &mut y);
+            let middle = Instant::now();
+            matmul(Start::Zero, &x, &x, &mut y);
+            least[0] = least[0].min((middle - start).as_secs_f64());
+            least[1] = least[1].min(middle.elapsed().as_secs_f64());
+        }
+        let (per_nonzero, per_entry) = (least[0] / w.pattern().nnz() as f64, least[1] / (SIZE * SIZE) as f64);
+        (per_entry / per_nonzero).clamp(0.05, 0.95)
+    })
+}
+
+/// Above this density of the support its gradient is taken from the dense product: there the dot products
+/// of [`sddmm`] take more time. A constant and not measured, because the two sum in different orders.
+pub const DENSE_GRADIENT_ABOVE: f64 = 0.2;
 
 /// `y = W x + b` (Gao et al. 2025, released `nn.Linear`).
 ///
@@ -68,44 +103,36 @@ pub fn linear(w: &Weight, b: Option<&Weight>, x: &Matrix, y: &mut Matrix) {
         x.shape(),
         y.shape()
     );
-    match &w.csr {
-        Some(csr) => {
-            y.fill(0.0);
-            openwork_sparse::spmm(csr, x.view(), &mut y.view_mut());
-        }
-        None => general_mat_mul(1.0, &w.dense, x, 0.0, y),
-    }
-    if let Some(b) = b {
-        simd(|| {
-            for r in 0..out {
-                let bias = b.dense[[r, 0]];
-                row_mut(y, r).iter_mut().for_each(|y| *y += bias);
-            }
-        });
+    let start = b.map_or(Start::Zero, |b| Start::Bias(b.dense.as_slice().expect("row-major")));
+    match &w.sparse {
+        Some(sparse) => spmm(&sparse.forward, start, x, y),
+        None => matmul(start, &w.dense, x, y),
     }
 }
 
-/// `dx += Wᵀ dy`: `dy [out, tokens]`, `dx [in, tokens]`.
+/// `dx = Wᵀ dy`: `dy [out, tokens]`, `dx [in, tokens]` overwritten.
 #[track_caller]
 pub fn linear_backward_input(w: &Weight, dy: &Matrix, dx: &mut Matrix) {
-    match &w.csr {
-        Some(csr) => openwork_sparse::spmm_transposed(csr, dy.view(), &mut dx.view_mut()),
-        None => general_mat_mul(1.0, &w.dense.t(), dy, 1.0, dx),
+    match &w.sparse {
+        Some(sparse) => spmm(&sparse.backward, Start::Zero, dy, dx),
+        None => matmul(Start::Zero, Panel::from(&w.dense).t(), dy, dx),
     }
 }
 
-/// `dW += dy xᵀ` for every entry of W (exact mode), and `db += Σ_tokens dy`.
+/// `dW += dy xᵀ` (of every entry, or at the support: whatever `dw` holds), and `db += Σ_tokens dy`.
 ///
 /// `dy [out, tokens]`, `x [in, tokens]`, `dW [out, in]`, `db [out, 1]`.
 #[track_caller]
-pub fn linear_backward_weight(dy: &Matrix, x: ArrayView2<'_, f32>, dw: &mut Matrix, db: Option<&mut Matrix>) {
-    general_mat_mul(1.0, dy, &x.t(), 1.0, dw);
+pub fn linear_backward_weight(dy: &Matrix, x: &Matrix, dw: &mut Gradient, db: Option<&mut Gradient>) {
+    match dw {
+        Gradient::Dense(dw) => matmul(Start::Add, dy, Panel::from(x).t(), dw),
+        Gradient::Support { pattern, values } => sddmm(pattern, dy, x, values),
+    }
     if let Some(db) = db {
-        simd(|| {
-            for r in 0..dy.nrows() {
-                db[[r, 0]] += math::sum(row(dy, r));
-            }
-        });
+        simd(
+            #[inline(always)]
+            || db.values_mut().iter_mut().enumerate().for_each(|(r, db)| *db += math::sum(row(dy, r))),
+        );
     }
 }
 
@@ -118,7 +145,7 @@ mod tests {
     fn matches_the_reference_dense_and_sparse() {
         for density in [1.0, 0.3, 0.05, 0.0] {
             let w = Weight::new(random_sparse(24, 13, density, 1));
-            assert_eq!(w.csr().is_some(), density < Weight::CROSSOVER);
+            assert_eq!(w.csr().is_some(), (w.nnz() as f64) < crossover() * 312.0);
             let (b, x, dy) = (Weight::new(random(24, 1, 2)), random(13, 37, 3), random(24, 37, 4));
             let mut y = Matrix::ones((24, 37));
             linear(&w, Some(&b), &x, &mut y);
@@ -126,12 +153,22 @@ mod tests {
             let (wd, bd, xd) = (w.dense().mapv(f64::from), b.dense().mapv(f64::from), x.mapv(f64::from));
             close(&y, &plain(&wd, &bd, &xd), 13.0);
 
-            let (mut dx, mut dw, mut db) = (Matrix::zeros((13, 37)), Matrix::zeros((24, 13)), Matrix::zeros((24, 1)));
+            let mut dx = Matrix::ones((13, 37));
+            let (mut dw, mut db) = (Gradient::zeros((24, 13)), Gradient::zeros((24, 1)));
             linear_backward_input(&w, &dy, &mut dx);
-            linear_backward_weight(&dy, x.view(), &mut dw, Some(&mut db));
+            linear_backward_weight(&dy, &x, &mut dw, Some(&mut db));
             gradient(&dx, &xd, &dy, |x| plain(&wd, &bd, x));
-            gradient(&dw, &wd, &dy, |w| plain(w, &bd, &xd));
-            gradient(&db, &bd, &dy, |b| plain(&wd, b, &xd));
+            gradient(dw.dense(), &wd, &dy, |w| plain(w, &bd, &xd));
+            gradient(db.dense(), &bd, &dy, |b| plain(&wd, b, &xd));
+
+            let support = std::sync::Arc::new(Csr::from_dense(w.dense().view()).pattern().as_ref().clone());
+            let mut at_support = Gradient::on(support.clone());
+            linear_backward_weight(&dy, &x, &mut at_support, None);
+            let expected = Csr::gather(support, dw.dense().view());
+            for (a, b) in at_support.values().iter().zip(expected.values()) {
+                // Two orders of the same 37 terms, each below 1.
+                assert!((a - b).abs() <= 37.0 * f32::EPSILON, "{a} {b}");
+            }
         }
     }
 

@@ -8,13 +8,16 @@ pub fn cross_entropy(logits: &mut Matrix, targets: &[u16], scale: f32) -> Vec<f3
     assert_eq!(logits.ncols(), targets.len(), "cross_entropy: one target a column");
     let log_sum = log_sum_exp(logits);
     let losses = targets.iter().enumerate().map(|(t, &v)| log_sum[t] - logits[[usize::from(v), t]]).collect();
-    simd(|| {
-        for v in 0..logits.nrows() {
-            for (x, &l) in row_mut(logits, v).iter_mut().zip(&log_sum) {
-                *x = math::exp(*x - l) * scale;
+    simd(
+        #[inline(always)]
+        || {
+            for v in 0..logits.nrows() {
+                for (x, &l) in row_mut(logits, v).iter_mut().zip(&log_sum) {
+                    *x = math::exp(*x - l) * scale;
+                }
             }
-        }
-    });
+        },
+    );
     for (t, &v) in targets.iter().enumerate() {
         logits[[usize::from(v), t]] -= scale;
     }
@@ -25,16 +28,19 @@ pub fn cross_entropy(logits: &mut Matrix, targets: &[u16], scale: f32) -> Vec<f3
 pub fn log_sum_exp(logits: &Matrix) -> Vec<f32> {
     let n = logits.ncols();
     let (mut max, mut sum) = (vec![f32::NEG_INFINITY; n], vec![0.0_f32; n]);
-    simd(|| {
-        for v in 0..logits.nrows() {
-            max.iter_mut().zip(row(logits, v)).for_each(|(m, &x)| *m = m.max(x));
-        }
-        for v in 0..logits.nrows() {
-            for ((sum, &x), &m) in sum.iter_mut().zip(row(logits, v)).zip(&max) {
-                *sum += math::exp(x - m);
+    simd(
+        #[inline(always)]
+        || {
+            for v in 0..logits.nrows() {
+                max.iter_mut().zip(row(logits, v)).for_each(|(m, &x)| *m = m.max(x));
             }
-        }
-    });
+            for v in 0..logits.nrows() {
+                for ((sum, &x), &m) in sum.iter_mut().zip(row(logits, v)).zip(&max) {
+                    *sum += math::exp(x - m);
+                }
+            }
+        },
+    );
     max.iter().zip(&sum).map(|(m, s)| m + s.ln()).collect()
 }
 

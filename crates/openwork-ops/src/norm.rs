@@ -24,15 +24,18 @@ impl NormKind {
 /// `y = gain · normalised(x) + bias`. `x, y [features, tokens]`, `gain, bias [features, 1]`; `y` overwritten.
 pub fn norm(kind: NormKind, gain: &Weight, bias: Option<&Weight>, x: &Matrix, y: &mut Matrix) {
     let (mean, scale) = statistics(kind, x);
-    simd(|| {
-        for f in 0..x.nrows() {
-            let (g, b) = (gain.dense()[[f, 0]], bias.map_or(0.0, |b| b.dense()[[f, 0]]));
-            let out = row_mut(y, f).iter_mut();
-            for (((y, &x), &m), &s) in out.zip(row(x, f)).zip(&mean).zip(&scale) {
-                *y = (x - m) * s * g + b;
+    simd(
+        #[inline(always)]
+        || {
+            for f in 0..x.nrows() {
+                let (g, b) = (gain.dense()[[f, 0]], bias.map_or(0.0, |b| b.dense()[[f, 0]]));
+                let out = row_mut(y, f).iter_mut();
+                for (((y, &x), &m), &s) in out.zip(row(x, f)).zip(&mean).zip(&scale) {
+                    *y = (x - m) * s * g + b;
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// `dx += ∂loss/∂x`, and where `dgain` is given, `dgain`, `dbias` += theirs. `x` is the input of [`norm`].
@@ -52,38 +55,41 @@ pub fn norm_backward(
     let (mean, scale) = statistics(kind, x);
     let mut mean_hn = vec![0.0_f32; tokens];
     let mut mean_h = vec![0.0_f32; tokens];
-    simd(|| {
-        let mut n = vec![0.0_f32; tokens];
-        for f in 0..features {
-            let g = gain.dense()[[f, 0]] / features as f32;
-            for (((n, &x), &m), &s) in n.iter_mut().zip(row(x, f)).zip(&mean).zip(&scale) {
-                *n = (x - m) * s;
-            }
-            let dy = row(dy, f);
-            for ((a, &n), &dy) in mean_hn.iter_mut().zip(&n).zip(dy) {
-                *a += g * dy * n;
-            }
-            if kind == NormKind::Layer {
-                for (a, &dy) in mean_h.iter_mut().zip(dy) {
-                    *a += g * dy;
+    simd(
+        #[inline(always)]
+        || {
+            let mut n = vec![0.0_f32; tokens];
+            for f in 0..features {
+                let g = gain.dense()[[f, 0]] / features as f32;
+                for (((n, &x), &m), &s) in n.iter_mut().zip(row(x, f)).zip(&mean).zip(&scale) {
+                    *n = (x - m) * s;
+                }
+                let dy = row(dy, f);
+                for ((a, &n), &dy) in mean_hn.iter_mut().zip(&n).zip(dy) {
+                    *a += g * dy * n;
+                }
+                if kind == NormKind::Layer {
+                    for (a, &dy) in mean_h.iter_mut().zip(dy) {
+                        *a += g * dy;
+                    }
+                }
+                if let Some(dgain) = &mut dgain {
+                    dgain[[f, 0]] += math::dot(&n, dy);
+                }
+                if let Some(dbias) = &mut dbias {
+                    dbias[[f, 0]] += math::sum(dy);
                 }
             }
-            if let Some(dgain) = &mut dgain {
-                dgain[[f, 0]] += math::dot(&n, dy);
+            for f in 0..features {
+                let g = gain.dense()[[f, 0]];
+                let (x, dy) = (row(x, f), row(dy, f));
+                for (t, dx) in row_mut(dx, f).iter_mut().enumerate() {
+                    let n = (x[t] - mean[t]) * scale[t];
+                    *dx += scale[t] * (g * dy[t] - n * mean_hn[t] - mean_h[t]);
+                }
             }
-            if let Some(dbias) = &mut dbias {
-                dbias[[f, 0]] += math::sum(dy);
-            }
-        }
-        for f in 0..features {
-            let g = gain.dense()[[f, 0]];
-            let (x, dy) = (row(x, f), row(dy, f));
-            for (t, dx) in row_mut(dx, f).iter_mut().enumerate() {
-                let n = (x[t] - mean[t]) * scale[t];
-                *dx += scale[t] * (g * dy[t] - n * mean_hn[t] - mean_h[t]);
-            }
-        }
-    });
+        },
+    );
 }
 
 /// Mean (zero for RMSNorm) and 1/√(second moment + ε) of every token.
@@ -91,20 +97,23 @@ fn statistics(kind: NormKind, x: &Matrix) -> (Vec<f32>, Vec<f32>) {
     let (features, tokens) = x.dim();
     let mut mean = vec![0.0_f32; tokens];
     let mut scale = vec![0.0_f32; tokens];
-    simd(|| {
-        if kind == NormKind::Layer {
+    simd(
+        #[inline(always)]
+        || {
+            if kind == NormKind::Layer {
+                for f in 0..features {
+                    mean.iter_mut().zip(row(x, f)).for_each(|(m, &x)| *m += x);
+                }
+                mean.iter_mut().for_each(|m| *m /= features as f32);
+            }
             for f in 0..features {
-                mean.iter_mut().zip(row(x, f)).for_each(|(m, &x)| *m += x);
+                for ((s, &x), &m) in scale.iter_mut().zip(row(x, f)).zip(&mean) {
+                    *s += (x - m) * (x - m);
+                }
             }
-            mean.iter_mut().for_each(|m| *m /= features as f32);
-        }
-        for f in 0..features {
-            for ((s, &x), &m) in scale.iter_mut().zip(row(x, f)).zip(&mean) {
-                *s += (x - m) * (x - m);
-            }
-        }
-        scale.iter_mut().for_each(|s| *s = 1.0 / (*s / features as f32 + kind.eps()).sqrt());
-    });
+            scale.iter_mut().for_each(|s| *s = 1.0 / (*s / features as f32 + kind.eps()).sqrt());
+        },
+    );
     (mean, scale)
 }
 

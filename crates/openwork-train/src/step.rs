@@ -5,8 +5,7 @@
 
 use std::time::Instant;
 
-use ndarray::Zip;
-use openwork_model::{At, Matrix, Model, Params, Positions, Role, Site, Tap, Tokens};
+use openwork_model::{At, Gradient, Matrix, Model, Params, Positions, Role, Site, Tap, Tokens};
 use openwork_ops::{Adam, adam_step, cross_entropy, sum_of_squares};
 use openwork_sparse::Pattern;
 use rayon::prelude::*;
@@ -24,7 +23,7 @@ pub struct Trainer {
     pub moments: (Params<Matrix>, Params<Matrix>),
     schedule: Schedule,
     step: u64,
-    lanes: Vec<Params<Matrix>>,
+    lanes: Vec<Params<Gradient>>,
     supports: Vec<Option<Pattern>>,
 }
 
@@ -59,7 +58,8 @@ impl Trainer {
     /// When `n_lanes` is 0.
     pub fn new(model: Model, schedule: Schedule, n_lanes: usize) -> Self {
         assert!(n_lanes > 0, "a trainer needs at least one lane");
-        let moments = (model.zero_gradients(), model.zero_gradients());
+        let zeros = || Params::build(&model.config, |_, shape| Matrix::zeros(shape));
+        let moments = (zeros(), zeros());
         let lanes = (0..n_lanes).map(|_| model.zero_gradients()).collect();
         let supports = model.params.values().iter().map(|_| None).collect();
         Self { model, moments, schedule, step: 0, lanes, supports }
@@ -100,7 +100,7 @@ impl Trainer {
             .values()
             .into_par_iter()
             .zip(&trained)
-            .map(|(g, &trained)| if trained { (sum_of_squares(flat(g)), g.len()) } else { (0.0, 0) })
+            .map(|(g, &trained)| if trained { (sum_of_squares(g.values()), g.values().len()) } else { (0.0, 0) })
             .collect::<Vec<_>>()
             .into_iter()
             .fold((0.0, 0), |(s, n), (square, len)| (s + square, n + len));
@@ -137,7 +137,7 @@ impl Trainer {
             .par_iter_mut()
             .enumerate()
             .map(|(lane, gradients)| {
-                gradients.values_mut().into_iter().for_each(|g| g.fill(0.0));
+                gradients.values_mut().into_iter().for_each(|g| g.values_mut().fill(0.0));
                 let mut active = Active::new(model);
                 let mut loss = 0.0;
                 for chunk in chunks.iter().skip(lane).step_by(n_lanes) {
@@ -147,10 +147,10 @@ impl Trainer {
             })
             .collect();
         let (first, rest) = self.lanes.split_at_mut(1);
-        let rest: Vec<Vec<&Matrix>> = rest.iter().map(|lane| lane.values()).collect();
+        let rest: Vec<Vec<&Gradient>> = rest.iter().map(|lane| lane.values()).collect();
         first[0].values_mut().into_par_iter().enumerate().for_each(|(i, sum)| {
             for lane in &rest {
-                Zip::from(&mut *sum).and(lane[i]).for_each(|s, &g| *s += g);
+                sum.values_mut().iter_mut().zip(lane[i].values()).for_each(|(s, g)| *s += g);
             }
         });
         let loss = results.iter().map(|r| r.0).sum::<f64>() / n_targets as f64;
@@ -188,7 +188,7 @@ impl Trainer {
                     const PIECE: usize = 1 << 16;
                     w_flat
                         .par_chunks_mut(PIECE)
-                        .zip(flat(gradient).par_chunks(PIECE))
+                        .zip(gradient.values().par_chunks(PIECE))
                         .zip(m.par_chunks_mut(PIECE).zip(v.par_chunks_mut(PIECE)))
                         .for_each(|((w, g), (m, v))| adam_step(adam, gradient_scale, w, g, m, v));
                     let kept = rule.and_then(|rule| rule.apply(w));
@@ -249,7 +249,7 @@ fn chunk_gradient(
     seq_len: usize,
     scale: f32,
     active: &mut Active,
-    gradients: &mut Params<Matrix>,
+    gradients: &mut Params<Gradient>,
 ) -> f64 {
     let tokens = Tokens::new(chunk, seq_len);
     let (readout, targets) = next_tokens(chunk, seq_len);
@@ -265,10 +265,6 @@ fn next_tokens(chunk: &[u16], seq_len: usize) -> (Vec<usize>, Vec<u16>) {
     let readout: Vec<usize> = (0..chunk.len()).filter(|t| t % seq_len != seq_len - 1).collect();
     let targets = readout.iter().map(|&t| chunk[t + 1]).collect();
     (readout, targets)
-}
-
-fn flat(x: &Matrix) -> &[f32] {
-    x.as_slice().expect("row-major")
 }
 
 fn flat_mut(x: &mut Matrix) -> &mut [f32] {

@@ -126,7 +126,9 @@ fn pass(model: &Model, batch: &Batch, activations: bool, gradients: bool) -> Res
         model.backward(tokens, &pass, &dlogits, &mut NoTap, Some(&mut sums));
         for (info, gradient) in Params::<()>::infos(&model.config).into_iter().zip(sums.into_values()) {
             if model.is_trained(info.role) {
-                let value = if info.n_dim == 1 { gradient.column(0).to_owned().into() } else { gradient.into() };
+                let gradient = gradient.dense();
+                let value =
+                    if info.n_dim == 1 { gradient.column(0).to_owned().into() } else { gradient.clone().into() };
                 tensors.insert(format!("grad.{}", info.name), value);
             }
         }
