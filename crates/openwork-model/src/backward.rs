@@ -81,6 +81,7 @@ impl Model {
     ) {
         let n = dx.ncols();
         let d_attn = self.config.n_head * self.config.d_head;
+        let sees_gradients = tap.sees_gradients();
         let mut site = |at: At, gradient: &mut Matrix| {
             tap.backward(Site { layer, at }, gradient);
             if matches!(at, At::ResidIn | At::ResidMid | At::AttnMix) {
@@ -124,6 +125,7 @@ impl Model {
             &dmix,
             (dq, dk, dv),
             g.as_deref_mut().and_then(|g| g.sink.as_mut()),
+            [At::Key, At::Value].map(|at| trace.kept[kept_index(at)].as_ref().filter(|_| !sees_gradients)),
         );
         // The forward pass met query, key, value in this order.
         for (at, gradient) in [At::Value, At::Key, At::Query].into_iter().zip(dqkv.iter_mut().rev()) {

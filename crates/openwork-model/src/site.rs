@@ -107,6 +107,12 @@ pub trait Tap {
         let _ = (site, value);
     }
 
+    /// Whether [`Tap::backward`] looks at gradients. If not, gradients of entries that AbsTopK dropped, which
+    /// nothing else reads, need not be computed.
+    fn sees_gradients(&self) -> bool {
+        true
+    }
+
     /// Called when the gradient at `site` is ready.
     fn backward(&mut self, site: Site, gradient: &mut Matrix) {
         let _ = (site, gradient);
@@ -116,7 +122,11 @@ pub trait Tap {
 /// Changes and records nothing.
 pub struct NoTap;
 
-impl Tap for NoTap {}
+impl Tap for NoTap {
+    fn sees_gradients(&self) -> bool {
+        false
+    }
+}
 
 /// Keeps a copy of the value at every site.
 #[derive(Default)]

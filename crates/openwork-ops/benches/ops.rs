@@ -54,7 +54,11 @@ fn per_feature(criterion: &mut Criterion, features: usize) {
     let kept = abs_top_k(features / 4, Ties::ByIndex, &mut x.clone());
     bench("abs_top_k_backward", &mut |y| abs_top_k_backward(&kept, y));
     bench("gelu", &mut |y| activate(Activation::Gelu, &x, y));
-    bench("gelu_backward", &mut |y| activate_backward(Activation::Gelu, &x, y));
+    // In place again and again the gradient would shrink to subnormal numbers, which are slow.
+    bench("gelu_backward_and_copy", &mut |y| {
+        y.assign(&dy);
+        activate_backward(Activation::Gelu, &x, y);
+    });
     bench("rms_norm", &mut |y| norm(NormKind::Rms, &gain, None, &x, y));
     let mut dgain = Matrix::zeros((features, 1));
     bench("rms_norm_backward", &mut |y| norm_backward(NormKind::Rms, &gain, &x, &dy, y, Some(&mut dgain), None));
@@ -82,12 +86,25 @@ fn attend(criterion: &mut Criterion, d_head: usize) {
     let dy = normal(256, TOKENS);
     let (mut dq, mut dk, mut dv) = (dy.clone(), dy.clone(), dy.clone());
     let mut dsink = Gradient::zeros((n_head, 1));
+    let kept = |x: &Matrix| x.mapv(|x| u8::from(x != 0.0));
+    let (k_kept, v_kept) = (kept(&k), kept(&v));
+    let wanted = [Some(&k_kept), Some(&v_kept)];
     let mut group = criterion.benchmark_group("attention_backward");
     group.throughput(pairs);
     group.bench_function(BenchmarkId::from_parameter(d_head), |b| {
         b.iter(|| {
             let gradients = (&mut dq, &mut dk, black_box(&mut dv));
-            attention_backward(shape, (&q, &k, &v), Some(&sink), &y, &log_sum, &dy, gradients, Some(&mut dsink));
+            attention_backward(
+                shape,
+                (&q, &k, &v),
+                Some(&sink),
+                &y,
+                &log_sum,
+                &dy,
+                gradients,
+                Some(&mut dsink),
+                wanted,
+            );
         })
     });
     group.finish();

@@ -3,20 +3,27 @@
 //! `y_q = Σ_{k ≤ q} p_qk v_k`, `p_qk = exp(s_qk) / (Σ_{j ≤ q} exp(s_qj) + exp(sink))`,
 //! `s_qk = q·k / √d_head` (Gao et al. 2025, A.1; the sink is a key of zero value with a logit of its own).
 //!
-//! Queries are walked in blocks, so that only the keys a block can see are multiplied and its scores stay in
-//! the second cache; they are recomputed in backward from the saved log of the denominator. Forward has
-//! queries side by side (`[keys, queries]`: maxima and sums over keys are vector operations), backward keys
-//! (`[queries, keys]`: both sums over queries are then products of matrices as they lie).
+//! Works through tiles of keys by queries, queries side by side, small enough for the second cache; scores
+//! are recomputed in backward from the saved log of the denominator. AbsTopK leaves three quarters of q, k and
+//! v zero, so every product goes over the nonzeros of one of them: scores over those of k, the average over
+//! those of v, and in backward their transposes; the gradients of k and v are dot products at the entries
+//! that are wanted. With dense q, k and v the same loops run over all entries.
 //!
-//! Floor per query and key it sees: forward `2 · d_head` multiply-adds and an exponential, backward
-//! `5 · d_head` and an exponential.
+//! Floor per query and key it sees, with a fraction `a` of nonzeros: forward `2 a · d_head` multiply-adds and an
+//! exponential, backward `5 a · d_head` and an exponential. The exponentials take most of the time.
 
-use openwork_sparse::{Panel, PanelMut, Start, matmul, transpose};
+use openwork_sparse::{
+    Panel, PanelMut,
+    simd::{dispatch, dots},
+};
+use pulp::{Simd, WithSimd};
 
-use crate::{Gradient, Matrix, Weight, math, row, row_mut, simd};
+use crate::{Gradient, Kept, Matrix, Weight, math, row, row_mut, simd};
 
-/// Queries a block.
-const BLOCK: usize = 64;
+/// Keys and queries of a tile: two tiles of f32 are half of a second cache of 1 MiB.
+const TILE: usize = 256;
+/// Queries of a strip: the columns that are computed together.
+const STRIP: usize = 64;
 
 /// Shape of the attention.
 #[derive(Clone, Copy, Debug)]
@@ -42,58 +49,76 @@ pub fn attention(
     let tokens = q.ncols();
     let scale = shape.scale();
     let mut log_sum = Matrix::zeros((shape.n_head, tokens));
-    let mut scores = vec![0.0; shape.seq_len * BLOCK];
-    let (mut max, mut sum) = ([0.0_f32; BLOCK], [0.0_f32; BLOCK]);
-    shape.for_each_block(tokens, |head, keys, queries| {
+    let mut p = vec![0.0; shape.tile_size()];
+    y.fill(0.0);
+    shape.for_each_head(tokens, |head, sequence| {
         let sink = sink.map(|s| s.dense()[[head, 0]]);
-        let (n, first) = (queries.len(), queries.start - keys.start);
-        let p = &mut scores[..keys.len() * n];
-        let (k, v) = (shape.head(k, head, &keys), shape.head(v, head, &keys));
-        matmul(Start::Zero, k.t(), shape.head(q, head, &queries), PanelMut::new(p, [keys.len(), n], n));
-        simd(
-            #[inline(always)]
-            || {
-                let (max, sum) = (&mut max[..n], &mut sum[..n]);
-                max.fill(sink.unwrap_or(f32::NEG_INFINITY));
-                for (key, p) in p.chunks_exact_mut(n).enumerate() {
-                    let seen = key.saturating_sub(first);
-                    for (m, p) in max[seen..].iter_mut().zip(&mut p[seen..]) {
-                        *p *= scale;
-                        *m = m.max(*p);
+        for queries in tiles(&sequence) {
+            let n = queries.len();
+            let (mut max, mut sum) = ([sink.unwrap_or(f32::NEG_INFINITY); TILE], [0.0_f32; TILE]);
+            if sink.is_some() {
+                sum[..n].fill(1.0); // exp(sink − max)
+            }
+            let (max, sum) = (&mut max[..n], &mut sum[..n]);
+            let q = shape.panel(q, head, &queries);
+            for keys in tiles(&(sequence.start..queries.end)) {
+                let diagonal = keys == queries;
+                let p = &mut p[..keys.len() * n];
+                by_token(&Nonzeros::of_columns(shape.panel(k, head, &keys)), q, diagonal, p);
+                let mut rescale = [1.0_f32; TILE];
+                simd(
+                    #[inline(always)]
+                    || {
+                        let rescale = &mut rescale[..n];
+                        rescale.copy_from_slice(max);
+                        for (key, p) in p.chunks_exact_mut(n).enumerate() {
+                            let seen = if diagonal { key } else { 0 };
+                            for (m, p) in max[seen..].iter_mut().zip(&mut p[seen..]) {
+                                *p *= scale;
+                                *m = m.max(*p);
+                            }
+                        }
+                        for ((rescale, sum), &max) in rescale.iter_mut().zip(&mut *sum).zip(&*max) {
+                            *rescale = math::exp(*rescale - max);
+                            *sum *= *rescale;
+                        }
+                        for (key, p) in p.chunks_exact_mut(n).enumerate() {
+                            let seen = if diagonal { key } else { 0 };
+                            p[..seen].fill(0.0);
+                            for ((p, &m), sum) in p[seen..].iter_mut().zip(&max[seen..]).zip(&mut sum[seen..]) {
+                                *p = math::exp(*p - m);
+                                *sum += *p;
+                            }
+                        }
+                        let first_tile = keys.start == sequence.start;
+                        for d in head * shape.d_head..(head + 1) * shape.d_head {
+                            if !first_tile {
+                                let y = &mut row_mut(y, d)[queries.clone()];
+                                y.iter_mut().zip(&*rescale).for_each(|(y, rescale)| *y *= rescale);
+                            }
+                        }
+                    },
+                );
+                let values = Nonzeros::of_rows(shape.panel(v, head, &keys));
+                by_channel(&values, p, n, diagonal, shape.panel_mut(y, head, &queries));
+            }
+            simd(
+                #[inline(always)]
+                || {
+                    for d in head * shape.d_head..(head + 1) * shape.d_head {
+                        row_mut(y, d)[queries.clone()].iter_mut().zip(&*sum).for_each(|(y, &sum)| *y /= sum);
                     }
-                }
-                match sink {
-                    Some(sink) => sum.iter_mut().zip(&*max).for_each(|(sum, &m)| *sum = math::exp(sink - m)),
-                    None => sum.fill(0.0),
-                }
-                for (key, p) in p.chunks_exact_mut(n).enumerate() {
-                    let seen = key.saturating_sub(first);
-                    p[..seen].fill(0.0);
-                    for ((p, &m), sum) in p[seen..].iter_mut().zip(&max[seen..]).zip(&mut sum[seen..]) {
-                        *p = math::exp(*p - m);
-                        *sum += *p;
-                    }
-                }
-            },
-        );
-        let (p, y_at) = (Panel::new(p, [keys.len(), n], n), head * shape.d_head * tokens + queries.start);
-        let y = &mut y.as_slice_mut().expect("row-major")[y_at..];
-        matmul(Start::Zero, v, p, PanelMut::new(y, [shape.d_head, n], tokens));
-        simd(
-            #[inline(always)]
-            || {
-                for d in 0..shape.d_head {
-                    y[d * tokens..][..n].iter_mut().zip(&sum).for_each(|(y, &sum)| *y /= sum);
-                }
-                let out = &mut row_mut(&mut log_sum, head)[queries];
-                out.iter_mut().zip(max.iter().zip(&sum)).for_each(|(l, (&m, &sum))| *l = m + sum.ln());
-            },
-        );
+                },
+            );
+            let out = &mut row_mut(&mut log_sum, head)[queries];
+            out.iter_mut().zip(max.iter().zip(&*sum)).for_each(|(l, (&m, &sum))| *l = m + sum.ln());
+        }
     });
     log_sum
 }
 
 /// Backward: overwrites `dq, dk, dv` and adds to `dsink`; `y` and `log_sum` are what [`attention`] gave.
+/// `dk` and `dv` are computed where `wanted` marks an entry (everywhere, if `None`) and zero elsewhere.
 #[allow(clippy::too_many_arguments, reason = "three inputs, what forward saved, and a gradient for each")]
 pub fn attention_backward(
     shape: Attention,
@@ -104,40 +129,23 @@ pub fn attention_backward(
     dy: &Matrix,
     (dq, dk, dv): (&mut Matrix, &mut Matrix, &mut Matrix),
     mut dsink: Option<&mut Gradient>,
+    wanted: [Option<&Kept>; 2],
 ) {
-    let (tokens, d_head, scale) = (q.ncols(), shape.d_head, shape.scale());
+    let (tokens, scale) = (q.ncols(), shape.scale());
+    dq.fill(0.0);
     dk.fill(0.0);
     dv.fill(0.0);
-    let mut space = vec![0.0; shape.seq_len * (2 * BLOCK + d_head)];
-    let (keys_major, space) = space.split_at_mut(shape.seq_len * d_head);
-    let (p, ds) = space.split_at_mut(shape.seq_len * BLOCK);
-    let mut dq_block = vec![0.0; BLOCK * d_head];
-    shape.for_each_block(tokens, |head, keys, queries| {
-        let (n, first) = (queries.len(), queries.start - keys.start);
-        let (n_keys, at) = (keys.len(), |columns: &Range| head * d_head * tokens + columns.start);
-        let (p, ds) = (&mut p[..n_keys * n], &mut ds[..n_keys * n]);
-        let (k_block, v_block) = (shape.head(k, head, &keys), shape.head(v, head, &keys));
-        let (q, dy_block) = (shape.head(q, head, &queries), shape.head(dy, head, &queries));
-        matmul(Start::Zero, q.t(), k_block, PanelMut::new(p, [n, n_keys], n_keys));
-        matmul(Start::Zero, dy_block.t(), v_block, PanelMut::new(ds, [n, n_keys], n_keys));
-        // D_q = Σ_k p_qk dp_qk = dy_q · y_q
-        let mut d = [0.0_f32; BLOCK];
-        let log_sum = &row(log_sum, head)[queries.clone()];
+    let (mut p, mut ds) = (vec![0.0; shape.tile_size()], vec![0.0; shape.tile_size()]);
+    shape.for_each_head(tokens, |head, sequence| {
+        let mut d = vec![0.0_f32; shape.seq_len];
+        let log_sum = &row(log_sum, head)[sequence.clone()];
         simd(
             #[inline(always)]
             || {
-                for r in head * d_head..(head + 1) * d_head {
-                    let (dy, y) = (&row(dy, r)[queries.clone()], &row(y, r)[queries.clone()]);
+                // D_q = Σ_k p_qk dp_qk = dy_q · y_q
+                for r in head * shape.d_head..(head + 1) * shape.d_head {
+                    let (dy, y) = (&row(dy, r)[sequence.clone()], &row(y, r)[sequence.clone()]);
                     d.iter_mut().zip(dy.iter().zip(y)).for_each(|(d, (dy, y))| *d += dy * y);
-                }
-                for (i, (p, ds)) in p.chunks_exact_mut(n_keys).zip(ds.chunks_exact_mut(n_keys)).enumerate() {
-                    let seen = first + i + 1;
-                    p[seen..].fill(0.0);
-                    ds[seen..].fill(0.0);
-                    for (p, ds) in p[..seen].iter_mut().zip(&mut ds[..seen]) {
-                        *p = math::exp(*p * scale - log_sum[i]);
-                        *ds = *p * (*ds - d[i]) * scale;
-                    }
                 }
             },
         );
@@ -147,53 +155,283 @@ pub fn attention_backward(
             let sum = d.iter().zip(log_sum).map(|(d, l)| math::exp(sink - l) * d).sum::<f32>();
             dsink.values_mut()[head] -= sum;
         }
-        let (p, ds) = (Panel::new(p, [n, n_keys], n_keys), Panel::new(ds, [n, n_keys], n_keys));
-        let dk = &mut dk.as_slice_mut().expect("row-major")[at(&keys)..];
-        matmul(Start::Add, q, ds, PanelMut::new(dk, [d_head, n_keys], tokens));
-        let dv = &mut dv.as_slice_mut().expect("row-major")[at(&keys)..];
-        matmul(Start::Add, dy_block, p, PanelMut::new(dv, [d_head, n_keys], tokens));
-        // dq = k dsᵀ, by way of its transpose, so that the larger of the two matrices stays as it lies.
-        if first == 0 {
-            let sequence = keys.start..keys.start + shape.seq_len;
-            transpose(shape.head(k, head, &sequence), PanelMut::new(keys_major, [shape.seq_len, d_head], d_head));
+        for keys in tiles(&sequence) {
+            let (k_tile, v_tile) = (shape.panel(k, head, &keys), shape.panel(v, head, &keys));
+            let (k_keys, v_keys) = (Nonzeros::of_columns(k_tile), Nonzeros::of_columns(v_tile));
+            let k_channels = Nonzeros::of_rows(k_tile);
+            let [dk_wanted, dv_wanted] = wanted.map(|kept| wanted_entries(kept, shape, head, &keys));
+            for queries in tiles(&(keys.start..sequence.end)) {
+                let (n, diagonal) = (queries.len(), keys == queries);
+                let local = queries.start - sequence.start..queries.end - sequence.start;
+                let (p, ds) = (&mut p[..keys.len() * n], &mut ds[..keys.len() * n]);
+                let (q_tile, dy_tile) = (shape.panel(q, head, &queries), shape.panel(dy, head, &queries));
+                by_token(&k_keys, q_tile, diagonal, p);
+                by_token(&v_keys, dy_tile, diagonal, ds);
+                simd(
+                    #[inline(always)]
+                    || {
+                        let (d, log_sum) = (&d[local.clone()], &log_sum[local]);
+                        for (key, (p, ds)) in p.chunks_exact_mut(n).zip(ds.chunks_exact_mut(n)).enumerate() {
+                            let seen = if diagonal { key } else { 0 };
+                            p[..seen].fill(0.0);
+                            ds[..seen].fill(0.0);
+                            let of_query = d[seen..].iter().zip(&log_sum[seen..]);
+                            for ((p, ds), (d, log_sum)) in p[seen..].iter_mut().zip(&mut ds[seen..]).zip(of_query) {
+                                *p = math::exp(*p * scale - log_sum);
+                                *ds = *p * (*ds - d) * scale;
+                            }
+                        }
+                    },
+                );
+                by_channel(&k_channels, ds, n, diagonal, shape.panel_mut(dq, head, &queries));
+                at_entries(&dk_wanted, q_tile, ds, diagonal, shape.panel_mut(dk, head, &keys));
+                at_entries(&dv_wanted, dy_tile, p, diagonal, shape.panel_mut(dv, head, &keys));
+            }
         }
-        let dq_block = &mut dq_block[..n * d_head];
-        matmul(
-            Start::Zero,
-            ds,
-            Panel::new(keys_major, [n_keys, d_head], d_head),
-            PanelMut::new(dq_block, [n, d_head], d_head),
-        );
-        let dq = &mut dq.as_slice_mut().expect("row-major")[at(&queries)..];
-        transpose(Panel::new(dq_block, [n, d_head], d_head), PanelMut::new(dq, [d_head, n], tokens));
     });
 }
 
 type Range = std::ops::Range<usize>;
+
+/// Ranges of at most [`TILE`] that make up `range`.
+fn tiles(range: &Range) -> impl Iterator<Item = Range> + use<> {
+    let Range { start, end } = *range;
+    (start..end).step_by(TILE).map(move |from| from..(from + TILE).min(end))
+}
 
 impl Attention {
     fn scale(self) -> f32 {
         1.0 / (self.d_head as f32).sqrt()
     }
 
-    /// Calls `f(head, visible key columns, query columns)` for every block of queries.
-    fn for_each_block(self, tokens: usize, mut f: impl FnMut(usize, Range, Range)) {
+    fn tile_size(self) -> usize {
+        self.seq_len.min(TILE).pow(2)
+    }
+
+    /// Calls `f(head, columns of a sequence)` for every head of every sequence.
+    fn for_each_head(self, tokens: usize, mut f: impl FnMut(usize, Range)) {
         assert_eq!(tokens % self.seq_len, 0, "attention: {tokens} tokens are not sequences of {}", self.seq_len);
         for start in (0..tokens).step_by(self.seq_len) {
-            for head in 0..self.n_head {
-                for q0 in (start..start + self.seq_len).step_by(BLOCK) {
-                    let q1 = (q0 + BLOCK).min(start + self.seq_len);
-                    f(head, start..q1, q0..q1);
-                }
-            }
+            (0..self.n_head).for_each(|head| f(head, start..start + self.seq_len));
         }
     }
 
     /// The channels of a head at some columns, `[d_head, columns]`.
-    fn head<'a>(self, x: &'a Matrix, head: usize, columns: &Range) -> Panel<'a> {
+    fn panel<'a>(self, x: &'a Matrix, head: usize, columns: &Range) -> Panel<'a> {
         let tokens = x.ncols();
         let x = &x.as_slice().expect("row-major")[head * self.d_head * tokens + columns.start..];
         Panel::new(x, [self.d_head, columns.len()], tokens)
+    }
+
+    /// The same, to write.
+    fn panel_mut<'a>(self, x: &'a mut Matrix, head: usize, columns: &Range) -> PanelMut<'a> {
+        let tokens = x.ncols();
+        let x = &mut x.as_slice_mut().expect("row-major")[head * self.d_head * tokens + columns.start..];
+        PanelMut::new(x, [self.d_head, columns.len()], tokens)
+    }
+}
+
+/// The nonzeros of a panel, line by line.
+struct Nonzeros {
+    /// Nonzeros of every line.
+    count: Vec<u32>,
+    /// Place in its line, and value; lines of `stride`, of which the first `count` are meant.
+    at: Vec<(u32, f32)>,
+    stride: usize,
+}
+
+impl Nonzeros {
+    // Every entry is written and only nonzeros advance: no branch depends on the data.
+
+    fn of_rows(x: Panel<'_>) -> Self {
+        let [rows, cols] = x.shape();
+        let (mut at, mut count) = (vec![(0, 0.0); rows * cols], Vec::with_capacity(rows));
+        for (r, line) in at.chunks_exact_mut(cols).enumerate() {
+            let mut n = 0;
+            for (i, &x) in x.row(r).iter().enumerate() {
+                line[n] = (i as u32, x);
+                n += usize::from(x != 0.0);
+            }
+            count.push(n as u32);
+        }
+        Self { count, at, stride: cols }
+    }
+
+    fn of_columns(x: Panel<'_>) -> Self {
+        let [rows, cols] = x.shape();
+        let (mut at, mut count) = (vec![(0, 0.0); rows * cols], vec![0_u32; cols]);
+        for r in 0..rows {
+            for ((line, n), &x) in at.chunks_exact_mut(rows).zip(&mut count).zip(x.row(r)) {
+                line[*n as usize] = (r as u32, x);
+                *n += u32::from(x != 0.0);
+            }
+        }
+        Self { count, at, stride: rows }
+    }
+
+    /// The nonzeros of line `i`.
+    #[inline(always)]
+    fn line(&self, i: usize) -> &[(u32, f32)] {
+        &self.at[i * self.stride..][..self.count[i] as usize]
+    }
+}
+
+/// `out[t, :] = Σ_d w[t, d] x[d, :]` for the lines t (tokens) of `w` over channels: `x [d_head, n]`, `out [lines, n]`.
+/// On the diagonal strips left of column t are left as they are.
+fn by_token(w: &Nonzeros, x: Panel<'_>, diagonal: bool, out: &mut [f32]) {
+    dispatch(ByToken { w, x, diagonal, out });
+}
+
+struct ByToken<'a> {
+    w: &'a Nonzeros,
+    x: Panel<'a>,
+    diagonal: bool,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for ByToken<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let [_, n] = self.x.shape();
+        for (t, out) in self.out.chunks_exact_mut(n).enumerate() {
+            let line = self.w.line(t);
+            let mut from = if self.diagonal { t / STRIP * STRIP } else { 0 };
+            while from + 4 * S::F32_LANES <= n {
+                let out = &mut out[from..][..4 * S::F32_LANES];
+                let out: &mut [S::f32s; 4] = S::as_mut_simd_f32s(out).0.try_into().expect("4 registers");
+                let mut sum = [simd.splat_f32s(0.0); 4];
+                for &(d, w) in line {
+                    let x = &self.x.row(d as usize)[from..][..4 * S::F32_LANES];
+                    let x: &[S::f32s; 4] = S::as_simd_f32s(x).0.try_into().expect("4 registers");
+                    let w = simd.splat_f32s(w);
+                    for i in 0..4 {
+                        sum[i] = simd.mul_add_f32s(w, x[i], sum[i]);
+                    }
+                }
+                *out = sum;
+                from += 4 * S::F32_LANES;
+            }
+            while from < n {
+                let width = S::F32_LANES.min(n - from);
+                let mut sum = simd.splat_f32s(0.0);
+                for &(d, w) in line {
+                    let x = simd.partial_load_f32s(&self.x.row(d as usize)[from..][..width]);
+                    sum = simd.mul_add_f32s(simd.splat_f32s(w), x, sum);
+                }
+                simd.partial_store_f32s(&mut out[from..][..width], sum);
+                from += width;
+            }
+        }
+    }
+}
+
+/// `out[d, :] += Σ_t w[d, t] x[t, :]` for the lines d (channels) of `w` over tokens: `x [tokens, n]`, `out [d_head, n]`.
+/// On the diagonal x is zero left of column t, and those strips are skipped.
+fn by_channel(w: &Nonzeros, x: &[f32], n: usize, diagonal: bool, out: PanelMut<'_>) {
+    dispatch(ByChannel { w, x, n, diagonal, out });
+}
+
+struct ByChannel<'a> {
+    w: &'a Nonzeros,
+    x: &'a [f32],
+    n: usize,
+    diagonal: bool,
+    out: PanelMut<'a>,
+}
+
+impl WithSimd for ByChannel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let n = self.n;
+        for strip in (0..n).step_by(STRIP) {
+            let end = (strip + STRIP).min(n);
+            for d in 0..self.w.count.len() {
+                let line = self.w.line(d);
+                let seen = if self.diagonal { line.partition_point(|&(t, _)| (t as usize) < end) } else { line.len() };
+                let line = &line[..seen];
+                let out = self.out.row_mut(d);
+                let mut from = strip;
+                while from + 4 * S::F32_LANES <= end {
+                    let out = &mut out[from..][..4 * S::F32_LANES];
+                    let out: &mut [S::f32s; 4] = S::as_mut_simd_f32s(out).0.try_into().expect("4 registers");
+                    let mut sum = *out;
+                    for &(t, w) in line {
+                        let x = &self.x[t as usize * n + from..][..4 * S::F32_LANES];
+                        let x: &[S::f32s; 4] = S::as_simd_f32s(x).0.try_into().expect("4 registers");
+                        let w = simd.splat_f32s(w);
+                        for i in 0..4 {
+                            sum[i] = simd.mul_add_f32s(w, x[i], sum[i]);
+                        }
+                    }
+                    *out = sum;
+                    from += 4 * S::F32_LANES;
+                }
+                while from < end {
+                    let width = S::F32_LANES.min(end - from);
+                    let out = &mut out[from..][..width];
+                    let mut sum = simd.partial_load_f32s(out);
+                    for &(t, w) in line {
+                        let x = simd.partial_load_f32s(&self.x[t as usize * n + from..][..width]);
+                        sum = simd.mul_add_f32s(simd.splat_f32s(w), x, sum);
+                    }
+                    simd.partial_store_f32s(out, sum);
+                    from += width;
+                }
+            }
+        }
+    }
+}
+
+/// The channels of a head that are wanted, key by key: all, or those that AbsTopK kept.
+fn wanted_entries(kept: Option<&Kept>, shape: Attention, head: usize, keys: &Range) -> Nonzeros {
+    let mut marks = vec![1.0; shape.d_head * keys.len()];
+    if let Some(kept) = kept {
+        let rows = kept.rows().into_iter().skip(head * shape.d_head);
+        for (marks, kept) in marks.chunks_exact_mut(keys.len()).zip(rows) {
+            marks.iter_mut().zip(kept.iter().skip(keys.start)).for_each(|(mark, &kept)| *mark = f32::from(kept));
+        }
+    }
+    Nonzeros::of_columns(Panel::new(&marks, [shape.d_head, keys.len()], keys.len()))
+}
+
+/// `out[d, key] += Σ_q x[d, q] s[key, q]` at the channels d that `wanted` lists for each key:
+/// `x [d_head, n]`, `s [keys, n]`, zero left of the key on the diagonal.
+fn at_entries(wanted: &Nonzeros, x: Panel<'_>, s: &[f32], diagonal: bool, out: PanelMut<'_>) {
+    dispatch(AtEntries { wanted, x, s, diagonal, out });
+}
+
+struct AtEntries<'a> {
+    wanted: &'a Nonzeros,
+    x: Panel<'a>,
+    s: &'a [f32],
+    diagonal: bool,
+    out: PanelMut<'a>,
+}
+
+impl WithSimd for AtEntries<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let [_, n] = self.x.shape();
+        // Keys outside: a row of s is long, the rows of x stay in the first cache.
+        for (key, s) in self.s.chunks_exact(n).enumerate() {
+            let from = if self.diagonal { key / STRIP * STRIP } else { 0 };
+            let x = |d: u32| &self.x.row(d as usize)[from..];
+            let mut out = |d: u32, sum: f32| self.out.row_mut(d as usize)[key] += sum;
+            let (fours, rest) = pulp::as_arrays::<4, (u32, f32)>(self.wanted.line(key));
+            for &[(a, _), (b, _), (c, _), (d, _)] in fours {
+                let sums = dots(simd, &s[from..], [x(a), x(b), x(c), x(d)]);
+                [a, b, c, d].into_iter().zip(sums).for_each(|(d, sum)| out(d, sum));
+            }
+            for &(d, _) in rest {
+                out(d, dots(simd, &s[from..], [x(d)])[0]);
+            }
+        }
     }
 }
 
@@ -207,9 +445,14 @@ mod tests {
 
     #[test]
     fn matches_the_reference_and_finite_differences() {
-        for (n_head, d_head, seq_len, sequences, with_sink) in
-            [(1, 1, 1, 1, false), (2, 3, 5, 2, true), (2, 4, 9, 1, false), (1, 2, 70, 1, true)]
-        {
+        for (n_head, d_head, seq_len, sequences, with_sink) in [
+            (1, 1, 1, 1, false),
+            (2, 3, 5, 2, true),
+            (2, 4, 9, 1, false),
+            (1, 2, 70, 1, true),
+            (1, 2, 300, 1, true),
+            (1, 3, 270, 1, false),
+        ] {
             let shape = Attention { n_head, d_head, seq_len };
             let dim = (n_head * d_head, seq_len * sequences);
             let inputs: Vec<Matrix> = (0..3).map(|i| random(dim.0, dim.1, i) * 3.0).collect();
@@ -234,6 +477,7 @@ mod tests {
                 &dy,
                 (&mut dq, &mut dk, &mut dv),
                 Some(&mut dsink),
+                [None, None],
             );
             gradient(&dq, &exact[0], &dy, |q| plain(q, &exact[1], &exact[2], sink_exact.as_ref()));
             gradient(&dk, &exact[1], &dy, |k| plain(&exact[0], k, &exact[2], sink_exact.as_ref()));

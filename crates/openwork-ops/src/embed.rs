@@ -1,23 +1,63 @@
 //! Look-ups by token and position, and the scatters that are their backward.
 
-use crate::Matrix;
+use openwork_sparse::{Panel, PanelMut, transpose};
+
+use crate::{Matrix, row, row_mut, simd};
+
+/// Tokens of a block: rows of a table are gathered or scattered as they lie, and the block is transposed
+/// in between while it is in the cache.
+const BLOCK: usize = 32;
+
+/// Calls `f(columns, block [tokens, features])` for blocks of `x [≥ features, tokens]`, transposed.
+fn transposed_blocks(x: &Matrix, features: usize, mut f: impl FnMut(std::ops::Range<usize>, &[f32])) {
+    let n = x.ncols();
+    let x = x.as_slice().expect("row-major");
+    let mut block = vec![0.0; BLOCK * features];
+    for t0 in (0..n).step_by(BLOCK) {
+        let width = BLOCK.min(n - t0);
+        let block = &mut block[..width * features];
+        transpose(Panel::new(&x[t0..], [features, width], n), PanelMut::new(block, [width, features], features));
+        f(t0..t0 + width, block);
+    }
+}
+
+/// Calls `f(v, columns, values)` for every row v and block of columns of the matrix whose columns are the
+/// rows of `table` that `tokens` name.
+fn gathered_rows(table: &Matrix, tokens: &[u16], mut f: impl FnMut(usize, usize, &[f32])) {
+    let features = table.ncols();
+    let (mut gathered, mut block) = (vec![0.0; BLOCK * features], vec![0.0; BLOCK * features]);
+    for (i, tokens) in tokens.chunks(BLOCK).enumerate() {
+        let width = tokens.len();
+        for (to, &token) in gathered.chunks_exact_mut(features).zip(tokens) {
+            to.copy_from_slice(row(table, usize::from(token)));
+        }
+        let block = &mut block[..width * features];
+        transpose(Panel::new(&gathered, [width, features], features), PanelMut::new(block, [features, width], width));
+        block.chunks_exact(width).enumerate().for_each(|(v, values)| f(v, i * BLOCK, values));
+    }
+}
+
+/// Adds a row of a block to the row of a table.
+fn add(values: &[f32], to: &mut [f32]) {
+    simd(
+        #[inline(always)]
+        || to.iter_mut().zip(values).for_each(|(to, x)| *to += x),
+    );
+}
 
 /// `x[:, t] = table[token_t, :]`: `table [vocab, d]`, `x [≥ d, tokens]`, the first `d` rows overwritten.
 pub fn embed(table: &Matrix, tokens: &[u16], x: &mut Matrix) {
-    for (f, column) in table.columns().into_iter().enumerate() {
-        for (x, &token) in x.row_mut(f).iter_mut().zip(tokens) {
-            *x = column[usize::from(token)];
-        }
-    }
+    gathered_rows(table, tokens, |f, t0, values| row_mut(x, f)[t0..t0 + values.len()].copy_from_slice(values));
 }
 
 /// `dtable[token_t, :] += dx[:, t]`, tokens in order.
 pub fn embed_backward(dx: &Matrix, tokens: &[u16], dtable: &mut Matrix) {
-    for (f, mut column) in dtable.columns_mut().into_iter().enumerate() {
-        for (dx, &token) in dx.row(f).iter().zip(tokens) {
-            column[usize::from(token)] += dx;
+    let features = dtable.ncols();
+    transposed_blocks(dx, features, |columns, block| {
+        for (&token, values) in tokens[columns].iter().zip(block.chunks_exact(features)) {
+            add(values, row_mut(dtable, usize::from(token)));
         }
-    }
+    });
 }
 
 /// `x[:, t] += table[position_t, :]`, the position being the token's place in its sequence.
@@ -38,42 +78,22 @@ pub fn position_backward(dx: &Matrix, seq_len: usize, dtable: &mut Matrix) {
     }
 }
 
-/// Rows are copied in blocks of this many columns, so that both sides stay in cache.
-const BLOCK: usize = 32;
-
 /// `logits[:, t] += table[token_t, :]` (the bigram table): `table, logits [vocab, ..]`.
 pub fn bigram(table: &Matrix, tokens: &[u16], logits: &mut Matrix) {
-    for t0 in (0..tokens.len()).step_by(BLOCK) {
-        let block = &tokens[t0..tokens.len().min(t0 + BLOCK)];
-        let rows: Vec<&[f32]> = block.iter().map(|&token| crate::row(table, usize::from(token))).collect();
-        for (v, mut out) in logits.rows_mut().into_iter().enumerate() {
-            for (i, row) in rows.iter().enumerate() {
-                out[t0 + i] += row[v];
-            }
-        }
-    }
+    gathered_rows(table, tokens, |v, t0, values| add(values, &mut row_mut(logits, v)[t0..t0 + values.len()]));
 }
 
 /// `dtable[token_t, :] += dlogits[:, t]`, except for the last row of the table: the published look-up
 /// names index −1 as padding, which wraps to the last token and takes no gradient.
 pub fn bigram_backward(dlogits: &Matrix, tokens: &[u16], dtable: &mut Matrix) {
-    let padding = dtable.nrows() - 1;
-    let mut block = vec![0.0_f32; BLOCK * dlogits.nrows()];
-    let vocab = dlogits.nrows();
-    for t0 in (0..tokens.len()).step_by(BLOCK) {
-        let tokens = &tokens[t0..tokens.len().min(t0 + BLOCK)];
-        for (v, row) in dlogits.rows().into_iter().enumerate() {
-            for i in 0..tokens.len() {
-                block[i * vocab + v] = row[t0 + i];
-            }
-        }
-        for (i, &token) in tokens.iter().enumerate() {
+    let (padding, vocab) = (dtable.nrows() - 1, dlogits.nrows());
+    transposed_blocks(dlogits, vocab, |columns, block| {
+        for (&token, values) in tokens[columns].iter().zip(block.chunks_exact(vocab)) {
             if usize::from(token) != padding {
-                let out = crate::row_mut(dtable, usize::from(token));
-                out.iter_mut().zip(&block[i * vocab..(i + 1) * vocab]).for_each(|(d, &g)| *d += g);
+                add(values, row_mut(dtable, usize::from(token)));
             }
         }
-    }
+    });
 }
 
 #[cfg(test)]

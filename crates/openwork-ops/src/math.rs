@@ -55,7 +55,18 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
             acc[l] += a[l] * b[l];
         }
     }
-    acc.iter().sum::<f32>() + tail
+    fold(acc) + tail
+}
+
+/// The sum of the partial sums, by halves.
+#[inline(always)]
+fn fold(mut acc: [f32; LANES]) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for l in 0..half {
+            acc[l] += acc[l + half];
+        }
+    }
+    acc[0]
 }
 
 /// Σ aᵢ in a fixed order of [`LANES`] partial sums.
@@ -69,7 +80,7 @@ pub fn sum(a: &[f32]) -> f32 {
             acc[l] += a[l];
         }
     }
-    acc.iter().sum::<f32>() + tail
+    fold(acc) + tail
 }
 
 #[cfg(test)]

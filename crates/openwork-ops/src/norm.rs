@@ -83,9 +83,9 @@ pub fn norm_backward(
             for f in 0..features {
                 let g = gain.dense()[[f, 0]];
                 let (x, dy) = (row(x, f), row(dy, f));
-                for (t, dx) in row_mut(dx, f).iter_mut().enumerate() {
-                    let n = (x[t] - mean[t]) * scale[t];
-                    *dx += scale[t] * (g * dy[t] - n * mean_hn[t] - mean_h[t]);
+                let means = mean.iter().zip(&scale).zip(mean_hn.iter().zip(&mean_h));
+                for (((dx, &x), &dy), ((&m, &s), (&hn, &h))) in row_mut(dx, f).iter_mut().zip(x).zip(dy).zip(means) {
+                    *dx += s * (g * dy - (x - m) * s * hn - h);
                 }
             }
         },

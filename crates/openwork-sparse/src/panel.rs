@@ -34,6 +34,16 @@ impl<'a> Panel<'a> {
         [self.rows, self.cols]
     }
 
+    /// Row `r`.
+    ///
+    /// # Panics
+    /// When rows are not contiguous.
+    #[inline(always)]
+    pub fn row(self, r: usize) -> &'a [f32] {
+        assert!(self.col_stride == 1, "rows are not contiguous");
+        &self.data[r * self.row_stride..][..self.cols]
+    }
+
     /// The whole of `x`, row-major or column-major.
     ///
     /// # Panics
@@ -74,6 +84,12 @@ impl<'a> PanelMut<'a> {
     pub fn new(data: &'a mut [f32], [rows, cols]: [usize; 2], stride: usize) -> Self {
         check(data.len(), [rows, cols], stride);
         Self { data, rows, cols, stride }
+    }
+
+    /// Row `r`.
+    #[inline(always)]
+    pub fn row_mut(&mut self, r: usize) -> &mut [f32] {
+        &mut self.data[r * self.stride..][..self.cols]
     }
 
     /// `[rows, cols]`.

@@ -8,7 +8,10 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::{Csr, Panel, PanelMut, Pattern, simd::dispatch};
+use crate::{
+    Csr, Panel, PanelMut, Pattern,
+    simd::{dispatch, dots},
+};
 
 /// What a chain of additions starts from.
 #[derive(Clone, Copy, Debug)]
@@ -320,13 +323,10 @@ pub fn transpose<'a>(x: impl Into<Panel<'a>>, y: impl Into<PanelMut<'a>>) {
     }
 }
 
-/// Partial sums of a dot product, whatever the instruction set.
-const PARTS: usize = 64;
-
 /// `dw[i] += Σ_t dy[r, t] · x[c, t]` for every position `i = (r, c)` of `pattern`: `dy [rows, n]`,
 /// `x [cols, n]`, rows contiguous; `dw` in the order of [`Pattern::col_idx`].
 ///
-/// Each sum is 64 chains of fused multiply-adds (element `t` goes to chain `t mod 64`), folded by halves.
+/// Each sum is that of [`dots`].
 /// Floor: `nnz · n` multiply-adds with a load each, and a fold per position.
 ///
 /// # Panics
@@ -360,63 +360,21 @@ impl WithSimd for Sddmm<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (pattern, n) = (self.pattern, self.x.cols);
+        let pattern = self.pattern;
         for r in 0..pattern.rows() {
-            let dy = &self.dy.data[r * self.dy.row_stride..][..n];
-            let row = pattern.row(r);
-            for (&c, dw) in pattern.col_idx()[row.clone()].iter().zip(&mut self.dw[row]) {
-                *dw += dot(simd, dy, &self.x.data[c as usize * self.x.row_stride..][..n]);
+            let (dy, row) = (self.dy.row(r), pattern.row(r));
+            let x = |c: u32| self.x.row(c as usize);
+            let (fours, rest) = pulp::as_arrays::<4, u32>(&pattern.col_idx()[row.clone()]);
+            let (dw_fours, dw_rest) = pulp::as_arrays_mut::<4, f32>(&mut self.dw[row]);
+            for (dw, &[a, b, c, d]) in dw_fours.iter_mut().zip(fours) {
+                let sums = dots(simd, dy, [x(a), x(b), x(c), x(d)]);
+                (0..4).for_each(|i| dw[i] += sums[i]);
+            }
+            for (dw, &c) in dw_rest.iter_mut().zip(rest) {
+                *dw += dots(simd, dy, [x(c)])[0];
             }
         }
     }
-}
-
-/// `Σ aᵢ bᵢ` in [`PARTS`] chains folded by halves.
-#[inline(always)]
-fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
-    match S::F32_LANES {
-        16 => dot_in::<S, 4>(simd, a, b),
-        8 => dot_in::<S, 8>(simd, a, b),
-        4 => dot_in::<S, 16>(simd, a, b),
-        1 => dot_in::<S, PARTS>(simd, a, b),
-        lanes => unreachable!("no instruction set has {lanes} lanes"),
-    }
-}
-
-/// [`dot`] with the chains in `N` registers.
-#[inline(always)]
-fn dot_in<S: Simd, const N: usize>(simd: S, a: &[f32], b: &[f32]) -> f32 {
-    let mut sum = [simd.splat_f32s(0.0); N];
-    let ((a_whole, a_rest), (b_whole, b_rest)) = (pulp::as_arrays::<PARTS, f32>(a), pulp::as_arrays::<PARTS, f32>(b));
-    for (a, b) in a_whole.iter().zip(b_whole) {
-        let a: &[S::f32s; N] = S::as_simd_f32s(a).0.try_into().expect("N registers");
-        let b: &[S::f32s; N] = S::as_simd_f32s(b).0.try_into().expect("N registers");
-        for i in 0..N {
-            sum[i] = simd.mul_add_f32s(a[i], b[i], sum[i]);
-        }
-    }
-    if !a_rest.is_empty() {
-        for (i, (a, b)) in a_rest.chunks(S::F32_LANES).zip(b_rest.chunks(S::F32_LANES)).enumerate() {
-            sum[i] = simd.mul_add_f32s(simd.partial_load_f32s(a), simd.partial_load_f32s(b), sum[i]);
-        }
-    }
-    let mut width = N / 2;
-    while width > 0 {
-        for i in 0..width {
-            sum[i] = simd.add_f32s(sum[i], sum[i + width]);
-        }
-        width /= 2;
-    }
-    let mut lanes = [0.0_f32; 16];
-    simd.partial_store_f32s(&mut lanes[..S::F32_LANES], sum[0]);
-    let mut width = S::F32_LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
 }
 
 #[cfg(test)]

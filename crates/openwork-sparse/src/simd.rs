@@ -2,7 +2,7 @@
 
 use std::{env, fmt, str::FromStr, sync::OnceLock};
 
-use pulp::{Arch, WithSimd};
+use pulp::{Arch, Simd, WithSimd};
 
 /// A set of vector instructions. Every kernel of the workspace gives the same bits with each: sums have an
 /// order that the source fixes, and products are fused with additions exactly where the source says so.
@@ -88,4 +88,68 @@ impl FromStr for InstructionSet {
 #[inline(always)]
 pub fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     InstructionSet::current().run(op)
+}
+
+/// Chains of a dot product.
+const PARTS: usize = 64;
+
+/// `Σᵢ aᵢ bᵢ` of `a` with each of the `M` rows of `b`, as 64 chains of fused multiply-adds (element `i` goes to chain
+/// `i mod 64`), folded by halves: the same bits with every instruction set and every M.
+#[inline(always)]
+pub fn dots<S: Simd, const M: usize>(simd: S, a: &[f32], b: [&[f32]; M]) -> [f32; M] {
+    match S::F32_LANES {
+        16 => dots_in::<S, M, 4>(simd, a, b),
+        8 => dots_in::<S, M, 8>(simd, a, b),
+        4 => dots_in::<S, M, 16>(simd, a, b),
+        1 => dots_in::<S, M, PARTS>(simd, a, b),
+        lanes => unreachable!("no instruction set has {lanes} lanes"),
+    }
+}
+
+/// [`dots`] with the chains in `N` registers.
+#[inline(always)]
+fn dots_in<S: Simd, const M: usize, const N: usize>(simd: S, a: &[f32], b: [&[f32]; M]) -> [f32; M] {
+    let lanes = S::F32_LANES;
+    let n = a.len();
+    let mut sum = [[simd.splat_f32s(0.0); N]; M];
+    let whole = n / PARTS * PARTS;
+    for from in (0..whole).step_by(PARTS) {
+        let a: &[S::f32s; N] = S::as_simd_f32s(&a[from..][..PARTS]).0.try_into().expect("N registers");
+        for m in 0..M {
+            let b: &[S::f32s; N] = S::as_simd_f32s(&b[m][from..][..PARTS]).0.try_into().expect("N registers");
+            for i in 0..N {
+                sum[m][i] = simd.mul_add_f32s(a[i], b[i], sum[m][i]);
+            }
+        }
+    }
+    let mut from = whole;
+    for i in 0..N {
+        if from < n {
+            let width = lanes.min(n - from);
+            let a = simd.partial_load_f32s(&a[from..][..width]);
+            for m in 0..M {
+                sum[m][i] = simd.mul_add_f32s(a, simd.partial_load_f32s(&b[m][from..][..width]), sum[m][i]);
+            }
+            from += width;
+        }
+    }
+    let mut out = [0.0; M];
+    for m in 0..M {
+        let mut width = N / 2;
+        while width > 0 {
+            for i in 0..width {
+                sum[m][i] = simd.add_f32s(sum[m][i], sum[m][i + width]);
+            }
+            width /= 2;
+        }
+        let mut total = sum[m][0];
+        let mut width = lanes / 2;
+        while width > 0 {
+            // Lane 0 gains lane `width`: of what the others hold only lanes below `width` are read again.
+            total = simd.add_f32s(total, simd.rotate_left_f32s(total, width));
+            width /= 2;
+        }
+        simd.partial_store_f32s(&mut out[m..=m], total);
+    }
+    out
 }

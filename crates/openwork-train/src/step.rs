@@ -293,6 +293,10 @@ impl Active {
 }
 
 impl Tap for Active {
+    fn sees_gradients(&self) -> bool {
+        false
+    }
+
     fn forward(&mut self, site: Site, value: &mut Matrix) {
         if site.at == At::Neuron {
             for (active, row) in self.neurons[site.layer].iter_mut().zip(value.rows()) {
