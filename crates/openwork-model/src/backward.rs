@@ -1,6 +1,6 @@
 //! The backward pass: from the gradient of the logits to the gradients of sites and parameters.
 
-use openwork_ops::{self as ops, Gradient, Matrix};
+use openwork_ops::{self as ops, Gradient, Matrix, Workspace};
 
 use crate::{
     At, Bigram, Block, Linear, Model, Norm, Params, Pass, Positions, Role, Site, Tap, Tokens, Weight,
@@ -20,7 +20,20 @@ impl Model {
         pass: &Pass,
         dlogits: &Matrix,
         tap: &mut dyn Tap,
+        gradients: Option<&mut Params<Gradient>>,
+    ) {
+        self.backward_in(tokens, pass, dlogits, tap, gradients, &mut Workspace::default());
+    }
+
+    /// [`Model::backward`] in memory that is used again.
+    pub fn backward_in(
+        &self,
+        tokens: Tokens<'_>,
+        pass: &Pass,
+        dlogits: &Matrix,
+        tap: &mut dyn Tap,
         mut gradients: Option<&mut Params<Gradient>>,
+        space: &mut Workspace,
     ) {
         let (config, params) = (&self.config, &self.params);
         let readout = pass.readout.as_deref();
@@ -30,33 +43,37 @@ impl Model {
                 ops::bigram_backward(dlogits, &selected(tokens.ids, readout), table.dense_mut());
             }
             let unembed = g.unembed.as_mut().unwrap_or(&mut g.embed);
-            ops::linear_backward_weight(dlogits, &pass.final_read, unembed, None);
+            ops::linear_backward_weight(dlogits, &pass.final_read, unembed, None, space);
         }
-        let mut dread = Matrix::zeros(pass.final_read.dim());
+        let mut dread = space.matrix(pass.final_read.dim());
         ops::linear_backward_input(params.unembed.as_ref().unwrap_or(&params.embed), dlogits, &mut dread);
-        let mut dresid = Matrix::zeros(dread.dim());
+        let mut dresid = space.matrix(dread.dim());
+        dresid.fill(0.0);
         let final_gradient = gradients.as_deref_mut().map(|g| &mut g.final_norm);
         norm_backward(self, &params.final_norm, &pass.final_resid, &dread, &mut dresid, final_gradient);
         let mut dx = match readout {
             Some(columns) => {
-                let mut dx = Matrix::zeros((config.d_model, pass.n_tokens));
-                for (from, &to) in columns.iter().enumerate() {
-                    let mut column = dx.column_mut(to);
-                    column += &dresid.column(from);
+                let mut dx = space.matrix((config.d_model, pass.n_tokens));
+                dx.fill(0.0);
+                for (mut to, from) in dx.rows_mut().into_iter().zip(dresid.rows()) {
+                    let to = to.as_slice_mut().expect("row-major");
+                    columns.iter().zip(from).for_each(|(&c, from)| to[c] += from);
                 }
+                space.recycle(dresid);
                 dx
             }
             None => dresid,
         };
+        space.recycle(dread);
         tap.backward(Site { layer: config.n_layer, at: At::FinalResid }, &mut dx);
 
         let mut dposition = pass.position.as_ref().map(|p| Matrix::zeros(p.dim()));
         for (layer, (block, trace)) in params.blocks.iter().zip(&pass.blocks).enumerate().rev() {
             let position = pass.position.as_ref().zip(dposition.as_mut());
             let gradients = gradients.as_deref_mut().map(|g| &mut g.blocks[layer]);
-            self.block_backward(layer, block, trace, tokens.seq_len, position, &mut dx, tap, gradients);
+            self.block_backward(layer, block, trace, tokens.seq_len, position, &mut dx, tap, gradients, space);
         }
-        let Some(g) = gradients else { return };
+        let Some(g) = gradients else { return space.recycle(dx) };
         ops::embed_backward(&dx, tokens.ids, g.embed.dense_mut());
         if let Some(table) = &mut g.position {
             match (config.positions, &dposition) {
@@ -65,6 +82,7 @@ impl Model {
                 _ => (),
             }
         }
+        space.recycle(dx);
     }
 
     #[allow(clippy::too_many_arguments, reason = "the state of one step of the walk")]
@@ -78,6 +96,7 @@ impl Model {
         dx: &mut Matrix,
         tap: &mut dyn Tap,
         mut g: Option<&mut Block<Gradient>>,
+        space: &mut Workspace,
     ) {
         let n = dx.ncols();
         let d_attn = self.config.n_head * self.config.d_head;
@@ -92,29 +111,34 @@ impl Model {
             }
         };
 
-        let mut dwrite = dx.clone();
+        let mut dwrite = space.copy(dx);
         site(At::MlpWrite, &mut dwrite);
-        let mut dneuron = linear_backward(&block.proj, &dwrite, &trace.neuron, g.as_deref_mut().map(|g| &mut g.proj));
+        let mut dneuron =
+            linear_backward(&block.proj, &dwrite, &trace.neuron, g.as_deref_mut().map(|g| &mut g.proj), space);
+        space.recycle(dwrite);
         site(At::Neuron, &mut dneuron);
         ops::activate_backward(self.config.activation, &trace.pre_act, &mut dneuron);
-        let mut dread = linear_backward(&block.fc, &dneuron, &trace.mlp_read, g.as_deref_mut().map(|g| &mut g.fc));
-        site(At::MlpRead, &mut dread);
+        let mut dread_mlp =
+            linear_backward(&block.fc, &dneuron, &trace.mlp_read, g.as_deref_mut().map(|g| &mut g.fc), space);
+        site(At::MlpRead, &mut dread_mlp);
         self.read_backward(
             (&block.mlp_norm, block.mlp_pos_norm.as_ref()),
             &trace.resid_mid,
-            &dread,
+            &dread_mlp,
             dx,
             position.as_mut().map(|(p, d)| (*p, &mut **d)),
             g.as_deref_mut().map(|g| (&mut g.mlp_norm, g.mlp_pos_norm.as_mut())),
         );
         site(At::ResidMid, dx);
 
-        let mut dwrite = dx.clone();
+        let mut dwrite = space.copy(dx);
         site(At::AttnWrite, &mut dwrite);
-        let mut dmix = linear_backward(&block.attn_out, &dwrite, &trace.mix, g.as_deref_mut().map(|g| &mut g.attn_out));
+        let mut dmix =
+            linear_backward(&block.attn_out, &dwrite, &trace.mix, g.as_deref_mut().map(|g| &mut g.attn_out), space);
+        space.recycle(dwrite);
         site(At::AttnMix, &mut dmix);
         let [q, k, v] = &trace.qkv;
-        let mut dqkv = [0, 1, 2].map(|_| Matrix::zeros((d_attn, n)));
+        let mut dqkv = [0, 1, 2].map(|_| space.matrix((d_attn, n)));
         let [dq, dk, dv] = &mut dqkv;
         ops::attention_backward(
             self.attention_shape(seq_len),
@@ -126,14 +150,19 @@ impl Model {
             (dq, dk, dv),
             g.as_deref_mut().and_then(|g| g.sink.as_mut()),
             [At::Key, At::Value].map(|at| trace.kept[kept_index(at)].as_ref().filter(|_| !sees_gradients)),
+            space,
         );
         // The forward pass met query, key, value in this order.
         for (at, gradient) in [At::Value, At::Key, At::Query].into_iter().zip(dqkv.iter_mut().rev()) {
             site(at, gradient);
         }
-        let [dq, dk, dv] = dqkv;
-        let dqkv = ndarray::concatenate![ndarray::Axis(0), dq, dk, dv];
-        let mut dread = linear_backward(&block.qkv, &dqkv, &trace.attn_read, g.as_deref_mut().map(|g| &mut g.qkv));
+        let mut joint = space.matrix((3 * d_attn, n));
+        for (i, part) in dqkv.into_iter().enumerate() {
+            joint.slice_mut(ndarray::s![i * d_attn..(i + 1) * d_attn, ..]).assign(&part);
+            space.recycle(part);
+        }
+        let mut dread =
+            linear_backward(&block.qkv, &joint, &trace.attn_read, g.as_deref_mut().map(|g| &mut g.qkv), space);
         site(At::AttnRead, &mut dread);
         self.read_backward(
             (&block.attn_norm, block.attn_pos_norm.as_ref()),
@@ -144,6 +173,7 @@ impl Model {
             g.map(|g| (&mut g.attn_norm, g.attn_pos_norm.as_mut())),
         );
         site(At::ResidIn, dx);
+        [dread_mlp, dneuron, dmix, joint, dread].into_iter().for_each(|x| space.recycle(x));
     }
 
     fn read_backward(
@@ -176,11 +206,17 @@ impl Model {
 }
 
 /// Adds the gradients of weight and bias, and returns the gradient of the input.
-fn linear_backward(layer: &Linear<Weight>, dy: &Matrix, x: &Matrix, gradient: Option<&mut Linear<Gradient>>) -> Matrix {
+fn linear_backward(
+    layer: &Linear<Weight>,
+    dy: &Matrix,
+    x: &Matrix,
+    gradient: Option<&mut Linear<Gradient>>,
+    space: &mut Workspace,
+) -> Matrix {
     if let Some(g) = gradient {
-        ops::linear_backward_weight(dy, x, &mut g.weight, g.bias.as_mut());
+        ops::linear_backward_weight(dy, x, &mut g.weight, g.bias.as_mut(), space);
     }
-    let mut dx = Matrix::zeros(x.dim());
+    let mut dx = space.matrix(x.dim());
     ops::linear_backward_input(&layer.weight, dy, &mut dx);
     dx
 }

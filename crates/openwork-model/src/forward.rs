@@ -1,6 +1,6 @@
 //! The forward pass of a batch, keeping what the backward pass needs.
 
-use openwork_ops::{self as ops, Attention, Kept, Matrix};
+use openwork_ops::{self as ops, Attention, Kept, Matrix, Workspace};
 
 use crate::{At, Bigram, Block, Model, Norm, Positions, Site, Tap, Weight};
 
@@ -69,6 +69,21 @@ pub(crate) fn kept_index(at: At) -> usize {
     }
 }
 
+impl Pass {
+    /// Gives the memory of the pass back.
+    pub fn recycle(self, space: &mut Workspace) {
+        for block in self.blocks {
+            let BlockTrace { resid_in, attn_read, qkv, log_sum, mix, resid_mid, mlp_read, pre_act, neuron, kept } =
+                block;
+            let matrices = [resid_in, attn_read, log_sum, mix, resid_mid, mlp_read, pre_act, neuron];
+            matrices.into_iter().chain(qkv).for_each(|x| space.recycle(x));
+            kept.into_iter().flatten().for_each(|kept| space.recycle_kept(kept));
+        }
+        let rest = [self.logits, self.final_resid, self.final_read];
+        rest.into_iter().chain(self.position).for_each(|x| space.recycle(x));
+    }
+}
+
 impl Model {
     /// Logits of the columns in `readout` (all, if `None`), `[vocab, columns]`. `tap` sees every site in
     /// order and may change it.
@@ -80,13 +95,25 @@ impl Model {
     /// When a token or a readout column is out of range, or sequences are longer than `n_ctx`.
     #[track_caller]
     pub fn forward(&self, tokens: Tokens<'_>, readout: Option<&[usize]>, tap: &mut dyn Tap) -> Pass {
+        self.forward_in(tokens, readout, tap, &mut Workspace::default())
+    }
+
+    /// [`Model::forward`] in memory that is used again: give it back with [`Pass::recycle`].
+    #[track_caller]
+    pub fn forward_in(
+        &self,
+        tokens: Tokens<'_>,
+        readout: Option<&[usize]>,
+        tap: &mut dyn Tap,
+        space: &mut Workspace,
+    ) -> Pass {
         let (config, params) = (&self.config, &self.params);
         let n = tokens.ids.len();
         assert!(tokens.seq_len <= config.n_ctx, "sequences of {} exceed n_ctx {}", tokens.seq_len, config.n_ctx);
         if let Some(bad) = tokens.ids.iter().find(|&&t| usize::from(t) >= config.vocab_size) {
             panic!("token {bad} is outside the vocabulary of {}", config.vocab_size);
         }
-        let mut x = Matrix::zeros((config.d_model, n));
+        let mut x = space.matrix((config.d_model, n));
         ops::embed(params.embed.dense(), tokens.ids, &mut x);
         let mut position = None;
         match (&params.position, config.positions) {
@@ -101,18 +128,25 @@ impl Model {
             .blocks
             .iter()
             .enumerate()
-            .map(|(layer, block)| self.block(layer, block, tokens.seq_len, position.as_ref(), &mut x, tap))
+            .map(|(layer, block)| self.block(layer, block, tokens.seq_len, position.as_ref(), &mut x, tap, space))
             .collect();
         tap.forward(Site { layer: config.n_layer, at: At::FinalResid }, &mut x);
 
         let final_resid = match readout {
-            // Not `select`, which would lay the result out column by column.
-            Some(columns) => Matrix::from_shape_fn((x.nrows(), columns.len()), |(f, i)| x[[f, columns[i]]]),
+            Some(columns) => {
+                let mut selected = space.matrix((x.nrows(), columns.len()));
+                for (mut to, from) in selected.rows_mut().into_iter().zip(x.rows()) {
+                    let from = from.to_slice().expect("row-major");
+                    to.iter_mut().zip(columns).for_each(|(to, &c)| *to = from[c]);
+                }
+                space.recycle(x);
+                selected
+            }
             None => x,
         };
-        let mut final_read = Matrix::zeros(final_resid.dim());
+        let mut final_read = space.matrix(final_resid.dim());
         norm(self, &params.final_norm, &final_resid, &mut final_read);
-        let mut logits = Matrix::zeros((config.vocab_size, final_read.ncols()));
+        let mut logits = space.matrix((config.vocab_size, final_read.ncols()));
         let unembed = params.unembed.as_ref().unwrap_or(&params.embed);
         ops::linear(unembed, Some(&params.logits_bias), &final_read, &mut logits);
         if config.bigram != Bigram::None {
@@ -130,50 +164,58 @@ impl Model {
         position: Option<&Matrix>,
         x: &mut Matrix,
         tap: &mut dyn Tap,
+        space: &mut Workspace,
     ) -> BlockTrace {
         let config = &self.config;
         let mut kept: [Option<Kept>; 8] = Default::default();
         // AbsTopK where it applies, then the tap: the hooks of the published code come after AbsTopK.
-        let mut site = |at: At, value: &mut Matrix| {
+        let mut site = |at: At, value: &mut Matrix, space: &mut Workspace| {
             if let Some(k) = config.act_k(at) {
-                kept[kept_index(at)] = Some(ops::abs_top_k(k, self.ties, value));
+                kept[kept_index(at)] = Some(ops::abs_top_k(k, self.ties, value, space));
             }
             tap.forward(Site { layer, at }, value);
         };
         let n = x.ncols();
         let d_attn = config.n_head * config.d_head;
 
-        site(At::ResidIn, x);
-        let resid_in = x.clone();
-        let mut attn_read = self.read(&block.attn_norm, block.attn_pos_norm.as_ref(), &resid_in, position);
-        site(At::AttnRead, &mut attn_read);
-        let mut qkv = Matrix::zeros((3 * d_attn, n));
-        ops::linear(&block.qkv.weight, block.qkv.bias.as_ref(), &attn_read, &mut qkv);
-        let mut qkv = [0, 1, 2].map(|i| qkv.slice(ndarray::s![i * d_attn..(i + 1) * d_attn, ..]).to_owned());
+        site(At::ResidIn, x, space);
+        let resid_in = space.copy(x);
+        let mut attn_read = self.read(&block.attn_norm, block.attn_pos_norm.as_ref(), &resid_in, position, space);
+        site(At::AttnRead, &mut attn_read, space);
+        let mut joint = space.matrix((3 * d_attn, n));
+        ops::linear(&block.qkv.weight, block.qkv.bias.as_ref(), &attn_read, &mut joint);
+        let mut qkv = [0, 1, 2].map(|i| {
+            let mut part = space.matrix((d_attn, n));
+            part.assign(&joint.slice(ndarray::s![i * d_attn..(i + 1) * d_attn, ..]));
+            part
+        });
+        space.recycle(joint);
         for (at, value) in [At::Query, At::Key, At::Value].into_iter().zip(&mut qkv) {
-            site(at, value);
+            site(at, value, space);
         }
-        let mut mix = Matrix::zeros((d_attn, n));
-        let log_sum =
-            ops::attention(self.attention_shape(seq_len), &qkv[0], &qkv[1], &qkv[2], block.sink.as_ref(), &mut mix);
-        site(At::AttnMix, &mut mix);
-        let mut write = Matrix::zeros(x.dim());
+        let mut mix = space.matrix((d_attn, n));
+        let [q, k, v] = &qkv;
+        let shape = self.attention_shape(seq_len);
+        let log_sum = ops::attention(shape, q, k, v, block.sink.as_ref(), &mut mix, space);
+        site(At::AttnMix, &mut mix, space);
+        let mut write = space.matrix(x.dim());
         ops::linear(&block.attn_out.weight, block.attn_out.bias.as_ref(), &mix, &mut write);
-        site(At::AttnWrite, &mut write);
+        site(At::AttnWrite, &mut write, space);
         *x += &write;
 
-        site(At::ResidMid, x);
-        let resid_mid = x.clone();
-        let mut mlp_read = self.read(&block.mlp_norm, block.mlp_pos_norm.as_ref(), &resid_mid, position);
-        site(At::MlpRead, &mut mlp_read);
-        let mut pre_act = Matrix::zeros((config.d_mlp, n));
+        site(At::ResidMid, x, space);
+        let resid_mid = space.copy(x);
+        let mut mlp_read = self.read(&block.mlp_norm, block.mlp_pos_norm.as_ref(), &resid_mid, position, space);
+        site(At::MlpRead, &mut mlp_read, space);
+        let mut pre_act = space.matrix((config.d_mlp, n));
         ops::linear(&block.fc.weight, block.fc.bias.as_ref(), &mlp_read, &mut pre_act);
-        let mut neuron = Matrix::zeros(pre_act.dim());
+        let mut neuron = space.matrix(pre_act.dim());
         ops::activate(config.activation, &pre_act, &mut neuron);
-        site(At::Neuron, &mut neuron);
+        site(At::Neuron, &mut neuron, space);
         ops::linear(&block.proj.weight, block.proj.bias.as_ref(), &neuron, &mut write);
-        site(At::MlpWrite, &mut write);
+        site(At::MlpWrite, &mut write, space);
         *x += &write;
+        space.recycle(write);
 
         BlockTrace { resid_in, attn_read, qkv, log_sum, mix, resid_mid, mlp_read, pre_act, neuron, kept }
     }
@@ -185,8 +227,9 @@ impl Model {
         pos_gain: Option<&Norm<Weight>>,
         x: &Matrix,
         position: Option<&Matrix>,
+        space: &mut Workspace,
     ) -> Matrix {
-        let mut y = Matrix::zeros(x.dim());
+        let mut y = space.matrix(x.dim());
         norm(self, gain, x, &mut y);
         let (Some(pos_gain), Some(position)) = (pos_gain, position) else { return y };
         let mut p = Matrix::zeros(position.dim());

@@ -6,9 +6,9 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use openwork_ops::{
-    Activation, Attention, Gradient, Matrix, NormKind, Ties, Weight, abs_top_k, abs_top_k_backward, activate,
-    activate_backward, attention, attention_backward, bigram, bigram_backward, cross_entropy, embed, embed_backward,
-    norm, norm_backward,
+    Activation, Attention, Gradient, Matrix, NormKind, Ties, Weight, Workspace, abs_top_k, abs_top_k_backward,
+    activate, activate_backward, attention, attention_backward, bigram, bigram_backward, cross_entropy, embed,
+    embed_backward, norm, norm_backward,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -47,11 +47,13 @@ fn per_feature(criterion: &mut Criterion, features: usize) {
     };
     bench("copy", &mut |y| y.assign(&x));
     // The copy restores what AbsTopK would otherwise find done already: take it off.
+    let mut space = Workspace::default();
     bench("abs_top_k_and_copy", &mut |y| {
         y.assign(&x);
-        abs_top_k(features / 4, Ties::ByIndex, y);
+        let kept = abs_top_k(features / 4, Ties::ByIndex, y, &mut space);
+        space.recycle_kept(kept);
     });
-    let kept = abs_top_k(features / 4, Ties::ByIndex, &mut x.clone());
+    let kept = abs_top_k(features / 4, Ties::ByIndex, &mut x.clone(), &mut Workspace::default());
     bench("abs_top_k_backward", &mut |y| abs_top_k_backward(&kept, y));
     bench("gelu", &mut |y| activate(Activation::Gelu, &x, y));
     // In place again and again the gradient would shrink to subnormal numbers, which are slow.
@@ -70,19 +72,20 @@ fn attend(criterion: &mut Criterion, d_head: usize) {
     let shape = Attention { n_head, d_head, seq_len: TOKENS };
     let [q, k, v] = [0, 1, 2].map(|_| {
         let mut x = normal(256, TOKENS);
-        abs_top_k(64, Ties::ByIndex, &mut x);
+        abs_top_k(64, Ties::ByIndex, &mut x, &mut Workspace::default());
         x
     });
     let sink = Weight::new(Matrix::zeros((n_head, 1)));
+    let mut space = Workspace::default();
     let mut y = normal(256, TOKENS);
     let pairs = Throughput::Elements((n_head * TOKENS * (TOKENS + 1) / 2) as u64);
     let mut group = criterion.benchmark_group("attention");
     group.throughput(pairs.clone());
     group.bench_function(BenchmarkId::from_parameter(d_head), |b| {
-        b.iter(|| attention(shape, &q, &k, &v, Some(&sink), black_box(&mut y)))
+        b.iter(|| attention(shape, &q, &k, &v, Some(&sink), black_box(&mut y), &mut space))
     });
     group.finish();
-    let log_sum = attention(shape, &q, &k, &v, Some(&sink), &mut y);
+    let log_sum = attention(shape, &q, &k, &v, Some(&sink), &mut y, &mut space);
     let dy = normal(256, TOKENS);
     let (mut dq, mut dk, mut dv) = (dy.clone(), dy.clone(), dy.clone());
     let mut dsink = Gradient::zeros((n_head, 1));
@@ -104,6 +107,7 @@ fn attend(criterion: &mut Criterion, d_head: usize) {
                 gradients,
                 Some(&mut dsink),
                 wanted,
+                &mut space,
             );
         })
     });

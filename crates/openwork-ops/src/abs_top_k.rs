@@ -11,7 +11,7 @@ use ndarray::Array2;
 use openwork_sparse::simd::dispatch;
 use pulp::{Simd, WithSimd};
 
-use crate::{Matrix, row, row_mut, simd};
+use crate::{Matrix, Workspace, row, row_mut, simd};
 
 /// Which entries AbsTopK kept: 1 or 0, `[features, tokens]`. The gradient flows through these only,
 /// also where the kept value happens to be zero.
@@ -32,12 +32,14 @@ pub enum Ties {
 ///
 /// Floor: one read and one write of every entry and its mark; each pass of the search reads the magnitudes
 /// of a block of tokens (at most 16 × features) from the first or second cache, and 5 to 9 passes are usual.
-pub fn abs_top_k(k: usize, ties: Ties, x: &mut Matrix) -> Kept {
+pub fn abs_top_k(k: usize, ties: Ties, x: &mut Matrix, space: &mut Workspace) -> Kept {
     let (features, tokens) = x.dim();
     if k >= features {
-        return Kept::ones(x.dim());
+        let mut kept = space.kept(x.dim());
+        kept.fill(1);
+        return kept;
     }
-    let mut kept = Kept::zeros(x.dim());
+    let mut kept = space.kept(x.dim());
     let marks = kept.as_slice_mut().expect("row-major");
     match ties {
         Ties::ByIndex => {
@@ -45,6 +47,7 @@ pub fn abs_top_k(k: usize, ties: Ties, x: &mut Matrix) -> Kept {
             dispatch(Select { k, features, tokens, values, marks });
         }
         Ties::AsPyTorch => {
+            marks.fill(0);
             for t in 0..tokens {
                 let keep = nth_element(k, (0..features).map(|f| magnitude(row(x, f)[t])).collect());
                 keep.into_iter().for_each(|f| marks[f as usize * tokens + t] = 1);
@@ -280,7 +283,7 @@ mod tests {
                 let x = random(features, tokens, 7).mapv(|x| if coarse { (x * 3.0).round() } else { x });
                 for k in [0, 1, features / 4, features - 1, features] {
                     let (mut y, exact) = (x.clone(), crate::reference::abs_top_k(k, &x.mapv(f64::from)));
-                    let kept = abs_top_k(k, Ties::ByIndex, &mut y);
+                    let kept = abs_top_k(k, Ties::ByIndex, &mut y, &mut Workspace::default());
                     assert_eq!(y.mapv(f64::from), exact, "k = {k} of {features}");
                     assert!(kept.columns().into_iter().all(|c| c.iter().map(|&k| usize::from(k)).sum::<usize>() == k));
                     let mut dy = Matrix::ones(x.dim());
@@ -294,7 +297,7 @@ mod tests {
     #[test]
     fn zeros_are_kept_up_to_k() {
         let mut x = ndarray::array![[0.0, 1.0], [0.0, 0.0], [2.0, 0.0]];
-        let kept = abs_top_k(2, Ties::ByIndex, &mut x);
+        let kept = abs_top_k(2, Ties::ByIndex, &mut x, &mut Workspace::default());
         assert_eq!(kept, ndarray::array![[1, 1], [0, 1], [1, 0]]);
     }
 
@@ -303,8 +306,8 @@ mod tests {
         let x = random(37, 50, 3).mapv(|x| (x * 2.0).round());
         for k in [1, 2, 9, 36] {
             let (mut a, mut b) = (x.clone(), x.clone());
-            abs_top_k(k, Ties::ByIndex, &mut a);
-            let kept = abs_top_k(k, Ties::AsPyTorch, &mut b);
+            abs_top_k(k, Ties::ByIndex, &mut a, &mut Workspace::default());
+            let kept = abs_top_k(k, Ties::AsPyTorch, &mut b, &mut Workspace::default());
             for t in 0..50 {
                 assert_eq!(kept.column(t).iter().map(|&k| usize::from(k)).sum::<usize>(), k);
                 let sorted = |m: &Matrix| {

@@ -18,7 +18,7 @@ use openwork_sparse::{
 };
 use pulp::{Simd, WithSimd};
 
-use crate::{Gradient, Kept, Matrix, Weight, math, row, row_mut, simd};
+use crate::{Gradient, Kept, Matrix, Weight, Workspace, math, row, row_mut, simd};
 
 /// Keys and queries of a tile: two tiles of f32 are half of a second cache of 1 MiB.
 const TILE: usize = 256;
@@ -45,11 +45,12 @@ pub fn attention(
     v: &Matrix,
     sink: Option<&Weight>,
     y: &mut Matrix,
+    space: &mut Workspace,
 ) -> Matrix {
     let tokens = q.ncols();
     let scale = shape.scale();
-    let mut log_sum = Matrix::zeros((shape.n_head, tokens));
-    let mut p = vec![0.0; shape.tile_size()];
+    let mut log_sum = space.matrix((shape.n_head, tokens));
+    let mut p = space.vector(shape.tile_size());
     y.fill(0.0);
     shape.for_each_head(tokens, |head, sequence| {
         let sink = sink.map(|s| s.dense()[[head, 0]]);
@@ -114,6 +115,7 @@ pub fn attention(
             out.iter_mut().zip(max.iter().zip(&*sum)).for_each(|(l, (&m, &sum))| *l = m + sum.ln());
         }
     });
+    space.recycle_vector(p);
     log_sum
 }
 
@@ -130,12 +132,13 @@ pub fn attention_backward(
     (dq, dk, dv): (&mut Matrix, &mut Matrix, &mut Matrix),
     mut dsink: Option<&mut Gradient>,
     wanted: [Option<&Kept>; 2],
+    space: &mut Workspace,
 ) {
     let (tokens, scale) = (q.ncols(), shape.scale());
     dq.fill(0.0);
     dk.fill(0.0);
     dv.fill(0.0);
-    let (mut p, mut ds) = (vec![0.0; shape.tile_size()], vec![0.0; shape.tile_size()]);
+    let (mut p, mut ds) = (space.vector(shape.tile_size()), space.vector(shape.tile_size()));
     shape.for_each_head(tokens, |head, sequence| {
         let mut d = vec![0.0_f32; shape.seq_len];
         let log_sum = &row(log_sum, head)[sequence.clone()];
@@ -189,6 +192,8 @@ pub fn attention_backward(
             }
         }
     });
+    space.recycle_vector(p);
+    space.recycle_vector(ds);
 }
 
 type Range = std::ops::Range<usize>;
@@ -459,7 +464,7 @@ mod tests {
             let (q, k, v) = (&inputs[0], &inputs[1], &inputs[2]);
             let sink = with_sink.then(|| Weight::new(random(n_head, 1, 5)));
             let mut y = Matrix::zeros(dim);
-            let log_sum = attention(shape, q, k, v, sink.as_ref(), &mut y);
+            let log_sum = attention(shape, q, k, v, sink.as_ref(), &mut y, &mut Workspace::default());
             let exact = inputs.iter().map(|x| x.mapv(f64::from)).collect::<Vec<_>>();
             let sink_exact = sink.as_ref().map(|s| s.dense().mapv(f64::from));
             let plain = |q: &_, k: &_, v: &_, s: Option<&_>| reference::attention(shape, q, k, v, s);
@@ -478,6 +483,7 @@ mod tests {
                 (&mut dq, &mut dk, &mut dv),
                 Some(&mut dsink),
                 [None, None],
+                &mut Workspace::default(),
             );
             gradient(&dq, &exact[0], &dy, |q| plain(q, &exact[1], &exact[2], sink_exact.as_ref()));
             gradient(&dk, &exact[1], &dy, |k| plain(&exact[0], k, &exact[2], sink_exact.as_ref()));

@@ -23,6 +23,7 @@ mod loss;
 mod math;
 mod norm;
 pub mod reference;
+mod workspace;
 
 #[cfg(test)]
 mod check;
@@ -36,6 +37,7 @@ pub use gradient::Gradient;
 pub use linear::{DENSE_GRADIENT_ABOVE, Weight, crossover, linear, linear_backward_input, linear_backward_weight};
 pub use loss::{cross_entropy, log_sum_exp};
 pub use norm::{NormKind, norm, norm_backward};
+pub use workspace::Workspace;
 
 /// A dense row-major matrix of f32.
 pub type Matrix = ndarray::Array2<f32>;

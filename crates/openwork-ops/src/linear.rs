@@ -2,9 +2,9 @@
 
 use std::{sync::OnceLock, time::Instant};
 
-use openwork_sparse::{Csr, Panel, Start, matmul, sddmm, spmm};
+use openwork_sparse::{Csr, Panel, Start, matmul, sddmm, spmm, transpose};
 
-use crate::{Gradient, Matrix, math, row, simd};
+use crate::{Gradient, Matrix, Workspace, math, row, simd};
 
 /// A parameter: the dense f32 master, and its nonzeros where it is sparse enough for the sparse products to
 /// take less time. Which of the two is used never changes a bit of a result (see [`openwork_sparse::spmm`]).
@@ -122,10 +122,29 @@ pub fn linear_backward_input(w: &Weight, dy: &Matrix, dx: &mut Matrix) {
 /// `dW += dy xᵀ` (of every entry, or at the support: whatever `dw` holds), and `db += Σ_tokens dy`.
 ///
 /// `dy [out, tokens]`, `x [in, tokens]`, `dW [out, in]`, `db [out, 1]`.
+///
+/// AbsTopK leaves most of dy zero; the dense gradient goes over its nonzeros then, which changes no bit (see
+/// [`openwork_sparse::spmm`]).
 #[track_caller]
-pub fn linear_backward_weight(dy: &Matrix, x: &Matrix, dw: &mut Gradient, db: Option<&mut Gradient>) {
+pub fn linear_backward_weight(
+    dy: &Matrix,
+    x: &Matrix,
+    dw: &mut Gradient,
+    db: Option<&mut Gradient>,
+    space: &mut Workspace,
+) {
     match dw {
-        Gradient::Dense(dw) => matmul(Start::Add, dy, Panel::from(x).t(), dw),
+        Gradient::Dense(dw) => {
+            let mut x_tokens = space.matrix((x.ncols(), x.nrows()));
+            transpose(x, &mut x_tokens);
+            space.nonzeros.collect(dy);
+            let rows = space.nonzeros.rows();
+            match (rows.nnz() as f64) < crossover() * dy.len() as f64 {
+                true => spmm(rows, Start::Add, &x_tokens, dw),
+                false => matmul(Start::Add, dy, &x_tokens, dw),
+            }
+            space.recycle(x_tokens);
+        }
         Gradient::Support { pattern, values } => sddmm(pattern, dy, x, values),
     }
     if let Some(db) = db {
@@ -156,14 +175,14 @@ mod tests {
             let mut dx = Matrix::ones((13, 37));
             let (mut dw, mut db) = (Gradient::zeros((24, 13)), Gradient::zeros((24, 1)));
             linear_backward_input(&w, &dy, &mut dx);
-            linear_backward_weight(&dy, &x, &mut dw, Some(&mut db));
+            linear_backward_weight(&dy, &x, &mut dw, Some(&mut db), &mut Workspace::default());
             gradient(&dx, &xd, &dy, |x| plain(&wd, &bd, x));
             gradient(dw.dense(), &wd, &dy, |w| plain(w, &bd, &xd));
             gradient(db.dense(), &bd, &dy, |b| plain(&wd, b, &xd));
 
             let support = std::sync::Arc::new(Csr::from_dense(w.dense().view()).pattern().as_ref().clone());
             let mut at_support = Gradient::on(support.clone());
-            linear_backward_weight(&dy, &x, &mut at_support, None);
+            linear_backward_weight(&dy, &x, &mut at_support, None, &mut Workspace::default());
             let expected = Csr::gather(support, dw.dense().view());
             for (a, b) in at_support.values().iter().zip(expected.values()) {
                 // Two orders of the same 37 terms, each below 1.

@@ -18,6 +18,7 @@
 //! ```
 
 mod csr;
+mod nonzeros;
 mod panel;
 mod pattern;
 mod product;
@@ -26,7 +27,9 @@ pub mod simd;
 mod top;
 
 pub use csr::Csr;
+pub use nonzeros::{Nonzeros, Rows};
 pub use panel::{Panel, PanelMut};
 pub use pattern::{Pattern, PatternError};
 pub use product::{Start, matmul, sddmm, spmm, transpose};
+pub use simd::InstructionSet;
 pub use top::{MinPerUnit, Unit, floor_that_fits, top_magnitude};

@@ -9,7 +9,7 @@
 use pulp::{Simd, WithSimd};
 
 use crate::{
-    Csr, Panel, PanelMut, Pattern,
+    Panel, PanelMut, Pattern, Rows,
     simd::{dispatch, dots},
 };
 
@@ -33,24 +33,24 @@ pub enum Start<'a> {
 /// # Panics
 /// When the shapes do not fit, or rows of `x` are not contiguous.
 #[track_caller]
-pub fn spmm<'a>(w: &Csr, start: Start<'_>, x: impl Into<Panel<'a>>, y: impl Into<PanelMut<'a>>) {
-    let (p, x, y) = (w.pattern(), x.into(), y.into());
+pub fn spmm<'a>(w: impl Into<Rows<'a>>, start: Start<'_>, x: impl Into<Panel<'a>>, y: impl Into<PanelMut<'a>>) {
+    let (w, x, y) = (w.into(), x.into(), y.into());
     assert!(
-        x.rows == p.cols() && y.shape() == [p.rows(), x.cols],
+        x.rows == w.cols && y.shape() == [w.len(), x.cols],
         "spmm: W is [{}, {}] but x is {:?} and y is {:?}",
-        p.rows(),
-        p.cols(),
+        w.len(),
+        w.cols,
         x.shape(),
         y.shape()
     );
     assert!(x.col_stride == 1, "spmm: rows of x are not contiguous");
-    check_start("spmm", start, p.rows());
+    check_start("spmm", start, w.len());
     dispatch(Spmm { w, start, x, y });
 }
 
-struct Spmm<'w, 'x> {
-    w: &'w Csr,
-    start: Start<'w>,
+struct Spmm<'s, 'x> {
+    w: Rows<'x>,
+    start: Start<'s>,
     x: Panel<'x>,
     y: PanelMut<'x>,
 }
@@ -76,9 +76,8 @@ impl Spmm<'_, '_> {
     #[inline(always)]
     fn blocks<S: Simd, const N: usize>(&mut self, simd: S, mut from: usize) -> usize {
         let width = N * S::F32_LANES;
-        let pattern = self.w.pattern();
         while from + width <= self.x.cols {
-            for r in 0..pattern.rows() {
+            for r in 0..self.w.len() {
                 let out = &mut self.y.data[r * self.y.stride + from..][..width];
                 let out: &mut [S::f32s; N] = S::as_mut_simd_f32s(out).0.try_into().expect("N registers");
                 let mut sum = match self.start {
@@ -86,8 +85,8 @@ impl Spmm<'_, '_> {
                     Start::Bias(bias) => [simd.splat_f32s(bias[r]); N],
                     Start::Add => *out,
                 };
-                let row = pattern.row(r);
-                for (&c, &w) in pattern.col_idx()[row.clone()].iter().zip(&self.w.values()[row]) {
+                let (cols, values) = self.w.row(r);
+                for (&c, &w) in cols.iter().zip(values) {
                     let x = &self.x.data[c as usize * self.x.row_stride + from..][..width];
                     let x: &[S::f32s; N] = S::as_simd_f32s(x).0.try_into().expect("N registers");
                     let w = simd.splat_f32s(w);
@@ -109,12 +108,11 @@ impl Spmm<'_, '_> {
         if width == 0 {
             return;
         }
-        let pattern = self.w.pattern();
-        for r in 0..pattern.rows() {
+        for r in 0..self.w.len() {
             let out = &mut self.y.data[r * self.y.stride + from..][..width];
             let mut sum = start_of(simd, self.start, r, out);
-            let row = pattern.row(r);
-            for (&c, &w) in pattern.col_idx()[row.clone()].iter().zip(&self.w.values()[row]) {
+            let (cols, values) = self.w.row(r);
+            for (&c, &w) in cols.iter().zip(values) {
                 let x = &self.x.data[c as usize * self.x.row_stride + from..][..width];
                 sum = simd.mul_add_f32s(simd.splat_f32s(w), simd.partial_load_f32s(x), sum);
             }

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use openwork_model::{At, Gradient, Matrix, Model, Params, Positions, Role, Site, Tap, Tokens};
+use openwork_model::{At, Gradient, Matrix, Model, Params, Positions, Role, Site, Tap, Tokens, Workspace};
 use openwork_ops::{Adam, adam_step, cross_entropy, sum_of_squares};
 use openwork_sparse::Pattern;
 use rayon::prelude::*;
@@ -23,8 +23,14 @@ pub struct Trainer {
     pub moments: (Params<Matrix>, Params<Matrix>),
     schedule: Schedule,
     step: u64,
-    lanes: Vec<Params<Gradient>>,
+    lanes: Vec<Lane>,
     supports: Vec<Option<Pattern>>,
+}
+
+/// One thread's work at a time: a gradient sum, and memory to work in.
+struct Lane {
+    gradients: Params<Gradient>,
+    space: Workspace,
 }
 
 /// What one step did.
@@ -60,7 +66,8 @@ impl Trainer {
         assert!(n_lanes > 0, "a trainer needs at least one lane");
         let zeros = || Params::build(&model.config, |_, shape| Matrix::zeros(shape));
         let moments = (zeros(), zeros());
-        let lanes = (0..n_lanes).map(|_| model.zero_gradients()).collect();
+        let lane = |_| Lane { gradients: model.zero_gradients(), space: Workspace::default() };
+        let lanes = (0..n_lanes).map(lane).collect();
         let supports = model.params.values().iter().map(|_| None).collect();
         Self { model, moments, schedule, step: 0, lanes, supports }
     }
@@ -97,6 +104,7 @@ impl Trainer {
         let (loss_nats, dead_neurons) = self.gradient(batch, seq_len, chunk_sequences);
         let trained = self.trained();
         let (square, count) = self.lanes[0]
+            .gradients
             .values()
             .into_par_iter()
             .zip(&trained)
@@ -136,19 +144,20 @@ impl Trainer {
             .lanes
             .par_iter_mut()
             .enumerate()
-            .map(|(lane, gradients)| {
+            .map(|(lane, Lane { gradients, space })| {
                 gradients.values_mut().into_iter().for_each(|g| g.values_mut().fill(0.0));
                 let mut active = Active::new(model);
                 let mut loss = 0.0;
                 for chunk in chunks.iter().skip(lane).step_by(n_lanes) {
-                    loss += chunk_gradient(model, chunk, seq_len, 1.0 / n_targets as f32, &mut active, gradients);
+                    loss +=
+                        chunk_gradient(model, chunk, seq_len, 1.0 / n_targets as f32, &mut active, gradients, space);
                 }
                 (loss, active)
             })
             .collect();
         let (first, rest) = self.lanes.split_at_mut(1);
-        let rest: Vec<Vec<&Gradient>> = rest.iter().map(|lane| lane.values()).collect();
-        first[0].values_mut().into_par_iter().enumerate().for_each(|(i, sum)| {
+        let rest: Vec<Vec<&Gradient>> = rest.iter().map(|lane| lane.gradients.values()).collect();
+        first[0].gradients.values_mut().into_par_iter().enumerate().for_each(|(i, sum)| {
             for lane in &rest {
                 sum.values_mut().iter_mut().zip(lane[i].values()).for_each(|(s, g)| *s += g);
             }
@@ -172,7 +181,7 @@ impl Trainer {
             .params
             .values_mut()
             .into_par_iter()
-            .zip(self.lanes[0].values())
+            .zip(self.lanes[0].gradients.values())
             .zip(self.moments.0.values_mut().into_par_iter().zip(self.moments.1.values_mut()))
             .zip(self.supports.par_iter_mut())
             .zip(infos.par_iter().zip(&rules))
@@ -250,13 +259,16 @@ fn chunk_gradient(
     scale: f32,
     active: &mut Active,
     gradients: &mut Params<Gradient>,
+    space: &mut Workspace,
 ) -> f64 {
     let tokens = Tokens::new(chunk, seq_len);
     let (readout, targets) = next_tokens(chunk, seq_len);
-    let mut pass = model.forward(tokens, Some(&readout), active);
+    let mut pass = model.forward_in(tokens, Some(&readout), active, space);
     let mut dlogits = std::mem::take(&mut pass.logits);
     let losses = cross_entropy(&mut dlogits, &targets, scale);
-    model.backward(tokens, &pass, &dlogits, active, Some(gradients));
+    model.backward_in(tokens, &pass, &dlogits, active, Some(gradients), space);
+    space.recycle(dlogits);
+    pass.recycle(space);
     losses.iter().map(|&l| f64::from(l)).sum()
 }
 

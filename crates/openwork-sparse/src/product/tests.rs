@@ -4,7 +4,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::{reference, simd::InstructionSet, top_magnitude};
+use crate::{Csr, reference, simd::InstructionSet, top_magnitude};
 
 /// Odd sizes and whole blocks; one and many inner blocks.
 const SHAPES: [(usize, usize, usize); 7] =
@@ -67,7 +67,7 @@ fn sparse_and_dense_products_are_the_same_bits_with_every_instruction_set() {
                 let mut first = None;
                 for set in InstructionSet::available() {
                     let (mut y, mut z) = (before.clone(), before.clone());
-                    run(set, Spmm { w: &w, start, x: (&x).into(), y: (&mut y).into() });
+                    run(set, Spmm { w: (&w).into(), start, x: (&x).into(), y: (&mut y).into() });
                     run(set, Matmul { start, a: (&dense).into(), b: (&x).into(), c: (&mut z).into() });
                     close(&y, &expected, input + 1);
                     let first = first.get_or_insert_with(|| bits(&y));
