@@ -21,9 +21,15 @@ mod csr;
 mod pattern;
 mod product;
 pub mod reference;
+mod select;
+mod support;
 mod top;
+mod transpose;
 
 pub use csr::Csr;
 pub use pattern::{Pattern, PatternError};
 pub use product::{spmm, spmm_transposed};
+pub use select::{Cuts, Scan};
+pub use support::{Kept, Part, Support};
 pub use top::{MinPerUnit, Unit, floor_that_fits, top_magnitude};
+pub use transpose::Transposed;
