@@ -6,18 +6,14 @@
 
 use std::ops::Range;
 
+use pulp::{Arch, Simd, WithSimd};
+
 use crate::{MinPerUnit, Unit};
 
 /// Entries handled at once: one word of a [`Support`](crate::Support).
 pub(crate) const BLOCK: usize = 64;
 /// Entries per vector when the largest of a unit are kept sorted.
 const LANES: usize = 16;
-
-/// Runs `f` with the widest vector instructions of this machine; integers only, or one rounding per entry.
-#[inline(always)]
-pub(crate) fn simd<R>(f: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(f)
-}
 
 /// Bits of |x|; their unsigned order is the order of magnitudes (NaN above all).
 #[inline(always)]
@@ -47,6 +43,27 @@ pub struct Scan {
     best: Option<Best>,
 }
 
+/// [`Scan::add`] with the widest vector instructions of this machine. A struct and not a closure, because only
+/// what is inlined is compiled for them.
+struct AddToScan<'a> {
+    scan: &'a mut Scan,
+    w: &'a [f32],
+}
+
+impl WithSimd for AddToScan<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        if !self.scan.bracket.is_empty() {
+            self.scan.gather(self.w);
+        }
+        if let Some(best) = &mut self.scan.best {
+            best.add(self.w);
+        }
+    }
+}
+
 /// Magnitude and, reversed, row-major index: larger keys are kept first.
 type Key = u64;
 
@@ -59,14 +76,7 @@ impl Scan {
     /// Takes the next entries of the piece, in row-major order and any number at a time; a few hundred to a
     /// few thousand, so that they are still in the cache of whoever computed them.
     pub fn add(&mut self, w: &[f32]) {
-        simd(|| {
-            if !self.bracket.is_empty() {
-                self.gather(w);
-            }
-            if let Some(best) = &mut self.best {
-                best.add(w);
-            }
-        });
+        Arch::new().dispatch(AddToScan { scan: self, w });
         self.seen.end += w.len() as u32;
     }
 
@@ -196,13 +206,11 @@ impl Best {
         let levels = self.levels();
         self.done.extend(next.done);
         if self.floor.unit == Unit::Column {
-            simd(|| {
-                for (held, next) in self.held.chunks_exact_mut(levels).zip(next.held.chunks_exact(levels)) {
-                    for (k, &x) in next.iter().enumerate() {
-                        insert(&mut held[k..], x);
-                    }
+            for (held, next) in self.held.chunks_exact_mut(levels).zip(next.held.chunks_exact(levels)) {
+                for (k, &x) in next.iter().enumerate() {
+                    insert(&mut held[k..], x);
                 }
-            });
+            }
         }
     }
 

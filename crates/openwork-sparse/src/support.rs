@@ -2,9 +2,11 @@
 
 use std::ops::{Add, Range};
 
+use pulp::{Arch, Simd, WithSimd};
+
 use crate::{
     Cuts, MinPerUnit, Pattern, Scan, Unit,
-    select::{BLOCK, bits, magnitude, simd},
+    select::{BLOCK, bits, magnitude},
 };
 
 /// The entries that one `[rows, cols]` matrix keeps, and what makes the next selection cheap: the threshold of
@@ -176,6 +178,26 @@ fn all_words(rows: usize, cols: usize) -> Vec<u64> {
     row.repeat(rows)
 }
 
+/// [`Cuts::project`] with the widest vector instructions of this machine.
+struct Project<'a> {
+    cuts: &'a Cuts,
+    part: Part<'a>,
+    w: &'a mut [f32],
+    decay: Option<f32>,
+}
+
+impl WithSimd for Project<'_> {
+    type Output = Kept;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Kept {
+        match self.decay {
+            Some(decay) => self.cuts.project_rows(self.part, self.w, |w| w - decay * w),
+            None => self.cuts.project_rows(self.part, self.w, |w| w),
+        }
+    }
+}
+
 impl Cuts {
     /// Sets everything in the rows `w` of `part` that is not kept to zero, and with `decay` turns the rest into
     /// `w − decay · w`. `part` then holds what is kept.
@@ -186,10 +208,7 @@ impl Cuts {
     pub fn project(&self, part: Part<'_>, w: &mut [f32], decay: Option<f32>) -> Kept {
         let per_row = self.cols.div_ceil(BLOCK);
         assert!(w.len() * per_row == part.words.len() * self.cols, "project: the part has other rows than w");
-        simd(|| match decay {
-            Some(decay) => self.project_rows(part, w, |w| w - decay * w),
-            None => self.project_rows(part, w, |w| w),
-        })
+        Arch::new().dispatch(Project { cuts: self, part, w, decay })
     }
 
     #[inline(always)]
@@ -236,29 +255,39 @@ fn project_row(
     decay: &impl Fn(f32) -> f32,
     kept: &mut Kept,
 ) {
-    let mut block = |w: &mut [f32], columns: &[u32], word: &mut u64| {
-        let mut flags = [0; BLOCK];
-        let mut nonzero = 0_u32;
-        for ((w, &column), flag) in w.iter_mut().zip(columns).zip(&mut flags) {
-            let keep = magnitude(*w) >= threshold.min(column);
-            *w = if keep { decay(*w) } else { 0.0 };
-            *flag = u8::from(keep);
-            nonzero += u32::from(*w != 0.0);
-        }
-        let new = bits(&flags);
-        kept.nonzero += nonzero as usize;
-        kept.entered += (new & !*word).count_ones() as usize;
-        kept.changed |= new != *word;
-        *word = new;
-    };
     let (blocks, rest) = w.as_chunks_mut::<BLOCK>();
     let (thresholds, rest_thresholds) = columns.as_chunks::<BLOCK>();
     for ((w, columns), word) in blocks.iter_mut().zip(thresholds).zip(&mut *words) {
-        block(w, columns, word);
+        project_block(w, word, threshold, columns, decay, kept);
     }
     if !rest.is_empty() {
-        block(rest, rest_thresholds, &mut words[blocks.len()]);
+        project_block(rest, &mut words[blocks.len()], threshold, rest_thresholds, decay, kept);
     }
+}
+
+/// Up to 64 entries.
+#[inline(always)]
+fn project_block(
+    w: &mut [f32],
+    word: &mut u64,
+    threshold: u32,
+    columns: &[u32],
+    decay: &impl Fn(f32) -> f32,
+    kept: &mut Kept,
+) {
+    let mut flags = [0; BLOCK];
+    let mut nonzero = 0_u32;
+    for ((w, &column), flag) in w.iter_mut().zip(columns).zip(&mut flags) {
+        let keep = magnitude(*w) >= threshold.min(column);
+        *w = if keep { decay(*w) } else { 0.0 };
+        *flag = u8::from(keep);
+        nonzero += u32::from(*w != 0.0);
+    }
+    let new = bits(&flags);
+    kept.nonzero += nonzero as usize;
+    kept.entered += (new & !*word).count_ones() as usize;
+    kept.changed |= new != *word;
+    *word = new;
 }
 
 #[cfg(test)]
