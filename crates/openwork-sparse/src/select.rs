@@ -167,10 +167,10 @@ impl Best {
     #[inline(always)]
     fn add_to_row(&mut self, segment: &[f32]) {
         let (vectors, rest) = segment.as_chunks::<LANES>();
-        for x in vectors {
-            insert(&mut self.held, x.map(magnitude));
+        insert_all(&mut self.held, vectors);
+        if !rest.is_empty() {
+            insert(&mut self.held, padded(rest, 0));
         }
-        insert(&mut self.held, padded(rest, 0));
         self.col += segment.len();
         if self.col == self.cols {
             merge_lanes(&mut self.held);
@@ -245,6 +245,31 @@ fn insert(held: &mut [[u32; LANES]], mut x: [u32; LANES]) {
         for l in 0..LANES {
             (level[l], x[l]) = (level[l].max(x[l]), level[l].min(x[l]));
         }
+    }
+}
+
+/// [`insert`] for many vectors; the levels, unless there are too many, stay in registers.
+#[inline(always)]
+fn insert_all(held: &mut [[u32; LANES]], vectors: &[[f32; LANES]]) {
+    #[inline(always)]
+    fn fixed<const LEVELS: usize>(held: &mut [[u32; LANES]], vectors: &[[f32; LANES]]) {
+        let held: &mut [_; LEVELS] = held.try_into().expect("chosen by length");
+        let mut levels = *held;
+        for x in vectors {
+            insert(&mut levels, x.map(magnitude));
+        }
+        *held = levels;
+    }
+    match held.len() {
+        2 => fixed::<2>(held, vectors),
+        3 => fixed::<3>(held, vectors),
+        4 => fixed::<4>(held, vectors),
+        5 => fixed::<5>(held, vectors),
+        6 => fixed::<6>(held, vectors),
+        7 => fixed::<7>(held, vectors),
+        8 => fixed::<8>(held, vectors),
+        9 => fixed::<9>(held, vectors),
+        _ => vectors.iter().for_each(|x| insert(held, x.map(magnitude))),
     }
 }
 
@@ -371,7 +396,7 @@ impl Cuts {
                         let (_, &mut key, _) = keys.select_nth_unstable_by(rank, |a, b| b.cmp(a));
                         Cut { threshold: (key >> 32) as u32, last: !(key as u32) }
                     }
-                    _ => by_radix(w, k, free),
+                    _ => by_radix(w, cols, k, floor.as_ref()),
                 }
             }
         };
@@ -379,22 +404,35 @@ impl Cuts {
     }
 }
 
-/// The cut that keeps the `k` largest of the entries that are `free`.
-fn by_radix(w: &[f32], k: usize, free: impl Fn(u32, u32) -> bool) -> Cut {
-    let keys = || w.iter().zip(0..).map(|(&x, i)| (magnitude(x), i)).filter(|&(m, i)| free(m, i));
-    let (threshold, ties) = kth_largest(|| keys().map(|(m, _)| m), k);
-    let (_, last) = keys().filter(|&(m, _)| m == threshold).nth(ties - 1).expect("there are k free entries");
-    Cut { threshold, last }
+/// The cut that keeps the `k` largest of the entries that `floor` does not force in.
+fn by_radix(w: &[f32], cols: usize, k: usize, floor: Option<&FloorCuts>) -> Cut {
+    let mut keys: Vec<u32> = w.iter().map(|&x| magnitude(x)).collect();
+    if let Some(floor) = floor {
+        for (r, row) in keys.chunks_exact_mut(cols).enumerate() {
+            for (c, key) in row.iter_mut().enumerate() {
+                let unit = if floor.unit == Unit::Row { r } else { c };
+                if *key >= floor.at(unit, (r * cols + c) as u32) {
+                    *key = NO_KEY;
+                }
+            }
+        }
+    }
+    let (threshold, ties) = kth_largest(&keys, k);
+    let mut equal = (0..).zip(&keys).filter(|&(_, &key)| key == threshold);
+    Cut { threshold, last: equal.nth(ties - 1).expect("there are k keys").0 }
 }
 
+/// Not a magnitude, and of no rank.
+const NO_KEY: u32 = u32::MAX;
+
 /// The k-th largest key (k ≥ 1) and how many of the keys equal to it belong to the k largest.
-fn kth_largest<I: Iterator<Item = u32>>(keys: impl Fn() -> I, mut k: usize) -> (u32, usize) {
-    const BITS: [u32; 3] = [11, 10, 10]; // 31 bits, most significant first
+fn kth_largest(keys: &[u32], mut k: usize) -> (u32, usize) {
+    const BITS: [u32; 3] = [11, 10, 10]; // 31 bits, most significant first; NO_KEY has the one above
     let (mut prefix, mut shift) = (0_u32, 31);
     for bits in BITS {
         shift -= bits;
         let mut count = vec![0_usize; 1 << bits];
-        for key in keys() {
+        for &key in keys {
             if key >> (shift + bits) == prefix {
                 count[(key >> shift) as usize & ((1 << bits) - 1)] += 1;
             }

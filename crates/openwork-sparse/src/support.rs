@@ -116,11 +116,11 @@ impl Support {
         parts.map(|(i, words)| Part { first_row: i * rows, words }).collect()
     }
 
-    /// Keeps all entries; returns how many entered.
-    pub fn keep_all(&mut self) -> usize {
+    /// Keeps all entries; [`Kept::nonzero`] is left 0, because it takes the weights to count.
+    pub fn keep_all(&mut self) -> Kept {
         let entered = self.rows * self.cols - self.nnz();
         *self = Self::all(self.rows, self.cols);
-        entered
+        Kept { nonzero: 0, entered, changed: entered > 0 }
     }
 
     /// Number of entries kept.
@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(support.pattern().nnz(), 210);
         assert_eq!(support.project(&mut w, 10, None), Kept { nonzero: 10, entered: 0, changed: true });
         assert_eq!(support.project(&mut w, 10, None), Kept { nonzero: 10, entered: 0, changed: false });
-        assert_eq!((support.nnz(), support.keep_all(), support.nnz()), (10, 200, 210));
+        assert_eq!((support.nnz(), support.keep_all().entered, support.nnz()), (10, 200, 210));
     }
 
     #[test]

@@ -3,15 +3,15 @@
 //! Source: Gao et al. 2025, §2.1 and A.2, and the order of the released training code. Differs from it
 //! in precision only (f32 throughout instead of fp16 autocast with a loss scaler).
 
-use std::time::Instant;
+use std::{ops::Add, time::Instant};
 
 use ndarray::Zip;
-use openwork_model::{At, Matrix, Model, Params, Positions, Role, Site, Tap, Tokens};
-use openwork_ops::{Adam, adam_step, cross_entropy, sum_of_squares};
-use openwork_sparse::Pattern;
+use openwork_model::{At, Matrix, Model, Params, Positions, Role, Site, Tap, Tokens, Weight};
+use openwork_ops::{Adam, adam_step_then, cross_entropy, sum_of_squares};
+use openwork_sparse::{Kept, Support};
 use rayon::prelude::*;
 
-use crate::{Rule, Schedule, SparsityReport, sparsify};
+use crate::{Rule, Schedule, SparsityReport};
 
 /// Added to the gradient's RMS before dividing by it (released code).
 const RMS_EPS: f64 = 1e-5;
@@ -25,7 +25,7 @@ pub struct Trainer {
     schedule: Schedule,
     step: u64,
     lanes: Vec<Params<Matrix>>,
-    supports: Vec<Option<Pattern>>,
+    supports: Vec<Support>,
 }
 
 /// What one step did.
@@ -61,7 +61,8 @@ impl Trainer {
         assert!(n_lanes > 0, "a trainer needs at least one lane");
         let moments = (model.zero_gradients(), model.zero_gradients());
         let lanes = (0..n_lanes).map(|_| model.zero_gradients()).collect();
-        let supports = model.params.values().iter().map(|_| None).collect();
+        let all = |w: &&Weight| Support::all(w.dense().nrows(), w.dense().ncols());
+        let supports = model.params.values().iter().map(all).collect();
         Self { model, moments, schedule, step: 0, lanes, supports }
     }
 
@@ -73,7 +74,13 @@ impl Trainer {
             let rules = self.rules(step - 1);
             for ((support, weight), rule) in self.supports.iter_mut().zip(self.model.params.values()).zip(rules) {
                 // The support is where the weights are; a kept weight is zero only by accident.
-                *support = rule.and_then(|rule| rule.apply(&mut weight.dense().clone()));
+                if let Some(rule) = rule.filter(|rule| rule.nnz < weight.dense().len()) {
+                    support.project(
+                        flat_mut(&mut weight.dense().clone()),
+                        rule.nnz,
+                        rule.fitting_floor(weight.dense().dim()),
+                    );
+                }
             }
         }
     }
@@ -177,35 +184,25 @@ impl Trainer {
             .zip(self.supports.par_iter_mut())
             .zip(infos.par_iter().zip(&rules))
             .zip(trained);
-        let entered: Vec<usize> = work
+        let kept: Vec<Kept> = work
             .map(|(((((weight, gradient), (m, v)), support), (info, rule)), &trained)| {
                 if !trained {
-                    return 0;
+                    return Kept::default();
                 }
-                weight.update(|w| {
-                    let (w_flat, m, v) = (flat_mut(w), flat_mut(m), flat_mut(v));
-                    // Pieces, so that one large table does not keep a single thread busy.
-                    const PIECE: usize = 1 << 16;
-                    w_flat
-                        .par_chunks_mut(PIECE)
-                        .zip(flat(gradient).par_chunks(PIECE))
-                        .zip(m.par_chunks_mut(PIECE).zip(v.par_chunks_mut(PIECE)))
-                        .for_each(|((w, g), (m, v))| adam_step(adam, gradient_scale, w, g, m, v));
-                    let kept = rule.and_then(|rule| rule.apply(w));
+                let update = Update {
+                    adam,
+                    gradient_scale,
+                    rule: rule.filter(|rule| rule.nnz < gradient.len()),
                     // Matrices decay, vectors and the bigram table do not (released code).
-                    if info.n_dim > 1 && info.role != Role::Bigram {
-                        w.mapv_inplace(|w| w - decay * w);
-                    }
-                    let entered = sparsify::entered(support.as_ref(), kept.as_ref());
-                    *support = kept;
-                    entered
-                })
+                    decay: (info.n_dim > 1 && info.role != Role::Bigram).then_some(decay),
+                };
+                weight.update(|w| update.apply(w, gradient, m, v, support))
             })
             .collect();
         let mut report = SparsityReport::default();
-        for (((info, rule), weight), entered) in infos.iter().zip(&rules).zip(self.model.params.values()).zip(entered) {
+        for (((info, rule), weight), kept) in infos.iter().zip(&rules).zip(self.model.params.values()).zip(kept) {
             if let Some(rule) = rule {
-                report.add(info, rule, weight.dense(), entered);
+                report.add(info, rule, weight.dense().dim(), kept);
             }
         }
         report
@@ -239,6 +236,54 @@ impl Trainer {
             })
             .collect();
         losses.iter().sum::<f64>() / (batch.len() / seq_len * (seq_len - 1)) as f64
+    }
+}
+
+/// What happens to one parameter.
+struct Update {
+    adam: Adam,
+    gradient_scale: f32,
+    /// None where all entries stay.
+    rule: Option<Rule>,
+    decay: Option<f32>,
+}
+
+impl Update {
+    /// One pass does Adam and finds out which weights stay, one more keeps those. Both go over pieces of whole
+    /// rows, so that one large table does not keep a single thread busy.
+    fn apply(&self, w: &mut Matrix, gradient: &Matrix, m: &mut Matrix, v: &mut Matrix, support: &mut Support) -> Kept {
+        /// Entries of a piece; and rows, because a floor per column is a little work per piece.
+        const PIECE: (usize, usize) = (1 << 16, 32);
+        let (n_rows, cols) = w.dim();
+        let rows = PIECE.0.div_ceil(cols.max(1)).max(PIECE.1).min(n_rows.max(1));
+        let piece = (rows * cols).max(1);
+        let pieces = flat_mut(w)
+            .par_chunks_mut(piece)
+            .zip(flat(gradient).par_chunks(piece))
+            .zip(flat_mut(m).par_chunks_mut(piece).zip(flat_mut(v).par_chunks_mut(piece)));
+        let Some(rule) = self.rule else {
+            let nonzero = pieces.map(|((w, g), (m, v))| {
+                let mut nonzero = 0;
+                adam_step_then(self.adam, self.gradient_scale, w, g, m, v, |w| {
+                    if let Some(decay) = self.decay {
+                        w.iter_mut().for_each(|w| *w -= decay * *w);
+                    }
+                    nonzero += w.iter().filter(|&&w| w != 0.0).count();
+                });
+                nonzero
+            });
+            return Kept { nonzero: nonzero.sum(), ..support.keep_all() };
+        };
+        let floor = rule.fitting_floor((n_rows, cols));
+        let scans = pieces.enumerate().map(|(i, ((w, g), (m, v)))| {
+            let mut scan = support.scan(i * rows, floor);
+            adam_step_then(self.adam, self.gradient_scale, w, g, m, v, |w| scan.add(w));
+            scan
+        });
+        let scans = scans.collect();
+        let cuts = support.select(flat(w), rule.nnz, scans);
+        let parts = support.parts(rows).into_par_iter().zip(flat_mut(w).par_chunks_mut(piece));
+        parts.map(|(part, w)| cuts.project(part, w, self.decay)).reduce(Kept::default, Kept::add)
     }
 }
 
