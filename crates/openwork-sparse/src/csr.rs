@@ -14,6 +14,17 @@ pub struct Csr {
 }
 
 impl Csr {
+    /// `values[i]` at position `i` of `pattern`.
+    ///
+    /// # Panics
+    /// When there are more or fewer values than positions.
+    #[track_caller]
+    pub fn new(pattern: impl Into<Arc<Pattern>>, values: Vec<f32>) -> Self {
+        let pattern = pattern.into();
+        assert_eq!(values.len(), pattern.nnz(), "csr: values and positions differ in number");
+        Self { pattern, values }
+    }
+
     /// The entries of `w` at the positions of `pattern`.
     ///
     /// # Panics

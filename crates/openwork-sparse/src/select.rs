@@ -30,6 +30,16 @@ pub(crate) fn bits(flags: &[u8; BLOCK]) -> u64 {
     })
 }
 
+/// The set bits of a word, from the lowest.
+#[inline(always)]
+pub(crate) fn ones(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = (word != 0).then(|| word.trailing_zeros() as usize);
+        word &= word.wrapping_sub(1);
+        bit
+    })
+}
+
 /// What one pass over a piece of a matrix finds out for the selection: see [`Support::scan`](crate::Support::scan).
 #[derive(Clone, Debug)]
 pub struct Scan {
@@ -93,12 +103,8 @@ impl Scan {
             }
             self.above += from_high as usize;
             if from_low > from_high {
-                let mut within = bits(&block.map(|x| u8::from((low..high).contains(&magnitude(x)))));
-                while within != 0 {
-                    let i = within.trailing_zeros();
-                    self.candidates.push(key(magnitude(block[i as usize]), at + i));
-                    within &= within - 1;
-                }
+                let within = bits(&block.map(|x| u8::from((low..high).contains(&magnitude(x)))));
+                self.candidates.extend(ones(within).map(|i| key(magnitude(block[i]), at + i as u32)));
             }
             at += BLOCK as u32;
         }

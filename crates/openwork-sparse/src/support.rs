@@ -6,7 +6,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::{
     Cuts, MinPerUnit, Pattern, Scan, Unit,
-    select::{BLOCK, bits, magnitude},
+    select::{BLOCK, bits, magnitude, ones},
 };
 
 /// The entries that one `[rows, cols]` matrix keeps, and what makes the next selection cheap: the threshold of
@@ -138,7 +138,7 @@ impl Support {
         scan.add(w);
         let cuts = self.select(w, nnz, vec![scan]);
         let parts = self.parts(self.rows);
-        parts.into_iter().map(|part| cuts.project(part, w, None)).fold(Kept::default(), Kept::add)
+        parts.into_iter().map(|part| cuts.project(part, w, None, None)).fold(Kept::default(), Kept::add)
     }
 
     /// Positions of the entries kept. Worth building anew only where [`Kept::changed`].
@@ -157,11 +157,7 @@ impl Support {
         row_ptr.push(0);
         for r in 0..self.rows {
             for (i, &word) in words[r * per_row..(r + 1) * per_row].iter().enumerate() {
-                let mut word = word;
-                while word != 0 {
-                    col_idx.push((i * BLOCK) as u32 + word.trailing_zeros());
-                    word &= word - 1;
-                }
+                col_idx.extend(ones(word).map(|bit| (i * BLOCK + bit) as u32));
             }
             row_ptr.push(col_idx.len() as u32);
         }
@@ -184,6 +180,7 @@ struct Project<'a> {
     part: Part<'a>,
     w: &'a mut [f32],
     decay: Option<f32>,
+    values: Option<&'a mut Vec<f32>>,
 }
 
 impl WithSimd for Project<'_> {
@@ -192,27 +189,34 @@ impl WithSimd for Project<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Kept {
         match self.decay {
-            Some(decay) => self.cuts.project_rows(self.part, self.w, |w| w - decay * w),
-            None => self.cuts.project_rows(self.part, self.w, |w| w),
+            Some(decay) => self.cuts.project_rows(self.part, self.w, |w| w - decay * w, self.values),
+            None => self.cuts.project_rows(self.part, self.w, |w| w, self.values),
         }
     }
 }
 
 impl Cuts {
     /// Sets everything in the rows `w` of `part` that is not kept to zero, and with `decay` turns the rest into
-    /// `w − decay · w`. `part` then holds what is kept.
+    /// `w − decay · w`. `part` then holds what is kept; to `values` its values are appended, in the order of
+    /// [`Pattern::col_idx`].
     ///
     /// # Panics
     /// When `part` and `w` differ in their number of rows.
     #[track_caller]
-    pub fn project(&self, part: Part<'_>, w: &mut [f32], decay: Option<f32>) -> Kept {
+    pub fn project(&self, part: Part<'_>, w: &mut [f32], decay: Option<f32>, values: Option<&mut Vec<f32>>) -> Kept {
         let per_row = self.cols.div_ceil(BLOCK);
         assert!(w.len() * per_row == part.words.len() * self.cols, "project: the part has other rows than w");
-        Arch::new().dispatch(Project { cuts: self, part, w, decay })
+        Arch::new().dispatch(Project { cuts: self, part, w, decay, values })
     }
 
     #[inline(always)]
-    fn project_rows(&self, part: Part<'_>, w: &mut [f32], decay: impl Fn(f32) -> f32) -> Kept {
+    fn project_rows(
+        &self,
+        part: Part<'_>,
+        w: &mut [f32],
+        decay: impl Fn(f32) -> f32,
+        mut values: Option<&mut Vec<f32>>,
+    ) -> Kept {
         let cols = self.cols;
         // Thresholds per column: of columns that are units, and of rows with several.
         let mut columns = vec![u32::MAX; cols];
@@ -234,11 +238,16 @@ impl Cuts {
             }
             let threshold = |i| self.global.at(i).min(by_row.map_or(u32::MAX, |f| f.at(r, i)));
             if threshold(first) == threshold(last) {
-                project_row(w, words, threshold(first), &columns, &decay, &mut kept);
+                kept = kept + project_row(w, words, threshold(first), &columns, &decay);
             } else {
                 mixed.clear();
                 mixed.extend((first..=last).zip(&columns).map(|(i, &t)| threshold(i).min(t)));
-                project_row(w, words, u32::MAX, &mixed, &decay, &mut kept);
+                kept = kept + project_row(w, words, u32::MAX, &mixed, &decay);
+            }
+            if let Some(values) = &mut values {
+                for (w, &word) in w.chunks(BLOCK).zip(&*words) {
+                    values.extend(ones(word).map(|i| w[i]));
+                }
             }
         }
         kept
@@ -247,22 +256,17 @@ impl Cuts {
 
 /// Keeps what reaches both of its thresholds' minimum.
 #[inline(always)]
-fn project_row(
-    w: &mut [f32],
-    words: &mut [u64],
-    threshold: u32,
-    columns: &[u32],
-    decay: &impl Fn(f32) -> f32,
-    kept: &mut Kept,
-) {
+fn project_row(w: &mut [f32], words: &mut [u64], threshold: u32, columns: &[u32], decay: &impl Fn(f32) -> f32) -> Kept {
+    let mut kept = Kept::default();
     let (blocks, rest) = w.as_chunks_mut::<BLOCK>();
     let (thresholds, rest_thresholds) = columns.as_chunks::<BLOCK>();
     for ((w, columns), word) in blocks.iter_mut().zip(thresholds).zip(&mut *words) {
-        project_block(w, word, threshold, columns, decay, kept);
+        project_block(w, word, threshold, columns, decay, &mut kept);
     }
     if !rest.is_empty() {
-        project_block(rest, &mut words[blocks.len()], threshold, rest_thresholds, decay, kept);
+        project_block(rest, &mut words[blocks.len()], threshold, rest_thresholds, decay, &mut kept);
     }
+    kept
 }
 
 /// Up to 64 entries.
@@ -313,7 +317,13 @@ mod tests {
         let scans = scans.collect();
         let cuts = s.select(w, nnz, scans);
         let parts = s.parts(rows).into_iter().zip(w.chunks_mut(piece));
-        parts.map(|(part, w)| cuts.project(part, w, Some(0.25))).fold(Kept::default(), Kept::add)
+        let mut values = Vec::new();
+        let kept = parts
+            .map(|(part, w)| cuts.project(part, w, Some(0.25), Some(&mut values)))
+            .fold(Kept::default(), Kept::add);
+        let expected: Vec<u32> = positions(&s.pattern()).iter().map(|&i| w[i].to_bits()).collect();
+        assert_eq!(values.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), expected);
+        kept
     }
 
     /// Random numbers without a generator: enough to make every case different.

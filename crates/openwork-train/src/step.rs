@@ -283,7 +283,7 @@ impl Update {
         let scans = scans.collect();
         let cuts = support.select(flat(w), rule.nnz, scans);
         let parts = support.parts(rows).into_par_iter().zip(flat_mut(w).par_chunks_mut(piece));
-        parts.map(|(part, w)| cuts.project(part, w, self.decay)).reduce(Kept::default, Kept::add)
+        parts.map(|(part, w)| cuts.project(part, w, self.decay, None)).reduce(Kept::default, Kept::add)
     }
 }
 
