@@ -21,13 +21,13 @@ pub(crate) fn magnitude(x: f32) -> u32 {
     x.to_bits() & 0x7fff_ffff
 }
 
-/// One bit per byte, each 0 or 1. The product moves byte i of eight to bit 56 + i, without carries.
+/// One bit per flag.
 #[inline(always)]
-pub(crate) fn bits(flags: &[u8; BLOCK]) -> u64 {
-    let bytes = flags.as_chunks::<8>().0.iter().enumerate();
-    bytes.fold(0, |word, (i, &byte)| {
-        word | (u64::from_le_bytes(byte).wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * i)
-    })
+pub(crate) fn bits(flags: &[bool; BLOCK]) -> u64 {
+    // Halves, because vectors of constants to choose from are then half as wide.
+    let half = |flags: &[bool]| (0..32).zip(flags).fold(0_u32, |word, (i, &flag)| word | if flag { 1 << i } else { 0 });
+    let (low, high) = flags.split_at(BLOCK / 2);
+    u64::from(half(high)) << 32 | u64::from(half(low))
 }
 
 /// The set bits of a word, from the lowest.
@@ -103,7 +103,7 @@ impl Scan {
             }
             self.above += from_high as usize;
             if from_low > from_high {
-                let within = bits(&block.map(|x| u8::from((low..high).contains(&magnitude(x)))));
+                let within = bits(&block.map(|x| (low..high).contains(&magnitude(x))));
                 self.candidates.extend(ones(within).map(|i| key(magnitude(block[i]), at + i as u32)));
             }
             at += BLOCK as u32;

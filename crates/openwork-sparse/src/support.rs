@@ -15,6 +15,9 @@ use crate::{
 /// A step is: [`scan`](Self::scan) every piece as it is computed, [`select`](Self::select), and
 /// [`Cuts::project`] every piece. What is kept is exactly what [`top_magnitude`](crate::top_magnitude) keeps,
 /// whatever the last threshold and however the matrix is cut into pieces.
+///
+/// Floor: the scan adds no memory traffic to the pass that computes the weights; the projection reads and writes
+/// them once more, 8 bytes per entry. Together with Adam that is 36 bytes per entry, beside the 28 of Adam alone.
 #[derive(Clone, Debug)]
 pub struct Support {
     rows: usize,
@@ -279,12 +282,12 @@ fn project_block(
     decay: &impl Fn(f32) -> f32,
     kept: &mut Kept,
 ) {
-    let mut flags = [0; BLOCK];
+    let mut flags = [false; BLOCK];
     let mut nonzero = 0_u32;
     for ((w, &column), flag) in w.iter_mut().zip(columns).zip(&mut flags) {
         let keep = magnitude(*w) >= threshold.min(column);
         *w = if keep { decay(*w) } else { 0.0 };
-        *flag = u8::from(keep);
+        *flag = keep;
         nonzero += u32::from(*w != 0.0);
     }
     let new = bits(&flags);

@@ -354,6 +354,8 @@ impl Tap for Active {
 #[cfg(test)]
 mod tests {
     use openwork_model::Config;
+    use openwork_ops::adam_step;
+    use openwork_sparse::{MinPerUnit, Unit, top_magnitude};
 
     use super::*;
 
@@ -408,6 +410,39 @@ mod tests {
         let one = run(1);
         assert_eq!(one, run(2));
         assert_eq!(one, run(5));
+    }
+
+    #[test]
+    fn pieces_and_threads_leave_no_trace() {
+        // Three pieces by columns, with a floor; a few steps, so that the selection is warm.
+        let (rows, cols) = (300, 550);
+        let wave = |a: f32| Matrix::from_shape_fn((rows, cols), |(r, c)| ((r * cols + c) as f32 * a).sin());
+        let rule = Rule { nnz: 9000, floor: Some(MinPerUnit { unit: Unit::Column, count: 3 }) };
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let (mut w, mut m, mut v) = (wave(0.7), wave(0.0), wave(0.0));
+            let mut support = Support::all(rows, cols);
+            let mut kept = Vec::new();
+            for step in 1..5 {
+                let adam = Adam { lr: 0.01, beta1: 0.9, beta2: 0.95, eps: 0.1, step };
+                let update = Update { adam, gradient_scale: 1.0, rule: Some(rule), decay: Some(0.1) };
+                let gradient = wave(step as f32);
+                kept.push(pool.install(|| update.apply(&mut w, &gradient, &mut m, &mut v, &mut support)));
+            }
+            (w, kept)
+        };
+        let (w, kept) = run(1);
+        assert_eq!((w.clone(), kept), run(4));
+
+        let (mut expected, mut m, mut v) = (wave(0.7), wave(0.0), wave(0.0));
+        for step in 1..5 {
+            let adam = Adam { lr: 0.01, beta1: 0.9, beta2: 0.95, eps: 0.1, step };
+            let gradient = wave(step as f32);
+            adam_step(adam, 1.0, flat_mut(&mut expected), flat(&gradient), flat_mut(&mut m), flat_mut(&mut v));
+            top_magnitude(expected.view(), rule.nnz, rule.floor).project(&mut expected);
+            expected.mapv_inplace(|w| w - 0.1 * w);
+        }
+        assert_eq!(w, expected);
     }
 
     #[test]
