@@ -225,6 +225,7 @@ fn trajectory(dir: &Path) -> Result<Vec<Figure>> {
         anneal_stop: t.anneal_stop_step,
         sharkfin: true,
         min_per_unit: t.min_alive,
+        gradient: openwork_train::GradientMode::Exact,
         sparse_biases: false,
     };
     let (ids, shape) = token_ids(&file, "tokens")?;

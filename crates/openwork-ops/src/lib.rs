@@ -30,7 +30,7 @@ mod check;
 
 pub use abs_top_k::{Kept, Ties, abs_top_k, abs_top_k_backward};
 pub use activation::{Activation, activate, activate_backward};
-pub use adam::{Adam, adam_step, sum_of_squares};
+pub use adam::{Adam, adam_step, adam_step_at, adam_step_then, sum_of_squares};
 pub use attention::{Attention, attention, attention_backward};
 pub use embed::{bigram, bigram_backward, embed, embed_backward, position, position_backward};
 pub use gradient::Gradient;

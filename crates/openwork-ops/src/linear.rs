@@ -2,7 +2,7 @@
 
 use std::{sync::OnceLock, time::Instant};
 
-use openwork_sparse::{Csr, Panel, Start, matmul, sddmm, spmm, transpose};
+use openwork_sparse::{Csr, Kept, Panel, Start, Support, Transposed, matmul, sddmm, spmm, transpose};
 
 use crate::{Gradient, Matrix, Workspace, math, row, simd};
 
@@ -19,6 +19,24 @@ pub struct Weight {
 struct Sparse {
     forward: Csr,
     backward: Csr,
+    /// Where each nonzero of Wᵀ is among those of W.
+    source: Vec<u32>,
+}
+
+impl Sparse {
+    fn new(forward: Csr) -> Self {
+        let Transposed { pattern, source } = forward.pattern().transpose();
+        let values = source.iter().map(|&i| forward.values()[i as usize]).collect();
+        Self { forward, backward: Csr::new(pattern, values), source }
+    }
+
+    /// The same positions with the values that `w` has there now.
+    fn refreshed(self, w: &Matrix) -> Self {
+        let forward = Csr::gather(self.forward.pattern().clone(), w.view());
+        let values = self.source.iter().map(|&i| forward.values()[i as usize]).collect();
+        let backward = Csr::new(self.backward.pattern().clone(), values);
+        Self { forward, backward, source: self.source }
+    }
 }
 
 impl Weight {
@@ -51,13 +69,23 @@ impl Weight {
     pub fn update<R>(&mut self, f: impl FnOnce(&mut Matrix) -> R) -> R {
         let result = f(&mut self.dense);
         let nnz = self.dense.iter().filter(|&&x| x != 0.0).count();
-        let sparse = self.dense.ncols() > 1 && (nnz as f64) < crossover() * self.dense.len() as f64;
-        self.sparse = sparse.then(|| {
-            let forward = Csr::from_dense(self.dense.view());
-            let backward = forward.transposed();
-            Sparse { forward, backward }
-        });
+        self.sparse = self.is_sparse(nnz).then(|| Sparse::new(Csr::from_dense(self.dense.view())));
         result
+    }
+
+    /// [`Weight::update`] where `support` is kept: `f` brings it up to date and says what became of it.
+    pub fn update_on(&mut self, support: &mut Support, f: impl FnOnce(&mut Matrix, &mut Support) -> Kept) -> Kept {
+        let kept = f(&mut self.dense, support);
+        self.sparse = match self.sparse.take() {
+            _ if !self.is_sparse(kept.nonzero) => None,
+            Some(sparse) if !kept.changed => Some(sparse.refreshed(&self.dense)),
+            _ => Some(Sparse::new(Csr::gather(support.pattern(), self.dense.view()))),
+        };
+        kept
+    }
+
+    fn is_sparse(&self, nnz: usize) -> bool {
+        self.dense.ncols() > 1 && (nnz as f64) < crossover() * self.dense.len() as f64
     }
 }
 

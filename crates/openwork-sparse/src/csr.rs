@@ -14,6 +14,17 @@ pub struct Csr {
 }
 
 impl Csr {
+    /// `values[i]` at position `i` of `pattern`.
+    ///
+    /// # Panics
+    /// When there are more or fewer values than positions.
+    #[track_caller]
+    pub fn new(pattern: impl Into<Arc<Pattern>>, values: Vec<f32>) -> Self {
+        let pattern = pattern.into();
+        assert_eq!(values.len(), pattern.nnz(), "csr: values and positions differ in number");
+        Self { pattern, values }
+    }
+
     /// The entries of `w` at the positions of `pattern`.
     ///
     /// # Panics
@@ -22,10 +33,10 @@ impl Csr {
     pub fn gather(pattern: impl Into<Arc<Pattern>>, w: ArrayView2<'_, f32>) -> Self {
         let pattern = pattern.into();
         assert_eq!(w.dim(), (pattern.rows(), pattern.cols()), "gather: pattern and matrix differ in shape");
-        let values = (0..pattern.rows())
-            .flat_map(|r| pattern.col_idx()[pattern.row(r)].iter().map(move |&c| (r, c as usize)))
-            .map(|at| w[at])
-            .collect();
+        let mut values = Vec::with_capacity(pattern.nnz());
+        for (r, row) in w.rows().into_iter().enumerate() {
+            values.extend(pattern.col_idx()[pattern.row(r)].iter().map(|&c| row[c as usize]));
+        }
         Self { pattern, values }
     }
 
@@ -43,26 +54,6 @@ impl Csr {
             row_ptr.push(col_idx.len() as u32);
         }
         let pattern = Pattern::new(w.nrows(), w.ncols(), row_ptr, col_idx).expect("built in order");
-        Self { pattern: Arc::new(pattern), values }
-    }
-
-    /// The transpose, in `O(nnz)`.
-    pub fn transposed(&self) -> Self {
-        let p = &self.pattern;
-        let mut row_ptr = vec![0_u32; p.cols() + 1];
-        p.col_idx().iter().for_each(|&c| row_ptr[c as usize + 1] += 1);
-        (0..p.cols()).for_each(|c| row_ptr[c + 1] += row_ptr[c]);
-        let mut next = row_ptr.clone();
-        let (mut col_idx, mut values) = (vec![0; p.nnz()], vec![0.0; p.nnz()]);
-        for r in 0..p.rows() {
-            for i in p.row(r) {
-                let to = &mut next[p.col_idx()[i] as usize];
-                col_idx[*to as usize] = r as u32;
-                values[*to as usize] = self.values[i];
-                *to += 1;
-            }
-        }
-        let pattern = Pattern::new(p.cols(), p.rows(), row_ptr, col_idx).expect("rows were visited in order");
         Self { pattern: Arc::new(pattern), values }
     }
 

@@ -12,11 +12,12 @@ mod sampler;
 mod schedule;
 mod sparsify;
 mod step;
+mod update;
 
 pub use checkpoint::CheckpointError;
 pub use recipe::{Recipe, RecipeError, SHIPPED};
 pub use run::{Event, LogLine, Run, RunError, Stopped};
 pub use sampler::Windows;
-pub use schedule::{Anneal, Schedule};
+pub use schedule::{Anneal, GradientMode, Schedule};
 pub use sparsify::{MatrixReport, Rule, SparsityReport};
 pub use step::{StepReport, Trainer};

@@ -6,7 +6,7 @@
 use openwork_model::{ActDensity, Activation, At, Bigram, Config, NormKind, Positions};
 use serde::Deserialize;
 
-use crate::{Anneal, Schedule};
+use crate::{Anneal, GradientMode, Schedule};
 
 /// The recipes that ship with the crate: name and text.
 pub const SHIPPED: [(&str, &str); 3] = [
@@ -114,6 +114,9 @@ struct SparsityTable {
     anneal_start: f64,
     anneal_stop: f64,
     min_per_unit: usize,
+    gradient: GradientName,
+    refresh_every: u64,
+    regrow: f64,
     sparse_biases: bool,
 }
 
@@ -123,6 +126,13 @@ struct RunTable {
     validation_every: u64,
     validation_sequences: usize,
     checkpoint_every: u64,
+}
+
+#[derive(Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum GradientName {
+    Exact,
+    Support,
 }
 
 #[derive(Deserialize)]
@@ -213,6 +223,19 @@ impl Recipe {
                 sparsity.pfrac
             ));
         }
+        if !(0.0..1.0).contains(&sparsity.regrow) {
+            return wrong(format!("sparsity.regrow is {}; it is a fraction of the nonzeros, below 1", sparsity.regrow));
+        }
+        if sparsity.gradient == GradientName::Exact && (sparsity.refresh_every, sparsity.regrow) != (0, 0.0) {
+            return wrong(
+                "sparsity.refresh_every and sparsity.regrow belong to gradient = \"support\"; \
+                          with \"exact\" both are 0"
+                    .into(),
+            );
+        }
+        if (sparsity.refresh_every == 0) != (sparsity.regrow == 0.0) {
+            return wrong("sparsity.refresh_every and sparsity.regrow are both positive, or both 0 for never".into());
+        }
         if !(optimizer.peak_lr > 0.0 && optimizer.eps > 0.0) {
             return wrong("optimizer.peak_lr and optimizer.eps must be positive".into());
         }
@@ -280,6 +303,12 @@ impl Recipe {
                 anneal_stop: sparsity.anneal_stop * steps,
                 sharkfin: optimizer.sharkfin,
                 min_per_unit: sparsity.min_per_unit,
+                gradient: match sparsity.gradient {
+                    GradientName::Exact => GradientMode::Exact,
+                    GradientName::Support => {
+                        GradientMode::Support { refresh_every: sparsity.refresh_every, regrow: sparsity.regrow }
+                    }
+                },
                 sparse_biases: sparsity.sparse_biases,
             },
             batch_sequences: batch.sequences,
@@ -327,6 +356,10 @@ mod tests {
         let missing = error("sharkfin = true", "");
         assert!(missing.contains("missing field `sharkfin`") && missing.contains("line"), "{missing}");
         assert!(error("anneal_stop = 0.5", "anneal_stop = 5").contains("anneal_stop is 5"));
+        assert!(error("regrow = 0.0", "regrow = 0.5").contains("belong to gradient"));
+        assert!(error("regrow = 0.0", "regrow = 1.5").contains("regrow is 1.5"));
+        let support = text.replacen("gradient = \"exact\"", "gradient = \"support\"", 1);
+        assert!(Recipe::parse(&support).is_ok());
         assert!(error("seed = 0", "seed = -1").contains("line"));
     }
 }

@@ -82,6 +82,9 @@ pub struct Matrix {
     pub density: f64,
     /// New positions over `l0`.
     pub churn: f64,
+    /// Whether no zero weight could have entered ([`MatrixReport::closed`]).
+    #[serde(default)]
+    pub closed: bool,
 }
 
 /// What the loop tells its caller after every step.
@@ -323,7 +326,7 @@ fn log_line(report: StepReport, validation_loss: Option<f64>, tokens: u64, secon
         tokens_per_second: report.tokens as f64 / seconds,
         matrices: matrices
             .into_iter()
-            .map(|MatrixReport { name, l0, density, churn }| Matrix { name, l0, density, churn })
+            .map(|MatrixReport { name, l0, density, churn, closed }| Matrix { name, l0, density, churn, closed })
             .collect(),
         lowered_floors: report.sparsity.lowered_floors,
     }

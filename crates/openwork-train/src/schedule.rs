@@ -16,6 +16,23 @@ pub enum Anneal {
     Cubic,
 }
 
+/// Which entries of the weights get a gradient.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum GradientMode {
+    /// All, zero weights included: the published algorithm.
+    Exact,
+    /// Those in the support, the nonzeros. Differs from the published algorithm: a weight that left does not
+    /// come back by itself, and the gradient's RMS is that of the entries that have one. Now and then some of the
+    /// nonzeros move to where the gradient is largest (as in RigL, Evci et al. 2020).
+    Support {
+        /// Steps between such moves, from the end of annealing on; 0 for never.
+        refresh_every: u64,
+        /// Fraction of the nonzeros that the first move would take at the start of the run; it falls to 0 at its
+        /// end along a half cosine.
+        regrow: f64,
+    },
+}
+
 /// Everything about the update that depends on the step, and its constants.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
@@ -44,6 +61,8 @@ pub struct Schedule {
     pub sharkfin: bool,
     /// Entries every neuron and attention channel keeps (the paper's j), lowered where it cannot hold.
     pub min_per_unit: usize,
+    /// Which entries get a gradient.
+    pub gradient: GradientMode,
     /// Whether biases are sparsified like embeddings (the paper's text) or stay dense (its code).
     pub sparse_biases: bool,
 }
@@ -79,6 +98,14 @@ impl Schedule {
         (adjusted / ef).min(1.0)
     }
 
+    /// The fraction of nonzeros that move at `step`, if any: `regrow · (1 + cos(π t/T)) / 2`.
+    pub fn regrow_at(&self, step: u64) -> Option<f64> {
+        let GradientMode::Support { refresh_every, regrow } = self.gradient else { return None };
+        let due = refresh_every > 0 && step > 0 && step.is_multiple_of(refresh_every);
+        let along = step as f64 / self.steps as f64;
+        (due && step as f64 >= self.anneal_stop).then(|| regrow * (1.0 + (std::f64::consts::PI * along).cos()) / 2.0)
+    }
+
     /// `peak · min(t/w, 1 − (t − w)/(T − w)) · √(pfrac_final / pfrac(t))`.
     pub fn lr_at(&self, step: u64) -> f64 {
         let (t, w, total) = (step as f64, self.warmup_steps, self.steps as f64);
@@ -107,6 +134,7 @@ mod tests {
             anneal_stop: 500.0,
             sharkfin: true,
             min_per_unit: 4,
+            gradient: GradientMode::Exact,
             sparse_biases: false,
         }
     }
@@ -119,6 +147,15 @@ mod tests {
         assert!((s.lr_at(10) - 0.125).abs() < 1e-12);
         assert!((s.lr_at(500) - 0.505).abs() < 1e-3);
         assert!(s.lr_at(999) < 2e-3 && s.lr_at(999) > 0.0);
+    }
+
+    #[test]
+    fn nonzeros_move_after_annealing_and_ever_fewer() {
+        let s = Schedule { gradient: GradientMode::Support { refresh_every: 100, regrow: 0.5 }, ..paper() };
+        let moves: Vec<(u64, f64)> = (0..1000).filter_map(|t| Some((t, s.regrow_at(t)?))).collect();
+        assert_eq!(moves.iter().map(|m| m.0).collect::<Vec<_>>(), [500, 600, 700, 800, 900]);
+        assert!((moves[0].1 - 0.25).abs() < 1e-12 && moves.windows(2).all(|w| w[1].1 < w[0].1));
+        assert!((0..1000).all(|t| paper().regrow_at(t).is_none()));
     }
 
     #[test]

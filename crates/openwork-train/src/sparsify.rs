@@ -4,8 +4,8 @@
 //! floor per neuron and attention channel; embeddings keep their own fraction; norms, sinks and the bigram
 //! table stay dense.
 
-use openwork_model::{Matrix, ParamInfo, Role};
-use openwork_sparse::{MinPerUnit, Pattern, Unit, floor_that_fits, top_magnitude};
+use openwork_model::{ParamInfo, Role};
+use openwork_sparse::{Kept, MinPerUnit, Unit, floor_that_fits};
 use serde::Serialize;
 
 use crate::Schedule;
@@ -43,40 +43,10 @@ impl Rule {
         Some(Self { nnz: (density * (rows * cols) as f64) as usize, floor })
     }
 
-    /// Zeroes everything but the top magnitudes of `w`; returns their positions, or `None` where all stay.
-    pub fn apply(&self, w: &mut Matrix) -> Option<Pattern> {
-        if self.nnz >= w.len() {
-            return None;
-        }
-        let pattern = top_magnitude(w.view(), self.nnz, self.fitting_floor(w.dim()));
-        pattern.project(w);
-        Some(pattern)
-    }
-
     /// The floor that this number of entries can hold.
     pub fn fitting_floor(&self, (rows, cols): (usize, usize)) -> Option<MinPerUnit> {
         self.floor.map(|f| floor_that_fits(rows, cols, self.nnz, f))
     }
-}
-
-/// Positions of `new` that are not in `old`; `None` stands for all positions.
-pub(crate) fn entered(old: Option<&Pattern>, new: Option<&Pattern>) -> usize {
-    let (Some(old), Some(new)) = (old, new) else {
-        return match old {
-            None => 0,
-            Some(old) => old.rows() * old.cols() - old.nnz(),
-        };
-    };
-    (0..new.rows())
-        .map(|r| {
-            let mut before = old.col_idx()[old.row(r)].iter().peekable();
-            let is_new = |c: &&u32| {
-                while before.next_if(|b| *b < *c).is_some() {}
-                before.next_if(|b| *b == *c).is_none()
-            };
-            new.col_idx()[new.row(r)].iter().filter(is_new).count()
-        })
-        .sum()
 }
 
 /// What sparsification did to one parameter in one step.
@@ -90,6 +60,9 @@ pub struct MatrixReport {
     pub density: f64,
     /// Positions that became nonzero in this step, over `l0`.
     pub churn: f64,
+    /// Whether no zero weight could have entered in this step: the least weight kept exceeds the largest step that
+    /// Adam can take (exact gradients only).
+    pub closed: bool,
 }
 
 /// What sparsification did to all parameters.
@@ -104,34 +77,25 @@ pub struct SparsityReport {
 }
 
 impl SparsityReport {
-    pub(crate) fn add(&mut self, info: &ParamInfo, rule: &Rule, w: &Matrix, entered: usize) {
-        let l0 = w.iter().filter(|&&x| x != 0.0).count();
-        self.l0 += l0;
+    pub(crate) fn add(
+        &mut self,
+        info: &ParamInfo,
+        rule: &Rule,
+        (rows, cols): (usize, usize),
+        (kept, closed): (Kept, bool),
+    ) {
+        self.l0 += kept.nonzero;
         self.matrices.push(MatrixReport {
             name: info.name.clone(),
-            l0,
-            density: l0 as f64 / w.len() as f64,
-            churn: entered as f64 / rule.nnz.max(1) as f64,
+            l0: kept.nonzero,
+            density: kept.nonzero as f64 / (rows * cols) as f64,
+            churn: kept.entered as f64 / rule.nnz.max(1) as f64,
+            closed,
         });
-        if let (Some(asked), Some(held)) = (rule.floor, rule.fitting_floor(w.dim()))
+        if let (Some(asked), Some(held)) = (rule.floor, rule.fitting_floor((rows, cols)))
             && held.count < asked.count
         {
             self.lowered_floors.push((info.name.clone(), held.count));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn churn_counts_what_entered() {
-        let p = |row_ptr: &[u32], cols: &[u32]| Pattern::new(2, 4, row_ptr.to_vec(), cols.to_vec()).unwrap();
-        let (a, b) = (p(&[0, 2, 3], &[0, 2, 1]), p(&[0, 2, 4], &[2, 3, 0, 1]));
-        assert_eq!(entered(Some(&a), Some(&b)), 2);
-        assert_eq!(entered(Some(&b), Some(&a)), 1);
-        assert_eq!(entered(None, Some(&a)), 0);
-        assert_eq!(entered(Some(&a), None), 5);
     }
 }

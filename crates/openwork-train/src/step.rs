@@ -1,16 +1,20 @@
 //! One training step: gradient, normalisation, Adam, top magnitude, decay.
 //!
 //! Source: Gao et al. 2025, §2.1 and A.2, and the order of the released training code. Differs from it
-//! in precision only (f32 throughout instead of fp16 autocast with a loss scaler).
+//! in precision only (f32 throughout instead of fp16 autocast with a loss scaler), unless
+//! [`GradientMode::Support`] asks for more.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use openwork_model::{At, Gradient, Matrix, Model, Params, Positions, Role, Site, Tap, Tokens, Workspace};
-use openwork_ops::{Adam, adam_step, cross_entropy, sum_of_squares};
-use openwork_sparse::Pattern;
+use openwork_model::{At, Gradient, Matrix, Model, Params, Positions, Role, Site, Tap, Tokens, Weight, Workspace};
+use openwork_ops::{Adam, DENSE_GRADIENT_ABOVE, cross_entropy, sum_of_squares};
+use openwork_sparse::{Pattern, Support};
 use rayon::prelude::*;
 
-use crate::{Rule, Schedule, SparsityReport, sparsify};
+use crate::{
+    GradientMode, Rule, Schedule, SparsityReport,
+    update::{Update, move_nonzeros},
+};
 
 /// Added to the gradient's RMS before dividing by it (released code).
 const RMS_EPS: f64 = 1e-5;
@@ -23,8 +27,10 @@ pub struct Trainer {
     pub moments: (Params<Matrix>, Params<Matrix>),
     schedule: Schedule,
     step: u64,
+    n_lanes: usize,
+    /// The first holds the sum of all in the end.
     lanes: Vec<Lane>,
-    supports: Vec<Option<Pattern>>,
+    supports: Vec<Support>,
 }
 
 /// One thread's work at a time: a gradient sum, and memory to work in.
@@ -44,7 +50,7 @@ pub struct StepReport {
     pub lr: f64,
     /// Nonzeros relative to the base model.
     pub pfrac: f64,
-    /// Root mean square of the gradient over all trained parameters, before it is normalised to 1.
+    /// Root mean square of the gradient over all entries that have one, before it is normalised to 1.
     pub grad_rms: f64,
     /// What sparsification did.
     pub sparsity: SparsityReport,
@@ -57,7 +63,7 @@ pub struct StepReport {
 }
 
 impl Trainer {
-    /// Starts from `model`. `n_lanes` gradient sums are kept side by side and added up in a fixed order:
+    /// Starts from `model`. A batch is dealt to `n_lanes` gradient sums, which are added up in a fixed order:
     /// the result depends on their number, never on the number of threads that work on them.
     ///
     /// # Panics
@@ -66,10 +72,9 @@ impl Trainer {
         assert!(n_lanes > 0, "a trainer needs at least one lane");
         let zeros = || Params::build(&model.config, |_, shape| Matrix::zeros(shape));
         let moments = (zeros(), zeros());
-        let lane = |_| Lane { gradients: model.zero_gradients(), space: Workspace::default() };
-        let lanes = (0..n_lanes).map(lane).collect();
-        let supports = model.params.values().iter().map(|_| None).collect();
-        Self { model, moments, schedule, step: 0, lanes, supports }
+        let all = |w: &&Weight| Support::all(w.dense().nrows(), w.dense().ncols());
+        let supports = model.params.values().iter().map(all).collect();
+        Self { model, moments, schedule, step: 0, n_lanes, lanes: Vec::new(), supports }
     }
 
     /// Continues a run after `step` steps with the moments it had.
@@ -78,9 +83,12 @@ impl Trainer {
         self.moments = moments;
         if step > 0 {
             let rules = self.rules(step - 1);
-            for ((support, weight), rule) in self.supports.iter_mut().zip(self.model.params.values()).zip(rules) {
+            for ((support, weight), rule) in self.supports.iter_mut().zip(self.model.params.values_mut()).zip(rules) {
                 // The support is where the weights are; a kept weight is zero only by accident.
-                *support = rule.and_then(|rule| rule.apply(&mut weight.dense().clone()));
+                if let Some(rule) = rule.filter(|rule| rule.nnz < weight.dense().len()) {
+                    let floor = rule.fitting_floor(weight.dense().dim());
+                    weight.update_on(support, |w, support| support.project(flat_mut(w), rule.nnz, floor));
+                }
             }
         }
     }
@@ -103,19 +111,14 @@ impl Trainer {
         let start = Instant::now();
         let (loss_nats, dead_neurons) = self.gradient(batch, seq_len, chunk_sequences);
         let trained = self.trained();
-        let (square, count) = self.lanes[0]
-            .gradients
-            .values()
-            .into_par_iter()
-            .zip(&trained)
-            .map(|(g, &trained)| if trained { (sum_of_squares(g.values()), g.values().len()) } else { (0.0, 0) })
-            .collect::<Vec<_>>()
-            .into_iter()
-            .fold((0.0, 0), |(s, n), (square, len)| (s + square, n + len));
-        let grad_rms = (square / count as f64).sqrt();
+        let moved = match loss_nats.is_finite() {
+            true => self.restrict_to_support(),
+            false => 0,
+        };
+        let grad_rms = self.grad_rms(&trained);
         let (lr, pfrac) = (self.schedule.lr_at(self.step), self.schedule.pfrac_at(self.step));
         let sparsity = match loss_nats.is_finite() && grad_rms.is_finite() {
-            true => self.update(lr, (1.0 / (grad_rms + RMS_EPS)) as f32, &trained),
+            true => self.update(lr, (1.0 / (grad_rms + RMS_EPS)) as f32, &trained, moved > 0),
             false => SparsityReport::default(),
         };
         let report = StepReport {
@@ -135,45 +138,111 @@ impl Trainer {
 
     /// Leaves the gradient of the mean loss in `lanes[0]`; returns that loss and the number of neurons
     /// that stayed silent.
+    ///
+    /// Lanes go through in waves of as many as there are threads, so that there is one gradient per thread and
+    /// the sum, however many lanes the recipe has.
     fn gradient(&mut self, batch: &[u16], seq_len: usize, chunk_sequences: usize) -> (f64, usize) {
+        let (n_lanes, supports) = (self.n_lanes, self.gradient_supports());
+        let wave = n_lanes.min(rayon::current_num_threads());
+        while self.lanes.len() < wave + usize::from(n_lanes > wave) {
+            self.lanes.push(Lane { gradients: self.model.zero_gradients(), space: Workspace::default() });
+        }
         let model = &self.model;
         let n_targets = batch.len() / seq_len * (seq_len - 1);
         let chunks: Vec<&[u16]> = batch.chunks(seq_len * chunk_sequences.max(1)).collect();
-        let n_lanes = self.lanes.len();
-        let results: Vec<(f64, Active)> = self
-            .lanes
-            .par_iter_mut()
-            .enumerate()
-            .map(|(lane, Lane { gradients, space })| {
-                gradients.values_mut().into_iter().for_each(|g| g.values_mut().fill(0.0));
-                let mut active = Active::new(model);
-                let mut loss = 0.0;
-                for chunk in chunks.iter().skip(lane).step_by(n_lanes) {
-                    loss +=
-                        chunk_gradient(model, chunk, seq_len, 1.0 / n_targets as f32, &mut active, gradients, space);
-                }
-                (loss, active)
-            })
-            .collect();
-        let (first, rest) = self.lanes.split_at_mut(1);
-        let rest: Vec<Vec<&Gradient>> = rest.iter().map(|lane| lane.gradients.values()).collect();
-        first[0].gradients.values_mut().into_par_iter().enumerate().for_each(|(i, sum)| {
-            for lane in &rest {
-                sum.values_mut().iter_mut().zip(lane[i].values()).for_each(|(s, g)| *s += g);
+        let (mut loss, mut active) = (0.0, Active::new(model));
+        for first in (0..n_lanes).step_by(wave) {
+            let from = usize::from(first > 0);
+            let lanes = from..from + wave.min(n_lanes - first);
+            let results: Vec<(f64, Active)> = self.lanes[lanes.clone()]
+                .par_iter_mut()
+                .zip(first..n_lanes)
+                .map(|(lane, number)| {
+                    lane.reset(&supports);
+                    let (mut loss, mut active) = (0.0, Active::new(model));
+                    for chunk in chunks.iter().skip(number).step_by(n_lanes) {
+                        loss += chunk_gradient(model, chunk, seq_len, 1.0 / n_targets as f32, &mut active, lane);
+                    }
+                    (loss, active)
+                })
+                .collect();
+            for (lane_loss, lane_active) in results {
+                loss += lane_loss;
+                active.merge(&lane_active);
             }
-        });
-        let loss = results.iter().map(|r| r.0).sum::<f64>() / n_targets as f64;
-        let mut active = Active::new(model);
-        results.iter().for_each(|r| active.merge(&r.1));
-        (loss, active.silent())
+            let (sum, rest) = self.lanes.split_at_mut(1);
+            let rest: Vec<Vec<&Gradient>> = rest[..lanes.end - 1].iter().map(|lane| lane.gradients.values()).collect();
+            sum[0].gradients.values_mut().into_par_iter().enumerate().for_each(|(i, sum)| {
+                for lane in &rest {
+                    sum.values_mut().iter_mut().zip(lane[i].values()).for_each(|(s, g)| *s += g);
+                }
+            });
+        }
+        (loss / n_targets as f64, active.silent())
+    }
+
+    /// Where gradients are wanted: the support of a parameter, or everywhere. Support mode asks for the support
+    /// of matrices that multiply activations, where dot products take less time than the dense gradient.
+    fn gradient_supports(&self) -> Vec<Option<Arc<Pattern>>> {
+        let dense = self.schedule.gradient == GradientMode::Exact || self.schedule.regrow_at(self.step).is_some();
+        let multiplies = |role| matches!(role, Role::Qkv | Role::AttnOut | Role::Fc | Role::Proj | Role::Unembed);
+        let infos = Params::<()>::infos(&self.model.config);
+        let support = |(info, weight): (&openwork_model::ParamInfo, &Weight)| {
+            let pattern = weight.csr().filter(|_| !dense && multiplies(info.role))?.pattern();
+            (pattern.density() <= DENSE_GRADIENT_ABOVE).then(|| pattern.clone())
+        };
+        infos.iter().zip(self.model.params.values()).map(support).collect()
+    }
+
+    /// In support mode: moves nonzeros if it is time to, and sets gradients outside the support to zero.
+    /// Returns how many nonzeros moved.
+    fn restrict_to_support(&mut self) -> usize {
+        if self.schedule.gradient == GradientMode::Exact {
+            return 0;
+        }
+        let fraction = self.schedule.regrow_at(self.step);
+        let rules = self.rules(self.step);
+        self.model
+            .params
+            .values_mut()
+            .into_par_iter()
+            .zip(self.lanes[0].gradients.values_mut())
+            .zip(self.moments.0.values_mut().into_par_iter().zip(self.moments.1.values_mut()))
+            .zip(self.supports.par_iter_mut().zip(&rules))
+            .map(|(((weight, gradient), (m, v)), (support, rule))| {
+                let Gradient::Dense(gradient) = gradient else { return 0 };
+                let mut moved = 0;
+                if let (Some(fraction), Some(rule)) = (fraction, rule)
+                    && support.nnz() < gradient.len()
+                {
+                    moved = move_nonzeros(fraction, rule, gradient, weight, (m, v), support);
+                }
+                support.mask(flat_mut(gradient));
+                moved
+            })
+            .sum()
+    }
+
+    /// Root mean square of the gradient over the entries that have one.
+    fn grad_rms(&self, trained: &[bool]) -> f64 {
+        let exact = self.schedule.gradient == GradientMode::Exact;
+        let square = |((g, support), &trained): ((&Gradient, &Support), &bool)| {
+            let count = if exact { g.values().len() } else { support.nnz() };
+            if trained { (sum_of_squares(g.values()), count) } else { (0.0, 0) }
+        };
+        let parameters = self.lanes[0].gradients.values().into_par_iter().zip(&self.supports).zip(trained);
+        let squares: Vec<(f64, usize)> = parameters.map(square).collect();
+        let (sum, count) = squares.into_iter().fold((0.0, 0), |(s, n), (square, len)| (s + square, n + len));
+        (sum / count as f64).sqrt()
     }
 
     /// Adam, top magnitude and decay of every trained parameter.
-    fn update(&mut self, lr: f64, gradient_scale: f32, trained: &[bool]) -> SparsityReport {
+    fn update(&mut self, lr: f64, gradient_scale: f32, trained: &[bool], moved: bool) -> SparsityReport {
         let s = &self.schedule;
         let (beta1, beta2, eps) = s.adam;
         let adam = Adam { lr: lr as f32, beta1, beta2, eps, step: self.step + 1 };
         let decay = (s.weight_decay * lr) as f32;
+        let exact = s.gradient == GradientMode::Exact;
         let infos = Params::<()>::infos(&self.model.config);
         let rules = self.rules(self.step);
         let work = self
@@ -186,35 +255,27 @@ impl Trainer {
             .zip(self.supports.par_iter_mut())
             .zip(infos.par_iter().zip(&rules))
             .zip(trained);
-        let entered: Vec<usize> = work
+        let kept: Vec<_> = work
             .map(|(((((weight, gradient), (m, v)), support), (info, rule)), &trained)| {
                 if !trained {
-                    return 0;
+                    return Default::default();
                 }
-                weight.update(|w| {
-                    let (w_flat, m, v) = (flat_mut(w), flat_mut(m), flat_mut(v));
-                    // Pieces, so that one large table does not keep a single thread busy.
-                    const PIECE: usize = 1 << 16;
-                    w_flat
-                        .par_chunks_mut(PIECE)
-                        .zip(gradient.values().par_chunks(PIECE))
-                        .zip(m.par_chunks_mut(PIECE).zip(v.par_chunks_mut(PIECE)))
-                        .for_each(|((w, g), (m, v))| adam_step(adam, gradient_scale, w, g, m, v));
-                    let kept = rule.and_then(|rule| rule.apply(w));
+                let update = Update {
+                    adam,
+                    gradient_scale,
+                    rule: rule.filter(|rule| rule.nnz < weight.dense().len()),
                     // Matrices decay, vectors and the bigram table do not (released code).
-                    if info.n_dim > 1 && info.role != Role::Bigram {
-                        w.mapv_inplace(|w| w - decay * w);
-                    }
-                    let entered = sparsify::entered(support.as_ref(), kept.as_ref());
-                    *support = kept;
-                    entered
-                })
+                    decay: (info.n_dim > 1 && info.role != Role::Bigram).then_some(decay),
+                    exact,
+                    moved,
+                };
+                update.apply(weight, gradient, (m, v), support)
             })
             .collect();
         let mut report = SparsityReport::default();
-        for (((info, rule), weight), entered) in infos.iter().zip(&rules).zip(self.model.params.values()).zip(entered) {
+        for (((info, rule), weight), kept) in infos.iter().zip(&rules).zip(self.model.params.values()).zip(kept) {
             if let Some(rule) = rule {
-                report.add(info, rule, weight.dense(), entered);
+                report.add(info, rule, weight.dense().dim(), kept);
             }
         }
         report
@@ -251,15 +312,32 @@ impl Trainer {
     }
 }
 
-/// Forward and backward of one chunk; adds to `gradients` and returns the sum of the losses.
+impl Lane {
+    /// Zero gradients, of everything or at the supports given.
+    fn reset(&mut self, supports: &[Option<Arc<Pattern>>]) {
+        for (gradient, support) in self.gradients.values_mut().into_iter().zip(supports) {
+            match (&mut *gradient, support) {
+                (Gradient::Dense(g), None) => g.fill(0.0),
+                (Gradient::Support { pattern, values }, Some(support)) if Arc::ptr_eq(pattern, support) => {
+                    values.fill(0.0)
+                }
+                (Gradient::Support { pattern, .. }, None) => {
+                    *gradient = Gradient::zeros((pattern.rows(), pattern.cols()))
+                }
+                (_, Some(support)) => *gradient = Gradient::on(support.clone()),
+            }
+        }
+    }
+}
+
+/// Forward and backward of one chunk; adds to the lane's gradients and returns the sum of the losses.
 fn chunk_gradient(
     model: &Model,
     chunk: &[u16],
     seq_len: usize,
     scale: f32,
     active: &mut Active,
-    gradients: &mut Params<Gradient>,
-    space: &mut Workspace,
+    Lane { gradients, space }: &mut Lane,
 ) -> f64 {
     let tokens = Tokens::new(chunk, seq_len);
     let (readout, targets) = next_tokens(chunk, seq_len);
@@ -279,7 +357,7 @@ fn next_tokens(chunk: &[u16], seq_len: usize) -> (Vec<usize>, Vec<u16>) {
     (readout, targets)
 }
 
-fn flat_mut(x: &mut Matrix) -> &mut [f32] {
+pub(crate) fn flat_mut(x: &mut Matrix) -> &mut [f32] {
     x.as_slice_mut().expect("row-major")
 }
 
@@ -348,6 +426,7 @@ mod tests {
             anneal_stop: 15.0,
             sharkfin: true,
             min_per_unit: 1,
+            gradient: GradientMode::Exact,
             sparse_biases: false,
         };
         Trainer::new(Model::init(config, 4), schedule, lanes)

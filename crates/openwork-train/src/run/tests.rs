@@ -44,6 +44,9 @@ const TEXT: &str = r#"
     anneal_start = 0.1
     anneal_stop = 0.5
     min_per_unit = 1
+    gradient = "exact"
+    refresh_every = 0
+    regrow = 0.0
     sparse_biases = false
     [run]
     validation_every = 5

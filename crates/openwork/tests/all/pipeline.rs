@@ -44,6 +44,9 @@ anneal = "linear"
 anneal_start = 0.0
 anneal_stop = 0.5
 min_per_unit = 4
+gradient = "exact"
+refresh_every = 0
+regrow = 0.0
 sparse_biases = false
 [run]
 validation_every = 30

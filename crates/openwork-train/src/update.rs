@@ -1,0 +1,216 @@
+//! What a step does to one parameter.
+
+use std::ops::Add;
+
+use openwork_model::{Gradient, Matrix, Weight};
+use openwork_ops::{Adam, adam_step_at, adam_step_then};
+use openwork_sparse::{Kept, Pattern, Support, top_magnitude};
+use rayon::prelude::*;
+
+use crate::{Rule, step::flat_mut};
+
+/// Adam, top magnitude and decay of one parameter.
+pub(crate) struct Update {
+    pub adam: Adam,
+    pub gradient_scale: f32,
+    /// None where all entries stay.
+    pub rule: Option<Rule>,
+    pub decay: Option<f32>,
+    /// Whether zero weights have gradients too.
+    pub exact: bool,
+    /// Whether nonzeros were moved in this step.
+    pub moved: bool,
+}
+
+impl Update {
+    /// Returns what is kept, and whether no zero weight could have entered.
+    pub fn apply(
+        &self,
+        weight: &mut Weight,
+        gradient: &Gradient,
+        (m, v): (&mut Matrix, &mut Matrix),
+        support: &mut Support,
+    ) -> (Kept, bool) {
+        let mut least_kept = 0.0;
+        let kept = weight.update_on(support, |w, support| {
+            let mut kept = match gradient {
+                Gradient::Dense(g) => self.everywhere(w, g, (&mut *m, &mut *v), support, &mut least_kept),
+                Gradient::Support { pattern, values } => {
+                    self.at_support(w, (pattern, values), (&mut *m, &mut *v), support)
+                }
+            };
+            kept.changed |= self.moved;
+            if kept.changed && !self.exact {
+                // What left starts from nothing if it ever returns, and does not move while it is out.
+                support.mask(flat_mut(m));
+                support.mask(flat_mut(v));
+            }
+            kept
+        });
+        (kept, self.exact && self.adam.largest_step() < least_kept)
+    }
+
+    /// One pass does Adam and finds out which weights stay, one more keeps those. Both go over pieces of whole
+    /// rows, so that one large table does not keep a single thread busy.
+    fn everywhere(
+        &self,
+        w: &mut Matrix,
+        gradient: &Matrix,
+        (m, v): (&mut Matrix, &mut Matrix),
+        support: &mut Support,
+        least_kept: &mut f32,
+    ) -> Kept {
+        let (n_rows, cols) = w.dim();
+        let rows = rows_of_a_piece(n_rows, cols);
+        let piece = (rows * cols).max(1);
+        let pieces = flat_mut(w)
+            .par_chunks_mut(piece)
+            .zip(flat(gradient).par_chunks(piece))
+            .zip(flat_mut(m).par_chunks_mut(piece).zip(flat_mut(v).par_chunks_mut(piece)));
+        let Some(rule) = self.rule else {
+            let nonzero = pieces.map(|((w, g), (m, v))| {
+                let mut nonzero = 0;
+                adam_step_then(self.adam, self.gradient_scale, w, g, m, v, |w| {
+                    if let Some(decay) = self.decay {
+                        w.iter_mut().for_each(|w| *w -= decay * *w);
+                    }
+                    nonzero += w.iter().filter(|&&w| w != 0.0).count();
+                });
+                nonzero
+            });
+            return Kept { nonzero: nonzero.sum(), ..support.keep_all() };
+        };
+        let floor = rule.fitting_floor((n_rows, cols));
+        let scans: Vec<_> = pieces
+            .enumerate()
+            .map(|(i, ((w, g), (m, v)))| {
+                let mut scan = support.scan(i * rows, floor);
+                adam_step_then(self.adam, self.gradient_scale, w, g, m, v, |w| scan.add(w));
+                scan
+            })
+            .collect();
+        let cuts = support.select(flat(w), rule.nnz, scans);
+        *least_kept = cuts.least_kept();
+        let parts = support.parts(rows).into_par_iter().zip(flat_mut(w).par_chunks_mut(piece));
+        parts.map(|(part, w)| cuts.project(part, w, self.decay)).reduce(Kept::default, Kept::add)
+    }
+
+    /// Adam at the support; a selection only where fewer entries are to stay.
+    fn at_support(
+        &self,
+        w: &mut Matrix,
+        (pattern, gradient): (&Pattern, &[f32]),
+        (m, v): (&mut Matrix, &mut Matrix),
+        support: &mut Support,
+    ) -> Kept {
+        adam_step_at(self.adam, self.gradient_scale, pattern, flat_mut(w), gradient, flat_mut(m), flat_mut(v));
+        let (n_rows, cols) = w.dim();
+        if let Some(rule) = self.rule
+            && rule.nnz < support.nnz()
+        {
+            let (rows, floor) = (rows_of_a_piece(n_rows, cols), rule.fitting_floor((n_rows, cols)));
+            let scans = flat(w).par_chunks(rows * cols).enumerate().map(|(i, w)| {
+                let mut scan = support.scan(i * rows, floor);
+                w.chunks(SCANNED).for_each(|w| scan.add(w));
+                scan
+            });
+            let cuts = support.select(flat(w), rule.nnz, scans.collect());
+            let parts = support.parts(rows).into_par_iter().zip(flat_mut(w).par_chunks_mut(rows * cols));
+            return parts.map(|(part, w)| cuts.project(part, w, self.decay)).reduce(Kept::default, Kept::add);
+        }
+        let w = flat_mut(w);
+        let mut nonzero = 0;
+        for r in 0..n_rows {
+            for &c in &pattern.col_idx()[pattern.row(r)] {
+                let w = &mut w[r * cols + c as usize];
+                if let Some(decay) = self.decay {
+                    *w -= decay * *w;
+                }
+                nonzero += usize::from(*w != 0.0);
+            }
+        }
+        Kept { nonzero, entered: 0, changed: false }
+    }
+}
+
+/// Entries scanned at once.
+const SCANNED: usize = 4096;
+
+/// At least 2¹⁶ entries; and 32 rows, because a floor per column is a little work per piece.
+fn rows_of_a_piece(rows: usize, cols: usize) -> usize {
+    (1_usize << 16).div_ceil(cols.max(1)).max(32).min(rows.max(1))
+}
+
+/// Takes the smallest of the nonzeros out and puts as many zero weights in, those with the largest gradient; their
+/// moments start at zero. The step that follows moves them off zero. Returns how many.
+pub(crate) fn move_nonzeros(
+    fraction: f64,
+    rule: &Rule,
+    gradient: &Matrix,
+    weight: &mut Weight,
+    (m, v): (&mut Matrix, &mut Matrix),
+    support: &mut Support,
+) -> usize {
+    let (rows, cols) = gradient.dim();
+    let nnz = support.nnz();
+    let n = ((fraction * nnz as f64) as usize).min(rows * cols - nnz);
+    let stay = Rule { nnz: nnz - n, ..*rule };
+    let floor = stay.fitting_floor((rows, cols));
+    weight.update(|w| support.project(flat_mut(w), stay.nnz, floor));
+    support.mask(flat_mut(m));
+    support.mask(flat_mut(v));
+    let mut outside = gradient.clone();
+    let kept = support.pattern();
+    for r in 0..rows {
+        kept.col_idx()[kept.row(r)].iter().for_each(|&c| outside[[r, c as usize]] = 0.0);
+    }
+    support.grow(&top_magnitude(outside.view(), n, None));
+    n
+}
+
+fn flat(x: &Matrix) -> &[f32] {
+    x.as_slice().expect("row-major")
+}
+
+#[cfg(test)]
+mod tests {
+    use openwork_ops::adam_step;
+    use openwork_sparse::{MinPerUnit, Unit};
+
+    use super::*;
+
+    #[test]
+    fn pieces_and_threads_leave_no_trace() {
+        // Three pieces by columns, with a floor; a few steps, so that the selection is warm.
+        let (rows, cols) = (300, 550);
+        let wave = |a: f32| Matrix::from_shape_fn((rows, cols), |(r, c)| ((r * cols + c) as f32 * a).sin());
+        let rule = Rule { nnz: 9000, floor: Some(MinPerUnit { unit: Unit::Column, count: 3 }) };
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let (mut w, mut m, mut v) = (Weight::new(wave(0.7)), wave(0.0), wave(0.0));
+            let mut support = Support::all(rows, cols);
+            let mut kept = Vec::new();
+            for step in 1..5 {
+                let adam = Adam { lr: 0.01, beta1: 0.9, beta2: 0.95, eps: 0.1, step };
+                let update =
+                    Update { adam, gradient_scale: 1.0, rule: Some(rule), decay: Some(0.1), exact: true, moved: false };
+                let gradient = Gradient::Dense(wave(step as f32));
+                kept.push(pool.install(|| update.apply(&mut w, &gradient, (&mut m, &mut v), &mut support)));
+            }
+            assert_eq!(*w.csr().unwrap(), openwork_sparse::Csr::from_dense(w.dense().view()));
+            (w.dense().clone(), kept)
+        };
+        let (w, kept) = run(1);
+        assert_eq!((w.clone(), kept), run(4));
+
+        let (mut expected, mut m, mut v) = (wave(0.7), wave(0.0), wave(0.0));
+        for step in 1..5 {
+            let adam = Adam { lr: 0.01, beta1: 0.9, beta2: 0.95, eps: 0.1, step };
+            let gradient = wave(step as f32);
+            adam_step(adam, 1.0, flat_mut(&mut expected), flat(&gradient), flat_mut(&mut m), flat_mut(&mut v));
+            top_magnitude(expected.view(), rule.nnz, rule.floor).project(&mut expected);
+            expected.mapv_inplace(|w| w - 0.1 * w);
+        }
+        assert_eq!(w, expected);
+    }
+}
