@@ -47,7 +47,9 @@ pub fn run(args: &[OsString]) -> Result<()> {
     let mut args = args.to_vec();
     if args.iter().any(|arg| arg == "--peers") && env::var_os(PYTHON).is_none() {
         match environment() {
-            Ok(python) => drop(command.env(PYTHON, python)),
+            Ok(python) => {
+                command.env(PYTHON, python);
+            }
             Err(error) => {
                 println!("peers skipped: {error:#}");
                 args.retain(|arg| arg != "--peers");

@@ -1,0 +1,59 @@
+//! `cargo xtask bench kernels`: single operations.
+//!
+//! First the criterion benches beside the operations (`crates/*/benches`), whose results are read from
+//! criterion's own files; with `--peers` then a comparison with PyTorch's and SciPy's kernels, by turns.
+//! All on one thread, as operations run within a training step.
+
+mod criterion;
+mod ours;
+mod versus;
+
+use anyhow::Result;
+use clap::Parser;
+use openwork_benches::{Csv, Machine, Peers, Record, Save};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask bench kernels", about = "Times single operations")]
+struct Args {
+    /// Bench targets to run (linear); of benchmarks within them, those whose names match (spmm, backward) [default: all]
+    ops: Vec<String>,
+    /// Write the results to benches/runs/DATE-DEVICE/
+    #[arg(long)]
+    save: bool,
+    /// Compare with PyTorch and SciPy
+    #[arg(long)]
+    peers: bool,
+    /// Not the benches of the crates, only the comparison; implies --peers
+    #[arg(long)]
+    peers_only: bool,
+    /// In the comparison one width and two densities
+    #[arg(long)]
+    quick: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let machine = Machine::here();
+    if !args.peers_only {
+        let mut record = Record::new();
+        let csv = criterion::run(&args.ops, &mut record)?;
+        keep(args.save, "kernels", &machine, &[], &record, &csv)?;
+    }
+    if let Some(peers) = Peers::find(args.peers || args.peers_only) {
+        let Some(peer) = peers.start("peers", "kernels.py", &["1".to_owned()]) else { return Ok(()) };
+        let versions = [peer.version.clone()];
+        let mut record = Record::new();
+        let csv = versus::run(peer, &args.ops, args.quick, &mut record);
+        keep(args.save, "kernels-peers", &machine, &versions, &record, &csv)?;
+    }
+    Ok(())
+}
+
+fn keep(save: bool, name: &str, machine: &Machine, versions: &[String], record: &Record, csv: &Csv) -> Result<()> {
+    if save {
+        let save = Save::new("kernels", name, machine, versions);
+        save.write(record, csv)?;
+        eprintln!("{}", save.path().display());
+    }
+    Ok(())
+}
