@@ -15,8 +15,19 @@ use crate::save;
 pub struct Axis {
     /// What it measures, with the unit.
     pub label: String,
-    /// Whether equal distances are equal ratios.
-    pub logarithmic: bool,
+    /// Where values lie on it.
+    pub kind: Kind,
+}
+
+/// Where values lie on an axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Equal distances are equal differences.
+    Linear,
+    /// Equal distances are equal ratios; 1, 2 and 5 times powers of ten are marked.
+    Decades,
+    /// Equal distances are equal ratios; powers of two are marked.
+    Doublings,
 }
 
 /// A point with its error bar.
@@ -67,19 +78,15 @@ const COLORS: [RGBColor; 7] = [
 ];
 
 impl Axis {
-    /// An axis of equal distances.
-    pub fn linear(label: impl Into<String>) -> Self {
-        Self { label: label.into(), logarithmic: false }
-    }
-
-    /// An axis of equal ratios.
-    pub fn logarithmic(label: impl Into<String>) -> Self {
-        Self { label: label.into(), logarithmic: true }
+    /// An axis called `label`.
+    pub fn new(label: impl Into<String>, kind: Kind) -> Self {
+        Self { label: label.into(), kind }
     }
 
     /// The scale that holds all values.
     fn scale(&self, values: impl Iterator<Item = f64>) -> Scale {
-        let place = |value: f64| if self.logarithmic { value.log10() } else { value };
+        let logarithmic = self.kind != Kind::Linear;
+        let place = |value: f64| if logarithmic { value.log10() } else { value };
         let (low, high) = values
             .map(place)
             .filter(|place| place.is_finite())
@@ -87,13 +94,13 @@ impl Axis {
         let (low, high) = if low <= high { (low, high) } else { (0.0, 1.0) };
         let margin = if low < high { (high - low) / 20.0 } else { 0.5 };
         let (low, high) = (low - margin, high + margin);
-        match self.logarithmic {
-            true => {
-                let (low, high) = (10_f64.powf(low), 10_f64.powf(high));
-                Scale { low, high, logarithmic: true, ticks: logarithmic_ticks(low, high) }
-            }
-            false => Scale { low, high, logarithmic: false, ticks: linear_ticks(low, high) },
-        }
+        let (low, high) = if logarithmic { (10_f64.powf(low), 10_f64.powf(high)) } else { (low, high) };
+        let ticks = match self.kind {
+            Kind::Linear => linear_ticks(low, high),
+            Kind::Decades => logarithmic_ticks(low, high, 10.0, &[1.0, 2.0, 5.0]),
+            Kind::Doublings => logarithmic_ticks(low, high, 2.0, &[1.0]),
+        };
+        Scale { low, high, logarithmic, ticks }
     }
 }
 
@@ -200,14 +207,15 @@ fn linear_ticks(low: f64, high: f64) -> Vec<f64> {
     (first..=last).map(|n| n as f64 * step).collect()
 }
 
-/// Powers of two of the smallest tick where the axis is short, else powers of ten.
-fn logarithmic_ticks(low: f64, high: f64) -> Vec<f64> {
-    let powers = |base: f64| -> Vec<f64> {
-        let (first, last) = (low.log(base).ceil() as i32, high.log(base).floor() as i32);
-        (first..=last).map(|power| base.powi(power)).collect()
+/// Powers of `base` times `factors`, or the powers alone where that would be too many.
+fn logarithmic_ticks(low: f64, high: f64, base: f64, factors: &[f64]) -> Vec<f64> {
+    let (first, last) = (low.log(base).floor() as i32, high.log(base).ceil() as i32);
+    let times = |factors: &[f64]| -> Vec<f64> {
+        let powers = (first..=last).flat_map(|power| factors.iter().map(move |factor| factor * base.powi(power)));
+        powers.filter(|tick| (low..=high).contains(tick)).collect()
     };
-    let twos = powers(2.0);
-    if twos.len() <= 9 { twos } else { powers(10.0) }
+    let ticks = times(factors);
+    if ticks.len() <= 10 { ticks } else { times(&[1.0]) }
 }
 
 /// `1/64`, `0.05`, `12k`, `1.5M`.
@@ -235,8 +243,8 @@ fn label(value: f64) -> String {
 mod tests {
     use super::*;
 
-    fn chart(logarithmic: bool, n: usize) -> Chart {
-        let axis = |label: &str| Axis { label: label.into(), logarithmic };
+    fn chart(kind: Kind, n: usize) -> Chart {
+        let axis = |label: &str| Axis::new(label, kind);
         let point = |i: usize| Point { x: (i + 1) as f64, y: 2.0, bar: (1.5, 2.5) };
         let curves = vec![Curve { name: "a curve".into(), points: (0..n).map(point).collect() }];
         Chart { title: "title".into(), x: axis("across"), y: axis("up"), curves }
@@ -244,15 +252,15 @@ mod tests {
 
     #[test]
     fn no_point_one_and_many_can_be_drawn() {
-        for logarithmic in [false, true] {
+        for kind in [Kind::Linear, Kind::Decades, Kind::Doublings] {
             for n in [0, 1, 20] {
-                let svg = chart(logarithmic, n).svg().unwrap();
+                let svg = chart(kind, n).svg().unwrap();
                 for text in ["<svg", "title", "across", "up", "a curve"] {
                     assert!(svg.contains(text), "{n}: {text}");
                 }
             }
         }
-        let mut many = chart(false, 1);
+        let mut many = chart(Kind::Linear, 1);
         many.curves = vec![many.curves[0].clone(); 8];
         assert!(many.svg().unwrap_err().to_string().contains("more than 7"));
     }
@@ -262,7 +270,8 @@ mod tests {
         let labels = [1.0 / 64.0, 0.25, 0.05, 12_000.0, 1_500_000.0, 3.5, 0.0].map(label);
         assert_eq!(labels, ["1/64", "1/4", "0.05", "12k", "1.5M", "3.5", "0"]);
         assert_eq!(linear_ticks(0.9, 3.1), [1.0, 1.5, 2.0, 2.5, 3.0]);
-        assert_eq!(logarithmic_ticks(0.2, 1.1), [0.25, 0.5, 1.0]);
-        assert_eq!(logarithmic_ticks(0.5, 20_000.0), [1.0, 10.0, 100.0, 1000.0, 10_000.0]);
+        assert_eq!(logarithmic_ticks(0.2, 1.1, 2.0, &[1.0]), [0.25, 0.5, 1.0]);
+        assert_eq!(logarithmic_ticks(1500.0, 12_000.0, 10.0, &[1.0, 2.0, 5.0]), [2000.0, 5000.0, 10_000.0]);
+        assert_eq!(logarithmic_ticks(0.5, 20_000.0, 10.0, &[1.0, 2.0, 5.0]), [1.0, 10.0, 100.0, 1000.0, 10_000.0]);
     }
 }

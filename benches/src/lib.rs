@@ -9,6 +9,7 @@
 
 pub mod chart;
 mod csv;
+mod exit;
 mod fraction;
 mod machine;
 mod peer;
@@ -20,6 +21,7 @@ mod training;
 mod turns;
 
 pub use csv::Csv;
+pub use exit::exit;
 pub use fraction::Fraction;
 pub use machine::Machine;
 pub use peer::{Peer, Peers};

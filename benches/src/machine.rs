@@ -52,6 +52,19 @@ impl Machine {
         format!("cpu-{}core", self.cores)
     }
 
+    /// What to say where others are working on the machine.
+    pub fn warning(&self) -> Option<String> {
+        let average: f64 = load().split(' ').next()?.parse().ok()?;
+        let busy = average > 0.25 * self.cores as f64;
+        busy.then(|| {
+            format!(
+                "others are working on this machine (load average {average} on {} cores): times are longer than on a \
+                 quiet one, above all of programs whose threads wait for each other often, as PyTorch's do",
+                self.cores
+            )
+        })
+    }
+
     /// Names and values, for headings.
     pub fn lines(&self) -> Vec<(&'static str, String)> {
         let memory = self.memory_gib.map_or("unknown".into(), |gib| format!("{gib:.0} GiB"));

@@ -20,15 +20,18 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// `None` when they are not asked for, or (said aloud) when no Python is named.
+    /// `None` when they are not asked for, or when no Python is named; an empty name is that of somebody who
+    /// has said why already.
     pub fn find(asked: bool) -> Option<Self> {
-        match (asked, env::var_os(PYTHON)) {
-            (true, Some(python)) => Some(Self { python: python.into() }),
-            (true, None) => {
+        match env::var_os(PYTHON) {
+            Some(python) if asked => {
+                Some(python).filter(|python| !python.is_empty()).map(|p| Self { python: p.into() })
+            }
+            None if asked => {
                 println!("peers skipped: {PYTHON} names no Python; `cargo xtask bench` makes one and sets it");
                 None
             }
-            (false, _) => None,
+            _ => None,
         }
     }
 

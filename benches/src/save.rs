@@ -45,12 +45,12 @@ pub struct Save {
     folder: PathBuf,
     name: String,
     heading: String,
+    peers: Vec<String>,
 }
 
 impl Save {
     /// The place of today's results of the program `bench` (`step`) on `machine`, in files called `name`.
-    /// `versions` are those of what it was compared with.
-    pub fn new(bench: &str, name: &str, machine: &Machine, versions: &[String]) -> Self {
+    pub fn new(bench: &str, name: &str, machine: &Machine) -> Self {
         let args: Vec<String> = std::env::args().skip(1).collect();
         let mut lines = vec![
             ("date", today()),
@@ -58,16 +58,23 @@ impl Save {
             ("command", format!("cargo xtask bench {bench} {}", args.join(" ")).trim_end().into()),
         ];
         lines.extend(machine.lines());
-        lines.extend(versions.iter().map(|version| ("peer", version.clone())));
         lines.push(("load", format!("{} at the start", machine::load())));
-        let heading = lines.iter().map(|(name, value)| format!("# {name:8} {value}\n")).collect();
+        let heading = lines.iter().map(|(name, value)| line(name, value)).collect();
         let folder = repository().join(format!("benches/runs/{}-{}", today(), machine.device()));
-        Self { folder, name: name.into(), heading }
+        Self { folder, name: name.into(), heading, peers: vec![] }
+    }
+
+    /// Notes with what it is compared, and in which version.
+    pub fn peer(&mut self, version: &str) {
+        if !self.peers.iter().any(|known| known == version) {
+            self.peers.push(version.to_owned());
+        }
     }
 
     /// Writes what there is so far, whole.
     pub fn write(&self, record: &Record, csv: &Csv) -> Result<()> {
-        let heading = format!("{}# {:8} {} at the end\n\n", self.heading, "load", machine::load());
+        let peers: String = self.peers.iter().map(|version| line("peer", version)).collect();
+        let heading = self.heading.clone() + &line("load", &format!("{} at the end", machine::load())) + &peers + "\n";
         self.file("txt", &(heading + record.text()))?;
         self.file("csv", &csv.text())
     }
@@ -80,6 +87,11 @@ impl Save {
     fn file(&self, extension: &str, text: &str) -> Result<()> {
         write(&self.folder.join(&self.name).with_extension(extension), text)
     }
+}
+
+/// A line of the heading.
+fn line(name: &str, value: &str) -> String {
+    format!("# {name:8} {value}\n")
 }
 
 /// Writes a file atomically, and its folder where it is missing.

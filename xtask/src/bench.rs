@@ -44,17 +44,14 @@ pub fn run(args: &[OsString]) -> Result<()> {
     let mut command = cargo();
     command.args(["run", "--quiet", "--release", "--package", "openwork-benches", "--bin", program]).arg(manifest());
     command.arg("--").args(words);
-    let mut args = args.to_vec();
-    if args.iter().any(|arg| arg == "--peers") && env::var_os(PYTHON).is_none() {
-        match environment() {
-            Ok(python) => {
-                command.env(PYTHON, python);
-            }
-            Err(error) => {
-                println!("peers skipped: {error:#}");
-                args.retain(|arg| arg != "--peers");
-            }
-        }
+    let peers = args.iter().any(|arg| arg.to_string_lossy().starts_with("--peers"));
+    if peers && env::var_os(PYTHON).is_none() {
+        // An empty name tells the program that this was said.
+        let python = environment().unwrap_or_else(|error| {
+            println!("peers skipped: {error:#}");
+            PathBuf::new()
+        });
+        command.env(PYTHON, python);
     }
     hand_over(command.args(args))
 }

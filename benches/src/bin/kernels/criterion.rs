@@ -23,6 +23,11 @@ pub fn run(ops: &[String], record: &mut Record) -> Result<Csv> {
     let mut csv = Csv::new(["name", "value", "low", "high", "unit"]);
     for line in cargo_bench(&targets, &filter)? {
         let line = line.context("cannot read what cargo bench prints")?;
+        if line.starts_with("Benchmarking ") {
+            // Criterion's progress, which is no result.
+            eprintln!("{line}");
+            continue;
+        }
         record.line(&line);
         // The benches have measurements of their own beside criterion's.
         if let Some([name, value, unit]) = metric(&line) {

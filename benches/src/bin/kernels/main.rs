@@ -8,12 +8,14 @@ mod criterion;
 mod ours;
 mod versus;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::Parser;
-use openwork_benches::{Csv, Machine, Peers, Record, Save};
+use openwork_benches::{Csv, Machine, Peers, Record, Save, exit};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask bench kernels", about = "Times single operations")]
+#[command(bin_name = "cargo xtask bench kernels", about = "Times single operations")]
 struct Args {
     /// Bench targets to run (linear); of benchmarks within them, those whose names match (spmm, backward) [default: all]
     ops: Vec<String>,
@@ -31,27 +33,34 @@ struct Args {
     quick: bool,
 }
 
-fn main() -> Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    exit(run(Args::parse()))
+}
+
+fn run(args: Args) -> Result<()> {
     let machine = Machine::here();
-    if !args.peers_only {
+    let begin = |name: &str| {
         let mut record = Record::new();
+        machine.warning().iter().for_each(|warning| record.line(warning));
+        (record, Save::new("kernels", name, &machine))
+    };
+    if !args.peers_only {
+        let (mut record, save) = begin("kernels");
         let csv = criterion::run(&args.ops, &mut record)?;
-        keep(args.save, "kernels", &machine, &[], &record, &csv)?;
+        keep(args.save, &save, &record, &csv)?;
     }
     if let Some(peers) = Peers::find(args.peers || args.peers_only) {
         let Some(peer) = peers.start("peers", "kernels.py", &["1".to_owned()]) else { return Ok(()) };
-        let versions = [peer.version.clone()];
-        let mut record = Record::new();
+        let (mut record, mut save) = begin("kernels-peers");
+        save.peer(&peer.version);
         let csv = versus::run(peer, &args.ops, args.quick, &mut record);
-        keep(args.save, "kernels-peers", &machine, &versions, &record, &csv)?;
+        keep(args.save, &save, &record, &csv)?;
     }
     Ok(())
 }
 
-fn keep(save: bool, name: &str, machine: &Machine, versions: &[String], record: &Record, csv: &Csv) -> Result<()> {
-    if save {
-        let save = Save::new("kernels", name, machine, versions);
+fn keep(wanted: bool, save: &Save, record: &Record, csv: &Csv) -> Result<()> {
+    if wanted {
         save.write(record, csv)?;
         eprintln!("{}", save.path().display());
     }

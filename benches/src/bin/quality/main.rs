@@ -10,6 +10,7 @@ mod report;
 
 use std::{
     path::PathBuf,
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
@@ -17,10 +18,10 @@ use anyhow::{Context, Result, ensure};
 use cell::{Data, Outcome, Study};
 use clap::Parser;
 use design::{Anneal, Cell, STEPS};
-use openwork_benches::{Machine, Mode, latest_folder, repository, stats::median, today, use_threads};
+use openwork_benches::{Machine, Mode, exit, latest_folder, repository, stats::median, today, use_threads};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask bench quality", about = "Validation loss of the training modes, over seeds")]
+#[command(bin_name = "cargo xtask bench quality", about = "Validation loss of the training modes, over seeds")]
 struct Args {
     /// Folder with train/ and validation/ token shards of a vocabulary of at most 2048
     #[arg(long, required_unless_present_any = ["report", "list"])]
@@ -48,8 +49,11 @@ struct Args {
     list: bool,
 }
 
-fn main() -> Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    exit(run(Args::parse()))
+}
+
+fn run(args: Args) -> Result<()> {
     let machine = Machine::here();
     let threads = args.threads.unwrap_or(machine.cores);
     ensure!(threads > 0, "--threads is 0; right would be 1 to {}", machine.cores);

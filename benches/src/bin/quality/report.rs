@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, io::Write, path::Path};
 use anyhow::{Context, Result, ensure};
 use openwork_benches::{
     Mode, Table,
-    chart::{Axis, Chart, Curve, Point},
+    chart::{Axis, Chart, Curve, Kind, Point},
     stats::{Mean, median},
 };
 
@@ -212,8 +212,8 @@ fn charts(outcomes: &[Outcome]) -> Vec<(String, Chart)> {
             if !curves.is_empty() {
                 let title = format!("Final density {}, linear anneal (bars: 95 % over seeds)", density.name());
                 let file = format!("{name}-{}", density.name().replace('/', "of"));
-                let y = Axis::linear("validation loss (nats per token)");
-                charts.push((file, Chart { title, x: Axis::linear(label), y, curves }));
+                let y = Axis::new("validation loss (nats per token)", Kind::Linear);
+                charts.push((file, Chart { title, x: Axis::new(label, Kind::Linear), y, curves }));
             }
         }
     }

@@ -8,12 +8,14 @@ mod cases;
 mod measure;
 mod plot;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
+use openwork_benches::exit;
 
 #[derive(Parser)]
 #[command(
-    name = "cargo xtask bench step",
+    bin_name = "cargo xtask bench step",
     about = "Times whole training steps",
     args_conflicts_with_subcommands = true
 )]
@@ -30,10 +32,10 @@ enum Command {
     Plot(plot::Args),
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command {
+    exit(match cli.command {
         Some(Command::Plot(args)) => plot::run(args),
         None => measure::run(cli.measure),
-    }
+    })
 }

@@ -78,14 +78,15 @@ pub fn run(args: Args) -> Result<()> {
     use_threads(threads)?;
     let peers = Peers::find(args.peers);
     let mut record = Record::new();
+    machine.warning().iter().for_each(|warning| record.line(warning));
     let mut csv = Csv::new(["d_model", "layers", "sequences", "density", "threads", "contestant", "round", "seconds"]);
     if !(Mode::Support { refresh_every: 0 }).is_available() {
         record.line("ours support skipped: recipes of this version know exact gradients only");
     }
-    let mut save = None;
+    let mut save = Save::new("step", if args.growth { "step-growth" } else { "step" }, &machine);
     for case in args.cases() {
         let mut torch = start(peers.as_ref(), &case, threads);
-        let versions: Vec<String> = torch.iter().map(|peer| peer.version.clone()).collect();
+        torch.iter().for_each(|peer| save.peer(&peer.version));
         let samples = measure(&case, &mut torch, threads, rounds)?;
         report(&case, &samples, &mut record);
         for Samples { name, seconds } in &samples {
@@ -98,8 +99,6 @@ pub fn run(args: Args) -> Result<()> {
             }
         }
         if args.save {
-            let name = if args.growth { "step-growth" } else { "step" };
-            let save = save.get_or_insert_with(|| Save::new("step", name, &machine, &versions));
             // After every case: a run that is stopped keeps what it has.
             save.write(&record, &csv)?;
             eprintln!("{}", save.path().display());

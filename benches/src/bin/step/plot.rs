@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use openwork_benches::{
     Csv, Fraction, Machine,
-    chart::{Axis, Chart, Curve, Point},
+    chart::{Axis, Chart, Curve, Kind, Point},
     latest_folder, repository,
     stats::Spread,
 };
@@ -89,7 +89,7 @@ fn by_density(samples: &[Sample]) -> Charts {
         let of_shape: Vec<&Sample> = samples.iter().filter(|s| (s.d_model, s.layers) == (d_model, layers)).collect();
         let chart = speeds(
             format!("Training step, d_model {d_model}, {layers} layers"),
-            Axis::logarithmic("fraction of weights that are not zero"),
+            Axis::new("fraction of weights that are not zero", Kind::Doublings),
             &of_shape,
             |s| s.density.value,
         );
@@ -116,7 +116,7 @@ fn by_size(samples: &[Sample]) -> Charts {
             let kept: Vec<&Sample> = samples.iter().filter(|s| s.density == *density && keep(s)).collect();
             let title = format!("Training step by {name}, density {density}");
             let file = format!("growth-{name}-{}", density.to_string().replace('/', "-"));
-            charts.push((file, speeds(title, Axis::logarithmic(*label), &kept, x)));
+            charts.push((file, speeds(title, Axis::new(*label, Kind::Doublings), &kept, x)));
         }
     }
     charts
@@ -144,7 +144,7 @@ fn speeds(title: String, axis: Axis, samples: &[&Sample], x: impl Fn(&Sample) ->
         };
         curves.push(Curve { name: name.into(), points: places.into_iter().map(point).collect() });
     }
-    Chart { title, x: axis, y: Axis::logarithmic("tokens per second"), curves }
+    Chart { title, x: axis, y: Axis::new("tokens per second", Kind::Decades), curves }
 }
 
 #[cfg(test)]
