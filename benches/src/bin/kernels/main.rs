@@ -17,7 +17,7 @@ use openwork_benches::{Csv, Machine, Peers, Record, Save, exit};
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask bench kernels", about = "Times single operations")]
 struct Args {
-    /// Bench targets to run (linear); of benchmarks within them, those whose names match (spmm, backward) [default: all]
+    /// Bench targets to run (products), or patterns of the names of benchmarks (spmm, gelu) [default: all]
     ops: Vec<String>,
     /// Write the results to benches/runs/DATE-DEVICE/
     #[arg(long)]

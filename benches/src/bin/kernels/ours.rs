@@ -2,8 +2,8 @@
 
 use std::{hint::black_box, time::Instant};
 
-use openwork_ops::{Adam, Matrix, Ties, Weight, abs_top_k, adam_step, linear};
-use openwork_sparse::{Csr, spmm, top_magnitude};
+use openwork_ops::{Adam, Matrix, Ties, Workspace, abs_top_k, adam_step};
+use openwork_sparse::{Csr, Start, matmul, spmm, top_magnitude};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -65,20 +65,18 @@ fn sparse(case: &Case) -> Call {
     Box::new(move |i| {
         let n = pairs.len();
         let (x, y) = &mut pairs[i % n];
-        // The product adds, and the peers' overwrites.
-        y.fill(0.0);
-        spmm(&w, x.view(), &mut y.view_mut());
+        spmm(&w, Start::Zero, &*x, &mut *y);
         black_box(y);
     })
 }
 
 fn dense(case: &Case) -> Call {
-    let w = Weight::new(random(case.out, case.input, 1));
+    let w = random(case.out, case.input, 1);
     let mut pairs = operands(case.input, case.out, case.tokens);
     Box::new(move |i| {
         let n = pairs.len();
         let (x, y) = &mut pairs[i % n];
-        linear(&w, None, x, y);
+        matmul(Start::Zero, &w, &*x, &mut *y);
         black_box(y);
     })
 }
@@ -86,12 +84,14 @@ fn dense(case: &Case) -> Call {
 fn top_k(case: &Case) -> Call {
     let k = (case.density.value * case.input as f64) as usize;
     let mut pairs = operands(case.input, case.input, case.tokens);
+    let mut space = Workspace::default();
     Box::new(move |i| {
         let n = pairs.len();
         let (x, y) = &mut pairs[i % n];
         // Ours works in place, and the peers' does not.
         y.assign(x);
-        black_box(abs_top_k(k, Ties::ByIndex, y));
+        let kept = abs_top_k(k, Ties::ByIndex, black_box(y), &mut space);
+        space.recycle_kept(kept);
     })
 }
 
