@@ -1,6 +1,7 @@
 //! Automation of this repository: `cargo xtask` lists the commands. Shells out and depends on no crate of
 //! the workspace, so that it builds in seconds and runs even where the rest does not build.
 
+mod bench;
 mod stages;
 
 use std::{
@@ -17,7 +18,8 @@ cargo xtask COMMAND
 
   quickstart [ARGS]  build, and run `openwork quickstart ARGS`
   test               everything CI checks: formatting, lints, tests, documentation
-  parity DIR         compare with the numbers of other implementations, one line per folder under DIR";
+  parity DIR         compare with the numbers of other implementations, one line per folder under DIR
+  bench WHAT [ARGS]  measure; `cargo xtask bench` says what there is";
 
 fn main() -> ExitCode {
     let mut args = env::args_os().skip(1);
@@ -48,6 +50,7 @@ fn run(command: &str, args: &[OsString]) -> Result<()> {
             let program = ["run", "--quiet", "--release", "--package", "openwork-tests", "--bin", "parity"];
             hand_over(cargo().args(program).arg(manifest()).arg("--").args(args))
         }
+        "bench" => bench::run(args),
         "" | "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())

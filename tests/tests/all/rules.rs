@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 /// The crates that each crate may depend on, in tests aside. No sibling sees another.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("openwork-tensor", &[]),
     ("openwork-sparse", &["openwork-tensor"]),
     ("openwork-ops", &["openwork-tensor", "openwork-sparse"]),
@@ -21,6 +21,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("openwork-verify", &["openwork-tensor", "openwork-sparse", "openwork-ops", "openwork-model", "openwork-circuit"]),
     ("openwork", &["*"]),
     ("openwork-tests", &["*"]),
+    ("openwork-benches", &["*"]),
     ("xtask", &[]),
 ];
 

@@ -1,0 +1,237 @@
+//! From finished runs to `docs/quality.md` and drawings.
+
+use std::{collections::BTreeSet, fs, io::Write, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use openwork_benches::{
+    Mode, Table,
+    chart::{Axis, Chart, Curve, Kind, Point},
+    stats::{Mean, median},
+};
+
+use crate::{
+    cell::{self, Outcome},
+    design::{self, Anneal, Density, MODES},
+};
+
+/// What stands between these is written by the program; what stands around them is not touched.
+const BEGIN: &str = "<!-- tables: begin (cargo xtask bench quality --report) -->";
+const END: &str = "<!-- tables: end -->";
+/// The page before anybody has written on it.
+const PAGE: &str = "# Is the fast mode as good?\n\n";
+
+/// Makes tables and drawings of the finished runs in `runs`, in the folder `docs`.
+pub fn write(runs: &Path, docs: &Path) -> Result<()> {
+    let outcomes = read(runs)?;
+    for (name, chart) in charts(&outcomes) {
+        let path = docs.join("quality").join(name).with_extension("svg");
+        chart.save(&path)?;
+        println!("{}", path.display());
+    }
+    let path = docs.join("quality.md");
+    let page = match path.exists() {
+        true => fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?,
+        false => PAGE.to_owned(),
+    };
+    let page = replaced(&page, &tables(&outcomes)).with_context(|| path.display().to_string())?;
+    openwork_tensor::write_atomic(&path, |w| w.write_all(page.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{}", path.display());
+    Ok(())
+}
+
+fn read(runs: &Path) -> Result<Vec<Outcome>> {
+    let list = || -> std::io::Result<Vec<_>> { fs::read_dir(runs)?.map(|entry| Ok(entry?.path())).collect() };
+    let mut files = list().with_context(|| format!("there are no finished runs in {}", runs.display()))?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    files.sort();
+    ensure!(!files.is_empty(), "there are no finished runs in {}; name their folder with --out", runs.display());
+    files.iter().map(|path| Outcome::read(path)).collect()
+}
+
+/// `page` with `text` between the marks, which are put at its end where there are none.
+fn replaced(page: &str, text: &str) -> Result<String> {
+    let block = format!("{BEGIN}\n{text}\n{END}");
+    match (page.find(BEGIN), page.find(END)) {
+        (Some(begin), Some(end)) if begin < end => Ok(format!("{}{block}{}", &page[..begin], &page[end + END.len()..])),
+        (None, None) => Ok(format!("{}\n\n{block}\n", page.trim_end())),
+        _ => anyhow::bail!("one of the lines {BEGIN} and {END} is missing or misplaced; right are both or none"),
+    }
+}
+
+/// Runs that differ in nothing but the seed.
+#[derive(Clone, Copy, PartialEq)]
+struct Row {
+    mode: Mode,
+    anneal: Anneal,
+    equal_time: bool,
+}
+
+impl Row {
+    fn name(self) -> String {
+        match self.mode {
+            Mode::Static => "static, no anneal".into(),
+            mode => format!("{}, {} anneal", mode.name(), self.anneal.name()),
+        }
+    }
+
+    /// Its runs at a density, by seed.
+    fn runs(self, density: Density, outcomes: &[Outcome]) -> Vec<&Outcome> {
+        let is = |outcome: &&Outcome| {
+            outcome.mode == self.mode.name()
+                && (outcome.anneal, outcome.equal_time, outcome.density) == (self.anneal, self.equal_time, density)
+        };
+        let mut runs: Vec<&Outcome> = outcomes.iter().filter(is).collect();
+        runs.sort_by_key(|outcome| outcome.seed);
+        runs
+    }
+}
+
+/// All rows that can have runs.
+fn rows(equal_time: bool) -> Vec<Row> {
+    let row = |mode, anneal| Row { mode, anneal, equal_time };
+    MODES.into_iter().flat_map(|mode| Anneal::ALL.map(|anneal| row(mode, anneal))).collect()
+}
+
+const EXACT: Row = Row { mode: Mode::Exact, anneal: Anneal::Linear, equal_time: false };
+
+fn tables(outcomes: &[Outcome]) -> String {
+    let mut text = String::new();
+    let mut part = |heading: &str, explanation: &str, table: &Table| {
+        if !table.is_empty() {
+            text += &format!("\n## {heading}\n\n{explanation}\n\n{}", table.markdown());
+        }
+    };
+    part(
+        "At equal tokens",
+        "Validation loss in nats per token at the end of the run: mean over seeds ± half the width of its 95 % interval \
+         (Student's t). Seeds decide initialisation and order of the data and are the same for all modes, so differences \
+         to exact gradients with linear anneal are taken seed by seed; below 0 is better than exact.",
+        &losses(&rows(false), outcomes),
+    );
+    let equal_time: Vec<Row> = std::iter::once(EXACT).chain(rows(true)).collect();
+    if outcomes.iter().any(|outcome| outcome.equal_time) {
+        part(
+            "At equal time",
+            "The cheaper modes again, with as many steps as take the time of exact gradients (going by the median speeds \
+             of the runs above; the learning rate falls to 0 at the end of either).",
+            &losses(&equal_time, outcomes),
+        );
+    }
+    part("Speed", "Training, validations aside: median over the runs.", &speeds(outcomes));
+    text + &facts(outcomes)
+}
+
+/// A line for each row that has runs, for each density.
+fn losses(rows: &[Row], outcomes: &[Outcome]) -> Table {
+    let mut table =
+        Table::new(["", "density", "tokens", "seconds", "validation loss", "difference to exact", "diverged"]);
+    for density in Density::ALL {
+        let exact = EXACT.runs(density, outcomes);
+        for row in rows {
+            let runs = row.runs(density, outcomes);
+            if runs.is_empty() {
+                continue;
+            }
+            let ends: Vec<&cell::Point> = runs.iter().filter_map(|run| run.end()).collect();
+            let middle = |value: fn(&cell::Point) -> f64| match &ends[..] {
+                [] => "-".into(),
+                ends => format!("{:.0}", median(&ends.iter().map(|end| value(end)).collect::<Vec<_>>())),
+            };
+            let mean = |values: Vec<f64>| Mean::of(&values).map_or("-".into(), |mean| mean.to_string());
+            let differences = runs.iter().filter_map(|run| {
+                let exact = exact.iter().find(|exact| exact.seed == run.seed)?;
+                Some(run.end()?.loss - exact.end()?.loss)
+            });
+            table.row(vec![
+                row.name(),
+                density.name().into(),
+                middle(|end| end.tokens as f64),
+                middle(|end| end.seconds),
+                mean(ends.iter().map(|end| end.loss).collect()),
+                if *row == EXACT { "-".into() } else { mean(differences.collect()) },
+                runs.iter().filter(|run| run.diverged).count().to_string(),
+            ]);
+        }
+    }
+    table
+}
+
+/// Tokens a second by mode and density.
+fn speeds(outcomes: &[Outcome]) -> Table {
+    let mut table = Table::new(["", "density", "tokens per second", "times exact"]);
+    for density in Density::ALL {
+        let speed = |mode: Mode| {
+            let runs = outcomes.iter().filter(|run| run.mode == mode.name() && run.density == density);
+            let speeds: Vec<f64> = runs.filter_map(Outcome::speed).collect();
+            (!speeds.is_empty()).then(|| median(&speeds))
+        };
+        let exact = speed(Mode::Exact);
+        for mode in MODES {
+            if let Some(speed) = speed(mode) {
+                let ratio = exact.map_or("-".into(), |exact| format!("{:.2}", speed / exact));
+                table.row(vec![mode.name(), density.name().into(), format!("{speed:.0}"), ratio]);
+            }
+        }
+    }
+    table
+}
+
+/// What the numbers are from, and what was not run.
+fn facts(outcomes: &[Outcome]) -> String {
+    let distinct = |value: fn(&Outcome) -> String| {
+        outcomes.iter().map(value).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
+    };
+    let left_out: String = design::left_out().iter().map(|text| format!("- {text}\n")).collect();
+    format!(
+        "\n## Design\n\n{} of {} runs, on {} with {} threads, commits {}.\n\nNot run, because it would take too long:\n\n{left_out}",
+        outcomes.len(),
+        design::cells().len(),
+        distinct(|outcome| outcome.device.clone()),
+        distinct(|outcome| outcome.threads.to_string()),
+        distinct(|outcome| outcome.commit.chars().take(7).collect()),
+    )
+}
+
+/// Loss by tokens and by time for each density, one curve a mode.
+fn charts(outcomes: &[Outcome]) -> Vec<(String, Chart)> {
+    type Number = fn(&cell::Point) -> f64;
+    let axes: [(&str, &str, Number); 2] = [
+        ("tokens", "tokens trained on", |point| point.tokens as f64),
+        ("seconds", "seconds of training", |point| point.seconds),
+    ];
+    let mut charts = Vec::new();
+    for density in Density::ALL {
+        for (name, label, x) in axes {
+            let row = |mode| Row { mode, anneal: Anneal::Linear, equal_time: false };
+            let curve = |mode: Mode| {
+                let runs = row(mode).runs(density, outcomes);
+                Curve { name: mode.name(), points: mean_curve(&runs, x) }
+            };
+            let curves: Vec<Curve> = MODES.into_iter().map(curve).filter(|curve| !curve.points.is_empty()).collect();
+            if !curves.is_empty() {
+                let title = format!("Final density {}, linear anneal (bars: 95 % over seeds)", density.name());
+                let file = format!("{name}-{}", density.name().replace('/', "of"));
+                let y = Axis::new("validation loss (nats per token)", Kind::Linear);
+                charts.push((file, Chart { title, x: Axis::new(label, Kind::Linear), y, curves }));
+            }
+        }
+    }
+    charts
+}
+
+/// The mean over runs at every validation that all of them have.
+fn mean_curve(runs: &[&Outcome], x: impl Fn(&cell::Point) -> f64) -> Vec<Point> {
+    let length = runs.iter().map(|run| run.curve.len()).min().unwrap_or(0);
+    let point = |i: usize| {
+        let points: Vec<&cell::Point> = runs.iter().map(|run| &run.curve[i]).collect();
+        let loss = Mean::of(&points.iter().map(|p| p.loss).collect::<Vec<_>>())?;
+        let half_width = if loss.n > 1 { loss.half_width } else { 0.0 };
+        let x = points.iter().map(|p| x(p)).sum::<f64>() / points.len() as f64;
+        Some(Point { x, y: loss.mean, bar: (loss.mean - half_width, loss.mean + half_width) })
+    };
+    (0..length).filter_map(point).collect()
+}
+
+#[cfg(test)]
+mod tests;
