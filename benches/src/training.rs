@@ -4,10 +4,6 @@ use anyhow::{Context, Result};
 use openwork_model::Model;
 use openwork_train::{Recipe, Trainer};
 
-/// Whether the `[sparsity]` table of a recipe has the keys of [`Mode::keys`]; without them every gradient is
-/// exact.
-const MODES_IN_RECIPES: bool = false;
-
 /// Which gradients a run takes, and which weights it starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -18,7 +14,8 @@ pub enum Mode {
         /// Steps between dense gradients that decide which weights come back; 0 for never.
         refresh_every: u64,
     },
-    /// Gradients of the weights of a random mask, which has the final density from the first step on.
+    /// The final density from the first step on, and gradients of nonzero weights only: the weights that are
+    /// largest after random initialisation stay to the end, and so a random mask does.
     Static,
 }
 
@@ -33,26 +30,19 @@ impl Mode {
         }
     }
 
-    /// Whether recipes can say so.
-    pub fn is_available(self) -> bool {
-        MODES_IN_RECIPES || self == Self::Exact
-    }
-
-    /// The keys of the `[sparsity]` table that say so.
+    /// The keys of the `[sparsity]` table that say so. A static mask further needs an anneal of no length.
     pub fn keys(self) -> String {
-        let (gradient, refresh_every, initial_mask) = match self {
-            Self::Exact => ("exact", 0, "none"),
-            Self::Support { refresh_every } => ("support", refresh_every, "none"),
-            Self::Static => ("support", 0, "random"),
+        let (gradient, refresh_every, regrow) = match self {
+            Self::Exact => ("exact", 0, 0.0),
+            Self::Support { refresh_every: 0 } | Self::Static => ("support", 0, 0.0),
+            Self::Support { refresh_every } => ("support", refresh_every, REGROW),
         };
-        match MODES_IN_RECIPES {
-            true => format!(
-                "gradient = \"{gradient}\"\nrefresh_every = {refresh_every}\ninitial_mask = \"{initial_mask}\"\n"
-            ),
-            false => String::new(),
-        }
+        format!("gradient = \"{gradient}\"\nrefresh_every = {refresh_every}\nregrow = {regrow:?}\n")
     }
 }
+
+/// Fraction of the nonzeros that move at a refresh (the α of RigL, Evci et al. 2020).
+const REGROW: f64 = 0.3;
 
 /// A recipe and the trainer that follows it, before its first step.
 pub struct Setup {

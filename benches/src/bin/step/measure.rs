@@ -80,9 +80,6 @@ pub fn run(args: Args) -> Result<()> {
     let mut record = Record::new();
     machine.warning().iter().for_each(|warning| record.line(warning));
     let mut csv = Csv::new(["d_model", "layers", "sequences", "density", "threads", "contestant", "round", "seconds"]);
-    if !(Mode::Support { refresh_every: 0 }).is_available() {
-        record.line("ours support skipped: recipes of this version know exact gradients only");
-    }
     let mut save = Save::new("step", if args.growth { "step-growth" } else { "step" }, &machine);
     for case in args.cases() {
         let mut torch = start(peers.as_ref(), &case, threads);
@@ -124,9 +121,7 @@ fn measure(case: &Case, torch: &mut [Peer], threads: usize, rounds: usize) -> Re
     let modes = [("ours exact", Mode::Exact), ("ours support", Mode::Support { refresh_every: 0 })];
     let mut contestants = Vec::new();
     for (name, mode) in modes {
-        if mode.is_available() {
-            contestants.push(ours(name, &cases::recipe(case, mode, case.density.value, threads))?);
-        }
+        contestants.push(ours(name, &cases::recipe(case, mode, case.density.value, threads))?);
     }
     contestants.push(ours(DENSE, &cases::recipe(case, Mode::Exact, 1.0, threads))?);
     for peer in torch {
