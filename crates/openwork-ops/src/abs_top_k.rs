@@ -8,7 +8,7 @@
 //! unsigned order is the order of magnitudes.
 
 use ndarray::Array2;
-use openwork_sparse::simd::dispatch;
+use openwork_sparse::simd::{dispatch, load, store};
 use pulp::{Simd, WithSimd};
 
 use crate::{Matrix, Workspace, row, row_mut, simd};
@@ -89,11 +89,11 @@ impl WithSimd for Select<'_> {
         for t0 in (0..self.tokens).step_by(lanes) {
             let width = lanes.min(self.tokens - t0);
             for (f, magnitudes) in block.iter_mut().enumerate() {
-                let x = simd.partial_load_f32s(&self.values[f * self.tokens + t0..][..width]);
+                let x = load(simd, &self.values[f * self.tokens + t0..][..width]);
                 *magnitudes = simd.and_u32s(simd.transmute_u32s_f32s(x), sign_off);
             }
             let Threshold { least, mut ties } = kth_largest(simd, &block, self.k as u32, &mut guess);
-            let bound = simd.partial_load_u32s(&least[..lanes]);
+            let bound = S::as_simd_u32s(&least[..lanes]).0[0];
             let tied = ties != [0; LANES];
             for (f, &magnitudes) in block.iter().enumerate() {
                 let mut keep = simd.select_u32s(simd.greater_than_or_equal_u32s(magnitudes, bound), one, zero);
@@ -101,23 +101,23 @@ impl WithSimd for Select<'_> {
                     // `least` is just above the tied magnitude; the first of those that have it stay.
                     let mut lanes_kept = [0_u32; LANES];
                     let mut lane_magnitudes = [0_u32; LANES];
-                    simd.partial_store_u32s(&mut lanes_kept[..lanes], keep);
-                    simd.partial_store_u32s(&mut lane_magnitudes[..lanes], magnitudes);
+                    S::as_mut_simd_u32s(&mut lanes_kept[..lanes]).0[0] = keep;
+                    S::as_mut_simd_u32s(&mut lane_magnitudes[..lanes]).0[0] = magnitudes;
                     for l in 0..lanes {
                         let tie = u32::from(lane_magnitudes[l] + 1 == least[l]) & u32::from(ties[l] > 0);
                         ties[l] -= tie;
                         lanes_kept[l] |= tie;
                     }
-                    keep = simd.partial_load_u32s(&lanes_kept[..lanes]);
+                    keep = S::as_simd_u32s(&lanes_kept[..lanes]).0[0];
                 }
                 let at = f * self.tokens + t0;
-                let x = simd.partial_load_f32s(&self.values[at..][..width]);
+                let x = load(simd, &self.values[at..][..width]);
                 // 0 − 1 is all ones: what stays passes, the rest becomes +0.
                 let mask = simd.sub_u32s(zero, keep);
                 let x = simd.transmute_f32s_u32s(simd.and_u32s(simd.transmute_u32s_f32s(x), mask));
-                simd.partial_store_f32s(&mut self.values[at..][..width], x);
+                store(simd, &mut self.values[at..][..width], x);
                 let mut lanes_kept = [0_u32; LANES];
-                simd.partial_store_u32s(&mut lanes_kept[..lanes], keep);
+                S::as_mut_simd_u32s(&mut lanes_kept[..lanes]).0[0] = keep;
                 let marks = &mut self.marks[at..][..width];
                 marks.iter_mut().zip(lanes_kept).for_each(|(mark, keep)| *mark = keep as u8);
             }
@@ -134,15 +134,15 @@ struct Threshold {
 /// The threshold of the `k ≥ 1` largest magnitudes of every lane.
 ///
 /// Per lane a bracket: at least k magnitudes reach `low`, fewer than k reach `high`. Each pass counts how
-/// many reach a point between them: by linear interpolation of the counts, or, every third time, the middle
-/// of their bits, which bounds the number of passes whatever the numbers are. A lane is done when
-/// exactly k reach the point, or when `high` is the next number after `low`: then `low` is tied.
+/// many reach a point between them: by linear interpolation of the counts once both ends were counted, and every
+/// fourth time the middle of their bits, which bounds the number of passes whatever the numbers are. A lane is
+/// done when exactly k reach the point, or when `high` is the next number after `low`: then `low` is tied.
 #[inline(always)]
 fn kth_largest<S: Simd>(simd: S, block: &[S::u32s], k: u32, guess: &mut [u32; LANES]) -> Threshold {
     let lanes = S::F32_LANES;
     let one = simd.splat_u32s(1);
     let count_from = |bound: &[u32; LANES]| {
-        let bound = simd.partial_load_u32s(&bound[..lanes]);
+        let bound = S::as_simd_u32s(&bound[..lanes]).0[0];
         let mut counts = [simd.splat_u32s(0); 4];
         let (quads, rest) = pulp::as_arrays::<4, S::u32s>(block);
         for quad in quads {
@@ -157,14 +157,14 @@ fn kth_largest<S: Simd>(simd: S, block: &[S::u32s], k: u32, guess: &mut [u32; LA
         }
         let total = simd.add_u32s(simd.add_u32s(counts[0], counts[1]), simd.add_u32s(counts[2], counts[3]));
         let mut out = [0; LANES];
-        simd.partial_store_u32s(&mut out[..lanes], total);
+        S::as_mut_simd_u32s(&mut out[..lanes]).0[0] = total;
         out
     };
-    let mut largest = simd.splat_u32s(0);
-    block.iter().for_each(|&m| largest = simd.max_u32s(largest, m));
-    let (mut low, mut high) = ([0_u32; LANES], [0_u32; LANES]);
-    simd.partial_store_u32s(&mut high[..lanes], largest);
-    high.iter_mut().for_each(|h| *h += 1);
+    let mut register = simd.splat_u32s(0);
+    block.iter().for_each(|&m| register = simd.max_u32s(register, m));
+    let mut largest = [0_u32; LANES];
+    S::as_mut_simd_u32s(&mut largest[..lanes]).0[0] = register;
+    let (mut low, mut high) = ([0_u32; LANES], largest.map(|l| l + 1));
     let (mut reach_low, mut reach_high) = ([block.len() as u32; LANES], [0_u32; LANES]);
     let mut point = *guess;
     for l in 0..LANES {
@@ -190,10 +190,20 @@ fn kth_largest<S: Simd>(simd: S, block: &[S::u32s], k: u32, guess: &mut [u32; LA
         pass += 1;
         for l in 0..LANES {
             let (lowest, highest) = (f32::from_bits(low[l]), f32::from_bits(high[l]));
-            let along = (reach_low[l] - k) as i32 as f32 / (reach_low[l] - reach_high[l]).max(1) as i32 as f32;
-            let straight = (lowest + (highest - lowest) * along).to_bits();
-            let middle = between(low[l], high[l]);
-            let next = if pass % 3 == 0 || high[l] >= INFINITE { middle } else { straight };
+            let (too_many, too_few) = ((reach_low[l] - k) as i32 as f32, (k - reach_high[l]) as i32 as f32);
+            let straight = lowest + (highest - lowest) * (too_many / (too_many + too_few));
+            // One end has not been counted yet: near the quarter that is kept the count falls about twice as fast
+            // as the point rises, relatively; a little too far, so that the other end comes near too.
+            let from_low = lowest * (1.0 + 0.6 * too_many / k as i32 as f32);
+            let from_high = highest * (1.0 - 0.6 * too_few / k as i32 as f32);
+            let guess = if high[l] > largest[l] {
+                from_low
+            } else if low[l] == 0 {
+                from_high
+            } else {
+                straight
+            };
+            let next = if pass % 4 == 3 { between(low[l], high[l]) } else { guess.to_bits() };
             // A lane that is done keeps asking the same.
             let done = reach_low[l] == k || high[l] - low[l] <= 1;
             point[l] = if done { low[l] } else { next.clamp(low[l] + 1, high[l] - 1) };
@@ -209,9 +219,6 @@ fn kth_largest<S: Simd>(simd: S, block: &[S::u32s], k: u32, guess: &mut [u32; LA
     }
     threshold
 }
-
-/// Bits of +∞; what is above is not a number.
-const INFINITE: u32 = 0x7f80_0000;
 
 /// A number strictly between two whose bits differ by more than 1.
 #[inline(always)]

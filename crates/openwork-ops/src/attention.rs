@@ -14,7 +14,7 @@
 
 use openwork_sparse::{
     Panel, PanelMut,
-    simd::{dispatch, dots},
+    simd::{dispatch, dots, load, store},
 };
 use pulp::{Simd, WithSimd};
 
@@ -322,10 +322,10 @@ impl WithSimd for ByToken<'_> {
                 let width = S::F32_LANES.min(n - from);
                 let mut sum = simd.splat_f32s(0.0);
                 for &(d, w) in line {
-                    let x = simd.partial_load_f32s(&self.x.row(d as usize)[from..][..width]);
+                    let x = load(simd, &self.x.row(d as usize)[from..][..width]);
                     sum = simd.mul_add_f32s(simd.splat_f32s(w), x, sum);
                 }
-                simd.partial_store_f32s(&mut out[from..][..width], sum);
+                store(simd, &mut out[from..][..width], sum);
                 from += width;
             }
         }
@@ -378,12 +378,12 @@ impl WithSimd for ByChannel<'_> {
                 while from < end {
                     let width = S::F32_LANES.min(end - from);
                     let out = &mut out[from..][..width];
-                    let mut sum = simd.partial_load_f32s(out);
+                    let mut sum = load(simd, out);
                     for &(t, w) in line {
-                        let x = simd.partial_load_f32s(&self.x[t as usize * n + from..][..width]);
+                        let x = load(simd, &self.x[t as usize * n + from..][..width]);
                         sum = simd.mul_add_f32s(simd.splat_f32s(w), x, sum);
                     }
-                    simd.partial_store_f32s(out, sum);
+                    store(simd, out, sum);
                     from += width;
                 }
             }

@@ -124,13 +124,13 @@ impl pulp::WithSimd for Avx512<'_> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) -> usize {
-        use pulp::Simd;
+        use crate::simd::load;
         let f = self.simd.avx512f;
         let (zero, sixteen) = (f._mm512_setzero_ps(), f._mm512_set1_epi32(16));
         let mut at = f._mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
         let mut n = 0;
         for x in self.x.chunks(16) {
-            let x = pulp::cast(self.simd.partial_load_f32s(x));
+            let x = pulp::cast(load(self.simd, x));
             let mask = f._mm512_cmpneq_ps_mask(x, zero);
             // To a register first: compressing straight to memory is several times slower on Zen processors.
             let values: [f32; 16] = pulp::cast(f._mm512_maskz_compress_ps(mask, x));

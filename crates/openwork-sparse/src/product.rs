@@ -10,7 +10,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::{
     Panel, PanelMut, Pattern, Rows,
-    simd::{dispatch, dots},
+    simd::{dispatch, dots, load, store},
 };
 
 /// What a chain of additions starts from.
@@ -114,9 +114,9 @@ impl Spmm<'_, '_> {
             let (cols, values) = self.w.row(r);
             for (&c, &w) in cols.iter().zip(values) {
                 let x = &self.x.data[c as usize * self.x.row_stride + from..][..width];
-                sum = simd.mul_add_f32s(simd.splat_f32s(w), simd.partial_load_f32s(x), sum);
+                sum = simd.mul_add_f32s(simd.splat_f32s(w), load(simd, x), sum);
             }
-            simd.partial_store_f32s(out, sum);
+            store(simd, out, sum);
         }
     }
 }
@@ -127,7 +127,7 @@ fn start_of<S: Simd>(simd: S, start: Start<'_>, row: usize, out: &[f32]) -> S::f
     match start {
         Start::Zero => simd.splat_f32s(0.0),
         Start::Bias(bias) => simd.splat_f32s(bias[row]),
-        Start::Add => simd.partial_load_f32s(out),
+        Start::Add => load(simd, out),
     }
 }
 
@@ -281,14 +281,14 @@ impl Matmul<'_, '_, '_, '_> {
             *sum = start_of(simd, self.start, row + i, c);
         }
         for (k, a) in packed.iter().enumerate() {
-            let b = simd.partial_load_f32s(&self.b.data[(first + k) * self.b.row_stride + col..][..width]);
+            let b = load(simd, &self.b.data[(first + k) * self.b.row_stride + col..][..width]);
             for i in 0..M {
                 sum[i] = simd.mul_add_f32s(simd.splat_f32s(a[i]), b, sum[i]);
             }
         }
         for (i, sum) in sum.iter().enumerate() {
             let c = &mut self.c.data[(row + i) * self.c.stride + col..][..width];
-            simd.partial_store_f32s(c, *sum);
+            store(simd, c, *sum);
         }
     }
 }

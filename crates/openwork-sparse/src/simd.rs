@@ -90,6 +90,25 @@ pub fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     InstructionSet::current().run(op)
 }
 
+/// Loads at most one register; what is beyond the slice is 0. (A whole one directly: `pulp`'s partial loads and
+/// stores are calls.)
+#[inline(always)]
+pub fn load<S: Simd>(simd: S, x: &[f32]) -> S::f32s {
+    match S::as_simd_f32s(x).0 {
+        [whole] => *whole,
+        _ => simd.partial_load_f32s(x),
+    }
+}
+
+/// Stores at most one register.
+#[inline(always)]
+pub fn store<S: Simd>(simd: S, to: &mut [f32], x: S::f32s) {
+    match S::as_mut_simd_f32s(to).0 {
+        [whole] => *whole = x,
+        _ => simd.partial_store_f32s(to, x),
+    }
+}
+
 /// Chains of a dot product.
 const PARTS: usize = 64;
 
@@ -126,9 +145,9 @@ fn dots_in<S: Simd, const M: usize, const N: usize>(simd: S, a: &[f32], b: [&[f3
     for i in 0..N {
         if from < n {
             let width = lanes.min(n - from);
-            let a = simd.partial_load_f32s(&a[from..][..width]);
+            let a = load(simd, &a[from..][..width]);
             for m in 0..M {
-                sum[m][i] = simd.mul_add_f32s(a, simd.partial_load_f32s(&b[m][from..][..width]), sum[m][i]);
+                sum[m][i] = simd.mul_add_f32s(a, load(simd, &b[m][from..][..width]), sum[m][i]);
             }
             from += width;
         }
@@ -149,7 +168,9 @@ fn dots_in<S: Simd, const M: usize, const N: usize>(simd: S, a: &[f32], b: [&[f3
             total = simd.add_f32s(total, simd.rotate_left_f32s(total, width));
             width /= 2;
         }
-        simd.partial_store_f32s(&mut out[m..=m], total);
+        let mut lane = [0.0_f32; 16];
+        S::as_mut_simd_f32s(&mut lane[..lanes]).0[0] = total;
+        out[m] = lane[0];
     }
     out
 }
