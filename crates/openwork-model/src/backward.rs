@@ -117,7 +117,7 @@ impl Model {
             linear_backward(&block.proj, &dwrite, &trace.neuron, g.as_deref_mut().map(|g| &mut g.proj), space);
         space.recycle(dwrite);
         site(At::Neuron, &mut dneuron);
-        ops::activate_backward(self.config.activation, &trace.pre_act, &mut dneuron);
+        ops::activate_backward(&trace.slope, &mut dneuron);
         let mut dread_mlp =
             linear_backward(&block.fc, &dneuron, &trace.mlp_read, g.as_deref_mut().map(|g| &mut g.fc), space);
         site(At::MlpRead, &mut dread_mlp);

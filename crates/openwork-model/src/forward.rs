@@ -48,7 +48,8 @@ pub(crate) struct BlockTrace {
     pub mix: Matrix,
     pub resid_mid: Matrix,
     pub mlp_read: Matrix,
-    pub pre_act: Matrix,
+    /// Derivative of the nonlinearity.
+    pub slope: Matrix,
     pub neuron: Matrix,
     /// What AbsTopK kept, by site; `None` where it does not apply.
     pub kept: [Option<Kept>; 8],
@@ -73,9 +74,8 @@ impl Pass {
     /// Gives the memory of the pass back.
     pub fn recycle(self, space: &mut Workspace) {
         for block in self.blocks {
-            let BlockTrace { resid_in, attn_read, qkv, log_sum, mix, resid_mid, mlp_read, pre_act, neuron, kept } =
-                block;
-            let matrices = [resid_in, attn_read, log_sum, mix, resid_mid, mlp_read, pre_act, neuron];
+            let BlockTrace { resid_in, attn_read, qkv, log_sum, mix, resid_mid, mlp_read, slope, neuron, kept } = block;
+            let matrices = [resid_in, attn_read, log_sum, mix, resid_mid, mlp_read, slope, neuron];
             matrices.into_iter().chain(qkv).for_each(|x| space.recycle(x));
             kept.into_iter().flatten().for_each(|kept| space.recycle_kept(kept));
         }
@@ -207,17 +207,17 @@ impl Model {
         let resid_mid = space.copy(x);
         let mut mlp_read = self.read(&block.mlp_norm, block.mlp_pos_norm.as_ref(), &resid_mid, position, space);
         site(At::MlpRead, &mut mlp_read, space);
-        let mut pre_act = space.matrix((config.d_mlp, n));
-        ops::linear(&block.fc.weight, block.fc.bias.as_ref(), &mlp_read, &mut pre_act);
-        let mut neuron = space.matrix(pre_act.dim());
-        ops::activate(config.activation, &pre_act, &mut neuron);
+        let mut slope = space.matrix((config.d_mlp, n));
+        ops::linear(&block.fc.weight, block.fc.bias.as_ref(), &mlp_read, &mut slope);
+        let mut neuron = space.matrix(slope.dim());
+        ops::activate(config.activation, &mut slope, &mut neuron);
         site(At::Neuron, &mut neuron, space);
         ops::linear(&block.proj.weight, block.proj.bias.as_ref(), &neuron, &mut write);
         site(At::MlpWrite, &mut write, space);
         *x += &write;
         space.recycle(write);
 
-        BlockTrace { resid_in, attn_read, qkv, log_sum, mix, resid_mid, mlp_read, pre_act, neuron, kept }
+        BlockTrace { resid_in, attn_read, qkv, log_sum, mix, resid_mid, mlp_read, slope, neuron, kept }
     }
 
     /// What a block reads: the normalised residual stream, and under it the normalised position channels.

@@ -11,32 +11,36 @@ pub enum Activation {
     Relu,
 }
 
-/// `y = f(x)`, same shape; `y` overwritten.
-pub fn activate(f: Activation, x: &Matrix, y: &mut Matrix) {
+/// `y = f(x)` and, in place of x, `f'(x)`, which is all that the backward pass needs; same shape, `y` overwritten.
+///
+/// Floor: one exponential an entry (Gelu).
+pub fn activate(f: Activation, x: &mut Matrix, y: &mut Matrix) {
     assert_eq!(x.dim(), y.dim(), "activate: x and y differ in shape");
-    let (x, y) = (x.as_slice().expect("row-major"), y.as_slice_mut().expect("row-major"));
+    let (x, y) = (x.as_slice_mut().expect("row-major"), y.as_slice_mut().expect("row-major"));
+    let pairs = y.iter_mut().zip(x);
     simd(
         #[inline(always)]
         || match f {
-            Activation::Gelu => y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * math::normal(x).0),
-            Activation::Relu => y.iter_mut().zip(x).for_each(|(y, &x)| *y = x.max(0.0)),
+            Activation::Gelu => pairs.for_each(|(y, x)| {
+                let (cdf, pdf) = math::normal(*x);
+                *y = *x * cdf;
+                *x = cdf + *x * pdf;
+            }),
+            Activation::Relu => pairs.for_each(|(y, x)| {
+                *y = x.max(0.0);
+                *x = if *x > 0.0 { 1.0 } else { 0.0 };
+            }),
         },
     );
 }
 
-/// `dy ← dy · f'(x)` in place, `x` being the input of [`activate`].
-pub fn activate_backward(f: Activation, x: &Matrix, dy: &mut Matrix) {
-    assert_eq!(x.dim(), dy.dim(), "activate_backward: x and dy differ in shape");
-    let (x, dy) = (x.as_slice().expect("row-major"), dy.as_slice_mut().expect("row-major"));
+/// `dy ← dy · f'(x)` in place, the slope being what [`activate`] left in place of x.
+pub fn activate_backward(slope: &Matrix, dy: &mut Matrix) {
+    assert_eq!(slope.dim(), dy.dim(), "activate_backward: slope and dy differ in shape");
+    let (slope, dy) = (slope.as_slice().expect("row-major"), dy.as_slice_mut().expect("row-major"));
     simd(
         #[inline(always)]
-        || match f {
-            Activation::Gelu => dy.iter_mut().zip(x).for_each(|(dy, &x)| {
-                let (cdf, pdf) = math::normal(x);
-                *dy *= cdf + x * pdf;
-            }),
-            Activation::Relu => dy.iter_mut().zip(x).for_each(|(dy, &x)| *dy = if x > 0.0 { *dy } else { 0.0 }),
-        },
+        || dy.iter_mut().zip(slope).for_each(|(dy, slope)| *dy *= slope),
     );
 }
 
@@ -49,11 +53,11 @@ mod tests {
     fn matches_the_reference_and_finite_differences() {
         for f in [Activation::Gelu, Activation::Relu] {
             let (x, dy) = (random(9, 33, 1) * 5.0, random(9, 33, 2));
-            let mut y = Matrix::zeros(x.dim());
-            activate(f, &x, &mut y);
+            let (mut y, mut slope) = (Matrix::zeros(x.dim()), x.clone());
+            activate(f, &mut slope, &mut y);
             close(&y, &crate::reference::activate(f, &x.mapv(f64::from)), 1.0);
             let mut dx = dy.clone();
-            activate_backward(f, &x, &mut dx);
+            activate_backward(&slope, &mut dx);
             gradient(&dx, &x.mapv(f64::from), &dy, |x| crate::reference::activate(f, x));
         }
     }

@@ -13,8 +13,9 @@
 //! exponential, backward `5 a · d_head` and an exponential. The exponentials take most of the time.
 
 use openwork_sparse::{
-    Panel, PanelMut,
+    Nonzeros, Panel, PanelMut, Rows,
     simd::{dispatch, dots, load, store},
+    transpose,
 };
 use pulp::{Simd, WithSimd};
 
@@ -50,7 +51,8 @@ pub fn attention(
     let tokens = q.ncols();
     let scale = shape.scale();
     let mut log_sum = space.matrix((shape.n_head, tokens));
-    let mut p = space.vector(shape.tile_size());
+    let (mut p, mut room) = (space.vector(shape.tile_size()), space.vector(shape.d_head * TILE));
+    let (mut k_keys, mut v_channels) = (Nonzeros::default(), Nonzeros::default());
     y.fill(0.0);
     shape.for_each_head(tokens, |head, sequence| {
         let sink = sink.map(|s| s.dense()[[head, 0]]);
@@ -65,7 +67,8 @@ pub fn attention(
             for keys in tiles(&(sequence.start..queries.end)) {
                 let diagonal = keys == queries;
                 let p = &mut p[..keys.len() * n];
-                by_token(&Nonzeros::of_columns(shape.panel(k, head, &keys)), q, diagonal, p);
+                collect_columns(&mut k_keys, shape.panel(k, head, &keys), &mut room);
+                by_token(k_keys.rows(), q, diagonal, p);
                 let mut rescale = [1.0_f32; TILE];
                 simd(
                     #[inline(always)]
@@ -100,8 +103,8 @@ pub fn attention(
                         }
                     },
                 );
-                let values = Nonzeros::of_rows(shape.panel(v, head, &keys));
-                by_channel(&values, p, n, diagonal, shape.panel_mut(y, head, &queries));
+                v_channels.collect(shape.panel(v, head, &keys));
+                by_channel(v_channels.rows(), p, n, diagonal, shape.panel_mut(y, head, &queries));
             }
             simd(
                 #[inline(always)]
@@ -115,7 +118,7 @@ pub fn attention(
             out.iter_mut().zip(max.iter().zip(&*sum)).for_each(|(l, (&m, &sum))| *l = m + sum.ln());
         }
     });
-    space.recycle_vector(p);
+    [p, room].into_iter().for_each(|x| space.recycle_vector(x));
     log_sum
 }
 
@@ -139,6 +142,8 @@ pub fn attention_backward(
     dk.fill(0.0);
     dv.fill(0.0);
     let (mut p, mut ds) = (space.vector(shape.tile_size()), space.vector(shape.tile_size()));
+    let mut room = space.vector(2 * shape.d_head * TILE);
+    let [mut k_keys, mut v_keys, mut k_channels, mut dk_wanted, mut dv_wanted] = [(); 5].map(|()| Nonzeros::default());
     shape.for_each_head(tokens, |head, sequence| {
         let mut d = vec![0.0_f32; shape.seq_len];
         let log_sum = &row(log_sum, head)[sequence.clone()];
@@ -160,16 +165,19 @@ pub fn attention_backward(
         }
         for keys in tiles(&sequence) {
             let (k_tile, v_tile) = (shape.panel(k, head, &keys), shape.panel(v, head, &keys));
-            let (k_keys, v_keys) = (Nonzeros::of_columns(k_tile), Nonzeros::of_columns(v_tile));
-            let k_channels = Nonzeros::of_rows(k_tile);
-            let [dk_wanted, dv_wanted] = wanted.map(|kept| wanted_entries(kept, shape, head, &keys));
+            collect_columns(&mut k_keys, k_tile, &mut room);
+            collect_columns(&mut v_keys, v_tile, &mut room);
+            k_channels.collect(k_tile);
+            for (found, kept) in [&mut dk_wanted, &mut dv_wanted].into_iter().zip(wanted) {
+                collect_wanted(found, kept, shape, head, &keys, &mut room);
+            }
             for queries in tiles(&(keys.start..sequence.end)) {
                 let (n, diagonal) = (queries.len(), keys == queries);
                 let local = queries.start - sequence.start..queries.end - sequence.start;
                 let (p, ds) = (&mut p[..keys.len() * n], &mut ds[..keys.len() * n]);
                 let (q_tile, dy_tile) = (shape.panel(q, head, &queries), shape.panel(dy, head, &queries));
-                by_token(&k_keys, q_tile, diagonal, p);
-                by_token(&v_keys, dy_tile, diagonal, ds);
+                by_token(k_keys.rows(), q_tile, diagonal, p);
+                by_token(v_keys.rows(), dy_tile, diagonal, ds);
                 simd(
                     #[inline(always)]
                     || {
@@ -186,14 +194,13 @@ pub fn attention_backward(
                         }
                     },
                 );
-                by_channel(&k_channels, ds, n, diagonal, shape.panel_mut(dq, head, &queries));
-                at_entries(&dk_wanted, q_tile, ds, diagonal, shape.panel_mut(dk, head, &keys));
-                at_entries(&dv_wanted, dy_tile, p, diagonal, shape.panel_mut(dv, head, &keys));
+                by_channel(k_channels.rows(), ds, n, diagonal, shape.panel_mut(dq, head, &queries));
+                at_entries(dk_wanted.rows(), q_tile, ds, diagonal, shape.panel_mut(dk, head, &keys));
+                at_entries(dv_wanted.rows(), dy_tile, p, diagonal, shape.panel_mut(dv, head, &keys));
             }
         }
     });
-    space.recycle_vector(p);
-    space.recycle_vector(ds);
+    [p, ds, room].into_iter().for_each(|x| space.recycle_vector(x));
 }
 
 type Range = std::ops::Range<usize>;
@@ -236,59 +243,22 @@ impl Attention {
     }
 }
 
-/// The nonzeros of a panel, line by line.
-struct Nonzeros {
-    /// Nonzeros of every line.
-    count: Vec<u32>,
-    /// Place in its line, and value; lines of `stride`, of which the first `count` are meant.
-    at: Vec<(u32, f32)>,
-    stride: usize,
-}
-
-impl Nonzeros {
-    // Every entry is written and only nonzeros advance: no branch depends on the data.
-
-    fn of_rows(x: Panel<'_>) -> Self {
-        let [rows, cols] = x.shape();
-        let (mut at, mut count) = (vec![(0, 0.0); rows * cols], Vec::with_capacity(rows));
-        for (r, line) in at.chunks_exact_mut(cols).enumerate() {
-            let mut n = 0;
-            for (i, &x) in x.row(r).iter().enumerate() {
-                line[n] = (i as u32, x);
-                n += usize::from(x != 0.0);
-            }
-            count.push(n as u32);
-        }
-        Self { count, at, stride: cols }
-    }
-
-    fn of_columns(x: Panel<'_>) -> Self {
-        let [rows, cols] = x.shape();
-        let (mut at, mut count) = (vec![(0, 0.0); rows * cols], vec![0_u32; cols]);
-        for r in 0..rows {
-            for ((line, n), &x) in at.chunks_exact_mut(rows).zip(&mut count).zip(x.row(r)) {
-                line[*n as usize] = (r as u32, x);
-                *n += u32::from(x != 0.0);
-            }
-        }
-        Self { count, at, stride: rows }
-    }
-
-    /// The nonzeros of line `i`.
-    #[inline(always)]
-    fn line(&self, i: usize) -> &[(u32, f32)] {
-        &self.at[i * self.stride..][..self.count[i] as usize]
-    }
+/// The nonzeros of every column of `x`, as rows; `columns` is room for the transpose.
+fn collect_columns(found: &mut Nonzeros, x: Panel<'_>, columns: &mut [f32]) {
+    let [rows, cols] = x.shape();
+    let columns = &mut columns[..rows * cols];
+    transpose(x, PanelMut::new(columns, [cols, rows], rows));
+    found.collect(Panel::new(columns, [cols, rows], rows));
 }
 
 /// `out[t, :] = Σ_d w[t, d] x[d, :]` for the lines t (tokens) of `w` over channels: `x [d_head, n]`, `out [lines, n]`.
 /// On the diagonal strips left of column t are left as they are.
-fn by_token(w: &Nonzeros, x: Panel<'_>, diagonal: bool, out: &mut [f32]) {
+fn by_token(w: Rows<'_>, x: Panel<'_>, diagonal: bool, out: &mut [f32]) {
     dispatch(ByToken { w, x, diagonal, out });
 }
 
 struct ByToken<'a> {
-    w: &'a Nonzeros,
+    w: Rows<'a>,
     x: Panel<'a>,
     diagonal: bool,
     out: &'a mut [f32],
@@ -301,13 +271,13 @@ impl WithSimd for ByToken<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let [_, n] = self.x.shape();
         for (t, out) in self.out.chunks_exact_mut(n).enumerate() {
-            let line = self.w.line(t);
+            let (places, values) = self.w.row(t);
             let mut from = if self.diagonal { t / STRIP * STRIP } else { 0 };
             while from + 4 * S::F32_LANES <= n {
                 let out = &mut out[from..][..4 * S::F32_LANES];
                 let out: &mut [S::f32s; 4] = S::as_mut_simd_f32s(out).0.try_into().expect("4 registers");
                 let mut sum = [simd.splat_f32s(0.0); 4];
-                for &(d, w) in line {
+                for (&d, &w) in places.iter().zip(values) {
                     let x = &self.x.row(d as usize)[from..][..4 * S::F32_LANES];
                     let x: &[S::f32s; 4] = S::as_simd_f32s(x).0.try_into().expect("4 registers");
                     let w = simd.splat_f32s(w);
@@ -321,7 +291,7 @@ impl WithSimd for ByToken<'_> {
             while from < n {
                 let width = S::F32_LANES.min(n - from);
                 let mut sum = simd.splat_f32s(0.0);
-                for &(d, w) in line {
+                for (&d, &w) in places.iter().zip(values) {
                     let x = load(simd, &self.x.row(d as usize)[from..][..width]);
                     sum = simd.mul_add_f32s(simd.splat_f32s(w), x, sum);
                 }
@@ -334,12 +304,12 @@ impl WithSimd for ByToken<'_> {
 
 /// `out[d, :] += Σ_t w[d, t] x[t, :]` for the lines d (channels) of `w` over tokens: `x [tokens, n]`, `out [d_head, n]`.
 /// On the diagonal x is zero left of column t, and those strips are skipped.
-fn by_channel(w: &Nonzeros, x: &[f32], n: usize, diagonal: bool, out: PanelMut<'_>) {
+fn by_channel(w: Rows<'_>, x: &[f32], n: usize, diagonal: bool, out: PanelMut<'_>) {
     dispatch(ByChannel { w, x, n, diagonal, out });
 }
 
 struct ByChannel<'a> {
-    w: &'a Nonzeros,
+    w: Rows<'a>,
     x: &'a [f32],
     n: usize,
     diagonal: bool,
@@ -354,17 +324,17 @@ impl WithSimd for ByChannel<'_> {
         let n = self.n;
         for strip in (0..n).step_by(STRIP) {
             let end = (strip + STRIP).min(n);
-            for d in 0..self.w.count.len() {
-                let line = self.w.line(d);
-                let seen = if self.diagonal { line.partition_point(|&(t, _)| (t as usize) < end) } else { line.len() };
-                let line = &line[..seen];
+            for d in 0..self.w.len() {
+                let (places, values) = self.w.row(d);
+                let seen = if self.diagonal { places.partition_point(|&t| (t as usize) < end) } else { places.len() };
+                let places = &places[..seen];
                 let out = self.out.row_mut(d);
                 let mut from = strip;
                 while from + 4 * S::F32_LANES <= end {
                     let out = &mut out[from..][..4 * S::F32_LANES];
                     let out: &mut [S::f32s; 4] = S::as_mut_simd_f32s(out).0.try_into().expect("4 registers");
                     let mut sum = *out;
-                    for &(t, w) in line {
+                    for (&t, &w) in places.iter().zip(values) {
                         let x = &self.x[t as usize * n + from..][..4 * S::F32_LANES];
                         let x: &[S::f32s; 4] = S::as_simd_f32s(x).0.try_into().expect("4 registers");
                         let w = simd.splat_f32s(w);
@@ -379,7 +349,7 @@ impl WithSimd for ByChannel<'_> {
                     let width = S::F32_LANES.min(end - from);
                     let out = &mut out[from..][..width];
                     let mut sum = load(simd, out);
-                    for &(t, w) in line {
+                    for (&t, &w) in places.iter().zip(values) {
                         let x = load(simd, &self.x[t as usize * n + from..][..width]);
                         sum = simd.mul_add_f32s(simd.splat_f32s(w), x, sum);
                     }
@@ -391,26 +361,39 @@ impl WithSimd for ByChannel<'_> {
     }
 }
 
-/// The channels of a head that are wanted, key by key: all, or those that AbsTopK kept.
-fn wanted_entries(kept: Option<&Kept>, shape: Attention, head: usize, keys: &Range) -> Nonzeros {
-    let mut marks = vec![1.0; shape.d_head * keys.len()];
-    if let Some(kept) = kept {
-        let rows = kept.rows().into_iter().skip(head * shape.d_head);
-        for (marks, kept) in marks.chunks_exact_mut(keys.len()).zip(rows) {
-            marks.iter_mut().zip(kept.iter().skip(keys.start)).for_each(|(mark, &kept)| *mark = f32::from(kept));
+/// The channels of a head that are wanted, key by key: all, or those that AbsTopK kept. `room` is for twice the
+/// numbers of a tile of keys.
+fn collect_wanted(
+    found: &mut Nonzeros,
+    kept: Option<&Kept>,
+    shape: Attention,
+    head: usize,
+    keys: &Range,
+    room: &mut [f32],
+) {
+    let n = keys.len();
+    let (marks, columns) = room.split_at_mut(shape.d_head * n);
+    for (marks, d) in marks.chunks_exact_mut(n).zip(0..) {
+        match kept {
+            Some(kept) => {
+                let kept = kept.row(head * shape.d_head + d);
+                let kept = &kept.to_slice().expect("row-major")[keys.clone()];
+                marks.iter_mut().zip(kept).for_each(|(mark, &kept)| *mark = f32::from(kept));
+            }
+            None => marks.fill(1.0),
         }
     }
-    Nonzeros::of_columns(Panel::new(&marks, [shape.d_head, keys.len()], keys.len()))
+    collect_columns(found, Panel::new(marks, [shape.d_head, n], n), columns);
 }
 
 /// `out[d, key] += Σ_q x[d, q] s[key, q]` at the channels d that `wanted` lists for each key:
 /// `x [d_head, n]`, `s [keys, n]`, zero left of the key on the diagonal.
-fn at_entries(wanted: &Nonzeros, x: Panel<'_>, s: &[f32], diagonal: bool, out: PanelMut<'_>) {
+fn at_entries(wanted: Rows<'_>, x: Panel<'_>, s: &[f32], diagonal: bool, out: PanelMut<'_>) {
     dispatch(AtEntries { wanted, x, s, diagonal, out });
 }
 
 struct AtEntries<'a> {
-    wanted: &'a Nonzeros,
+    wanted: Rows<'a>,
     x: Panel<'a>,
     s: &'a [f32],
     diagonal: bool,
@@ -428,12 +411,12 @@ impl WithSimd for AtEntries<'_> {
             let from = if self.diagonal { key / STRIP * STRIP } else { 0 };
             let x = |d: u32| &self.x.row(d as usize)[from..];
             let mut out = |d: u32, sum: f32| self.out.row_mut(d as usize)[key] += sum;
-            let (fours, rest) = pulp::as_arrays::<4, (u32, f32)>(self.wanted.line(key));
-            for &[(a, _), (b, _), (c, _), (d, _)] in fours {
+            let (fours, rest) = pulp::as_arrays::<4, u32>(self.wanted.row(key).0);
+            for &[a, b, c, d] in fours {
                 let sums = dots(simd, &s[from..], [x(a), x(b), x(c), x(d)]);
                 [a, b, c, d].into_iter().zip(sums).for_each(|(d, sum)| out(d, sum));
             }
-            for &(d, _) in rest {
+            for &d in rest {
                 out(d, dots(simd, &s[from..], [x(d)])[0]);
             }
         }
