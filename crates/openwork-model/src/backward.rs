@@ -46,7 +46,7 @@ impl Model {
             ops::linear_backward_weight(dlogits, &pass.final_read, unembed, None, space);
         }
         let mut dread = space.matrix(pass.final_read.dim());
-        ops::linear_backward_input(params.unembed.as_ref().unwrap_or(&params.embed), dlogits, &mut dread);
+        ops::linear_backward_input(params.unembed.as_ref().unwrap_or(&params.embed), dlogits, &mut dread, space);
         let mut dresid = space.matrix(dread.dim());
         dresid.fill(0.0);
         let final_gradient = gradients.as_deref_mut().map(|g| &mut g.final_norm);
@@ -217,7 +217,7 @@ fn linear_backward(
         ops::linear_backward_weight(dy, x, &mut g.weight, g.bias.as_mut(), space);
     }
     let mut dx = space.matrix(x.dim());
-    ops::linear_backward_input(&layer.weight, dy, &mut dx);
+    ops::linear_backward_input(&layer.weight, dy, &mut dx, space);
     dx
 }
 

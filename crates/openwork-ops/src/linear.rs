@@ -139,12 +139,26 @@ pub fn linear(w: &Weight, b: Option<&Weight>, x: &Matrix, y: &mut Matrix) {
 }
 
 /// `dx = Wᵀ dy`: `dy [out, tokens]`, `dx [in, tokens]` overwritten.
+///
+/// Where W is dense but AbsTopK has left dy mostly zero, the product goes over the nonzeros of dy; whichever
+/// it goes over changes no bit.
 #[track_caller]
-pub fn linear_backward_input(w: &Weight, dy: &Matrix, dx: &mut Matrix) {
-    match &w.sparse {
-        Some(sparse) => spmm(&sparse.backward, Start::Zero, dy, dx),
-        None => matmul(Start::Zero, Panel::from(&w.dense).t(), dy, dx),
+pub fn linear_backward_input(w: &Weight, dy: &Matrix, dx: &mut Matrix, space: &mut Workspace) {
+    if let Some(sparse) = &w.sparse {
+        return spmm(&sparse.backward, Start::Zero, dy, dx);
     }
+    let mut dy_tokens = space.matrix((dy.ncols(), dy.nrows()));
+    transpose(dy, &mut dy_tokens);
+    space.nonzeros.collect(&dy_tokens);
+    if (space.nonzeros.rows().nnz() as f64) < crossover() * dy.len() as f64 {
+        let mut dx_tokens = space.matrix((dx.ncols(), dx.nrows()));
+        spmm(space.nonzeros.rows(), Start::Zero, &w.dense, &mut dx_tokens);
+        transpose(&dx_tokens, &mut *dx);
+        space.recycle(dx_tokens);
+    } else {
+        matmul(Start::Zero, Panel::from(&w.dense).t(), dy, dx);
+    }
+    space.recycle(dy_tokens);
 }
 
 /// `dW += dy xᵀ` (of every entry, or at the support: whatever `dw` holds), and `db += Σ_tokens dy`.
@@ -202,7 +216,14 @@ mod tests {
 
             let mut dx = Matrix::ones((13, 37));
             let (mut dw, mut db) = (Gradient::zeros((24, 13)), Gradient::zeros((24, 1)));
-            linear_backward_input(&w, &dy, &mut dx);
+            linear_backward_input(&w, &dy, &mut dx, &mut Workspace::default());
+            let mut masked = dy.mapv(|x| if x > 0.5 { x } else { 0.0 });
+            let mut dx_masked = Matrix::ones((13, 37));
+            linear_backward_input(&w, &masked, &mut dx_masked, &mut Workspace::default());
+            gradient(&dx_masked, &xd, &masked, |x| plain(&wd, &bd, x));
+            masked.fill(0.0);
+            linear_backward_input(&w, &masked, &mut dx_masked, &mut Workspace::default());
+            assert_eq!(dx_masked, Matrix::zeros((13, 37)));
             linear_backward_weight(&dy, &x, &mut dw, Some(&mut db), &mut Workspace::default());
             gradient(&dx, &xd, &dy, |x| plain(&wd, &bd, x));
             gradient(dw.dense(), &wd, &dy, |w| plain(w, &bd, &xd));

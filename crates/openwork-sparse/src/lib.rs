@@ -28,14 +28,16 @@ pub mod simd;
 mod support;
 mod top;
 mod transpose;
+mod turn;
 
 pub use csr::Csr;
 pub use nonzeros::{Nonzeros, Rows};
 pub use panel::{Panel, PanelMut};
 pub use pattern::{Pattern, PatternError};
-pub use product::{Start, matmul, sddmm, spmm, transpose};
+pub use product::{Start, matmul, sddmm, spmm};
 pub use select::{Cuts, Scan};
 pub use simd::InstructionSet;
 pub use support::{Kept, Part, Support};
 pub use top::{MinPerUnit, Unit, floor_that_fits, top_magnitude};
 pub use transpose::Transposed;
+pub use turn::transpose;

@@ -11,6 +11,7 @@ use pulp::{Simd, WithSimd};
 use crate::{
     Panel, PanelMut, Pattern, Rows,
     simd::{dispatch, dots, load, store},
+    transpose,
 };
 
 /// What a chain of additions starts from.
@@ -289,34 +290,6 @@ impl Matmul<'_, '_, '_, '_> {
         for (i, sum) in sum.iter().enumerate() {
             let c = &mut self.c.data[(row + i) * self.c.stride + col..][..width];
             store(simd, c, *sum);
-        }
-    }
-}
-
-/// `y = xᵀ` for `x [m, n]` with contiguous rows, `y [n, m]`.
-///
-/// Floor: one load and one store an element.
-///
-/// # Panics
-/// When the shapes do not fit, or rows of `x` are not contiguous.
-#[track_caller]
-pub fn transpose<'a>(x: impl Into<Panel<'a>>, y: impl Into<PanelMut<'a>>) {
-    const BLOCK: usize = 16;
-    let (x, y) = (x.into(), y.into());
-    assert!(x.col_stride == 1, "transpose: rows of x are not contiguous");
-    assert!(y.shape() == [x.cols, x.rows], "transpose: x is {:?} and y is {:?}", x.shape(), y.shape());
-    for r0 in (0..x.rows).step_by(BLOCK) {
-        let height = BLOCK.min(x.rows - r0);
-        for c0 in (0..x.cols).step_by(BLOCK) {
-            let width = BLOCK.min(x.cols - c0);
-            let mut block = [[0.0_f32; BLOCK]; BLOCK];
-            for (r, block) in block.iter_mut().enumerate().take(height) {
-                block[..width].copy_from_slice(&x.data[(r0 + r) * x.row_stride + c0..][..width]);
-            }
-            for c in 0..width {
-                let out = &mut y.data[(c0 + c) * y.stride + r0..][..height];
-                out.iter_mut().zip(&block).for_each(|(out, row)| *out = row[c]);
-            }
         }
     }
 }
