@@ -149,8 +149,7 @@ pub fn linear_backward_input(w: &Weight, dy: &Matrix, dx: &mut Matrix, space: &m
     }
     let mut dy_tokens = space.matrix((dy.ncols(), dy.nrows()));
     transpose(dy, &mut dy_tokens);
-    space.nonzeros.collect(&dy_tokens);
-    if (space.nonzeros.rows().nnz() as f64) < crossover() * dy.len() as f64 {
+    if space.nonzeros.collect_below(crossover(), &dy_tokens) {
         let mut dx_tokens = space.matrix((dx.ncols(), dx.nrows()));
         spmm(space.nonzeros.rows(), Start::Zero, &w.dense, &mut dx_tokens);
         transpose(&dx_tokens, &mut *dx);
@@ -179,10 +178,8 @@ pub fn linear_backward_weight(
         Gradient::Dense(dw) => {
             let mut x_tokens = space.matrix((x.ncols(), x.nrows()));
             transpose(x, &mut x_tokens);
-            space.nonzeros.collect(dy);
-            let rows = space.nonzeros.rows();
-            match (rows.nnz() as f64) < crossover() * dy.len() as f64 {
-                true => spmm(rows, Start::Add, &x_tokens, dw),
+            match space.nonzeros.collect_below(crossover(), dy) {
+                true => spmm(space.nonzeros.rows(), Start::Add, &x_tokens, dw),
                 false => matmul(Start::Add, dy, &x_tokens, dw),
             }
             space.recycle(x_tokens);

@@ -34,6 +34,13 @@ impl Workspace {
         self.recycle_vector(x.into_raw_vec_and_offset().0);
     }
 
+    /// Bytes of the memory that is not in use now.
+    pub fn bytes(&self) -> usize {
+        let numbers = self.numbers.values().flatten().map(|x| 4 * x.capacity()).sum::<usize>();
+        let marks = self.marks.values().flatten().map(Vec::capacity).sum::<usize>();
+        numbers + marks + self.nonzeros.bytes()
+    }
+
     /// Numbers to be overwritten.
     pub(crate) fn vector(&mut self, len: usize) -> Vec<f32> {
         self.numbers.get_mut(&len).and_then(Vec::pop).unwrap_or_else(|| vec![0.0; len])

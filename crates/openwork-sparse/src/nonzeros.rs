@@ -65,10 +65,21 @@ impl Nonzeros {
     /// When rows of `x` are not contiguous.
     #[track_caller]
     pub fn collect<'a>(&mut self, x: impl Into<Panel<'a>>) {
-        self.collect_with(InstructionSet::current(), x.into());
+        self.collect_with(InstructionSet::current(), x.into(), usize::MAX);
     }
 
-    fn collect_with(&mut self, set: InstructionSet, x: Panel<'_>) {
+    /// [`Nonzeros::collect`] if fewer than a fraction `density` of the entries are nonzero. Otherwise gives up as
+    /// soon as there are that many, says so, and holds none.
+    #[track_caller]
+    pub fn collect_below<'a>(&mut self, density: f64, x: impl Into<Panel<'a>>) -> bool {
+        let x = x.into();
+        let limit = (density * (x.rows * x.cols) as f64).ceil() as usize;
+        self.collect_with(InstructionSet::current(), x, limit);
+        self.row_ptr.len() == x.rows + 1
+    }
+
+    /// Stops at `limit` nonzeros.
+    fn collect_with(&mut self, set: InstructionSet, x: Panel<'_>, limit: usize) {
         self.cols = x.cols;
         self.row_ptr.clear();
         self.row_ptr.push(0);
@@ -80,8 +91,16 @@ impl Nonzeros {
                 self.col_idx.resize(len, 0);
             }
             n += compress(set, x.row(r), &mut self.col_idx[n..], &mut self.values[n..]);
+            if n >= limit {
+                return self.row_ptr.truncate(1);
+            }
             self.row_ptr.push(n as u32);
         }
+    }
+
+    /// Bytes of its buffers.
+    pub fn bytes(&self) -> usize {
+        4 * (self.row_ptr.capacity() + self.col_idx.capacity() + self.values.capacity())
     }
 
     /// The nonzeros as a factor of a product.
@@ -162,13 +181,18 @@ mod tests {
             for set in InstructionSet::available() {
                 let mut found = Nonzeros::default();
                 // Twice: the second time the buffers hold something.
-                found.collect_with(set, Panel::from(&Array2::ones((rows, cols))));
-                found.collect_with(set, Panel::from(&x));
+                found.collect_with(set, Panel::from(&Array2::ones((rows, cols))), usize::MAX);
+                found.collect_with(set, Panel::from(&x), usize::MAX);
                 let (found, expected) = (found.rows(), Rows::from(&expected));
                 assert_eq!((found.nnz(), found.len()), (expected.nnz(), rows));
                 for r in 0..rows {
                     assert_eq!(found.row(r), expected.row(r), "{set}");
                 }
+                let density = expected.nnz() as f64 / x.len() as f64;
+                let mut found = Nonzeros::default();
+                assert!(!found.collect_below(density, &x) && found.rows().is_empty(), "fewer than that many");
+                assert!(found.collect_below(density + 1.5 / x.len() as f64, &x));
+                assert_eq!(found.rows().nnz(), expected.nnz());
             }
         }
     }

@@ -6,6 +6,7 @@
 //! `openwork-model`.
 
 mod checkpoint;
+mod memory;
 mod recipe;
 mod run;
 mod sampler;
@@ -15,6 +16,7 @@ mod step;
 mod update;
 
 pub use checkpoint::CheckpointError;
+pub use memory::MemoryPlan;
 pub use recipe::{Recipe, RecipeError, SHIPPED};
 pub use run::{Event, LogLine, Run, RunError, Stopped};
 pub use sampler::Windows;

@@ -28,15 +28,11 @@ pub struct Trainer {
     schedule: Schedule,
     step: u64,
     n_lanes: usize,
-    /// The first holds the sum of all in the end.
-    lanes: Vec<Lane>,
+    /// Of the lanes that are worked on; the first holds the sum of all in the end.
+    gradients: Vec<Params<Gradient>>,
+    /// Memory to work in, one per thread.
+    spaces: Vec<Workspace>,
     supports: Vec<Support>,
-}
-
-/// One thread's work at a time: a gradient sum, and memory to work in.
-struct Lane {
-    gradients: Params<Gradient>,
-    space: Workspace,
 }
 
 /// What one step did.
@@ -74,7 +70,7 @@ impl Trainer {
         let moments = (zeros(), zeros());
         let all = |w: &&Weight| Support::all(w.dense().nrows(), w.dense().ncols());
         let supports = model.params.values().iter().map(all).collect();
-        Self { model, moments, schedule, step: 0, n_lanes, lanes: Vec::new(), supports }
+        Self { model, moments, schedule, step: 0, n_lanes, gradients: Vec::new(), spaces: Vec::new(), supports }
     }
 
     /// Continues a run after `step` steps with the moments it had.
@@ -101,6 +97,12 @@ impl Trainer {
     /// The schedule of the run.
     pub fn schedule(&self) -> &Schedule {
         &self.schedule
+    }
+
+    /// Bytes that gradients take, and bytes that the last step's chunks worked in.
+    pub fn working_memory(&self) -> (usize, usize) {
+        let gradients = |lane: &Params<Gradient>| lane.values().iter().map(|g| 4 * g.values().len()).sum::<usize>();
+        (self.gradients.iter().map(gradients).sum(), self.spaces.iter().map(Workspace::bytes).sum())
     }
 
     /// One step on `batch`, whole sequences of `seq_len` tokens. Every token but the last of a sequence
@@ -136,7 +138,7 @@ impl Trainer {
         report
     }
 
-    /// Leaves the gradient of the mean loss in `lanes[0]`; returns that loss and the number of neurons
+    /// Leaves the gradient of the mean loss in `gradients[0]`; returns that loss and the number of neurons
     /// that stayed silent.
     ///
     /// Lanes go through in waves of as many as there are threads, so that there is one gradient per thread and
@@ -144,9 +146,9 @@ impl Trainer {
     fn gradient(&mut self, batch: &[u16], seq_len: usize, chunk_sequences: usize) -> (f64, usize) {
         let (n_lanes, supports) = (self.n_lanes, self.gradient_supports());
         let wave = n_lanes.min(rayon::current_num_threads());
-        while self.lanes.len() < wave + usize::from(n_lanes > wave) {
-            self.lanes.push(Lane { gradients: self.model.zero_gradients(), space: Workspace::default() });
-        }
+        let buffers = wave + usize::from(n_lanes > wave);
+        self.gradients.resize_with(buffers, || self.model.zero_gradients());
+        self.spaces.resize_with(wave, Workspace::default);
         let model = &self.model;
         let n_targets = batch.len() / seq_len * (seq_len - 1);
         let chunks: Vec<&[u16]> = batch.chunks(seq_len * chunk_sequences.max(1)).collect();
@@ -154,14 +156,16 @@ impl Trainer {
         for first in (0..n_lanes).step_by(wave) {
             let from = usize::from(first > 0);
             let lanes = from..from + wave.min(n_lanes - first);
-            let results: Vec<(f64, Active)> = self.lanes[lanes.clone()]
+            let results: Vec<(f64, Active)> = self.gradients[lanes.clone()]
                 .par_iter_mut()
+                .zip(&mut self.spaces)
                 .zip(first..n_lanes)
-                .map(|(lane, number)| {
-                    lane.reset(&supports);
+                .map(|((gradients, space), number)| {
+                    reset(gradients, &supports);
                     let (mut loss, mut active) = (0.0, Active::new(model));
                     for chunk in chunks.iter().skip(number).step_by(n_lanes) {
-                        loss += chunk_gradient(model, chunk, seq_len, 1.0 / n_targets as f32, &mut active, lane);
+                        let scale = 1.0 / n_targets as f32;
+                        loss += chunk_gradient(model, chunk, seq_len, scale, &mut active, gradients, space);
                     }
                     (loss, active)
                 })
@@ -170,9 +174,9 @@ impl Trainer {
                 loss += lane_loss;
                 active.merge(&lane_active);
             }
-            let (sum, rest) = self.lanes.split_at_mut(1);
-            let rest: Vec<Vec<&Gradient>> = rest[..lanes.end - 1].iter().map(|lane| lane.gradients.values()).collect();
-            sum[0].gradients.values_mut().into_par_iter().enumerate().for_each(|(i, sum)| {
+            let (sum, rest) = self.gradients.split_at_mut(1);
+            let rest: Vec<Vec<&Gradient>> = rest[..lanes.end - 1].iter().map(Params::values).collect();
+            sum[0].values_mut().into_par_iter().enumerate().for_each(|(i, sum)| {
                 for lane in &rest {
                     sum.values_mut().iter_mut().zip(lane[i].values()).for_each(|(s, g)| *s += g);
                 }
@@ -206,7 +210,7 @@ impl Trainer {
             .params
             .values_mut()
             .into_par_iter()
-            .zip(self.lanes[0].gradients.values_mut())
+            .zip(self.gradients[0].values_mut())
             .zip(self.moments.0.values_mut().into_par_iter().zip(self.moments.1.values_mut()))
             .zip(self.supports.par_iter_mut().zip(&rules))
             .map(|(((weight, gradient), (m, v)), (support, rule))| {
@@ -230,7 +234,7 @@ impl Trainer {
             let count = if exact { g.values().len() } else { support.nnz() };
             if trained { (sum_of_squares(g.values()), count) } else { (0.0, 0) }
         };
-        let parameters = self.lanes[0].gradients.values().into_par_iter().zip(&self.supports).zip(trained);
+        let parameters = self.gradients[0].values().into_par_iter().zip(&self.supports).zip(trained);
         let squares: Vec<(f64, usize)> = parameters.map(square).collect();
         let (sum, count) = squares.into_iter().fold((0.0, 0), |(s, n), (square, len)| (s + square, n + len));
         (sum / count as f64).sqrt()
@@ -250,7 +254,7 @@ impl Trainer {
             .params
             .values_mut()
             .into_par_iter()
-            .zip(self.lanes[0].gradients.values())
+            .zip(self.gradients[0].values())
             .zip(self.moments.0.values_mut().into_par_iter().zip(self.moments.1.values_mut()))
             .zip(self.supports.par_iter_mut())
             .zip(infos.par_iter().zip(&rules))
@@ -312,32 +316,27 @@ impl Trainer {
     }
 }
 
-impl Lane {
-    /// Zero gradients, of everything or at the supports given.
-    fn reset(&mut self, supports: &[Option<Arc<Pattern>>]) {
-        for (gradient, support) in self.gradients.values_mut().into_iter().zip(supports) {
-            match (&mut *gradient, support) {
-                (Gradient::Dense(g), None) => g.fill(0.0),
-                (Gradient::Support { pattern, values }, Some(support)) if Arc::ptr_eq(pattern, support) => {
-                    values.fill(0.0)
-                }
-                (Gradient::Support { pattern, .. }, None) => {
-                    *gradient = Gradient::zeros((pattern.rows(), pattern.cols()))
-                }
-                (_, Some(support)) => *gradient = Gradient::on(support.clone()),
-            }
+/// Makes gradients zero, of everything or at the supports given.
+fn reset(gradients: &mut Params<Gradient>, supports: &[Option<Arc<Pattern>>]) {
+    for (gradient, support) in gradients.values_mut().into_iter().zip(supports) {
+        match (&mut *gradient, support) {
+            (Gradient::Dense(g), None) => g.fill(0.0),
+            (Gradient::Support { pattern, values }, Some(support)) if Arc::ptr_eq(pattern, support) => values.fill(0.0),
+            (Gradient::Support { pattern, .. }, None) => *gradient = Gradient::zeros((pattern.rows(), pattern.cols())),
+            (_, Some(support)) => *gradient = Gradient::on(support.clone()),
         }
     }
 }
 
-/// Forward and backward of one chunk; adds to the lane's gradients and returns the sum of the losses.
+/// Forward and backward of one chunk; adds to `gradients` and returns the sum of the losses.
 fn chunk_gradient(
     model: &Model,
     chunk: &[u16],
     seq_len: usize,
     scale: f32,
     active: &mut Active,
-    Lane { gradients, space }: &mut Lane,
+    gradients: &mut Params<Gradient>,
+    space: &mut Workspace,
 ) -> f64 {
     let tokens = Tokens::new(chunk, seq_len);
     let (readout, targets) = next_tokens(chunk, seq_len);

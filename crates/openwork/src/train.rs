@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use openwork_data::Tokenizer;
 use openwork_tensor::{ShardError, TokenShards};
-use openwork_train::{Event, LogLine, Recipe, Run, Stopped};
+use openwork_train::{Event, LogLine, MemoryPlan, Recipe, Run, Stopped};
 
 use crate::{
     interrupt, model,
@@ -76,6 +76,7 @@ pub fn train(recipe: Recipe, data: &Path, tokenizer: &Tokenizer, out: &Path, res
     let (has, allows) = (tokenizer.vocab_size(), recipe.config.vocab_size);
     ensure!(has <= allows, "the tokenizer has {has} tokens and the recipe a vocabulary of {allows} (model.vocab_size)");
     let shards = (open_shards(data, "train", tokenizer)?, open_shards(data, "validation", tokenizer)?);
+    check_memory(&recipe)?;
     let mut run = if resume { Run::resume(recipe, out, shards)? } else { Run::create(recipe, out, shards)? };
     // Later commands find it beside the model.
     tokenizer.save(&out.join("tokenizer.json"))?;
@@ -116,6 +117,39 @@ pub fn train(recipe: Recipe, data: &Path, tokenizer: &Tokenizer, out: &Path, res
         say!("{}", out.join("model.safetensors").display());
     }
     Ok(stopped)
+}
+
+/// Says what memory the run needs, and refuses where the machine has not that much.
+fn check_memory(recipe: &Recipe) -> Result<()> {
+    let plan = MemoryPlan::new(recipe, rayon::current_num_threads());
+    let MemoryPlan { weights, moments, gradients, activations } = plan;
+    let megabytes = |bytes: usize| format!("{} MB", count((bytes as u64).div_ceil(1 << 20)));
+    say!(
+        "memory: weights {}, moments {}, gradients {}, activations {}; {} in all",
+        megabytes(weights),
+        megabytes(moments),
+        megabytes(gradients),
+        megabytes(activations),
+        megabytes(plan.total())
+    );
+    let Some(available) = available_memory() else { return Ok(()) };
+    ensure!(
+        plan.total() <= available,
+        "the run needs {} of memory and {} are available; fewer --threads take fewer gradients and activations, \
+         a smaller batch.chunk_sequences ({}) fewer activations",
+        megabytes(plan.total()),
+        megabytes(available),
+        recipe.chunk_sequences
+    );
+    Ok(())
+}
+
+/// Bytes of memory that could be had now, where the system says so (Linux).
+fn available_memory() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kilobytes: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 fn open_shards(data: &Path, part: &str, tokenizer: &Tokenizer) -> Result<TokenShards> {

@@ -1,0 +1,92 @@
+//! What a run needs of the machine's memory, before it starts.
+
+use openwork_model::{At, Config, Params};
+use openwork_ops::crossover;
+
+use crate::Recipe;
+
+/// Bytes of a run, by purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Weights: dense, and at most as many nonzeros beside them as sparse products are used for.
+    pub weights: usize,
+    /// Adam's two moments.
+    pub moments: usize,
+    /// Gradients: one per thread, and their sum where there are more lanes than threads.
+    pub gradients: usize,
+    /// Activations of one chunk per thread, with what operations work in.
+    pub activations: usize,
+}
+
+impl MemoryPlan {
+    /// Of `recipe` on `threads` threads.
+    pub fn new(recipe: &Recipe, threads: usize) -> Self {
+        let sizes = Params::build(&recipe.config, |_, [rows, cols]| rows * cols).into_values();
+        let parameters: usize = sizes.iter().sum();
+        let (lanes, threads) = (recipe.lanes, threads.max(1));
+        let buffers = lanes.min(threads) + usize::from(lanes > threads);
+        // W and its transpose, place and value each, and the way from one to the other; a bit of support.
+        let sparse = (parameters as f64 * crossover() * 20.0) as usize + parameters / 8;
+        Self {
+            weights: 4 * parameters + sparse,
+            moments: 8 * parameters,
+            gradients: 4 * parameters * buffers,
+            activations: lanes.min(threads) * activations(&recipe.config, recipe.chunk_sequences * recipe.config.n_ctx),
+        }
+    }
+
+    /// All of it.
+    pub fn total(&self) -> usize {
+        self.weights + self.moments + self.gradients + self.activations
+    }
+}
+
+/// Bytes that forward and backward of `tokens` tokens work in.
+fn activations(config: &Config, tokens: usize) -> usize {
+    let Config { d_model: d, d_mlp, n_head, vocab_size, n_layer, .. } = *config;
+    let (d_read, d_attn) = (config.d_read(), n_head * config.d_head);
+    // What a block keeps for its backward: residual streams, reads, q, k, v, mix, neurons and slopes.
+    let kept = 2 * d + 2 * d_read + 4 * d_attn + n_head + 2 * d_mlp;
+    let marked = |at: At, features: usize| if config.act_k(at).is_some() { features } else { 0 };
+    let marks = marked(At::AttnRead, d_read)
+        + marked(At::Query, d_attn)
+        + marked(At::Key, d_attn)
+        + marked(At::Value, d_attn)
+        + marked(At::AttnWrite, d)
+        + marked(At::MlpRead, d_read)
+        + marked(At::Neuron, d_mlp)
+        + marked(At::MlpWrite, d);
+    // Gradients on their way through one block, transposes of them and of inputs, and their nonzeros.
+    let widest = (3 * d_attn).max(d_mlp).max(d_read).max(vocab_size);
+    let passing = 8 * d + 4 * d_read + 10 * d_attn + 3 * d_mlp + 2 * vocab_size + widest;
+    let tile = config.n_ctx.min(256).pow(2) * 2 * 4;
+    tokens * (n_layer * (4 * kept + marks) + 4 * passing) + tile
+}
+
+#[cfg(test)]
+mod tests {
+    use openwork_model::Model;
+
+    use super::*;
+    use crate::{SHIPPED, Trainer};
+
+    #[test]
+    fn a_step_stays_within_its_plan() {
+        let mut recipe = Recipe::parse(SHIPPED[0].1).unwrap();
+        (recipe.config.n_layer, recipe.config.d_model, recipe.config.vocab_size) = (3, 64, 512);
+        for (lanes, threads) in [(1, 1), (4, 2)] {
+            recipe.lanes = lanes;
+            let plan = MemoryPlan::new(&recipe, threads);
+            let model = Model::init(recipe.config.clone(), 0);
+            let mut trainer = Trainer::new(model, recipe.schedule.clone(), lanes);
+            let batch: Vec<u16> =
+                (0..4 * recipe.chunk_sequences * recipe.config.n_ctx).map(|i| (i * 7 % 512) as u16).collect();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| trainer.step(&batch, recipe.config.n_ctx, recipe.chunk_sequences));
+            let (gradients, activations) = trainer.working_memory();
+            assert_eq!(gradients, plan.gradients);
+            assert!(activations <= plan.activations, "{activations} bytes used of {} planned", plan.activations);
+            assert!(2 * activations > plan.activations, "{activations} bytes used of {} planned", plan.activations);
+        }
+    }
+}
