@@ -127,6 +127,12 @@ impl Support {
         Kept { nonzero: 0, entered, changed: entered > 0 }
     }
 
+    /// Whether the entry at row `r` and column `c` is kept.
+    pub fn keeps(&self, r: usize, c: usize) -> bool {
+        let bit = |words: &Vec<u64>| words[r * self.cols.div_ceil(BLOCK) + c / BLOCK] >> (c % BLOCK) & 1 == 1;
+        self.words.as_ref().is_none_or(bit)
+    }
+
     /// Number of entries kept.
     pub fn nnz(&self) -> usize {
         match &self.words {
@@ -425,6 +431,7 @@ mod tests {
         assert_eq!((0..210).filter(|&i| x[i] != 0.0).collect::<Vec<_>>(), kept);
         support.grow(&Pattern::new(3, 70, vec![0, 1, 1, 3], vec![69, 0, 64]).unwrap());
         let grown = positions(&support.pattern());
+        assert!((0..210).all(|i| support.keeps(i / 70, i % 70) == grown.contains(&i)));
         assert!([69, 140, 204].iter().all(|i| grown.contains(i)) && kept.iter().all(|i| grown.contains(i)));
     }
 

@@ -115,12 +115,12 @@ impl Trainer {
         let trained = self.trained();
         let moved = match loss_nats.is_finite() {
             true => self.restrict_to_support(),
-            false => 0,
+            false => vec![],
         };
         let grad_rms = self.grad_rms(&trained);
         let (lr, pfrac) = (self.schedule.lr_at(self.step), self.schedule.pfrac_at(self.step));
         let sparsity = match loss_nats.is_finite() && grad_rms.is_finite() {
-            true => self.update(lr, (1.0 / (grad_rms + RMS_EPS)) as f32, &trained, moved > 0),
+            true => self.update(lr, (1.0 / (grad_rms + RMS_EPS)) as f32, &trained, &moved),
             false => SparsityReport::default(),
         };
         let report = StepReport {
@@ -191,18 +191,20 @@ impl Trainer {
         let dense = self.schedule.gradient == GradientMode::Exact || self.schedule.regrow_at(self.step).is_some();
         let multiplies = |role| matches!(role, Role::Qkv | Role::AttnOut | Role::Fc | Role::Proj | Role::Unembed);
         let infos = Params::<()>::infos(&self.model.config);
-        let support = |(info, weight): (&openwork_model::ParamInfo, &Weight)| {
-            let pattern = weight.csr().filter(|_| !dense && multiplies(info.role))?.pattern();
-            (pattern.density() <= DENSE_GRADIENT_ABOVE).then(|| pattern.clone())
+        let support = |((info, weight), support): ((&openwork_model::ParamInfo, &Weight), &Support)| {
+            let few = support.nnz() as f64 <= DENSE_GRADIENT_ABOVE * weight.dense().len() as f64;
+            let wanted = !dense && multiplies(info.role) && few;
+            // The weight has the pattern already where its products are sparse, which depends on the machine.
+            wanted.then(|| weight.csr().map_or_else(|| support.pattern().into(), |csr| csr.pattern().clone()))
         };
-        infos.iter().zip(self.model.params.values()).map(support).collect()
+        infos.iter().zip(self.model.params.values()).zip(&self.supports).map(support).collect()
     }
 
     /// In support mode: moves nonzeros if it is time to, and sets gradients outside the support to zero.
-    /// Returns how many nonzeros moved.
-    fn restrict_to_support(&mut self) -> usize {
+    /// Returns how many nonzeros of each parameter moved.
+    fn restrict_to_support(&mut self) -> Vec<usize> {
         if self.schedule.gradient == GradientMode::Exact {
-            return 0;
+            return vec![0; self.supports.len()];
         }
         let fraction = self.schedule.regrow_at(self.step);
         let rules = self.rules(self.step);
@@ -224,7 +226,7 @@ impl Trainer {
                 support.mask(flat_mut(gradient));
                 moved
             })
-            .sum()
+            .collect()
     }
 
     /// Root mean square of the gradient over the entries that have one.
@@ -241,7 +243,7 @@ impl Trainer {
     }
 
     /// Adam, top magnitude and decay of every trained parameter.
-    fn update(&mut self, lr: f64, gradient_scale: f32, trained: &[bool], moved: bool) -> SparsityReport {
+    fn update(&mut self, lr: f64, gradient_scale: f32, trained: &[bool], moved: &[usize]) -> SparsityReport {
         let s = &self.schedule;
         let (beta1, beta2, eps) = s.adam;
         let adam = Adam { lr: lr as f32, beta1, beta2, eps, step: self.step + 1 };
@@ -258,9 +260,9 @@ impl Trainer {
             .zip(self.moments.0.values_mut().into_par_iter().zip(self.moments.1.values_mut()))
             .zip(self.supports.par_iter_mut())
             .zip(infos.par_iter().zip(&rules))
-            .zip(trained);
+            .zip(trained.par_iter().zip(moved));
         let kept: Vec<_> = work
-            .map(|(((((weight, gradient), (m, v)), support), (info, rule)), &trained)| {
+            .map(|(((((weight, gradient), (m, v)), support), (info, rule)), (&trained, &moved))| {
                 if !trained {
                     return Default::default();
                 }
@@ -472,6 +474,68 @@ mod tests {
         assert!(reports[0].sparsity.matrices.iter().all(|m| m.density == 1.0 && m.churn == 0.0));
         let floors = t.model.params.blocks[0].fc.weight.dense().rows().into_iter().all(|r| r.iter().any(|&x| x != 0.0));
         assert!(floors, "every neuron keeps an input");
+    }
+
+    #[test]
+    fn while_all_entries_stay_the_support_is_everything() {
+        let run = |gradient| {
+            let mut t = trainer(2);
+            (t.schedule.gradient, t.schedule.pfrac) = (gradient, 4.0);
+            (0..5).for_each(|s| drop(t.step(&batch(s), 12, 2)));
+            weights(&t)
+        };
+        assert_eq!(run(GradientMode::Exact), run(GradientMode::Support { refresh_every: 2, regrow: 0.3 }));
+    }
+
+    #[test]
+    fn gradients_of_the_support_train_it_and_nothing_else() {
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut t = trainer(3);
+            t.schedule.gradient = GradientMode::Support { refresh_every: 10, regrow: 0.3 };
+            let mut losses = Vec::new();
+            for s in 0..30 {
+                let before: Vec<Pattern> = t.supports.iter().map(Support::pattern).collect();
+                let report = pool.install(|| t.step(&batch(s), 12, 1));
+                losses.push(report.loss_nats);
+                let moments = t.moments.0.values().into_iter().zip(t.moments.1.values());
+                for ((support, before), (weight, (m, v))) in
+                    t.supports.iter().zip(&before).zip(t.model.params.values().into_iter().zip(moments))
+                {
+                    let mut outside = [weight.dense().clone(), m.clone(), v.clone()];
+                    let now = support.pattern();
+                    for x in &mut outside {
+                        let inside = x.clone();
+                        now.project(x);
+                        assert_eq!(*x, inside, "step {s}: nothing is outside the support");
+                    }
+                    // The anneal ends at step 15: nonzeros move at step 20 and at no other.
+                    let grown = now != *before && now.nnz() == before.nnz();
+                    assert!(!grown || s == 20, "step {s}");
+                }
+                let moved = report.sparsity.matrices.iter().map(|m| m.churn).sum::<f64>();
+                assert_eq!(moved > 0.0, s == 20, "step {s}");
+            }
+            assert!(losses[29] < losses[0] - 0.5, "{losses:?}");
+            weights(&t)
+        };
+        assert_eq!(run(1), run(4));
+    }
+
+    #[test]
+    fn nothing_enters_where_nothing_can() {
+        let mut t = trainer(1);
+        t.schedule.sharkfin = false;
+        let (mut closed, mut open) = (0, 0);
+        for s in 0..30 {
+            t.schedule.peak_lr = if s < 20 { 0.05 } else { 1e-4 };
+            for m in t.step(&batch(s), 12, 2).sparsity.matrices {
+                closed += usize::from(m.closed);
+                open += usize::from(!m.closed);
+                assert!(!m.closed || m.churn == 0.0, "{} at step {s}", m.name);
+            }
+        }
+        assert!(closed > 0 && open > 0, "{closed} {open}");
     }
 
     #[test]

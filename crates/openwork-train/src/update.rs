@@ -18,8 +18,8 @@ pub(crate) struct Update {
     pub decay: Option<f32>,
     /// Whether zero weights have gradients too.
     pub exact: bool,
-    /// Whether nonzeros were moved in this step.
-    pub moved: bool,
+    /// Nonzeros that came in by [`move_nonzeros`] in this step.
+    pub moved: usize,
 }
 
 impl Update {
@@ -39,7 +39,8 @@ impl Update {
                     self.at_support(w, (pattern, values), (&mut *m, &mut *v), support)
                 }
             };
-            kept.changed |= self.moved;
+            kept.changed |= self.moved > 0;
+            kept.entered += self.moved;
             if kept.changed && !self.exact {
                 // What left starts from nothing if it ever returns, and does not move while it is out.
                 support.mask(flat_mut(m));
@@ -141,8 +142,9 @@ fn rows_of_a_piece(rows: usize, cols: usize) -> usize {
     (1_usize << 16).div_ceil(cols.max(1)).max(32).min(rows.max(1))
 }
 
-/// Takes the smallest of the nonzeros out and puts as many zero weights in, those with the largest gradient; their
-/// moments start at zero. The step that follows moves them off zero. Returns how many.
+/// Takes the smallest of the nonzeros out and puts as many zero weights in, those with the largest gradient (some
+/// may be the same); their moments start at zero, and the step that follows moves them off zero. Returns how many
+/// were not in before.
 pub(crate) fn move_nonzeros(
     fraction: f64,
     rule: &Rule,
@@ -156,6 +158,7 @@ pub(crate) fn move_nonzeros(
     let n = ((fraction * nnz as f64) as usize).min(rows * cols - nnz);
     let stay = Rule { nnz: nnz - n, ..*rule };
     let floor = stay.fitting_floor((rows, cols));
+    let before = support.clone();
     weight.update(|w| support.project(flat_mut(w), stay.nnz, floor));
     support.mask(flat_mut(m));
     support.mask(flat_mut(v));
@@ -164,8 +167,10 @@ pub(crate) fn move_nonzeros(
     for r in 0..rows {
         kept.col_idx()[kept.row(r)].iter().for_each(|&c| outside[[r, c as usize]] = 0.0);
     }
-    support.grow(&top_magnitude(outside.view(), n, None));
-    n
+    let grown = top_magnitude(outside.view(), n, None);
+    support.grow(&grown);
+    let new = |r: usize| grown.col_idx()[grown.row(r)].iter().filter(|&&c| !before.keeps(r, c as usize)).count();
+    (0..rows).map(new).sum()
 }
 
 fn flat(x: &Matrix) -> &[f32] {
@@ -193,7 +198,7 @@ mod tests {
             for step in 1..5 {
                 let adam = Adam { lr: 0.01, beta1: 0.9, beta2: 0.95, eps: 0.1, step };
                 let update =
-                    Update { adam, gradient_scale: 1.0, rule: Some(rule), decay: Some(0.1), exact: true, moved: false };
+                    Update { adam, gradient_scale: 1.0, rule: Some(rule), decay: Some(0.1), exact: true, moved: 0 };
                 let gradient = Gradient::Dense(wave(step as f32));
                 kept.push(pool.install(|| update.apply(&mut w, &gradient, (&mut m, &mut v), &mut support)));
             }

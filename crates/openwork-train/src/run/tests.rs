@@ -83,24 +83,37 @@ fn log(dir: &Path) -> Vec<(u64, String)> {
 
 #[test]
 fn resume_is_bit_identical_to_never_having_stopped() {
+    resumes_identically(TEXT, 5);
+    // Where nonzeros have just moved, after step 6.
+    let support = TEXT
+        .replace("gradient = \"exact\"", "gradient = \"support\"")
+        .replace("refresh_every = 0", "refresh_every = 3")
+        .replace("regrow = 0.0", "regrow = 0.4")
+        .replace("pfrac = 1", "pfrac = 0.5");
+    resumes_identically(&support, 5);
+    resumes_identically(&support, 7);
+}
+
+/// A run stopped after `stop` steps, killed two steps later and resumed, is the run that never stopped.
+fn resumes_identically(text: &str, stop: u64) {
     let tmp = tempfile::tempdir().unwrap();
-    let recipe = || Recipe::parse(TEXT).unwrap();
+    let recipe = || Recipe::parse(text).unwrap();
     let (whole, parts) = (tmp.path().join("whole"), tmp.path().join("parts"));
     let mut run = Run::create(recipe(), &whole, data(tmp.path())).unwrap();
     assert_eq!(finish(&mut run, None).unwrap(), Stopped::Finished);
 
     let mut run = Run::create(recipe(), &parts, data(tmp.path())).unwrap();
-    assert_eq!(finish(&mut run, Some(5)).unwrap(), Stopped::Interrupted { step: 5 });
-    // A kill after step 7: the log is ahead of the checkpoint of step 5, its last line is cut.
+    assert_eq!(finish(&mut run, Some(stop)).unwrap(), Stopped::Interrupted { step: stop });
+    // A kill two steps on: the log is ahead of the checkpoint, its last line is cut.
     let mut run = Run::resume(recipe(), &parts, data(tmp.path())).unwrap();
     let checkpoint = std::fs::read(parts.join("checkpoint.safetensors")).unwrap();
-    finish(&mut run, Some(7)).unwrap();
+    finish(&mut run, Some(stop + 2)).unwrap();
     std::fs::write(parts.join("checkpoint.safetensors"), checkpoint).unwrap();
     let cut = std::fs::read(parts.join("log.jsonl")).unwrap();
     std::fs::write(parts.join("log.jsonl"), &cut[..cut.len() - 20]).unwrap();
 
     let mut run = Run::resume(recipe(), &parts, data(tmp.path())).unwrap();
-    assert_eq!(run.step_count(), 5);
+    assert_eq!(run.step_count(), stop);
     assert_eq!(finish(&mut run, None).unwrap(), Stopped::Finished);
     for name in ["model.safetensors", "checkpoint.safetensors"] {
         let read = |dir: &Path| std::fs::read(dir.join(name)).unwrap();
