@@ -156,6 +156,7 @@ impl Model {
         Pass { logits, readout: readout.map(<[_]>::to_vec), position, blocks, final_resid, final_read, n_tokens: n }
     }
 
+    #[allow(clippy::too_many_arguments, reason = "the state of one step of the walk")]
     fn block(
         &self,
         layer: usize,

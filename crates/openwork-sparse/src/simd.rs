@@ -126,6 +126,7 @@ pub fn dots<S: Simd, const M: usize>(simd: S, a: &[f32], b: [&[f32]; M]) -> [f32
 }
 
 /// [`dots`] with the chains in `N` registers.
+#[allow(clippy::needless_range_loop, reason = "registers of several arrays go by the same number")]
 #[inline(always)]
 fn dots_in<S: Simd, const M: usize, const N: usize>(simd: S, a: &[f32], b: [&[f32]; M]) -> [f32; M] {
     let lanes = S::F32_LANES;
