@@ -58,7 +58,7 @@ fn activations(config: &Config, tokens: usize) -> usize {
         + marked(At::MlpWrite, d);
     // Gradients on their way through one block, transposes of them and of inputs, and their nonzeros.
     let widest = (3 * d_attn).max(d_mlp).max(d_read).max(vocab_size);
-    let passing = 8 * d + 4 * d_read + 10 * d_attn + 3 * d_mlp + 2 * vocab_size + widest;
+    let passing = 8 * d + 4 * d_read + 10 * d_attn + 3 * d_mlp + 2 * vocab_size + 3 * widest;
     let tile = config.n_ctx.min(256).pow(2) * 2 * 4;
     tokens * (n_layer * (4 * kept + marks) + 4 * passing) + tile
 }
