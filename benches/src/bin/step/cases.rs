@@ -80,6 +80,8 @@ pub fn growth(densities: &[Fraction]) -> Vec<Case> {
 pub fn recipe(case: &Case, mode: Mode, density: f64, lanes: usize) -> String {
     let Case { shape: Shape { d_model, layers }, sequences, .. } = case;
     let (heads, d_mlp, mode) = (d_model / 16, 4 * d_model, mode.keys());
+    // Wide models: gradients, which every chunk adds to, are larger than what a chunk keeps.
+    let chunk = if *d_model >= 1024 { 2 } else { 1 };
     format!(
         r#"
 seed = 0
@@ -105,7 +107,7 @@ tied_unembed = false
 
 [batch]
 sequences = {sequences}
-chunk_sequences = 1
+chunk_sequences = {chunk}
 lanes = {lanes}
 
 [optimizer]
