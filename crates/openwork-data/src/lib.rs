@@ -8,7 +8,6 @@
 //! The only crate that uses the `tokenizers` library; everything after it sees 16-bit ids.
 
 pub mod corpus;
-mod files;
 mod generate;
 mod tokenizer;
 

@@ -4,6 +4,7 @@
 //! of GPT-2 without GPT-2's own regex and without a leading space. Python's `tokenizers` reads the saved file and gives
 //! the same ids.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -152,7 +153,7 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Io`].
     pub fn save(&self, path: &Path) -> Result<(), TokenizerError> {
-        crate::files::write_whole(path, self.json.as_bytes())
+        openwork_tensor::write_atomic(path, |w| w.write_all(self.json.as_bytes()))
             .map_err(|source| TokenizerError::Io { path: path.to_owned(), source })
     }
 

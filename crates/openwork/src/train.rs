@@ -79,7 +79,9 @@ pub fn train(recipe: Recipe, data: &Path, tokenizer: &Tokenizer, out: &Path, res
     check_memory(&recipe)?;
     let mut run = if resume { Run::resume(recipe, out, shards)? } else { Run::create(recipe, out, shards)? };
     // Later commands find it beside the model.
-    tokenizer.save(&out.join("tokenizer.json"))?;
+    let path = out.join("tokenizer.json");
+    openwork_tensor::remove_leftovers(&path).with_context(|| format!("cannot clear {}", out.display()))?;
+    tokenizer.save(&path)?;
     interrupt::listen()?;
 
     let steps = run.recipe().schedule.steps;

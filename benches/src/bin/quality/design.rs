@@ -4,7 +4,7 @@ use openwork_benches::Mode;
 use serde::{Deserialize, Serialize};
 
 /// Steps of a run, and where it is validated: at every tenth.
-pub const STEPS: u64 = 700;
+pub const STEPS: u64 = 1400;
 pub const VALIDATIONS: u64 = 10;
 /// Initialisations and orders of the data; the same for every mode.
 pub const SEEDS: [u64; 3] = [0, 1, 2];

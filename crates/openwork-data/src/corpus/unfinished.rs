@@ -16,7 +16,7 @@ impl Unfinished {
         if out.symlink_metadata().is_ok() && !replace {
             return Err(CorpusError::Exists { path: out.to_owned() });
         }
-        let path = crate::files::sibling(out, "partial");
+        let path = sibling(out, "partial");
         let out = out.to_owned();
         let _ = fs::remove_dir_all(&path);
         match fs::create_dir_all(&path) {
@@ -27,7 +27,7 @@ impl Unfinished {
 
     pub(super) fn finish(self) -> Result<(), CorpusError> {
         let io = |source| CorpusError::Io { path: self.out.clone(), source };
-        let old = crate::files::sibling(&self.out, "old");
+        let old = sibling(&self.out, "old");
         let replaced = self.out.symlink_metadata().is_ok();
         if replaced {
             fs::rename(&self.out, &old).map_err(io)?;
@@ -50,4 +50,10 @@ impl Drop for Unfinished {
         // Gone already after `finish`; otherwise what is left of a failed attempt.
         let _ = fs::remove_dir_all(&self.path);
     }
+}
+
+/// A hidden name next to `path`, for what is not finished yet.
+fn sibling(path: &Path, ending: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{ending}-{}", std::process::id()))
 }
