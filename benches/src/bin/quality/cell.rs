@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::Write,
     path::{Path, PathBuf},
-    time::Instant,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -47,7 +47,8 @@ pub struct Outcome {
 pub struct Point {
     pub step: u64,
     pub tokens: u64,
-    /// Time that training took so far, without validations.
+    /// Processor time that training took so far, without validations, over the number of threads: the time on a
+    /// machine that does nothing else.
     pub seconds: f64,
     /// Mean over the same validation sequences, in nats per token.
     pub loss: f64,
@@ -156,9 +157,9 @@ impl Study {
         for step in 0..steps {
             let batch = windows.read(&self.data.train, step * sequences as u64, sequences);
             self.check_vocabulary(recipe.config.vocab_size, &batch)?;
-            let started = Instant::now();
+            let started = processor_time();
             let report = trainer.step(&batch, n_ctx, recipe.chunk_sequences);
-            seconds += started.elapsed().as_secs_f64();
+            seconds += (processor_time() - started).as_secs_f64() / self.threads as f64;
             diverged = !(report.loss_nats.is_finite() && report.grad_rms.is_finite());
             if diverged {
                 break;
@@ -212,4 +213,11 @@ impl Study {
             None => Ok(()),
         }
     }
+}
+
+/// Processor time of all threads of this process so far. Unlike the time on the clock it can be compared between
+/// runs hours apart on a machine that does other work, too.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).expect("a process has used no negative time")
 }
