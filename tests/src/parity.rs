@@ -226,6 +226,7 @@ fn trajectory(dir: &Path) -> Result<Vec<Figure>> {
         sharkfin: true,
         min_per_unit: t.min_alive,
         gradient: openwork_train::GradientMode::Exact,
+        storage: openwork_model::Storage::F32,
         sparse_biases: false,
     };
     let (ids, shape) = token_ids(&file, "tokens")?;

@@ -1,6 +1,6 @@
 //! The backward pass: from the gradient of the logits to the gradients of sites and parameters.
 
-use openwork_ops::{self as ops, Gradient, Matrix, Workspace};
+use openwork_ops::{self as ops, Activations, Gradient, Matrix, Workspace};
 
 use crate::{
     At, Bigram, Block, Linear, Model, Norm, Params, Pass, Positions, Role, Site, Tap, Tokens, Weight,
@@ -37,16 +37,13 @@ impl Model {
     ) {
         let (config, params) = (&self.config, &self.params);
         let readout = pass.readout.as_deref();
-        if let Some(g) = gradients.as_deref_mut() {
-            if config.bigram == Bigram::Learned {
-                let table = g.bigram.as_mut().expect("the tree follows the configuration");
-                ops::bigram_backward(dlogits, &selected(tokens.ids, readout), table.dense_mut());
-            }
-            let unembed = g.unembed.as_mut().unwrap_or(&mut g.embed);
-            ops::linear_backward_weight(dlogits, &pass.final_read, unembed, None, space);
+        if let (Bigram::Learned, Some(g)) = (config.bigram, gradients.as_deref_mut()) {
+            let table = g.bigram.as_mut().expect("the tree follows the configuration");
+            ops::bigram_backward(dlogits, &selected(tokens.ids, readout), table.dense_mut());
         }
-        let mut dread = space.matrix(pass.final_read.dim());
-        ops::linear_backward_input(params.unembed.as_ref().unwrap_or(&params.embed), dlogits, &mut dread, space);
+        let unembed = params.unembed.as_ref().unwrap_or(&params.embed);
+        let unembed_gradient = gradients.as_deref_mut().map(|g| (g.unembed.as_mut().unwrap_or(&mut g.embed), None));
+        let dread = ops::linear_backward(unembed, dlogits, &pass.final_read, unembed_gradient, space);
         let mut dresid = space.matrix(dread.dim());
         dresid.fill(0.0);
         let final_gradient = gradients.as_deref_mut().map(|g| &mut g.final_norm);
@@ -140,18 +137,20 @@ impl Model {
         let [q, k, v] = &trace.qkv;
         let mut dqkv = [0, 1, 2].map(|_| space.matrix((d_attn, n)));
         let [dq, dk, dv] = &mut dqkv;
-        ops::attention_backward(
-            self.attention_shape(seq_len),
-            (q, k, v),
-            block.sink.as_ref(),
-            &trace.mix,
-            &trace.log_sum,
-            &dmix,
-            (dq, dk, dv),
-            g.as_deref_mut().and_then(|g| g.sink.as_mut()),
-            [At::Key, At::Value].map(|at| trace.kept[kept_index(at)].as_ref().filter(|_| !sees_gradients)),
-            space,
-        );
+        trace.mix.as_f32(space, |mix, space| {
+            ops::attention_backward(
+                self.attention_shape(seq_len),
+                (q, k, v),
+                block.sink.as_ref(),
+                mix,
+                &trace.log_sum,
+                &dmix,
+                (dq, dk, dv),
+                g.as_deref_mut().and_then(|g| g.sink.as_mut()),
+                [At::Key, At::Value].map(|at| trace.kept[kept_index(at)].as_ref().filter(|_| !sees_gradients)),
+                space,
+            )
+        });
         // The forward pass met query, key, value in this order.
         for (at, gradient) in [At::Value, At::Key, At::Query].into_iter().zip(dqkv.iter_mut().rev()) {
             site(at, gradient);
@@ -209,16 +208,11 @@ impl Model {
 fn linear_backward(
     layer: &Linear<Weight>,
     dy: &Matrix,
-    x: &Matrix,
+    x: &Activations,
     gradient: Option<&mut Linear<Gradient>>,
     space: &mut Workspace,
 ) -> Matrix {
-    if let Some(g) = gradient {
-        ops::linear_backward_weight(dy, x, &mut g.weight, g.bias.as_mut(), space);
-    }
-    let mut dx = space.matrix(x.dim());
-    ops::linear_backward_input(&layer.weight, dy, &mut dx, space);
-    dx
+    ops::linear_backward(&layer.weight, dy, x, gradient.map(|g| (&mut g.weight, g.bias.as_mut())), space)
 }
 
 fn norm_backward(

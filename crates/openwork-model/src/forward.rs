@@ -1,6 +1,6 @@
 //! The forward pass of a batch, keeping what the backward pass needs.
 
-use openwork_ops::{self as ops, Attention, Kept, Matrix, Workspace};
+use openwork_ops::{self as ops, Activations, Attention, Kept, Matrix, Workspace};
 
 use crate::{At, Bigram, Block, Model, Norm, Positions, Site, Tap, Weight};
 
@@ -35,22 +35,22 @@ pub struct Pass {
     /// Residual stream after the last block, at the readout columns.
     pub(crate) final_resid: Matrix,
     /// Its normalised form.
-    pub(crate) final_read: Matrix,
+    pub(crate) final_read: Activations,
     pub(crate) n_tokens: usize,
 }
 
 /// Inputs of every operation of a block, as its backward needs them.
 pub(crate) struct BlockTrace {
     pub resid_in: Matrix,
-    pub attn_read: Matrix,
+    pub attn_read: Activations,
     pub qkv: [Matrix; 3],
     pub log_sum: Matrix,
-    pub mix: Matrix,
+    pub mix: Activations,
     pub resid_mid: Matrix,
-    pub mlp_read: Matrix,
+    pub mlp_read: Activations,
     /// Derivative of the nonlinearity.
     pub slope: Matrix,
-    pub neuron: Matrix,
+    pub neuron: Activations,
     /// What AbsTopK kept, by site; `None` where it does not apply.
     pub kept: [Option<Kept>; 8],
 }
@@ -75,12 +75,12 @@ impl Pass {
     pub fn recycle(self, space: &mut Workspace) {
         for block in self.blocks {
             let BlockTrace { resid_in, attn_read, qkv, log_sum, mix, resid_mid, mlp_read, slope, neuron, kept } = block;
-            let matrices = [resid_in, attn_read, log_sum, mix, resid_mid, mlp_read, slope, neuron];
-            matrices.into_iter().chain(qkv).for_each(|x| space.recycle(x));
+            [resid_in, log_sum, resid_mid, slope].into_iter().chain(qkv).for_each(|x| space.recycle(x));
+            [attn_read, mix, mlp_read, neuron].into_iter().for_each(|x| space.recycle_activations(x));
             kept.into_iter().flatten().for_each(|kept| space.recycle_kept(kept));
         }
-        let rest = [self.logits, self.final_resid, self.final_read];
-        rest.into_iter().chain(self.position).for_each(|x| space.recycle(x));
+        [self.logits, self.final_resid].into_iter().chain(self.position).for_each(|x| space.recycle(x));
+        space.recycle_activations(self.final_read);
     }
 }
 
@@ -146,9 +146,10 @@ impl Model {
         };
         let mut final_read = space.matrix(final_resid.dim());
         norm(self, &params.final_norm, &final_resid, &mut final_read);
-        let mut logits = space.matrix((config.vocab_size, final_read.ncols()));
+        let final_read = space.keep(final_read);
+        let mut logits = space.matrix((config.vocab_size, final_resid.ncols()));
         let unembed = params.unembed.as_ref().unwrap_or(&params.embed);
-        ops::linear(unembed, Some(&params.logits_bias), &final_read, &mut logits);
+        ops::linear(unembed, Some(&params.logits_bias), &final_read, &mut logits, space);
         if config.bigram != Bigram::None {
             let table = params.bigram.as_ref().expect("the tree follows the configuration");
             ops::bigram(table.dense(), &selected(tokens.ids, readout), &mut logits);
@@ -183,8 +184,9 @@ impl Model {
         let resid_in = space.copy(x);
         let mut attn_read = self.read(&block.attn_norm, block.attn_pos_norm.as_ref(), &resid_in, position, space);
         site(At::AttnRead, &mut attn_read, space);
+        let attn_read = space.keep(attn_read);
         let mut joint = space.matrix((3 * d_attn, n));
-        ops::linear(&block.qkv.weight, block.qkv.bias.as_ref(), &attn_read, &mut joint);
+        ops::linear(&block.qkv.weight, block.qkv.bias.as_ref(), &attn_read, &mut joint, space);
         let mut qkv = [0, 1, 2].map(|i| {
             let mut part = space.matrix((d_attn, n));
             part.assign(&joint.slice(ndarray::s![i * d_attn..(i + 1) * d_attn, ..]));
@@ -199,8 +201,9 @@ impl Model {
         let shape = self.attention_shape(seq_len);
         let log_sum = ops::attention(shape, q, k, v, block.sink.as_ref(), &mut mix, space);
         site(At::AttnMix, &mut mix, space);
+        let mix = space.keep(mix);
         let mut write = space.matrix(x.dim());
-        ops::linear(&block.attn_out.weight, block.attn_out.bias.as_ref(), &mix, &mut write);
+        ops::linear(&block.attn_out.weight, block.attn_out.bias.as_ref(), &mix, &mut write, space);
         site(At::AttnWrite, &mut write, space);
         *x += &write;
 
@@ -208,12 +211,14 @@ impl Model {
         let resid_mid = space.copy(x);
         let mut mlp_read = self.read(&block.mlp_norm, block.mlp_pos_norm.as_ref(), &resid_mid, position, space);
         site(At::MlpRead, &mut mlp_read, space);
+        let mlp_read = space.keep(mlp_read);
         let mut slope = space.matrix((config.d_mlp, n));
-        ops::linear(&block.fc.weight, block.fc.bias.as_ref(), &mlp_read, &mut slope);
+        ops::linear(&block.fc.weight, block.fc.bias.as_ref(), &mlp_read, &mut slope, space);
         let mut neuron = space.matrix(slope.dim());
         ops::activate(config.activation, &mut slope, &mut neuron);
         site(At::Neuron, &mut neuron, space);
-        ops::linear(&block.proj.weight, block.proj.bias.as_ref(), &neuron, &mut write);
+        let neuron = space.keep(neuron);
+        ops::linear(&block.proj.weight, block.proj.bias.as_ref(), &neuron, &mut write, space);
         site(At::MlpWrite, &mut write, space);
         *x += &write;
         space.recycle(write);

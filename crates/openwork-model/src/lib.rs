@@ -26,7 +26,7 @@ mod site;
 pub use checkpoint::{LoadError, Loaded, SaveError, export, import, load, save};
 pub use config::{ActDensity, Bigram, Config, ConfigError, Positions};
 pub use forward::{Pass, Tokens};
-pub use openwork_ops::{Activation, Gradient, Matrix, NormKind, Ties, Weight, Workspace};
+pub use openwork_ops::{Activation, Gradient, Matrix, NormKind, Storage, Ties, Weight, Workspace};
 pub use params::{Block, Linear, Norm, ParamInfo, Params, Role};
 pub use sample::{Sampling, generate};
 pub use site::{At, NoTap, Record, Site, Tap};

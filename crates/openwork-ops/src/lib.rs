@@ -34,10 +34,10 @@ pub use adam::{Adam, adam_step, adam_step_at, adam_step_then, sum_of_squares};
 pub use attention::{Attention, attention, attention_backward};
 pub use embed::{bigram, bigram_backward, embed, embed_backward, position, position_backward};
 pub use gradient::Gradient;
-pub use linear::{DENSE_GRADIENT_ABOVE, Weight, crossover, linear, linear_backward_input, linear_backward_weight};
+pub use linear::{DENSE_GRADIENT_ABOVE, Weight, crossover, linear, linear_backward};
 pub use loss::{cross_entropy, log_sum_exp};
 pub use norm::{NormKind, norm, norm_backward};
-pub use workspace::Workspace;
+pub use workspace::{Activations, Storage, Workspace};
 
 /// A dense row-major matrix of f32.
 pub type Matrix = ndarray::Array2<f32>;

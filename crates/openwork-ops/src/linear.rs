@@ -2,9 +2,11 @@
 
 use std::{sync::OnceLock, time::Instant};
 
-use openwork_sparse::{Csr, Kept, Panel, Start, Support, Transposed, matmul, sddmm, spmm, transpose};
+use openwork_sparse::{
+    Csr, Kept, Panel, Start, Support, Transposed, matmul, sddmm, sddmm_packed, spmm, spmm_packed, transpose,
+};
 
-use crate::{Gradient, Matrix, Workspace, math, row, simd};
+use crate::{Activations, Gradient, Matrix, Workspace, math, row, simd};
 
 /// A parameter: the dense f32 master, and its nonzeros where it is sparse enough for the sparse products to
 /// take less time. Which of the two is used never changes a bit of a result (see [`openwork_sparse::spmm`]).
@@ -123,81 +125,118 @@ pub const DENSE_GRADIENT_ABOVE: f64 = 0.2;
 ///
 /// `W [out, in]`, `b [out, 1]` or none, `x [in, tokens]`, `y [out, tokens]` overwritten.
 #[track_caller]
-pub fn linear(w: &Weight, b: Option<&Weight>, x: &Matrix, y: &mut Matrix) {
+pub fn linear(w: &Weight, b: Option<&Weight>, x: &Activations, y: &mut Matrix, space: &mut Workspace) {
     let (out, input) = w.dense.dim();
+    let [features, tokens] = x.shape();
     assert!(
-        x.nrows() == input && y.dim() == (out, x.ncols()),
+        features == input && y.dim() == (out, tokens),
         "linear: W is [{out}, {input}] but x is {:?} and y is {:?}",
         x.shape(),
         y.shape()
     );
     let start = b.map_or(Start::Zero, |b| Start::Bias(b.dense.as_slice().expect("row-major")));
-    match &w.sparse {
-        Some(sparse) => spmm(&sparse.forward, start, x, y),
-        None => matmul(start, &w.dense, x, y),
+    match (&w.sparse, x) {
+        (Some(sparse), Activations::F32(x)) => spmm(&sparse.forward, start, x, y),
+        (Some(sparse), Activations::Bf16(x)) => spmm_packed(&sparse.forward, start, x, y),
+        (None, x) => x.as_f32(space, |x, _| matmul(start, &w.dense, x, y)),
     }
 }
 
-/// `dx = Wᵀ dy`: `dy [out, tokens]`, `dx [in, tokens]` overwritten.
+/// Returns `dx = Wᵀ dy`; where `gradient` is given, `dW += dy xᵀ` (of every entry, or at the support: whatever it
+/// holds), and `db += Σ_tokens dy`.
 ///
-/// Where W is dense but AbsTopK has left dy mostly zero, the product goes over the nonzeros of dy; whichever
-/// it goes over changes no bit.
+/// `dy [out, tokens]`, `x`, `dx [in, tokens]`, `dW [out, in]`, `db [out, 1]`. Where x is in bf16, both products
+/// have dy rounded to it, too.
+///
+/// AbsTopK leaves most of dy zero; dense products go over its nonzeros then, which changes no bit (see
+/// [`openwork_sparse::spmm`]).
 #[track_caller]
-pub fn linear_backward_input(w: &Weight, dy: &Matrix, dx: &mut Matrix, space: &mut Workspace) {
-    if let Some(sparse) = &w.sparse {
-        return spmm(&sparse.backward, Start::Zero, dy, dx);
+pub fn linear_backward(
+    w: &Weight,
+    dy: &Matrix,
+    x: &Activations,
+    gradient: Option<(&mut Gradient, Option<&mut Gradient>)>,
+    space: &mut Workspace,
+) -> Matrix {
+    let packed = matches!(x, Activations::Bf16(_)).then(|| space.pack(dy));
+    let dense = w.sparse.is_none() || matches!(gradient, Some((Gradient::Dense(_), _)));
+    let rounded = packed.as_ref().filter(|_| dense).map(|dy| space.unpacked(dy));
+    if let Some((dw, db)) = gradient {
+        if let Some(db) = db {
+            simd(
+                #[inline(always)]
+                || db.values_mut().iter_mut().enumerate().for_each(|(r, db)| *db += math::sum(row(dy, r))),
+            );
+        }
+        match (dw, x, &packed) {
+            (Gradient::Support { pattern, values }, Activations::F32(x), _) => sddmm(pattern, dy, x, values),
+            (Gradient::Support { pattern, values }, Activations::Bf16(x), Some(dy)) => {
+                sddmm_packed(pattern, dy, x, values)
+            }
+            (Gradient::Dense(dw), x, _) => dense_gradient(rounded.as_ref().unwrap_or(dy), x, dw, space),
+            (Gradient::Support { .. }, Activations::Bf16(_), None) => unreachable!("dy is packed where x is"),
+        }
     }
+    let mut dx = space.matrix(x.shape().into());
+    match (&w.sparse, &packed) {
+        (Some(sparse), None) => spmm(&sparse.backward, Start::Zero, dy, &mut dx),
+        (Some(sparse), Some(dy)) => spmm_packed(&sparse.backward, Start::Zero, dy, &mut dx),
+        (None, _) => dense_input(&w.dense, rounded.as_ref().unwrap_or(dy), &mut dx, space),
+    }
+    packed.into_iter().for_each(|x| space.recycle_packed(x));
+    rounded.into_iter().for_each(|x| space.recycle(x));
+    dx
+}
+
+/// `dx = Wᵀ dy` over all entries of W, or over the nonzeros of dy where they are few.
+fn dense_input(w: &Matrix, dy: &Matrix, dx: &mut Matrix, space: &mut Workspace) {
     let mut dy_tokens = space.matrix((dy.ncols(), dy.nrows()));
     transpose(dy, &mut dy_tokens);
     if space.nonzeros.collect_below(crossover(), &dy_tokens) {
         let mut dx_tokens = space.matrix((dx.ncols(), dx.nrows()));
-        spmm(space.nonzeros.rows(), Start::Zero, &w.dense, &mut dx_tokens);
+        spmm(space.nonzeros.rows(), Start::Zero, w, &mut dx_tokens);
         transpose(&dx_tokens, &mut *dx);
         space.recycle(dx_tokens);
     } else {
-        matmul(Start::Zero, Panel::from(&w.dense).t(), dy, dx);
+        matmul(Start::Zero, Panel::from(w).t(), dy, dx);
     }
     space.recycle(dy_tokens);
 }
 
-/// `dW += dy xᵀ` (of every entry, or at the support: whatever `dw` holds), and `db += Σ_tokens dy`.
-///
-/// `dy [out, tokens]`, `x [in, tokens]`, `dW [out, in]`, `db [out, 1]`.
-///
-/// AbsTopK leaves most of dy zero; the dense gradient goes over its nonzeros then, which changes no bit (see
-/// [`openwork_sparse::spmm`]).
-#[track_caller]
-pub fn linear_backward_weight(
-    dy: &Matrix,
-    x: &Matrix,
-    dw: &mut Gradient,
-    db: Option<&mut Gradient>,
-    space: &mut Workspace,
-) {
-    match dw {
-        Gradient::Dense(dw) => {
-            let mut x_tokens = space.matrix((x.ncols(), x.nrows()));
-            transpose(x, &mut x_tokens);
-            match space.nonzeros.collect_below(crossover(), dy) {
-                true => spmm(space.nonzeros.rows(), Start::Add, &x_tokens, dw),
-                false => matmul(Start::Add, dy, &x_tokens, dw),
-            }
-            space.recycle(x_tokens);
-        }
-        Gradient::Support { pattern, values } => sddmm(pattern, dy, x, values),
+/// `dW += dy xᵀ` of all entries, over the nonzeros of dy where they are few.
+fn dense_gradient(dy: &Matrix, x: &Activations, dw: &mut Matrix, space: &mut Workspace) {
+    let [features, tokens] = x.shape();
+    let mut x_tokens = space.matrix((tokens, features));
+    x.as_f32(space, |x, _| transpose(x, &mut x_tokens));
+    match space.nonzeros.collect_below(crossover(), dy) {
+        true => spmm(space.nonzeros.rows(), Start::Add, &x_tokens, dw),
+        false => matmul(Start::Add, dy, &x_tokens, dw),
     }
-    if let Some(db) = db {
-        simd(
-            #[inline(always)]
-            || db.values_mut().iter_mut().enumerate().for_each(|(r, db)| *db += math::sum(row(dy, r))),
-        );
-    }
+    space.recycle(x_tokens);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Storage;
     use crate::check::{close, gradient, random, random_sparse};
+
+    /// Output, gradient of the input and, as the support says, of the weight and the bias.
+    fn run(
+        w: &Weight,
+        b: &Weight,
+        x: &Matrix,
+        dy: &Matrix,
+        dw: Gradient,
+        storage: Storage,
+    ) -> (Matrix, Matrix, Gradient, Matrix) {
+        let mut space = Workspace::new(storage);
+        let (mut y, mut dw, mut db) = (Matrix::ones(dy.dim()), dw, Gradient::zeros((w.dense().nrows(), 1)));
+        let x = space.keep(x.clone());
+        linear(w, Some(b), &x, &mut y, &mut space);
+        let dx = linear_backward(w, dy, &x, Some((&mut dw, Some(&mut db))), &mut space);
+        (y, dx, dw, db.dense().clone())
+    }
 
     #[test]
     fn matches_the_reference_dense_and_sparse() {
@@ -205,30 +244,24 @@ mod tests {
             let w = Weight::new(random_sparse(24, 13, density, 1));
             assert_eq!(w.csr().is_some(), (w.nnz() as f64) < crossover() * 312.0);
             let (b, x, dy) = (Weight::new(random(24, 1, 2)), random(13, 37, 3), random(24, 37, 4));
-            let mut y = Matrix::ones((24, 37));
-            linear(&w, Some(&b), &x, &mut y);
             let plain = |w: &_, b: &_, x: &_| crate::reference::linear(w, Some(b), x);
             let (wd, bd, xd) = (w.dense().mapv(f64::from), b.dense().mapv(f64::from), x.mapv(f64::from));
+            let (y, dx, dw, db) = run(&w, &b, &x, &dy, Gradient::zeros((24, 13)), Storage::F32);
             close(&y, &plain(&wd, &bd, &xd), 13.0);
-
-            let mut dx = Matrix::ones((13, 37));
-            let (mut dw, mut db) = (Gradient::zeros((24, 13)), Gradient::zeros((24, 1)));
-            linear_backward_input(&w, &dy, &mut dx, &mut Workspace::default());
-            let mut masked = dy.mapv(|x| if x > 0.5 { x } else { 0.0 });
-            let mut dx_masked = Matrix::ones((13, 37));
-            linear_backward_input(&w, &masked, &mut dx_masked, &mut Workspace::default());
-            gradient(&dx_masked, &xd, &masked, |x| plain(&wd, &bd, x));
-            masked.fill(0.0);
-            linear_backward_input(&w, &masked, &mut dx_masked, &mut Workspace::default());
-            assert_eq!(dx_masked, Matrix::zeros((13, 37)));
-            linear_backward_weight(&dy, &x, &mut dw, Some(&mut db), &mut Workspace::default());
             gradient(&dx, &xd, &dy, |x| plain(&wd, &bd, x));
             gradient(dw.dense(), &wd, &dy, |w| plain(w, &bd, &xd));
-            gradient(db.dense(), &bd, &dy, |b| plain(&wd, b, &xd));
+            gradient(&db, &bd, &dy, |b| plain(&wd, b, &xd));
+
+            // Few and no nonzeros of dy.
+            for above in [0.5, 1.0] {
+                let masked = dy.mapv(|x| if x > above { x } else { 0.0 });
+                let (_, dx, dw, _) = run(&w, &b, &x, &masked, Gradient::zeros((24, 13)), Storage::F32);
+                gradient(&dx, &xd, &masked, |x| plain(&wd, &bd, x));
+                gradient(dw.dense(), &wd, &masked, |w| plain(w, &bd, &xd));
+            }
 
             let support = std::sync::Arc::new(Csr::from_dense(w.dense().view()).pattern().as_ref().clone());
-            let mut at_support = Gradient::on(support.clone());
-            linear_backward_weight(&dy, &x, &mut at_support, None, &mut Workspace::default());
+            let (_, _, at_support, _) = run(&w, &b, &x, &dy, Gradient::on(support.clone()), Storage::F32);
             let expected = Csr::gather(support, dw.dense().view());
             for (a, b) in at_support.values().iter().zip(expected.values()) {
                 // Two orders of the same 37 terms, each below 1.
@@ -238,8 +271,34 @@ mod tests {
     }
 
     #[test]
+    fn bf16_is_f32_of_rounded_activations_and_gradients() {
+        let rounded = |x: &Matrix| {
+            let mut space = Workspace::new(Storage::Bf16);
+            let x = space.keep(x.clone());
+            x.as_f32(&mut space, |x, _| x.clone())
+        };
+        for density in [1.0, 0.05] {
+            let w = Weight::new(random_sparse(24, 13, density, 1));
+            let (b, x, dy) = (Weight::new(random(24, 1, 2)), random(13, 37, 3), random(24, 37, 4));
+            let (x_rounded, dy_rounded) = (rounded(&x), rounded(&dy));
+            assert!(x != x_rounded && dy != dy_rounded);
+            let (y, dx, dw, db) = run(&w, &b, &x, &dy, Gradient::zeros((24, 13)), Storage::Bf16);
+            let expected = run(&w, &b, &x_rounded, &dy_rounded, Gradient::zeros((24, 13)), Storage::F32);
+            assert_eq!((&y, &dx, dw.dense()), (&expected.0, &expected.1, expected.2.dense()));
+            assert_eq!(db, run(&w, &b, &x, &dy, Gradient::zeros((24, 13)), Storage::F32).3);
+
+            let support = std::sync::Arc::new(Csr::from_dense(w.dense().view()).pattern().as_ref().clone());
+            let (_, _, at_support, _) = run(&w, &b, &x, &dy, Gradient::on(support.clone()), Storage::Bf16);
+            for (a, b) in at_support.values().iter().zip(Csr::gather(support, dw.dense().view()).values()) {
+                assert!((a - b).abs() <= 37.0 * f32::EPSILON, "{a} {b}");
+            }
+        }
+    }
+
+    #[test]
     #[should_panic(expected = "linear: W is [2, 3] but x is [4, 1]")]
     fn shape_mismatch_panics() {
-        linear(&Weight::new(Matrix::zeros((2, 3))), None, &Matrix::zeros((4, 1)), &mut Matrix::zeros((2, 1)));
+        let (w, x) = (Weight::new(Matrix::zeros((2, 3))), Matrix::zeros((4, 1)).into());
+        linear(&w, None, &x, &mut Matrix::zeros((2, 1)), &mut Workspace::default());
     }
 }

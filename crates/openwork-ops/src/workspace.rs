@@ -2,9 +2,57 @@
 
 use std::collections::HashMap;
 
-use openwork_sparse::Nonzeros;
+use openwork_sparse::{Nonzeros, Packed};
 
 use crate::{Kept, Matrix};
+
+/// In what numbers matrices read activations, and the gradients of what they write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to bf16: less memory, and sparse products that take two thirds of the time. Sums stay in f32.
+    Bf16,
+}
+
+/// Activations as a matrix reads them, `[features, tokens]`.
+#[derive(Clone, Debug)]
+pub enum Activations {
+    /// As they are.
+    F32(Matrix),
+    /// Rounded.
+    Bf16(Packed),
+}
+
+impl Activations {
+    /// `[features, tokens]`.
+    pub fn shape(&self) -> [usize; 2] {
+        match self {
+            Self::F32(x) => [x.nrows(), x.ncols()],
+            Self::Bf16(x) => x.shape(),
+        }
+    }
+
+    /// What `f` makes of them as f32.
+    pub fn as_f32<R>(&self, space: &mut Workspace, f: impl FnOnce(&Matrix, &mut Workspace) -> R) -> R {
+        match self {
+            Self::F32(x) => f(x, space),
+            Self::Bf16(x) => {
+                let x = space.unpacked(x);
+                let result = f(&x, space);
+                space.recycle(x);
+                result
+            }
+        }
+    }
+}
+
+impl From<Matrix> for Activations {
+    fn from(x: Matrix) -> Self {
+        Self::F32(x)
+    }
+}
 
 /// Memory that one thread uses again from chunk to chunk: the operations of a training step have the same
 /// shapes every time, and fetching fresh memory from the system would take as long as some of them do.
@@ -12,10 +60,17 @@ use crate::{Kept, Matrix};
 pub struct Workspace {
     numbers: HashMap<usize, Vec<Vec<f32>>>,
     marks: HashMap<usize, Vec<Vec<u8>>>,
+    packed: HashMap<[usize; 2], Vec<Packed>>,
+    storage: Storage,
     pub(crate) nonzeros: Nonzeros,
 }
 
 impl Workspace {
+    /// Nothing yet; [`Workspace::keep`] will keep activations in `storage`.
+    pub fn new(storage: Storage) -> Self {
+        Self { storage, ..Self::default() }
+    }
+
     /// A matrix to be overwritten: it holds whatever its memory held.
     pub fn matrix(&mut self, shape: (usize, usize)) -> Matrix {
         let data = self.vector(shape.0 * shape.1);
@@ -34,11 +89,48 @@ impl Workspace {
         self.recycle_vector(x.into_raw_vec_and_offset().0);
     }
 
+    /// Activations for matrices to read, in the numbers that were asked for.
+    pub fn keep(&mut self, x: Matrix) -> Activations {
+        match self.storage {
+            Storage::F32 => Activations::F32(x),
+            Storage::Bf16 => {
+                let packed = self.pack(&x);
+                self.recycle(x);
+                Activations::Bf16(packed)
+            }
+        }
+    }
+
+    /// Takes the memory of activations that are no longer needed.
+    pub fn recycle_activations(&mut self, x: Activations) {
+        match x {
+            Activations::F32(x) => self.recycle(x),
+            Activations::Bf16(x) => self.recycle_packed(x),
+        }
+    }
+
+    pub(crate) fn pack(&mut self, x: &Matrix) -> Packed {
+        let mut packed = self.packed.get_mut(x.shape()).and_then(Vec::pop).unwrap_or_default();
+        packed.pack(x);
+        packed
+    }
+
+    pub(crate) fn unpacked(&mut self, x: &Packed) -> Matrix {
+        let mut y = self.matrix(x.shape().into());
+        x.unpack(&mut y);
+        y
+    }
+
+    pub(crate) fn recycle_packed(&mut self, x: Packed) {
+        self.packed.entry(x.shape()).or_default().push(x);
+    }
+
     /// Bytes of the memory that is not in use now.
     pub fn bytes(&self) -> usize {
         let numbers = self.numbers.values().flatten().map(|x| 4 * x.capacity()).sum::<usize>();
         let marks = self.marks.values().flatten().map(Vec::capacity).sum::<usize>();
-        numbers + marks + self.nonzeros.bytes()
+        let packed = self.packed.values().flatten().map(Packed::bytes).sum::<usize>();
+        numbers + marks + packed + self.nonzeros.bytes()
     }
 
     /// Numbers to be overwritten.

@@ -4,11 +4,13 @@
 //! operands and results coming from memory. Throughput counts useful operations, two per multiply-add of a
 //! nonzero; the tests hold every product to the reference.
 
-use std::hint::black_box;
+use std::{hint::black_box, time::Duration};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use ndarray::Array2;
-use openwork_sparse::{Csr, Panel, Start, matmul, sddmm, spmm, top_magnitude, transpose};
+use openwork_sparse::{
+    Csr, Packed, Panel, Start, matmul, sddmm, sddmm_packed, spmm, spmm_packed, top_magnitude, transpose,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -23,7 +25,9 @@ fn random(rows: usize, cols: usize) -> Array2<f32> {
 }
 
 fn main() {
-    let mut criterion = Criterion::default().configure_from_args().sample_size(20);
+    // Hundreds of benchmarks, of which each call takes well below a millisecond.
+    let criterion = Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(300));
+    let mut criterion = criterion.measurement_time(Duration::from_secs(1)).configure_from_args();
     for d in WIDTHS {
         for (out, input) in [(d, d), (4 * d, d), (d, 4 * d)] {
             for (streaming, chunks) in [("hot", 1), ("streaming", 16)] {
@@ -67,6 +71,21 @@ fn layer(criterion: &mut Criterion, out: usize, input: usize, caches: &str, chun
         b.iter(|| transpose(&y[turn()], black_box(&mut target)))
     });
     group.finish();
+    let packed = |x: &[Array2<f32>]| -> Vec<Packed> {
+        let mut packed = vec![Packed::default(); x.len()];
+        packed.iter_mut().zip(x).for_each(|(packed, x)| packed.pack(x));
+        packed
+    };
+    let (mut x_bf16, dy_bf16) = (packed(&x), packed(&y));
+    let mut group = criterion.benchmark_group(format!("pack_{caches}"));
+    group.throughput(Throughput::Elements((input * TOKENS) as u64));
+    group.bench_function(BenchmarkId::from_parameter(format!("{input}x{TOKENS}")), |b| {
+        b.iter(|| {
+            let i = turn();
+            x_bf16[i].pack(black_box(&x[i]));
+        })
+    });
+    group.finish();
     for (name, density) in DENSITIES {
         let pattern = top_magnitude(dense.view(), (density * dense.len() as f64) as usize, None);
         let w = Csr::gather(pattern, dense.view());
@@ -78,6 +97,25 @@ fn layer(criterion: &mut Criterion, out: usize, input: usize, caches: &str, chun
             b.iter(|| {
                 let i = turn();
                 spmm(black_box(&w), Start::Zero, &x[i], &mut y[i]);
+            })
+        });
+        group.finish();
+        let mut group = criterion.benchmark_group(format!("spmm_bf16_{caches}"));
+        group.throughput(Throughput::Elements(operations));
+        group.bench_function(id(), |b| {
+            b.iter(|| {
+                let i = turn();
+                spmm_packed(black_box(&w), Start::Zero, &x_bf16[i], &mut y[i]);
+            })
+        });
+        group.finish();
+        let mut group = criterion.benchmark_group(format!("sddmm_bf16_{caches}"));
+        group.throughput(Throughput::Elements(operations));
+        group.bench_function(id(), |b| {
+            let mut dw = vec![0.0; w.pattern().nnz()];
+            b.iter(|| {
+                let i = turn();
+                sddmm_packed(w.pattern(), &dy_bf16[i], &x_bf16[i], black_box(&mut dw));
             })
         });
         group.finish();

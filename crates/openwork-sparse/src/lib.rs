@@ -19,6 +19,7 @@
 
 mod csr;
 mod nonzeros;
+mod packed;
 mod panel;
 mod pattern;
 mod product;
@@ -32,6 +33,7 @@ mod turn;
 
 pub use csr::Csr;
 pub use nonzeros::{Nonzeros, Rows};
+pub use packed::{Packed, sddmm_packed, spmm_packed};
 pub use panel::{Panel, PanelMut};
 pub use pattern::{Pattern, PatternError};
 pub use product::{Start, matmul, sddmm, spmm};

@@ -124,7 +124,7 @@ impl Spmm<'_, '_> {
 
 /// Where the chains of one partial register start.
 #[inline(always)]
-fn start_of<S: Simd>(simd: S, start: Start<'_>, row: usize, out: &[f32]) -> S::f32s {
+pub(crate) fn start_of<S: Simd>(simd: S, start: Start<'_>, row: usize, out: &[f32]) -> S::f32s {
     match start {
         Start::Zero => simd.splat_f32s(0.0),
         Start::Bias(bias) => simd.splat_f32s(bias[row]),
@@ -133,7 +133,7 @@ fn start_of<S: Simd>(simd: S, start: Start<'_>, row: usize, out: &[f32]) -> S::f
 }
 
 #[track_caller]
-fn check_start(name: &str, start: Start<'_>, rows: usize) {
+pub(crate) fn check_start(name: &str, start: Start<'_>, rows: usize) {
     if let Start::Bias(bias) = start {
         assert_eq!(bias.len(), rows, "{name}: one bias per row");
     }
@@ -335,11 +335,12 @@ impl WithSimd for Sddmm<'_, '_> {
         for r in 0..pattern.rows() {
             let (dy, row) = (self.dy.row(r), pattern.row(r));
             let x = |c: u32| self.x.row(c as usize);
-            let (fours, rest) = pulp::as_arrays::<4, u32>(&pattern.col_idx()[row.clone()]);
-            let (dw_fours, dw_rest) = pulp::as_arrays_mut::<4, f32>(&mut self.dw[row]);
-            for (dw, &[a, b, c, d]) in dw_fours.iter_mut().zip(fours) {
-                let sums = dots(simd, dy, [x(a), x(b), x(c), x(d)]);
-                (0..4).for_each(|i| dw[i] += sums[i]);
+            // Two rows of x at a time: more are slower where x sits in the second cache.
+            let (twos, rest) = pulp::as_arrays::<2, u32>(&pattern.col_idx()[row.clone()]);
+            let (dw_twos, dw_rest) = pulp::as_arrays_mut::<2, f32>(&mut self.dw[row]);
+            for (dw, &[a, b]) in dw_twos.iter_mut().zip(twos) {
+                let sums = dots(simd, dy, [x(a), x(b)]);
+                (0..2).for_each(|i| dw[i] += sums[i]);
             }
             for (dw, &c) in dw_rest.iter_mut().zip(rest) {
                 *dw += dots(simd, dy, [x(c)])[0];

@@ -100,6 +100,15 @@ pub fn load<S: Simd>(simd: S, x: &[f32]) -> S::f32s {
     }
 }
 
+/// [`load`] of words.
+#[inline(always)]
+pub(crate) fn load_words<S: Simd>(simd: S, x: &[u32]) -> S::u32s {
+    match S::as_simd_u32s(x).0 {
+        [whole] => *whole,
+        _ => simd.partial_load_u32s(x),
+    }
+}
+
 /// Stores at most one register.
 #[inline(always)]
 pub fn store<S: Simd>(simd: S, to: &mut [f32], x: S::f32s) {
@@ -110,7 +119,7 @@ pub fn store<S: Simd>(simd: S, to: &mut [f32], x: S::f32s) {
 }
 
 /// Chains of a dot product.
-const PARTS: usize = 64;
+pub(crate) const PARTS: usize = 64;
 
 /// `Σᵢ aᵢ bᵢ` of `a` with each of the `M` rows of `b`, as 64 chains of fused multiply-adds (element `i` goes to chain
 /// `i mod 64`), folded by halves: the same bits with every instruction set and every M.
@@ -155,23 +164,30 @@ fn dots_in<S: Simd, const M: usize, const N: usize>(simd: S, a: &[f32], b: [&[f3
     }
     let mut out = [0.0; M];
     for m in 0..M {
-        let mut width = N / 2;
-        while width > 0 {
-            for i in 0..width {
-                sum[m][i] = simd.add_f32s(sum[m][i], sum[m][i + width]);
-            }
-            width /= 2;
-        }
-        let mut total = sum[m][0];
-        let mut width = lanes / 2;
-        while width > 0 {
-            // Lane 0 gains lane `width`: of what the others hold only lanes below `width` are read again.
-            total = simd.add_f32s(total, simd.rotate_left_f32s(total, width));
-            width /= 2;
-        }
-        let mut lane = [0.0_f32; 16];
-        S::as_mut_simd_f32s(&mut lane[..lanes]).0[0] = total;
-        out[m] = lane[0];
+        out[m] = fold(simd, sum[m]);
     }
     out
+}
+
+/// Adds the chains up, by halves: chain `i` gains chain `i + n/2`, then `i + n/4`, down to one. `N` and the lanes
+/// of a register are powers of two.
+#[inline(always)]
+pub(crate) fn fold<S: Simd, const N: usize>(simd: S, mut sum: [S::f32s; N]) -> f32 {
+    let mut width = N / 2;
+    while width > 0 {
+        for i in 0..width {
+            sum[i] = simd.add_f32s(sum[i], sum[i + width]);
+        }
+        width /= 2;
+    }
+    let mut total = sum[0];
+    let mut width = S::F32_LANES / 2;
+    while width > 0 {
+        // Lane 0 gains lane `width`: of what the others hold only lanes below `width` are read again.
+        total = simd.add_f32s(total, simd.rotate_left_f32s(total, width));
+        width /= 2;
+    }
+    let mut lane = [0.0_f32; 16];
+    S::as_mut_simd_f32s(&mut lane[..S::F32_LANES]).0[0] = total;
+    lane[0]
 }

@@ -1,9 +1,10 @@
 //! A recipe: every scientific choice of a training run, in one TOML file.
 //!
 //! Every key is required and none other is allowed, so that a recipe says the whole truth; paths and
-//! thread counts are given on the command line because they do not change the result.
+//! thread counts are given on the command line because they do not change the result. One may be left out:
+//! `batch.activations`, which is "f32" unless it says "bf16".
 
-use openwork_model::{ActDensity, Activation, At, Bigram, Config, NormKind, Positions};
+use openwork_model::{ActDensity, Activation, At, Bigram, Config, NormKind, Positions, Storage};
 use serde::Deserialize;
 
 use crate::{Anneal, GradientMode, Schedule};
@@ -90,6 +91,8 @@ struct BatchTable {
     sequences: usize,
     chunk_sequences: usize,
     lanes: usize,
+    #[serde(default)]
+    activations: StorageName,
 }
 
 #[derive(Deserialize)]
@@ -126,6 +129,14 @@ struct RunTable {
     validation_every: u64,
     validation_sequences: usize,
     checkpoint_every: u64,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+enum StorageName {
+    #[default]
+    F32,
+    Bf16,
 }
 
 #[derive(Deserialize, PartialEq)]
@@ -309,6 +320,10 @@ impl Recipe {
                         GradientMode::Support { refresh_every: sparsity.refresh_every, regrow: sparsity.regrow }
                     }
                 },
+                storage: match batch.activations {
+                    StorageName::F32 => Storage::F32,
+                    StorageName::Bf16 => Storage::Bf16,
+                },
                 sparse_biases: sparsity.sparse_biases,
             },
             batch_sequences: batch.sequences,
@@ -360,6 +375,9 @@ mod tests {
         assert!(error("regrow = 0.0", "regrow = 1.5").contains("regrow is 1.5"));
         let support = text.replacen("gradient = \"exact\"", "gradient = \"support\"", 1);
         assert!(Recipe::parse(&support).is_ok());
+        let bf16 = Recipe::parse(&text.replacen("lanes = ", "activations = \"bf16\"\nlanes = ", 1)).unwrap();
+        assert_eq!(bf16.schedule.storage, Storage::Bf16);
+        assert_eq!(Recipe::parse(text).unwrap().schedule.storage, Storage::F32);
         assert!(error("seed = 0", "seed = -1").contains("line"));
     }
 }

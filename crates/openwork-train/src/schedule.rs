@@ -2,6 +2,7 @@
 //!
 //! Source: Gao et al. 2025, §2.1 and A.2, and the released training code (names in brackets are its own).
 
+use openwork_model::Storage;
 use serde::Deserialize;
 
 /// How the number of nonzeros falls from dense to its target.
@@ -63,6 +64,8 @@ pub struct Schedule {
     pub min_per_unit: usize,
     /// Which entries get a gradient.
     pub gradient: GradientMode,
+    /// In what numbers matrices read activations and gradients during training.
+    pub storage: Storage,
     /// Whether biases are sparsified like embeddings (the paper's text) or stay dense (its code).
     pub sparse_biases: bool,
 }
@@ -135,6 +138,7 @@ mod tests {
             sharkfin: true,
             min_per_unit: 4,
             gradient: GradientMode::Exact,
+            storage: Storage::F32,
             sparse_biases: false,
         }
     }

@@ -148,7 +148,7 @@ impl Trainer {
         let wave = n_lanes.min(rayon::current_num_threads());
         let buffers = wave + usize::from(n_lanes > wave);
         self.gradients.resize_with(buffers, || self.model.zero_gradients());
-        self.spaces.resize_with(wave, Workspace::default);
+        self.spaces.resize_with(wave, || Workspace::new(self.schedule.storage));
         let model = &self.model;
         let n_targets = batch.len() / seq_len * (seq_len - 1);
         let chunks: Vec<&[u16]> = batch.chunks(seq_len * chunk_sequences.max(1)).collect();
@@ -399,7 +399,7 @@ impl Tap for Active {
 
 #[cfg(test)]
 mod tests {
-    use openwork_model::Config;
+    use openwork_model::{Config, Storage};
 
     use super::*;
 
@@ -428,6 +428,7 @@ mod tests {
             sharkfin: true,
             min_per_unit: 1,
             gradient: GradientMode::Exact,
+            storage: Storage::F32,
             sparse_biases: false,
         };
         Trainer::new(Model::init(config, 4), schedule, lanes)
@@ -520,6 +521,25 @@ mod tests {
             weights(&t)
         };
         assert_eq!(run(1), run(4));
+    }
+
+    #[test]
+    fn bf16_activations_train_as_well() {
+        for gradient in [GradientMode::Exact, GradientMode::Support { refresh_every: 10, regrow: 0.3 }] {
+            let run = |storage, threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let mut t = trainer(3);
+                (t.schedule.storage, t.schedule.gradient) = (storage, gradient);
+                let losses: Vec<f64> = (0..30).map(|s| pool.install(|| t.step(&batch(s), 12, 1)).loss_nats).collect();
+                (losses, weights(&t))
+            };
+            let (bf16, exact) = (run(Storage::Bf16, 1), run(Storage::F32, 1));
+            assert_eq!(bf16, run(Storage::Bf16, 4));
+            // Relative rounding of 2⁻⁹ in activations of order 1, whose sums are logits of order 1.
+            assert!((bf16.0[0] - exact.0[0]).abs() < 4e-3, "{} {}", bf16.0[0], exact.0[0]);
+            assert_ne!(bf16.1, exact.1);
+            assert!(bf16.0[29] < bf16.0[0] - 0.5, "{:?}", bf16.0);
+        }
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub fn growth(densities: &[Fraction]) -> Vec<Case> {
 }
 
 /// The recipe of a case at a steady density, annealing long over; otherwise that of `python-1x`.
-pub fn recipe(case: &Case, mode: Mode, density: f64, lanes: usize) -> String {
+pub fn recipe(case: &Case, mode: Mode, activations: &str, density: f64, lanes: usize) -> String {
     let Case { shape: Shape { d_model, layers }, sequences, .. } = case;
     let (heads, d_mlp, mode) = (d_model / 16, 4 * d_model, mode.keys());
     // Wide models: gradients, which every chunk adds to, are larger than what a chunk keeps.
@@ -109,6 +109,7 @@ tied_unembed = false
 sequences = {sequences}
 chunk_sequences = {chunk}
 lanes = {lanes}
+activations = "{activations}"
 
 [optimizer]
 steps = 1000000          # the learning rate stays what it is
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn recipes_are_valid_and_steady() {
         for case in growth(&["1/64".parse().unwrap()]) {
-            let recipe = Recipe::parse(&recipe(&case, Mode::Exact, case.density.value, 2)).unwrap();
+            let recipe = Recipe::parse(&recipe(&case, Mode::Exact, "bf16", case.density.value, 2)).unwrap();
             let density = |step| (recipe.schedule.matrix_density(step), recipe.schedule.embed_density(step));
             assert_eq!((density(0), density(1000)), ((1.0 / 64.0, 1.0 / 64.0), (1.0 / 64.0, 1.0 / 64.0)));
             assert_eq!(recipe.batch_sequences * recipe.config.n_ctx, case.tokens());

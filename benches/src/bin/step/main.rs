@@ -1,8 +1,8 @@
 //! `cargo xtask bench step`: whole training steps beside PyTorch's.
 //!
-//! One process is busy at a time, and every contestant has its turn in every round. Three of them are ours:
-//! exact gradients, gradients of nonzeros only, and the dense path, which is the same code on weights that
-//! are all there. What sparsity gains and what better code gains are therefore two numbers.
+//! One process is busy at a time, and every contestant has its turn in every round. Five of them are ours:
+//! exact gradients, gradients of nonzeros only, both with activations in bf16, and the dense path, which is the
+//! same code on weights that are all there. What sparsity gains and what better code gains are therefore two numbers.
 
 mod cases;
 mod measure;

@@ -118,12 +118,18 @@ fn start(peers: Option<&Peers>, case: &Case, threads: usize) -> Vec<Peer> {
 
 /// Samples of all contestants.
 fn measure(case: &Case, torch: &mut [Peer], threads: usize, rounds: usize) -> Result<Vec<Samples>> {
-    let modes = [("ours exact", Mode::Exact), ("ours support", Mode::Support { refresh_every: 0 })];
+    let support = Mode::Support { refresh_every: 0 };
+    let modes = [
+        ("ours exact", Mode::Exact, "f32"),
+        ("ours support", support, "f32"),
+        ("ours exact bf16", Mode::Exact, "bf16"),
+        ("ours support bf16", support, "bf16"),
+    ];
     let mut contestants = Vec::new();
-    for (name, mode) in modes {
-        contestants.push(ours(name, &cases::recipe(case, mode, case.density.value, threads))?);
+    for (name, mode, activations) in modes {
+        contestants.push(ours(name, &cases::recipe(case, mode, activations, case.density.value, threads))?);
     }
-    contestants.push(ours(DENSE, &cases::recipe(case, Mode::Exact, 1.0, threads))?);
+    contestants.push(ours(DENSE, &cases::recipe(case, Mode::Exact, "f32", 1.0, threads))?);
     for peer in torch {
         contestants.push(Contestant::new(peer.name().to_owned(), move || peer.ask("")));
     }
