@@ -19,8 +19,9 @@ pub const MODES: [Mode; 6] = [
     Mode::Static,
 ];
 /// The modes that are annealed in other ways too, at the lower density.
-const ANNEALED: [Mode; 3] = [Mode::Exact, Mode::Support { refresh_every: 100 }, Mode::Support { refresh_every: 0 }];
-/// The modes that are trained once more, for as long as exact gradients take.
+const ANNEALED: [Mode; 2] = [Mode::Exact, Mode::Support { refresh_every: 100 }];
+/// The modes that are trained once more, for as long as exact gradients take, at the lower density: at the other one
+/// their steps take as long as those.
 const EQUAL_TIME: [Mode; 2] = [Mode::Support { refresh_every: 100 }, Mode::Static];
 
 /// How the density falls; [`Mode::Static`] starts at the final one and ignores it.
@@ -110,10 +111,9 @@ pub fn cells() -> Vec<Cell> {
         }
     }
     for seed in SEEDS {
-        for density in Density::ALL {
-            for mode in EQUAL_TIME {
-                cells.push(Cell { mode, anneal: Anneal::Linear, density, seed, equal_time: true });
-            }
+        for mode in EQUAL_TIME {
+            let density = Density::SixtyFourth;
+            cells.push(Cell { mode, anneal: Anneal::Linear, density, seed, equal_time: true });
         }
     }
     cells
@@ -209,11 +209,11 @@ mod tests {
     fn the_design_is_what_the_study_promises() {
         let cells = cells();
         let names: BTreeSet<String> = cells.iter().map(Cell::name).collect();
-        assert_eq!((cells.len(), names.len()), (66, 66));
-        assert!(names.contains("support-100-linear-1of64-seed0") && names.contains("static-1of16-seed2-equal-time"));
+        assert_eq!((cells.len(), names.len()), (54, 54));
+        assert!(names.contains("support-100-linear-1of64-seed0") && names.contains("static-1of64-seed2-equal-time"));
         let linear = |cell: &&Cell| cell.anneal == Anneal::Linear && !cell.equal_time;
         assert_eq!(cells.iter().filter(linear).count(), MODES.len() * SEEDS.len() * Density::ALL.len());
-        assert_eq!(left_out().len(), 5 + 2);
+        assert_eq!(left_out().len(), 5 + 3);
     }
 
     #[test]
