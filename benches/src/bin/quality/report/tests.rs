@@ -39,7 +39,7 @@ fn differences_are_taken_seed_by_seed() {
     assert!(support[0].contains("3.750 ± 2.484 (3 seeds) | -0.250 ± 0.000 (3 seeds) | 0 |"), "{text}");
     assert!(support[1].contains("-0.500 ± 0.000"), "{text}");
     assert!(line("| static, no anneal |")[0].ends_with("| - | - | - | - | 1 |"), "{text}");
-    assert!(text.contains("10 of 66 runs") && text.contains("commits 0123456."), "{text}");
+    assert!(text.contains("10 of 54 runs") && text.contains("commits 0123456."), "{text}");
     let charts = charts(&outcomes);
     let files: Vec<&str> = charts.iter().map(|chart| chart.0.as_str()).collect();
     assert_eq!(files, ["tokens-1of64", "seconds-1of64"]);
