@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use openwork_benches::{Setup, commit};
+use openwork_model::Model;
 use openwork_tensor::{Manifest, TokenShards};
 use openwork_train::{Trainer, Windows};
 use serde::{Deserialize, Serialize};
@@ -90,7 +91,7 @@ impl Outcome {
 
 /// The tokens of the study.
 pub struct Data {
-    train: TokenShards,
+    pub train: TokenShards,
     validation: TokenShards,
 }
 
@@ -192,6 +193,19 @@ impl Study {
         };
         outcome.write(&self.path(cell))?;
         Ok(outcome)
+    }
+
+    /// The model of a finished run.
+    pub fn model(&self, cell: &Cell) -> Result<Model> {
+        let path = self.path(cell).with_extension("safetensors");
+        ensure!(path.exists(), "{} is not there; remove the .json beside it to train it again", path.display());
+        Ok(openwork_model::load(&path)?.model)
+    }
+
+    /// Refuses another tokenizer than that of the data.
+    pub fn check_tokenizer(&self, sha256: &str) -> Result<()> {
+        ensure!(sha256 == self.data.tokenizer(), "--tokenizer has another SHA-256 ({sha256}) than the one of the data");
+        Ok(())
     }
 
     fn path(&self, cell: &Cell) -> PathBuf {

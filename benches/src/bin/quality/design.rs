@@ -24,6 +24,9 @@ const ANNEALED: [Mode; 2] = [Mode::Exact, Mode::Support { refresh_every: 100 }];
 /// their steps take as long as those.
 const EQUAL_TIME: [Mode; 2] = [Mode::Support { refresh_every: 100 }, Mode::Static];
 
+/// The modes whose models are pruned.
+const PRUNED: [Mode; 3] = [Mode::Exact, Mode::Support { refresh_every: 100 }, Mode::Static];
+
 /// How the density falls; [`Mode::Static`] starts at the final one and ignores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -116,6 +119,13 @@ pub fn cells() -> Vec<Cell> {
             cells.push(Cell { mode, anneal: Anneal::Linear, density, seed, equal_time: true });
         }
     }
+    cells
+}
+
+/// The runs whose models are pruned.
+pub fn circuit_cells() -> Vec<Cell> {
+    let mut cells = cells();
+    cells.retain(|cell| cell.anneal == Anneal::Linear && !cell.equal_time && PRUNED.contains(&cell.mode));
     cells
 }
 
@@ -213,6 +223,7 @@ mod tests {
         assert!(names.contains("support-100-linear-1of64-seed0") && names.contains("static-1of64-seed2-equal-time"));
         let linear = |cell: &&Cell| cell.anneal == Anneal::Linear && !cell.equal_time;
         assert_eq!(cells.iter().filter(linear).count(), MODES.len() * SEEDS.len() * Density::ALL.len());
+        assert_eq!(circuit_cells().len(), PRUNED.len() * SEEDS.len() * Density::ALL.len());
         assert_eq!(left_out().len(), 5 + 3);
     }
 

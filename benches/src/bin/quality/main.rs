@@ -2,9 +2,11 @@
 //!
 //! Trains the same small model on the same tokens with exact gradients and with cheaper ones, several seeds
 //! each ([`design`]). Runs are trained one at a time with all threads; each that is finished has a file, and
-//! what has a file is not trained again. `--report` makes tables and drawings of the files.
+//! what has a file is not trained again. `--circuits` prunes the models, `--report` makes tables and drawings of
+//! the files.
 
 mod cell;
+mod circuits;
 mod design;
 mod report;
 
@@ -41,6 +43,9 @@ struct Args {
     /// When the runs are done, bring docs/quality.md and docs/quality/*.svg up to date
     #[arg(long)]
     save: bool,
+    /// Train nothing, only find circuits of the models of finished runs; needs --data, too
+    #[arg(long, value_name = "TOKENIZER.json", requires = "data", conflicts_with_all = ["report", "list"])]
+    circuits: Option<PathBuf>,
     /// Train nothing, only bring docs/quality.md and docs/quality/*.svg up to date
     #[arg(long)]
     report: bool,
@@ -73,7 +78,10 @@ fn run(args: Args) -> Result<()> {
         use_threads(threads)?;
         let folder = args.data.as_ref().context("--data is missing")?;
         let study = Study { data: Data::open(folder)?, out: out.clone(), device, threads };
-        train(&study, args.steps, args.hours)?;
+        match args.circuits {
+            Some(tokenizer) => circuits::find(&study, &tokenizer, &report::read(&out)?)?,
+            None => train(&study, args.steps, args.hours)?,
+        }
     }
     match args.report || args.save {
         true => report::write(&out, &repository().join("docs")),

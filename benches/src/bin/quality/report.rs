@@ -11,7 +11,8 @@ use openwork_benches::{
 
 use crate::{
     cell::{self, Outcome},
-    design::{self, Anneal, Density, MODES},
+    circuits::{self, Circuits, Size},
+    design::{self, Anneal, Cell, Density, MODES},
 };
 
 /// What stands between these is written by the program; what stands around them is not touched.
@@ -33,14 +34,19 @@ pub fn write(runs: &Path, docs: &Path) -> Result<()> {
         true => fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?,
         false => PAGE.to_owned(),
     };
-    let page = replaced(&page, &tables(&outcomes)).with_context(|| path.display().to_string())?;
+    let mut circuits = Vec::new();
+    for cell in design::circuit_cells() {
+        circuits.extend(Circuits::read(runs, &cell.name())?.map(|circuits| (cell, circuits)));
+    }
+    let page = replaced(&page, &tables(&outcomes, &circuits)).with_context(|| path.display().to_string())?;
     openwork_tensor::write_atomic(&path, |w| w.write_all(page.as_bytes()))
         .with_context(|| format!("cannot write {}", path.display()))?;
     println!("{}", path.display());
     Ok(())
 }
 
-fn read(runs: &Path) -> Result<Vec<Outcome>> {
+/// The finished runs in a folder.
+pub fn read(runs: &Path) -> Result<Vec<Outcome>> {
     let list = || -> std::io::Result<Vec<_>> { fs::read_dir(runs)?.map(|entry| Ok(entry?.path())).collect() };
     let mut files = list().with_context(|| format!("there are no finished runs in {}", runs.display()))?;
     files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
@@ -95,7 +101,7 @@ fn rows(equal_time: bool) -> Vec<Row> {
 
 const EXACT: Row = Row { mode: Mode::Exact, anneal: Anneal::Linear, equal_time: false };
 
-fn tables(outcomes: &[Outcome]) -> String {
+fn tables(outcomes: &[Outcome], circuits: &[(Cell, Circuits)]) -> String {
     let mut text = String::new();
     let mut part = |heading: &str, explanation: &str, table: &Table| {
         if !table.is_empty() {
@@ -118,6 +124,12 @@ fn tables(outcomes: &[Outcome]) -> String {
             &losses(&equal_time, outcomes),
         );
     }
+    part(
+        "Circuits",
+        "Nodes and edges of the circuit with the fewest edges that one search finds (600 steps, as `openwork prune \
+         --restarts 1`) at the target loss: geometric mean over the seeds whose model reaches it, and range.",
+        &sizes(circuits),
+    );
     part("Speed", "Training, validations aside: median over the runs.", &speeds(outcomes));
     text + &facts(outcomes)
 }
@@ -152,6 +164,41 @@ fn losses(rows: &[Row], outcomes: &[Outcome]) -> Table {
                 if *row == EXACT { "-".into() } else { mean(differences.collect()) },
                 runs.iter().filter(|run| run.diverged).count().to_string(),
             ]);
+        }
+    }
+    table
+}
+
+/// Sizes of circuits by task, density and mode.
+fn sizes(circuits: &[(Cell, Circuits)]) -> Table {
+    let mut table = Table::new(["task", "density", "mode", "models that reach it", "nodes", "edges"]);
+    for task in circuits::task_names() {
+        for density in Density::ALL {
+            for mode in MODES {
+                let of_mode = circuits.iter().filter(|(cell, _)| (cell.mode, cell.density) == (mode, density));
+                let sizes: Vec<Option<Size>> = of_mode.map(|(_, circuits)| circuits.of(task)).collect();
+                if sizes.is_empty() {
+                    continue;
+                }
+                let found: Vec<Size> = sizes.iter().flatten().copied().collect();
+                let summary = |number: fn(&Size) -> usize| {
+                    let numbers: Vec<usize> = found.iter().map(number).collect();
+                    let (Some(least), Some(most)) = (numbers.iter().min(), numbers.iter().max()) else {
+                        return "-".into();
+                    };
+                    // One more and one less, because a circuit may have no edges.
+                    let logs = numbers.iter().map(|&n| (n as f64).ln_1p()).sum::<f64>() / numbers.len() as f64;
+                    format!("{:.0} ({least}-{most})", logs.exp_m1())
+                };
+                table.row(vec![
+                    task.into(),
+                    density.name().into(),
+                    mode.name(),
+                    format!("{} of {}", found.len(), sizes.len()),
+                    summary(|size| size.nodes),
+                    summary(|size| size.edges),
+                ]);
+            }
         }
     }
     table

@@ -32,7 +32,22 @@ fn differences_are_taken_seed_by_seed() {
     let mut lost = outcome(Mode::Static, 0, 9.0, false);
     lost.diverged = true;
     outcomes.push(lost);
-    let text = tables(&outcomes);
+    let cell =
+        |mode, seed| Cell { mode, anneal: Anneal::Linear, density: Density::SixtyFourth, seed, equal_time: false };
+    let circuits = |edges: Option<usize>| {
+        let found = edges.map(|edges| Size { loss: 0.3, nodes: 2 * edges, edges });
+        let circuit = circuits::Circuit { task: circuits::task_names()[0].into(), target_loss: 0.4, found };
+        Circuits { format: String::new(), run: String::new(), commit: String::new(), circuits: vec![circuit] }
+    };
+    let circuits = [
+        (cell(Mode::Exact, 0), circuits(Some(1))),
+        (cell(Mode::Exact, 1), circuits(Some(7))),
+        (cell(Mode::Exact, 2), circuits(None)),
+    ];
+    let text = tables(&outcomes, &circuits);
+    let task = circuits::task_names()[0];
+    // √(2 · 8) − 1 edges, √(3 · 15) − 1 nodes.
+    assert!(text.contains(&format!("| {task} | 1/64 | exact | 2 of 3 | 6 (2-14) | 3 (1-7) |")), "{text}");
     let line = |start: &str| text.lines().filter(|line| line.starts_with(start)).collect::<Vec<_>>();
     assert!(line("| exact, linear anneal | 1/64 |")[0].contains("4.000 ± 2.484 (3 seeds) | - |"), "{text}");
     let support = line("| support-100, linear anneal | 1/64 |");
