@@ -2,7 +2,7 @@
 //! `cargo bench -p openwork-ops --bench ops`. Throughput counts elements (of attention: pairs of a query and
 //! a key it sees); the tests hold every operation to its reference.
 
-use std::hint::black_box;
+use std::{hint::black_box, time::Duration};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use openwork_ops::{
@@ -23,7 +23,8 @@ fn normal(rows: usize, cols: usize) -> Matrix {
 }
 
 fn main() {
-    let mut criterion = Criterion::default().configure_from_args().sample_size(20);
+    let criterion = Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(300));
+    let mut criterion = criterion.measurement_time(Duration::from_secs(1)).configure_from_args();
     for features in [256, 1024, 4096] {
         per_feature(&mut criterion, features);
     }

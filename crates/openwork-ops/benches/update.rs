@@ -6,7 +6,7 @@
 //! * `update_sparse`: with as many nonzeros, and the sparse forms of the weight and its transpose after it.
 //! * `update_shrinking`: the same while the number of nonzeros falls, so that the support changes in every step.
 
-use std::hint::black_box;
+use std::{hint::black_box, time::Duration};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use openwork_ops::{Adam, Matrix, Weight, adam_step, adam_step_then};
@@ -108,7 +108,8 @@ fn update(
 }
 
 fn main() {
-    let mut criterion = Criterion::default().configure_from_args().sample_size(20);
+    let criterion = Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(300));
+    let mut criterion = criterion.measurement_time(Duration::from_secs(1)).configure_from_args();
     for shape in SHAPES {
         let parameters = Throughput::Elements((shape.0 * shape.1) as u64);
         let mut bench = |name: &str, id: &str, f: &mut dyn FnMut()| {

@@ -9,8 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use openwork_benches::{Csv, Record, repository};
+use openwork_benches::{Csv, Record, Table, repository};
 use serde::Deserialize;
+
+use crate::floors::Rates;
 
 /// The packages whose benches are run.
 const PACKAGES: [&str; 2] = ["openwork-sparse", "openwork-ops"];
@@ -37,11 +39,27 @@ pub fn run(ops: &[String], record: &mut Record) -> Result<Csv> {
     let mut results = Vec::new();
     find(&metadata.target_directory.join("criterion"), started, &mut results)?;
     results.sort_by(|a, b| a.0.full_id.cmp(&b.0.full_id));
+    eprintln!("measuring what the machine could do");
+    let rates = Rates::measure();
+    rates.lines().iter().for_each(|line| record.line(line));
+    let mut shares = Table::new(["", "us", "floor us", "share of floor"]);
     for (benchmark, estimates) in &results {
+        let time = estimates.median.point_estimate;
         for (name, [value, low, high], unit) in benchmark.rows(&estimates.median) {
             record.metric(&name, value, unit);
             csv.row(vec![name, value.to_string(), low.to_string(), high.to_string(), unit.into()]);
         }
+        if let Some(floor) = rates.floor(&benchmark.full_id) {
+            let name = format!("{}_share_of_floor", benchmark.full_id);
+            record.metric(&name, floor / time, "ratio");
+            csv.row(vec![name, (floor / time).to_string(), String::new(), String::new(), "ratio".into()]);
+            let microseconds = |ns: f64| format!("{:.1}", ns / 1e3);
+            let share = format!("{:.0} %", 100.0 * floor / time);
+            shares.row(vec![benchmark.full_id.clone(), microseconds(time), microseconds(floor), share]);
+        }
+    }
+    if !shares.is_empty() {
+        record.line(&shares);
     }
     if csv.is_empty() {
         record.line(format!("no benchmark of {} matches {}", PACKAGES.join(" or "), ops.join(" ")));

@@ -5,6 +5,7 @@
 //! All on one thread, as operations run within a training step.
 
 mod criterion;
+mod floors;
 mod ours;
 mod versus;
 
