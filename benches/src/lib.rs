@@ -32,5 +32,5 @@ pub use peer::{Peer, Peers};
 pub use record::Record;
 pub use save::{Save, commit, latest_folder, repository, today};
 pub use table::Table;
-pub use training::{Mode, Setup, use_threads};
+pub use training::{Change, Mode, Setup, recipe, use_threads};
 pub use turns::{Contestant, Samples, take_turns};

@@ -1,8 +1,8 @@
-//! Training runs, from recipes that are written here.
+//! Training runs: shipped recipes with some values changed.
 
 use anyhow::{Context, Result};
 use openwork_model::Model;
-use openwork_train::{Recipe, Trainer};
+use openwork_train::{Recipe, SHIPPED, Trainer};
 
 /// Which gradients a run takes, and which weights it starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,15 +30,39 @@ impl Mode {
         }
     }
 
-    /// The keys of the `[sparsity]` table that say so. A static mask further needs an anneal of no length.
-    pub fn keys(self) -> String {
+    /// What it changes in a recipe. A static mask further needs an anneal of no length.
+    pub fn changes(self) -> [Change; 3] {
         let (gradient, refresh_every, regrow) = match self {
             Self::Exact => ("exact", 0, 0.0),
             Self::Support { refresh_every: 0 } | Self::Static => ("support", 0, 0.0),
-            Self::Support { refresh_every } => ("support", refresh_every, REGROW),
+            Self::Support { refresh_every } => ("support", refresh_every as i64, REGROW),
         };
-        format!("gradient = \"{gradient}\"\nrefresh_every = {refresh_every}\nregrow = {regrow:?}\n")
+        [
+            ("sparsity.gradient", gradient.into()),
+            ("sparsity.refresh_every", refresh_every.into()),
+            ("sparsity.regrow", regrow.into()),
+        ]
     }
+}
+
+/// A key of a recipe, `table.key` or `key`, and its value.
+pub type Change = (&'static str, toml::Value);
+
+/// The text of a shipped recipe with some values changed.
+///
+/// # Panics
+/// When there is no recipe of that name.
+pub fn recipe(shipped: &str, changes: impl IntoIterator<Item = Change>) -> String {
+    let (_, text) = SHIPPED.iter().find(|(name, _)| *name == shipped).expect("a shipped recipe");
+    let mut recipe: toml::Table = text.parse().expect("shipped recipes are TOML");
+    for (key, value) in changes {
+        let (table, key) = match key.split_once('.') {
+            Some((table, key)) => (recipe[table].as_table_mut().expect("a table of the recipe"), key),
+            None => (&mut recipe, key),
+        };
+        table.insert(key.to_owned(), value);
+    }
+    recipe.to_string()
 }
 
 /// Fraction of the nonzeros that move at a refresh (the α of RigL, Evci et al. 2020).

@@ -137,8 +137,11 @@ impl Study {
             return Ok(None);
         }
         let outcome = Outcome::read(&path)?;
+        // Not letter by letter: the order of keys and comments are no part of it.
+        let table = |text: &str| text.parse::<toml::Table>();
+        let same_recipe = table(&outcome.recipe)? == table(&design::recipe(cell, steps))?;
         ensure!(
-            outcome.recipe == design::recipe(cell, steps) && outcome.data == self.data.digests(),
+            same_recipe && outcome.data == self.data.digests(),
             "{} is of another recipe or other data; name another folder with --out, or remove it",
             path.display()
         );

@@ -68,10 +68,10 @@ impl Density {
     }
 
     /// Of the recipe; with an expansion factor of 4 matrices keep a sixteenth of it and embeddings a quarter.
-    fn pfrac(self) -> &'static str {
+    fn pfrac(self) -> f64 {
         match self {
-            Self::Sixteenth => "1.0",
-            Self::SixtyFourth => "0.25",
+            Self::Sixteenth => 1.0,
+            Self::SixtyFourth => 0.25,
         }
     }
 }
@@ -145,66 +145,25 @@ pub fn left_out() -> Vec<String> {
     found
 }
 
-/// The recipe of a run of `steps` steps: the model of `quickstart`, 4,096 tokens a step.
+/// The recipe of a run of `steps` steps: that of `quickstart`, but for what the study varies and 4,096 tokens a step.
 pub fn recipe(cell: &Cell, steps: u64) -> String {
-    let Cell { mode, anneal, density, seed, .. } = cell;
-    let validation_every = steps.div_ceil(VALIDATIONS);
+    let Cell { mode, anneal, density, seed, .. } = *cell;
     // A static mask has its density from the beginning.
-    let (start, stop) = if *mode == Mode::Static { (0.0, 0.0) } else { (0.01, 0.5) };
-    let (pfrac, anneal, mode) = (density.pfrac(), anneal.name(), mode.keys());
-    format!(
-        r#"
-seed = {seed}
-
-[model]
-vocab_size = 2048
-n_ctx = 128
-n_layer = 2
-n_head = 8
-d_head = 16
-d_model = 128
-d_mlp = 512
-norm = "rms"
-linear_bias = true
-activation = "gelu"
-act_density = 0.25
-act_sites = "all"
-positions = "none"
-position_channels = 0
-sink = true
-bigram = "learned"
-tied_unembed = false
-
-[batch]
-sequences = 32
-chunk_sequences = 2
-lanes = 4
-
-[optimizer]
-steps = {steps}
-peak_lr = 0.05
-warmup_fraction = 0.05
-beta1 = 0.9
-beta2 = 0.95
-eps = 0.1
-weight_decay = 0.1
-sharkfin = true
-
-[sparsity]
-expansion_factor = 4
-pfrac = {pfrac}
-anneal = "{anneal}"
-anneal_start = {start:?}
-anneal_stop = {stop:?}
-min_per_unit = 2
-sparse_biases = false
-{mode}
-[run]
-validation_every = {validation_every}
-validation_sequences = 512
-checkpoint_every = {steps}
-"#
-    )
+    let (start, stop) = if mode == Mode::Static { (0.0, 0.0) } else { (0.01, 0.5) };
+    let whole = [
+        ("seed", seed),
+        ("batch.sequences", 32),
+        ("optimizer.steps", steps),
+        ("run.validation_every", steps.div_ceil(VALIDATIONS)),
+        ("run.validation_sequences", 512),
+        ("run.checkpoint_every", steps),
+    ];
+    let numbers =
+        [("sparsity.pfrac", density.pfrac()), ("sparsity.anneal_start", start), ("sparsity.anneal_stop", stop)];
+    let whole = whole.map(|(key, number)| (key, (number as i64).into()));
+    let numbers = numbers.map(|(key, number)| (key, number.into()));
+    let changes = whole.into_iter().chain(numbers).chain(mode.changes());
+    openwork_benches::recipe("quickstart", changes.chain([("sparsity.anneal", anneal.name().into())]))
 }
 
 #[cfg(test)]

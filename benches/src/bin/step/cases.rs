@@ -78,64 +78,37 @@ pub fn growth(densities: &[Fraction]) -> Vec<Case> {
 
 /// The recipe of a case at a steady density, annealing long over; otherwise that of `python-1x`.
 pub fn recipe(case: &Case, mode: Mode, activations: &str, density: f64, lanes: usize) -> String {
-    let Case { shape: Shape { d_model, layers }, sequences, .. } = case;
-    let (heads, d_mlp, mode) = (d_model / 16, 4 * d_model, mode.keys());
+    let Case { shape: Shape { d_model, layers }, sequences, .. } = *case;
     // Wide models: gradients, which every chunk adds to, are larger than what a chunk keeps.
-    let chunk = if *d_model >= 1024 { 2 } else { 1 };
-    format!(
-        r#"
-seed = 0
-
-[model]
-vocab_size = {VOCABULARY}
-n_ctx = {CONTEXT}
-n_layer = {layers}
-n_head = {heads}
-d_head = 16
-d_model = {d_model}
-d_mlp = {d_mlp}
-norm = "rms"
-linear_bias = true
-activation = "gelu"
-act_density = 0.25
-act_sites = "all"
-positions = "none"
-position_channels = 0
-sink = false
-bigram = "learned"
-tied_unembed = false
-
-[batch]
-sequences = {sequences}
-chunk_sequences = {chunk}
-lanes = {lanes}
-activations = "{activations}"
-
-[optimizer]
-steps = 1000000          # the learning rate stays what it is
-peak_lr = 0.001
-warmup_fraction = 0.0
-beta1 = 0.9
-beta2 = 0.95
-eps = 0.1
-weight_decay = 0.1
-sharkfin = true
-
-[sparsity]
-expansion_factor = 1     # matrices and embeddings keep pfrac
-pfrac = {density:?}
-anneal = "linear"
-anneal_start = 0.0
-anneal_stop = 0.0
-min_per_unit = 4
-sparse_biases = false
-{mode}
-[run]
-validation_every = 1000000
-validation_sequences = 1
-checkpoint_every = 1000000
-"#
-    )
+    let chunk = if d_model >= 1024 { 2 } else { 1 };
+    let sizes = [
+        ("model.vocab_size", VOCABULARY),
+        ("model.n_ctx", CONTEXT),
+        ("model.n_layer", layers),
+        ("model.n_head", d_model / 16),
+        ("model.d_head", 16),
+        ("model.d_model", d_model),
+        ("model.d_mlp", 4 * d_model),
+        ("batch.sequences", sequences),
+        ("batch.chunk_sequences", chunk),
+        ("batch.lanes", lanes),
+        // So many that the learning rate stays what it is.
+        ("optimizer.steps", 1_000_000),
+        ("run.validation_every", 1_000_000),
+        ("run.checkpoint_every", 1_000_000),
+    ];
+    let numbers = [
+        ("optimizer.peak_lr", 0.001),
+        ("optimizer.warmup_fraction", 0.0),
+        // With an expansion factor of 1, matrices and embeddings keep pfrac.
+        ("sparsity.pfrac", density),
+        ("sparsity.anneal_start", 0.0),
+        ("sparsity.anneal_stop", 0.0),
+    ];
+    let sizes = sizes.map(|(key, size)| (key, (size as i64).into()));
+    let numbers = numbers.map(|(key, number)| (key, number.into()));
+    let changes = sizes.into_iter().chain(numbers).chain(mode.changes());
+    openwork_benches::recipe("python-1x", changes.chain([("batch.activations", activations.into())]))
 }
 
 #[cfg(test)]
