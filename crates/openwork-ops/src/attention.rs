@@ -104,7 +104,7 @@ pub fn attention(
                     },
                 );
                 v_channels.collect(shape.panel(v, head, &keys));
-                by_channel(v_channels.rows(), p, n, diagonal, shape.panel_mut(y, head, &queries));
+                by_channel(v_channels.rows(), tile(p, keys.len(), n), diagonal, shape.panel_mut(y, head, &queries));
             }
             simd(
                 #[inline(always)]
@@ -194,7 +194,7 @@ pub fn attention_backward(
                         }
                     },
                 );
-                by_channel(k_channels.rows(), ds, n, diagonal, shape.panel_mut(dq, head, &queries));
+                by_channel(k_channels.rows(), tile(ds, keys.len(), n), diagonal, shape.panel_mut(dq, head, &queries));
                 at_entries(dk_wanted.rows(), q_tile, ds, diagonal, shape.panel_mut(dk, head, &keys));
                 at_entries(dv_wanted.rows(), dy_tile, p, diagonal, shape.panel_mut(dv, head, &keys));
             }
@@ -209,6 +209,11 @@ type Range = std::ops::Range<usize>;
 fn tiles(range: &Range) -> impl Iterator<Item = Range> + use<> {
     let Range { start, end } = *range;
     (start..end).step_by(TILE).map(move |from| from..(from + TILE).min(end))
+}
+
+/// Scores of a tile, `[keys, n]`.
+fn tile(scores: &[f32], keys: usize, n: usize) -> Panel<'_> {
+    Panel::new(scores, [keys, n], n)
 }
 
 impl Attention {
@@ -271,47 +276,21 @@ impl WithSimd for ByToken<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let [_, n] = self.x.shape();
         for (t, out) in self.out.chunks_exact_mut(n).enumerate() {
-            let (places, values) = self.w.row(t);
-            let mut from = if self.diagonal { t / STRIP * STRIP } else { 0 };
-            while from + 4 * S::F32_LANES <= n {
-                let out = &mut out[from..][..4 * S::F32_LANES];
-                let out: &mut [S::f32s; 4] = S::as_mut_simd_f32s(out).0.try_into().expect("4 registers");
-                let mut sum = [simd.splat_f32s(0.0); 4];
-                for (&d, &w) in places.iter().zip(values) {
-                    let x = &self.x.row(d as usize)[from..][..4 * S::F32_LANES];
-                    let x: &[S::f32s; 4] = S::as_simd_f32s(x).0.try_into().expect("4 registers");
-                    let w = simd.splat_f32s(w);
-                    for i in 0..4 {
-                        sum[i] = simd.mul_add_f32s(w, x[i], sum[i]);
-                    }
-                }
-                *out = sum;
-                from += 4 * S::F32_LANES;
-            }
-            while from < n {
-                let width = S::F32_LANES.min(n - from);
-                let mut sum = simd.splat_f32s(0.0);
-                for (&d, &w) in places.iter().zip(values) {
-                    let x = load(simd, &self.x.row(d as usize)[from..][..width]);
-                    sum = simd.mul_add_f32s(simd.splat_f32s(w), x, sum);
-                }
-                store(simd, &mut out[from..][..width], sum);
-                from += width;
-            }
+            let from = if self.diagonal { t / STRIP * STRIP } else { 0 };
+            line::<S, false>(simd, self.w.row(t), self.x, from..n, out);
         }
     }
 }
 
 /// `out[d, :] += Σ_t w[d, t] x[t, :]` for the lines d (channels) of `w` over tokens: `x [tokens, n]`, `out [d_head, n]`.
 /// On the diagonal x is zero left of column t, and those strips are skipped.
-fn by_channel(w: Rows<'_>, x: &[f32], n: usize, diagonal: bool, out: PanelMut<'_>) {
-    dispatch(ByChannel { w, x, n, diagonal, out });
+fn by_channel(w: Rows<'_>, x: Panel<'_>, diagonal: bool, out: PanelMut<'_>) {
+    dispatch(ByChannel { w, x, diagonal, out });
 }
 
 struct ByChannel<'a> {
     w: Rows<'a>,
-    x: &'a [f32],
-    n: usize,
+    x: Panel<'a>,
     diagonal: bool,
     out: PanelMut<'a>,
 }
@@ -321,43 +300,55 @@ impl WithSimd for ByChannel<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let n = self.n;
+        let [tokens, n] = self.x.shape();
         for strip in (0..n).step_by(STRIP) {
             let end = (strip + STRIP).min(n);
             for d in 0..self.w.len() {
                 let (places, values) = self.w.row(d);
-                let seen = if self.diagonal { places.partition_point(|&t| (t as usize) < end) } else { places.len() };
-                let places = &places[..seen];
-                let out = self.out.row_mut(d);
-                let mut from = strip;
-                while from + 4 * S::F32_LANES <= end {
-                    let out = &mut out[from..][..4 * S::F32_LANES];
-                    let out: &mut [S::f32s; 4] = S::as_mut_simd_f32s(out).0.try_into().expect("4 registers");
-                    let mut sum = *out;
-                    for (&t, &w) in places.iter().zip(values) {
-                        let x = &self.x[t as usize * n + from..][..4 * S::F32_LANES];
-                        let x: &[S::f32s; 4] = S::as_simd_f32s(x).0.try_into().expect("4 registers");
-                        let w = simd.splat_f32s(w);
-                        for i in 0..4 {
-                            sum[i] = simd.mul_add_f32s(w, x[i], sum[i]);
-                        }
-                    }
-                    *out = sum;
-                    from += 4 * S::F32_LANES;
-                }
-                while from < end {
-                    let width = S::F32_LANES.min(end - from);
-                    let out = &mut out[from..][..width];
-                    let mut sum = load(simd, out);
-                    for (&t, &w) in places.iter().zip(values) {
-                        let x = load(simd, &self.x[t as usize * n + from..][..width]);
-                        sum = simd.mul_add_f32s(simd.splat_f32s(w), x, sum);
-                    }
-                    store(simd, out, sum);
-                    from += width;
-                }
+                let seen = if self.diagonal { end.min(tokens) } else { tokens };
+                let seen = places.partition_point(|&t| (t as usize) < seen);
+                line::<S, true>(simd, (&places[..seen], values), self.x, strip..end, self.out.row_mut(d));
             }
         }
+    }
+}
+
+/// `out[columns] = Σᵢ valuesᵢ x[placesᵢ, columns]`, or added to what is there.
+#[inline(always)]
+fn line<S: Simd, const ADD: bool>(
+    simd: S,
+    (places, values): (&[u32], &[f32]),
+    x: Panel<'_>,
+    columns: Range,
+    out: &mut [f32],
+) {
+    let zero = simd.splat_f32s(0.0);
+    let mut from = columns.start;
+    while from + 4 * S::F32_LANES <= columns.end {
+        let out = &mut out[from..][..4 * S::F32_LANES];
+        let out: &mut [S::f32s; 4] = S::as_mut_simd_f32s(out).0.try_into().expect("4 registers");
+        let mut sum = if ADD { *out } else { [zero; 4] };
+        for (&place, &w) in places.iter().zip(values) {
+            let x = &x.row(place as usize)[from..][..4 * S::F32_LANES];
+            let x: &[S::f32s; 4] = S::as_simd_f32s(x).0.try_into().expect("4 registers");
+            let w = simd.splat_f32s(w);
+            for i in 0..4 {
+                sum[i] = simd.mul_add_f32s(w, x[i], sum[i]);
+            }
+        }
+        *out = sum;
+        from += 4 * S::F32_LANES;
+    }
+    while from < columns.end {
+        let width = S::F32_LANES.min(columns.end - from);
+        let out = &mut out[from..][..width];
+        let mut sum = if ADD { load(simd, out) } else { zero };
+        for (&place, &w) in places.iter().zip(values) {
+            let x = load(simd, &x.row(place as usize)[from..][..width]);
+            sum = simd.mul_add_f32s(simd.splat_f32s(w), x, sum);
+        }
+        store(simd, out, sum);
+        from += width;
     }
 }
 
