@@ -4,8 +4,9 @@ Weight-sparse transformers are trained today as dense ones: dense products, AbsT
 every matrix that zeroes the rest (Gao et al. 2025, arXiv 2511.13653, and its released code). Written from that
 description, with what makes PyTorch fast on a CPU: fused attention, fused Adam, masks outside of autograd, no copy of
 the logits, and NumPy's vectorised partition for the k-th magnitude of a matrix (several times as fast as torch.topk).
+The variant topk takes torch.topk there, as is published.
 
-  python step.py D_MODEL LAYERS SEQUENCES DENSITY THREADS VARIANT     VARIANT: fp32 | bf16 | compile
+  python step.py D_MODEL LAYERS SEQUENCES DENSITY THREADS VARIANT     VARIANT: fp32 | topk | bf16 | compile
 
 Prints "ready VERSION", then reads one line per measurement from standard input and answers it with the seconds that
 one step took.
@@ -35,12 +36,19 @@ def top(x):
 
 
 def project(matrices, density):
-    """Zeroes all but the largest magnitudes of each matrix."""
+    """Zeroes all but the largest magnitudes of each matrix, by a threshold."""
     for w in matrices:
         drop = w.numel() - int(density * w.numel())
         if drop > 0:
             magnitude = w.abs()
             w.mul_(magnitude >= float(np.partition(magnitude.view(-1).numpy(), drop)[drop]))
+
+
+def project_topk(matrices, density):
+    """The same by places."""
+    for w in matrices:
+        keep = torch.topk(w.abs().view(-1), int(density * w.numel()), sorted=False).indices
+        w.mul_(torch.zeros_like(w).view(-1).scatter_(0, keep, 1.0).view_as(w))
 
 
 class Model(torch.nn.Module):
@@ -99,7 +107,8 @@ def main():
             norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
             torch._foreach_mul_(gradients, 1 / (float(norm) / math.sqrt(size) + 1e-5))
             adam.step()
-            project(matrices, density)
+            if density < 1:
+                (project_topk if variant == "topk" else project)(matrices, density)
             torch._foreach_mul_(matrices, 1 - 1e-4)
         return float(loss.detach())
 

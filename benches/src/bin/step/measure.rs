@@ -19,6 +19,30 @@ const WARM_UP: usize = 2;
 const DENSE: &str = "ours dense";
 const PYTORCH: &str = "torch fp32";
 
+/// PyTorch's step, see `benches/peers/step.py`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Variant {
+    /// Eager, the largest magnitudes of a matrix by a threshold from NumPy
+    Fp32,
+    /// Eager, the largest magnitudes by torch.topk, as is published
+    Topk,
+    /// As fp32, under autocast to bf16
+    Bf16,
+    /// As fp32, through torch.compile
+    Compile,
+}
+
+impl Variant {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Topk => "topk",
+            Self::Bf16 => "bf16",
+            Self::Compile => "compile",
+        }
+    }
+}
+
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
@@ -28,6 +52,9 @@ pub struct Args {
     /// Compare with PyTorch
     #[arg(long)]
     peers: bool,
+    /// Which variants of PyTorch's step to compare with
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Variant::Fp32, Variant::Topk, Variant::Bf16, Variant::Compile])]
+    variants: Vec<Variant>,
     /// A small model, one density, three rounds: does everything run?
     #[arg(long)]
     quick: bool,
@@ -82,7 +109,7 @@ pub fn run(args: Args) -> Result<()> {
     let mut csv = Csv::new(["d_model", "layers", "sequences", "density", "threads", "contestant", "round", "seconds"]);
     let mut save = Save::new("step", if args.growth { "step-growth" } else { "step" }, &machine);
     for case in args.cases() {
-        let mut torch = start(peers.as_ref(), &case, threads);
+        let mut torch = start(peers.as_ref(), &args.variants, &case, threads);
         torch.iter().for_each(|peer| save.peer(&peer.version));
         let samples = measure(&case, &mut torch, threads, rounds)?;
         report(&case, &samples, &mut record);
@@ -105,15 +132,14 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 /// PyTorch in its variants, ready for a case.
-fn start(peers: Option<&Peers>, case: &Case, threads: usize) -> Vec<Peer> {
+fn start(peers: Option<&Peers>, variants: &[Variant], case: &Case, threads: usize) -> Vec<Peer> {
     let Some(peers) = peers else { return vec![] };
-    let variants = [(PYTORCH, "fp32"), ("torch bf16", "bf16"), ("torch compile", "compile")];
-    let start = |(name, variant): (&str, &str)| {
+    let start = |variant: &Variant| {
         let sizes = [case.shape.d_model, case.shape.layers, case.sequences].map(|n| n.to_string());
-        let rest = [case.density.value.to_string(), threads.to_string(), variant.to_owned()];
-        peers.start(name, "step.py", &[&sizes[..], &rest[..]].concat())
+        let rest = [case.density.value.to_string(), threads.to_string(), variant.name().to_owned()];
+        peers.start(&format!("torch {}", variant.name()), "step.py", &[&sizes[..], &rest[..]].concat())
     };
-    variants.into_iter().filter_map(start).collect()
+    variants.iter().filter_map(start).collect()
 }
 
 /// Samples of all contestants.
