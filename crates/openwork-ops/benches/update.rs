@@ -14,6 +14,10 @@ use openwork_sparse::{Kept, MinPerUnit, Support, Unit, floor_that_fits};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+/// As the program has it: large blocks begin at a line of the cache.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SHAPES: [(usize, usize); 3] = [(256, 1024), (1024, 4096), (2048, 2048)];
 const DENSITIES: [(&str, f64); 3] = [("1_4", 0.25), ("1_64", 1.0 / 64.0), ("1_256", 1.0 / 256.0)];
 const FLOORS: [(&str, Option<Unit>); 3] =

@@ -3,27 +3,29 @@
 //! `y_q = Σ_{k ≤ q} p_qk v_k`, `p_qk = exp(s_qk) / (Σ_{j ≤ q} exp(s_qj) + exp(sink))`,
 //! `s_qk = q·k / √d_head` (Gao et al. 2025, A.1; the sink is a key of zero value with a logit of its own).
 //!
-//! Works through tiles of keys by queries, queries side by side, small enough for the second cache; scores
-//! are recomputed in backward from the saved log of the denominator. AbsTopK leaves three quarters of q, k and
-//! v zero, so every product goes over the nonzeros of one of them: scores over those of k, the average over
-//! those of v, and in backward their transposes; the gradients of k and v are dot products at the entries
+//! Key after key, with the queries of a tile side by side in registers: what a key adds is computed and used there,
+//! and no score is ever stored. That needs the largest score of a query first, so forward goes over the keys
+//! twice; computing a score again takes less time than reading it. AbsTopK leaves three quarters of q, k and v zero:
+//! every product goes over the nonzeros of a key, and the gradients of k and v are dot products at the entries
 //! that are wanted. With dense q, k and v the same loops run over all entries.
 //!
-//! Floor per query and key it sees, with a fraction `a` of nonzeros: forward `2 a · d_head` multiply-adds and an
-//! exponential, backward `5 a · d_head` and an exponential. The exponentials take most of the time.
+//! Floor per query and key it sees, with a fraction `a` of nonzeros: forward `3 a · d_head` multiply-adds and an
+//! exponential, backward `5 a · d_head` and an exponential (15 instructions each, [`math::exp_register`]).
+
+use std::ops::{Deref, DerefMut};
 
 use openwork_sparse::{
     Nonzeros, Panel, PanelMut, Rows,
-    simd::{dispatch, dots, load, store},
+    simd::{dispatch, dots},
     transpose,
 };
 use pulp::{Simd, WithSimd};
 
 use crate::{Gradient, Kept, Matrix, Weight, Workspace, math, row, row_mut, simd};
 
-/// Keys and queries of a tile: two tiles of f32 are half of a second cache of 1 MiB.
+/// Queries of a tile: of a head of 16 channels, three tiles of f32 fill the first cache.
 const TILE: usize = 256;
-/// Queries of a strip: the columns that are computed together.
+/// What queries are padded and cut to: a whole number of registers of every instruction set.
 const STRIP: usize = 64;
 
 /// Shape of the attention.
@@ -49,68 +51,37 @@ pub fn attention(
     space: &mut Workspace,
 ) -> Matrix {
     let tokens = q.ncols();
-    let scale = shape.scale();
     let mut log_sum = space.matrix((shape.n_head, tokens));
-    let (mut p, mut room) = (space.vector(shape.tile_size()), space.vector(shape.d_head * TILE));
-    let (mut k_keys, mut v_channels) = (Nonzeros::default(), Nonzeros::default());
-    y.fill(0.0);
+    let [mut q_tile, mut y_tile] = [(); 2].map(|()| space.vector(shape.d_head * TILE));
+    let mut room = space.vector(shape.d_head * shape.seq_len);
+    let (mut k_keys, mut v_keys) = (Nonzeros::default(), Nonzeros::default());
     shape.for_each_head(tokens, |head, sequence| {
         let sink = sink.map(|s| s.dense()[[head, 0]]);
+        collect_columns(&mut k_keys, shape.panel(k, head, &sequence), &mut room);
+        collect_columns(&mut v_keys, shape.panel(v, head, &sequence), &mut room);
         for queries in tiles(&sequence) {
             let n = queries.len();
-            let (mut max, mut sum) = ([sink.unwrap_or(f32::NEG_INFINITY); TILE], [0.0_f32; TILE]);
-            if sink.is_some() {
-                sum[..n].fill(1.0); // exp(sink − max)
-            }
-            let (max, sum) = (&mut max[..n], &mut sum[..n]);
-            let q = shape.panel(q, head, &queries);
-            for keys in tiles(&(sequence.start..queries.end)) {
-                let diagonal = keys == queries;
-                let p = &mut p[..keys.len() * n];
-                collect_columns(&mut k_keys, shape.panel(k, head, &keys), &mut room);
-                by_token(k_keys.rows(), q, diagonal, p);
-                let mut rescale = [1.0_f32; TILE];
-                simd(
-                    #[inline(always)]
-                    || {
-                        let rescale = &mut rescale[..n];
-                        rescale.copy_from_slice(max);
-                        for (key, p) in p.chunks_exact_mut(n).enumerate() {
-                            let seen = if diagonal { key } else { 0 };
-                            for (m, p) in max[seen..].iter_mut().zip(&mut p[seen..]) {
-                                *p *= scale;
-                                *m = m.max(*p);
-                            }
-                        }
-                        for ((rescale, sum), &max) in rescale.iter_mut().zip(&mut *sum).zip(&*max) {
-                            *rescale = math::exp(*rescale - max);
-                            *sum *= *rescale;
-                        }
-                        for (key, p) in p.chunks_exact_mut(n).enumerate() {
-                            let seen = if diagonal { key } else { 0 };
-                            p[..seen].fill(0.0);
-                            for ((p, &m), sum) in p[seen..].iter_mut().zip(&max[seen..]).zip(&mut sum[seen..]) {
-                                *p = math::exp(*p - m);
-                                *sum += *p;
-                            }
-                        }
-                        let first_tile = keys.start == sequence.start;
-                        for d in head * shape.d_head..(head + 1) * shape.d_head {
-                            if !first_tile {
-                                let y = &mut row_mut(y, d)[queries.clone()];
-                                y.iter_mut().zip(&*rescale).for_each(|(y, rescale)| *y *= rescale);
-                            }
-                        }
-                    },
-                );
-                v_channels.collect(shape.panel(v, head, &keys));
-                by_channel(v_channels.rows(), tile(p, keys.len(), n), diagonal, shape.panel_mut(y, head, &queries));
-            }
+            fill_tile(&mut q_tile, shape.panel(q, head, &queries), shape.scale());
+            y_tile.fill(0.0);
+            let (mut max, mut sum) = (Row([sink.unwrap_or(f32::NEG_INFINITY); TILE]), Row([0.0; TILE]));
+            dispatch(Forward {
+                before: queries.start - sequence.start,
+                n,
+                k: k_keys.rows(),
+                v: v_keys.rows(),
+                sink,
+                q: &q_tile,
+                max: &mut max,
+                sum: &mut sum,
+                y: &mut y_tile,
+            });
+            let mut out = shape.panel_mut(y, head, &queries);
             simd(
                 #[inline(always)]
                 || {
-                    for d in head * shape.d_head..(head + 1) * shape.d_head {
-                        row_mut(y, d)[queries.clone()].iter_mut().zip(&*sum).for_each(|(y, &sum)| *y /= sum);
+                    for d in 0..shape.d_head {
+                        let y_tile = &y_tile[d * TILE..][..n];
+                        out.row_mut(d).iter_mut().zip(y_tile).zip(&*sum).for_each(|((out, y), sum)| *out = y / sum);
                     }
                 },
             );
@@ -118,7 +89,7 @@ pub fn attention(
             out.iter_mut().zip(max.iter().zip(&*sum)).for_each(|(l, (&m, &sum))| *l = m + sum.ln());
         }
     });
-    [p, room].into_iter().for_each(|x| space.recycle_vector(x));
+    [q_tile, y_tile, room].into_iter().for_each(|x| space.recycle_vector(x));
     log_sum
 }
 
@@ -137,15 +108,14 @@ pub fn attention_backward(
     wanted: [Option<&Kept>; 2],
     space: &mut Workspace,
 ) {
-    let (tokens, scale) = (q.ncols(), shape.scale());
-    dq.fill(0.0);
+    let tokens = q.ncols();
     dk.fill(0.0);
     dv.fill(0.0);
-    let (mut p, mut ds) = (space.vector(shape.tile_size()), space.vector(shape.tile_size()));
-    let mut room = space.vector(2 * shape.d_head * TILE);
-    let [mut k_keys, mut v_keys, mut k_channels, mut dk_wanted, mut dv_wanted] = [(); 5].map(|()| Nonzeros::default());
+    let [mut q_tile, mut dy_tile, mut dq_tile] = [(); 3].map(|()| space.vector(shape.d_head * TILE));
+    let [mut room, mut marks] = [(); 2].map(|()| space.vector(shape.d_head * shape.seq_len));
+    let [mut k_keys, mut v_keys, mut dk_wanted, mut dv_wanted] = [(); 4].map(|()| Nonzeros::default());
     shape.for_each_head(tokens, |head, sequence| {
-        let mut d = vec![0.0_f32; shape.seq_len];
+        let mut inner = vec![0.0_f32; shape.seq_len];
         let log_sum = &row(log_sum, head)[sequence.clone()];
         simd(
             #[inline(always)]
@@ -153,54 +123,60 @@ pub fn attention_backward(
                 // D_q = Σ_k p_qk dp_qk = dy_q · y_q
                 for r in head * shape.d_head..(head + 1) * shape.d_head {
                     let (dy, y) = (&row(dy, r)[sequence.clone()], &row(y, r)[sequence.clone()]);
-                    d.iter_mut().zip(dy.iter().zip(y)).for_each(|(d, (dy, y))| *d += dy * y);
+                    inner.iter_mut().zip(dy.iter().zip(y)).for_each(|(d, (dy, y))| *d += dy * y);
                 }
             },
         );
         if let (Some(sink), Some(dsink)) = (sink, &mut dsink) {
             // The sink's value is zero, so its dp is zero: ds = p (0 − D).
             let sink = sink.dense()[[head, 0]];
-            let sum = d.iter().zip(log_sum).map(|(d, l)| math::exp(sink - l) * d).sum::<f32>();
+            let sum = inner.iter().zip(log_sum).map(|(d, l)| math::exp(sink - l) * d).sum::<f32>();
             dsink.values_mut()[head] -= sum;
         }
-        for keys in tiles(&sequence) {
-            let (k_tile, v_tile) = (shape.panel(k, head, &keys), shape.panel(v, head, &keys));
-            collect_columns(&mut k_keys, k_tile, &mut room);
-            collect_columns(&mut v_keys, v_tile, &mut room);
-            k_channels.collect(k_tile);
-            for (found, kept) in [&mut dk_wanted, &mut dv_wanted].into_iter().zip(wanted) {
-                collect_wanted(found, kept, shape, head, &keys, &mut room);
-            }
-            for queries in tiles(&(keys.start..sequence.end)) {
-                let (n, diagonal) = (queries.len(), keys == queries);
-                let local = queries.start - sequence.start..queries.end - sequence.start;
-                let (p, ds) = (&mut p[..keys.len() * n], &mut ds[..keys.len() * n]);
-                let (q_tile, dy_tile) = (shape.panel(q, head, &queries), shape.panel(dy, head, &queries));
-                by_token(k_keys.rows(), q_tile, diagonal, p);
-                by_token(v_keys.rows(), dy_tile, diagonal, ds);
-                simd(
-                    #[inline(always)]
-                    || {
-                        let (d, log_sum) = (&d[local.clone()], &log_sum[local]);
-                        for (key, (p, ds)) in p.chunks_exact_mut(n).zip(ds.chunks_exact_mut(n)).enumerate() {
-                            let seen = if diagonal { key } else { 0 };
-                            p[..seen].fill(0.0);
-                            ds[..seen].fill(0.0);
-                            let of_query = d[seen..].iter().zip(&log_sum[seen..]);
-                            for ((p, ds), (d, log_sum)) in p[seen..].iter_mut().zip(&mut ds[seen..]).zip(of_query) {
-                                *p = math::exp(*p * scale - log_sum);
-                                *ds = *p * (*ds - d) * scale;
-                            }
-                        }
-                    },
-                );
-                by_channel(k_channels.rows(), tile(ds, keys.len(), n), diagonal, shape.panel_mut(dq, head, &queries));
-                at_entries(dk_wanted.rows(), q_tile, ds, diagonal, shape.panel_mut(dk, head, &keys));
-                at_entries(dv_wanted.rows(), dy_tile, p, diagonal, shape.panel_mut(dv, head, &keys));
-            }
+        collect_columns(&mut k_keys, shape.panel(k, head, &sequence), &mut room);
+        collect_columns(&mut v_keys, shape.panel(v, head, &sequence), &mut room);
+        for (found, kept) in [&mut dk_wanted, &mut dv_wanted].into_iter().zip(wanted) {
+            mark_wanted(&mut marks, kept, shape, head, &sequence);
+            collect_columns(found, Panel::new(&marks, [shape.d_head, shape.seq_len], shape.seq_len), &mut room);
+        }
+        for queries in tiles(&sequence) {
+            let (n, before) = (queries.len(), queries.start - sequence.start);
+            fill_tile(&mut q_tile, shape.panel(q, head, &queries), shape.scale());
+            fill_tile(&mut dy_tile, shape.panel(dy, head, &queries), 1.0);
+            dq_tile.fill(0.0);
+            let of_query = |x: &[f32]| {
+                let mut tile = Row([0.0; TILE]);
+                tile[..n].copy_from_slice(&x[before..][..n]);
+                tile
+            };
+            dispatch(Backward {
+                before,
+                n,
+                k: k_keys.rows(),
+                v: v_keys.rows(),
+                q: &q_tile,
+                dy: &dy_tile,
+                log_sum: &of_query(log_sum),
+                inner: &of_query(&inner),
+                dq: &mut dq_tile,
+                dk_wanted: dk_wanted.rows(),
+                dv_wanted: dv_wanted.rows(),
+                dk: shape.panel_mut(dk, head, &sequence),
+                dv: shape.panel_mut(dv, head, &sequence),
+            });
+            let mut out = shape.panel_mut(dq, head, &queries);
+            simd(
+                #[inline(always)]
+                || {
+                    for d in 0..shape.d_head {
+                        let dq_tile = &dq_tile[d * TILE..][..n];
+                        out.row_mut(d).iter_mut().zip(dq_tile).for_each(|(out, dq)| *out = dq * shape.scale());
+                    }
+                },
+            );
         }
     });
-    [p, ds, room].into_iter().for_each(|x| space.recycle_vector(x));
+    [q_tile, dy_tile, dq_tile, room, marks].into_iter().for_each(|x| space.recycle_vector(x));
 }
 
 type Range = std::ops::Range<usize>;
@@ -211,18 +187,9 @@ fn tiles(range: &Range) -> impl Iterator<Item = Range> + use<> {
     (start..end).step_by(TILE).map(move |from| from..(from + TILE).min(end))
 }
 
-/// Scores of a tile, `[keys, n]`.
-fn tile(scores: &[f32], keys: usize, n: usize) -> Panel<'_> {
-    Panel::new(scores, [keys, n], n)
-}
-
 impl Attention {
     fn scale(self) -> f32 {
         1.0 / (self.d_head as f32).sqrt()
-    }
-
-    fn tile_size(self) -> usize {
-        self.seq_len.min(TILE).pow(2)
     }
 
     /// Calls `f(head, columns of a sequence)` for every head of every sequence.
@@ -256,161 +223,276 @@ fn collect_columns(found: &mut Nonzeros, x: Panel<'_>, columns: &mut [f32]) {
     found.collect(Panel::new(columns, [cols, rows], rows));
 }
 
-/// `out[t, :] = Σ_d w[t, d] x[d, :]` for the lines t (tokens) of `w` over channels: `x [d_head, n]`, `out [lines, n]`.
-/// On the diagonal strips left of column t are left as they are.
-fn by_token(w: Rows<'_>, x: Panel<'_>, diagonal: bool, out: &mut [f32]) {
-    dispatch(ByToken { w, x, diagonal, out });
+/// Ones at the entries of a head whose gradient is wanted, zeros elsewhere.
+fn mark_wanted(marks: &mut [f32], kept: Option<&Kept>, shape: Attention, head: usize, sequence: &Range) {
+    let Some(kept) = kept else { return marks.fill(1.0) };
+    for (marks, d) in marks.chunks_exact_mut(shape.seq_len).zip(0..) {
+        let kept = kept.row(head * shape.d_head + d);
+        let kept = &kept.to_slice().expect("row-major")[sequence.clone()];
+        marks.iter_mut().zip(kept).for_each(|(mark, &kept)| *mark = f32::from(kept));
+    }
 }
 
-struct ByToken<'a> {
-    w: Rows<'a>,
-    x: Panel<'a>,
-    diagonal: bool,
-    out: &'a mut [f32],
+/// Copies `scale · x` into a tile, rows [`TILE`] apart and zeros behind them.
+fn fill_tile(tile: &mut [f32], x: Panel<'_>, scale: f32) {
+    let [_, n] = x.shape();
+    for (d, row) in tile.chunks_exact_mut(TILE).enumerate() {
+        row[..n].iter_mut().zip(x.row(d)).for_each(|(to, x)| *to = scale * x);
+        row[n..].fill(0.0);
+    }
 }
 
-impl WithSimd for ByToken<'_> {
+/// The first query of a tile that sees `key`; `before` keys come before the tile.
+#[inline(always)]
+fn first_query(key: usize, before: usize) -> usize {
+    key.saturating_sub(before)
+}
+
+/// A number for each query of a tile. Registers that straddle two lines of the cache would be slow.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Row([f32; TILE]);
+
+impl Deref for Row {
+    type Target = [f32; TILE];
+
+    #[inline(always)]
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Row {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+/// `Σ_d w_d x[d, q]` over the nonzeros of a key, register after register: calls `f(first query, sums)`.
+#[inline(always)]
+fn gather<S: Simd>(simd: S, w: (&[u32], &[f32]), x: &[f32], queries: Range, mut f: impl FnMut(usize, S::f32s)) {
+    // Whole rows in registers where they fit: how many nonzeros a key has is guessed wrong once and not once a strip.
+    let mut from = queries.start;
+    if S::REGISTER_COUNT >= 32 {
+        from = gather_blocks::<S, 16>(simd, w, x, from..queries.end, &mut f);
+    }
+    from = gather_blocks::<S, 8>(simd, w, x, from..queries.end, &mut f);
+    gather_blocks::<S, 4>(simd, w, x, from..queries.end, &mut f);
+}
+
+/// All blocks of `N` registers; returns the first query that is left.
+#[inline(always)]
+fn gather_blocks<S: Simd, const N: usize>(
+    simd: S,
+    (places, values): (&[u32], &[f32]),
+    x: &[f32],
+    queries: Range,
+    f: &mut impl FnMut(usize, S::f32s),
+) -> usize {
+    let (width, mut from) = (N * S::F32_LANES, queries.start);
+    while from + width <= queries.end {
+        let mut sum = [simd.splat_f32s(0.0); N];
+        for (&d, &w) in places.iter().zip(values) {
+            let x = &x[d as usize * TILE + from..][..width];
+            let x: &[S::f32s; N] = S::as_simd_f32s(x).0.try_into().expect("N registers");
+            let w = simd.splat_f32s(w);
+            for i in 0..N {
+                sum[i] = simd.mul_add_f32s(w, x[i], sum[i]);
+            }
+        }
+        for (i, &sum) in sum.iter().enumerate() {
+            f(from + i * S::F32_LANES, sum);
+        }
+        from += width;
+    }
+    from
+}
+
+/// The register of a row that begins at query `q`.
+#[inline(always)]
+fn at<S: Simd>(row: &[f32], q: usize) -> S::f32s {
+    S::as_simd_f32s(&row[q..][..S::F32_LANES]).0[0]
+}
+
+#[inline(always)]
+fn at_mut<S: Simd>(row: &mut [f32], q: usize) -> &mut S::f32s {
+    &mut S::as_mut_simd_f32s(&mut row[q..][..S::F32_LANES]).0[0]
+}
+
+/// `x`, a register of numbers from query `q` on, with `value` where queries come before the `first` that sees a key.
+#[inline(always)]
+fn hide<S: Simd>(simd: S, x: S::f32s, q: usize, first: usize, value: f32) -> S::f32s {
+    if q >= first {
+        return x;
+    }
+    // Numbers below 0 at as many lanes as do not see it. (A store of single numbers would stall the next load.)
+    const STEPS: [f32; 32] = {
+        let mut steps = [1.0; 32];
+        let mut i = 0;
+        while i < 16 {
+            steps[i] = -1.0;
+            i += 1;
+        }
+        steps
+    };
+    let hidden = (first - q).min(S::F32_LANES);
+    let hidden = simd.less_than_f32s(at::<S>(&STEPS, 16 - hidden), simd.splat_f32s(0.0));
+    simd.select_f32s(hidden, simd.splat_f32s(value), x)
+}
+
+/// `x[d, q] += w_d row[q]` over the nonzeros of a key.
+#[inline(always)]
+fn scatter<S: Simd>(simd: S, (places, values): (&[u32], &[f32]), row: &Row, x: &mut [f32], queries: Range) {
+    let row = S::as_simd_f32s(&row[queries.clone()]).0;
+    for (&d, &w) in places.iter().zip(values) {
+        let x = S::as_mut_simd_f32s(&mut x[d as usize * TILE..][queries.clone()]).0;
+        let w = simd.splat_f32s(w);
+        for (x, &p) in x.iter_mut().zip(row) {
+            *x = simd.mul_add_f32s(w, p, *x);
+        }
+    }
+}
+
+/// Forward of a tile of `n` queries: `q` scaled.
+struct Forward<'a> {
+    before: usize,
+    n: usize,
+    k: Rows<'a>,
+    v: Rows<'a>,
+    sink: Option<f32>,
+    q: &'a [f32],
+    max: &'a mut Row,
+    sum: &'a mut Row,
+    y: &'a mut [f32],
+}
+
+impl WithSimd for Forward<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let [_, n] = self.x.shape();
-        for (t, out) in self.out.chunks_exact_mut(n).enumerate() {
-            let from = if self.diagonal { t / STRIP * STRIP } else { 0 };
-            line::<S, false>(simd, self.w.row(t), self.x, from..n, out);
+        let Self { before, n, k, v, sink, q, max, sum, y } = self;
+        let end = n.next_multiple_of(STRIP);
+        for key in 0..before + n {
+            let first = first_query(key, before);
+            gather(
+                simd,
+                k.row(key),
+                q,
+                first / STRIP * STRIP..end,
+                #[inline(always)]
+                |query, score| {
+                    let max = at_mut::<S>(&mut max[..], query);
+                    *max = simd.max_f32s(*max, hide(simd, score, query, first, f32::NEG_INFINITY));
+                },
+            );
+        }
+        if let Some(sink) = sink {
+            for query in (0..end).step_by(S::F32_LANES) {
+                let score = simd.sub_f32s(simd.splat_f32s(sink), at::<S>(&max[..], query));
+                *at_mut::<S>(&mut sum[..], query) = math::exp_register(simd, score);
+            }
+        }
+        let mut p = Row([0.0; TILE]);
+        for key in 0..before + n {
+            let first = first_query(key, before);
+            let queries = first / STRIP * STRIP..end;
+            gather(
+                simd,
+                k.row(key),
+                q,
+                queries.clone(),
+                #[inline(always)]
+                |query, score| {
+                    let weight = math::exp_register(simd, simd.sub_f32s(score, at::<S>(&max[..], query)));
+                    let weight = hide(simd, weight, query, first, 0.0);
+                    let sum = at_mut::<S>(&mut sum[..], query);
+                    *sum = simd.add_f32s(*sum, weight);
+                    *at_mut::<S>(&mut p[..], query) = weight;
+                },
+            );
+            scatter(simd, v.row(key), &p, y, queries);
         }
     }
 }
 
-/// `out[d, :] += Σ_t w[d, t] x[t, :]` for the lines d (channels) of `w` over tokens: `x [tokens, n]`, `out [d_head, n]`.
-/// On the diagonal x is zero left of column t, and those strips are skipped.
-fn by_channel(w: Rows<'_>, x: Panel<'_>, diagonal: bool, out: PanelMut<'_>) {
-    dispatch(ByChannel { w, x, diagonal, out });
+/// Backward of a tile of `n` queries: `q` scaled, `dq` not; `inner` is D.
+struct Backward<'a> {
+    before: usize,
+    n: usize,
+    k: Rows<'a>,
+    v: Rows<'a>,
+    q: &'a [f32],
+    dy: &'a [f32],
+    log_sum: &'a Row,
+    inner: &'a Row,
+    dq: &'a mut [f32],
+    dk_wanted: Rows<'a>,
+    dv_wanted: Rows<'a>,
+    dk: PanelMut<'a>,
+    dv: PanelMut<'a>,
 }
 
-struct ByChannel<'a> {
-    w: Rows<'a>,
-    x: Panel<'a>,
-    diagonal: bool,
-    out: PanelMut<'a>,
-}
-
-impl WithSimd for ByChannel<'_> {
+impl WithSimd for Backward<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let [tokens, n] = self.x.shape();
-        for strip in (0..n).step_by(STRIP) {
-            let end = (strip + STRIP).min(n);
-            for d in 0..self.w.len() {
-                let (places, values) = self.w.row(d);
-                let seen = if self.diagonal { end.min(tokens) } else { tokens };
-                let seen = places.partition_point(|&t| (t as usize) < seen);
-                line::<S, true>(simd, (&places[..seen], values), self.x, strip..end, self.out.row_mut(d));
-            }
+        let end = self.n.next_multiple_of(STRIP);
+        let (mut p, mut ds) = (Row([0.0; TILE]), Row([0.0; TILE]));
+        for key in 0..self.before + self.n {
+            let first = first_query(key, self.before);
+            let queries = first / STRIP * STRIP..end;
+            gather(
+                simd,
+                self.k.row(key),
+                self.q,
+                queries.clone(),
+                #[inline(always)]
+                |query, score| {
+                    let weight = math::exp_register(simd, simd.sub_f32s(score, at::<S>(&self.log_sum[..], query)));
+                    *at_mut::<S>(&mut p[..], query) = hide(simd, weight, query, first, 0.0);
+                },
+            );
+            gather(
+                simd,
+                self.v.row(key),
+                self.dy,
+                queries.clone(),
+                #[inline(always)]
+                |query, dp| {
+                    let slope = simd.sub_f32s(dp, at::<S>(&self.inner[..], query));
+                    *at_mut::<S>(&mut ds[..], query) = simd.mul_f32s(at::<S>(&p[..], query), slope);
+                },
+            );
+            scatter(simd, self.k.row(key), &ds, self.dq, queries.clone());
+            let from = queries.start;
+            add_dots(simd, self.dk_wanted.row(key).0, &ds[queries.clone()], &self.q[from..], &mut self.dk, key);
+            add_dots(simd, self.dv_wanted.row(key).0, &p[queries], &self.dy[from..], &mut self.dv, key);
         }
     }
 }
 
-/// `out[columns] = Σᵢ valuesᵢ x[placesᵢ, columns]`, or added to what is there.
+/// `out[d, key] += Σ_q x[d, q] s[q]` at the channels d that are wanted, rows of x [`TILE`] apart.
 #[inline(always)]
-fn line<S: Simd, const ADD: bool>(
-    simd: S,
-    (places, values): (&[u32], &[f32]),
-    x: Panel<'_>,
-    columns: Range,
-    out: &mut [f32],
-) {
-    let zero = simd.splat_f32s(0.0);
-    let mut from = columns.start;
-    while from + 4 * S::F32_LANES <= columns.end {
-        let out = &mut out[from..][..4 * S::F32_LANES];
-        let out: &mut [S::f32s; 4] = S::as_mut_simd_f32s(out).0.try_into().expect("4 registers");
-        let mut sum = if ADD { *out } else { [zero; 4] };
-        for (&place, &w) in places.iter().zip(values) {
-            let x = &x.row(place as usize)[from..][..4 * S::F32_LANES];
-            let x: &[S::f32s; 4] = S::as_simd_f32s(x).0.try_into().expect("4 registers");
-            let w = simd.splat_f32s(w);
-            for i in 0..4 {
-                sum[i] = simd.mul_add_f32s(w, x[i], sum[i]);
-            }
-        }
-        *out = sum;
-        from += 4 * S::F32_LANES;
-    }
-    while from < columns.end {
-        let width = S::F32_LANES.min(columns.end - from);
-        let out = &mut out[from..][..width];
-        let mut sum = if ADD { load(simd, out) } else { zero };
-        for (&place, &w) in places.iter().zip(values) {
-            let x = load(simd, &x.row(place as usize)[from..][..width]);
-            sum = simd.mul_add_f32s(simd.splat_f32s(w), x, sum);
-        }
-        store(simd, out, sum);
-        from += width;
-    }
-}
-
-/// The channels of a head that are wanted, key by key: all, or those that AbsTopK kept. `room` is for twice the
-/// numbers of a tile of keys.
-fn collect_wanted(
-    found: &mut Nonzeros,
-    kept: Option<&Kept>,
-    shape: Attention,
-    head: usize,
-    keys: &Range,
-    room: &mut [f32],
-) {
-    let n = keys.len();
-    let (marks, columns) = room.split_at_mut(shape.d_head * n);
-    for (marks, d) in marks.chunks_exact_mut(n).zip(0..) {
-        match kept {
-            Some(kept) => {
-                let kept = kept.row(head * shape.d_head + d);
-                let kept = &kept.to_slice().expect("row-major")[keys.clone()];
-                marks.iter_mut().zip(kept).for_each(|(mark, &kept)| *mark = f32::from(kept));
-            }
-            None => marks.fill(1.0),
+fn add_dots<S: Simd>(simd: S, wanted: &[u32], s: &[f32], x: &[f32], out: &mut PanelMut<'_>, key: usize) {
+    let (fours, rest) = pulp::as_arrays::<4, u32>(wanted);
+    for places in fours {
+        let [a, b, c, d] = *places;
+        let rows = [
+            &x[a as usize * TILE..][..s.len()],
+            &x[b as usize * TILE..][..s.len()],
+            &x[c as usize * TILE..][..s.len()],
+            &x[d as usize * TILE..][..s.len()],
+        ];
+        let sums = dots(simd, s, rows);
+        for i in 0..4 {
+            out.row_mut(places[i] as usize)[key] += sums[i];
         }
     }
-    collect_columns(found, Panel::new(marks, [shape.d_head, n], n), columns);
-}
-
-/// `out[d, key] += Σ_q x[d, q] s[key, q]` at the channels d that `wanted` lists for each key:
-/// `x [d_head, n]`, `s [keys, n]`, zero left of the key on the diagonal.
-fn at_entries(wanted: Rows<'_>, x: Panel<'_>, s: &[f32], diagonal: bool, out: PanelMut<'_>) {
-    dispatch(AtEntries { wanted, x, s, diagonal, out });
-}
-
-struct AtEntries<'a> {
-    wanted: Rows<'a>,
-    x: Panel<'a>,
-    s: &'a [f32],
-    diagonal: bool,
-    out: PanelMut<'a>,
-}
-
-impl WithSimd for AtEntries<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        let [_, n] = self.x.shape();
-        // Keys outside: a row of s is long, the rows of x stay in the first cache.
-        for (key, s) in self.s.chunks_exact(n).enumerate() {
-            let from = if self.diagonal { key / STRIP * STRIP } else { 0 };
-            let x = |d: u32| &self.x.row(d as usize)[from..];
-            let mut out = |d: u32, sum: f32| self.out.row_mut(d as usize)[key] += sum;
-            let (fours, rest) = pulp::as_arrays::<4, u32>(self.wanted.row(key).0);
-            for &[a, b, c, d] in fours {
-                let sums = dots(simd, &s[from..], [x(a), x(b), x(c), x(d)]);
-                [a, b, c, d].into_iter().zip(sums).for_each(|(d, sum)| out(d, sum));
-            }
-            for &d in rest {
-                out(d, dots(simd, &s[from..], [x(d)])[0]);
-            }
-        }
+    for &d in rest {
+        out.row_mut(d as usize)[key] += dots(simd, s, [&x[d as usize * TILE..][..s.len()]])[0];
     }
 }
 

@@ -1,5 +1,7 @@
 //! Elementary functions written so that the compiler turns a loop over them into vector code.
 
+use pulp::Simd;
+
 /// Lanes of the partial sums in [`dot`] and [`sum`]: fixed, so that results do not depend on the machine.
 const LANES: usize = 16;
 
@@ -24,6 +26,61 @@ pub fn exp(x: f32) -> f32 {
     let y = p * r * r + r + 1.0;
     let power = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
     y * f32::from_bits(power)
+}
+
+/// [`exp`] of a register, with multiply-adds: 15 instructions. To 2 ulp for |x| ≤ 87, clamped beyond.
+#[inline(always)]
+pub fn exp_register<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let constant = Constants::new(simd);
+    let x = simd.min_f32s(simd.max_f32s(x, constant.least), constant.most);
+    let shifted = simd.mul_add_f32s(x, constant.log2_e, constant.round);
+    let n = simd.sub_f32s(shifted, constant.round);
+    let r = simd.mul_add_f32s(n, constant.ln2_high, x);
+    let r = simd.mul_add_f32s(n, constant.ln2_low, r);
+    let mut y = constant.polynomial[0];
+    for &coefficient in &constant.polynomial[1..] {
+        y = simd.mul_add_f32s(y, r, coefficient);
+    }
+    // n sits in the low bits of `shifted`: into the exponent with it. What else is there is shifted out.
+    let power = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), constant.mantissa);
+    simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(y), power))
+}
+
+/// What [`exp_register`] holds in registers.
+struct Constants<S: Simd> {
+    least: S::f32s,
+    most: S::f32s,
+    log2_e: S::f32s,
+    round: S::f32s,
+    ln2_high: S::f32s,
+    ln2_low: S::f32s,
+    polynomial: [S::f32s; 8],
+    mantissa: S::u32s,
+}
+
+impl<S: Simd> Constants<S> {
+    #[inline(always)]
+    fn new(simd: S) -> Self {
+        Self {
+            least: simd.splat_f32s(-87.0),
+            most: simd.splat_f32s(88.0),
+            log2_e: simd.splat_f32s(std::f32::consts::LOG2_E),
+            round: simd.splat_f32s(12_582_912.0),
+            ln2_high: simd.splat_f32s(-0.693_359_4),
+            ln2_low: simd.splat_f32s(2.121_944_4e-4),
+            polynomial: [
+                simd.splat_f32s(1.987_569_1e-4),
+                simd.splat_f32s(1.398_2e-3),
+                simd.splat_f32s(8.333_452e-3),
+                simd.splat_f32s(4.166_579_6e-2),
+                simd.splat_f32s(1.666_666_5e-1),
+                simd.splat_f32s(0.5),
+                simd.splat_f32s(1.0),
+                simd.splat_f32s(1.0),
+            ],
+            mantissa: simd.splat_u32s(23),
+        }
+    }
 }
 
 /// Standard normal distribution function Φ(x) and density φ(x).
@@ -94,6 +151,35 @@ mod tests {
             assert!(error < 2.0 * f64::from(f32::EPSILON), "exp({x}) is off by {error:e}");
         }
         assert!(super::exp(-1e30) < 1e-37 && super::exp(1e30).is_finite());
+    }
+
+    #[test]
+    fn exp_of_registers_is_close_and_the_same_with_every_instruction_set() {
+        struct All<'a>(&'a [f32], &'a mut [f32]);
+        impl pulp::WithSimd for All<'_> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: pulp::Simd>(self, simd: S) {
+                let (x, y) = (S::as_simd_f32s(self.0).0, S::as_mut_simd_f32s(self.1).0);
+                for (y, x) in y.iter_mut().zip(x) {
+                    *y = super::exp_register(simd, *x);
+                }
+            }
+        }
+        let mut x: Vec<f32> = (-8700..=8800).map(|i| i as f32 / 100.0).collect();
+        x.extend([f32::NEG_INFINITY, -1e30, 1e30, f32::INFINITY]);
+        x.resize(x.len().next_multiple_of(16), 0.0);
+        let mut first = None;
+        for set in openwork_sparse::InstructionSet::available() {
+            let mut y = vec![0.0; x.len()];
+            set.run(All(&x, &mut y));
+            for (x, y) in x.iter().zip(&y) {
+                let exact = f64::from(x.clamp(-87.0, 88.0)).exp();
+                let error = (f64::from(*y) - exact).abs() / exact;
+                assert!(error < 2.0 * f64::from(f32::EPSILON), "exp({x}) is off by {error:e} with {set}");
+            }
+            assert_eq!(*first.get_or_insert_with(|| y.clone()), y, "{set}");
+        }
     }
 
     #[test]

@@ -14,6 +14,10 @@ use openwork_sparse::{
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+/// As the program has it: large blocks begin at a line of the cache.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const WIDTHS: [usize; 3] = [256, 512, 1024];
 const TOKENS: usize = 256;
 const DENSITIES: [(&str, f64); 5] =
