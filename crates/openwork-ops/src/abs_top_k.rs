@@ -116,8 +116,7 @@ impl WithSimd for Select<'_> {
                 let mask = simd.sub_u32s(zero, keep);
                 let x = simd.transmute_f32s_u32s(simd.and_u32s(simd.transmute_u32s_f32s(x), mask));
                 store(simd, &mut self.values[at..][..width], x);
-                let mut lanes_kept = [0_u32; LANES];
-                S::as_mut_simd_u32s(&mut lanes_kept[..lanes]).0[0] = keep;
+                let lanes_kept = to_lanes(simd, keep);
                 let marks = &mut self.marks[at..][..width];
                 marks.iter_mut().zip(lanes_kept).for_each(|(mark, keep)| *mark = keep as u8);
             }
@@ -140,90 +139,103 @@ struct Threshold {
 #[inline(always)]
 fn kth_largest<S: Simd>(simd: S, block: &[S::u32s], k: u32, guess: &mut [u32; LANES]) -> Threshold {
     let lanes = S::F32_LANES;
-    let one = simd.splat_u32s(1);
-    let count_from = |bound: &[u32; LANES]| {
-        let bound = S::as_simd_u32s(&bound[..lanes]).0[0];
-        let mut counts = [simd.splat_u32s(0); 4];
-        let (quads, rest) = pulp::as_arrays::<4, S::u32s>(block);
-        for quad in quads {
-            for i in 0..4 {
-                let reached = simd.greater_than_or_equal_u32s(quad[i], bound);
-                counts[i] = simd.select_u32s(reached, simd.add_u32s(counts[i], one), counts[i]);
-            }
-        }
-        for &magnitudes in rest {
-            let reached = simd.greater_than_or_equal_u32s(magnitudes, bound);
-            counts[0] = simd.select_u32s(reached, simd.add_u32s(counts[0], one), counts[0]);
-        }
-        let total = simd.add_u32s(simd.add_u32s(counts[0], counts[1]), simd.add_u32s(counts[2], counts[3]));
-        let mut out = [0; LANES];
-        S::as_mut_simd_u32s(&mut out[..lanes]).0[0] = total;
-        out
-    };
-    let mut register = simd.splat_u32s(0);
-    block.iter().for_each(|&m| register = simd.max_u32s(register, m));
-    let mut largest = [0_u32; LANES];
-    S::as_mut_simd_u32s(&mut largest[..lanes]).0[0] = register;
-    let (mut low, mut high) = ([0_u32; LANES], largest.map(|l| l + 1));
-    let (mut reach_low, mut reach_high) = ([block.len() as u32; LANES], [0_u32; LANES]);
-    let mut point = *guess;
-    for l in 0..LANES {
-        if point[l] <= low[l] || point[l] >= high[l] {
-            point[l] = between(low[l], high[l]);
-        }
-    }
+    let (zero, one, wanted) = (simd.splat_u32s(0), simd.splat_u32s(1), simd.splat_u32s(k));
+    let mut largest = zero;
+    block.iter().for_each(|&m| largest = simd.max_u32s(largest, m));
+    let (mut low, mut high) = (zero, simd.add_u32s(largest, one));
+    let (mut reach_low, mut reach_high) = (simd.splat_u32s(block.len() as u32), zero);
+    let mut point = S::as_simd_u32s(&guess[..lanes]).0[0];
+    let outside = simd.less_than_or_equal_u32s(point, low);
+    point = simd.select_u32s(outside, middle(simd, low, high), point);
+    let outside = simd.greater_than_or_equal_u32s(point, high);
+    point = simd.select_u32s(outside, middle(simd, low, high), point);
     let mut pass = 0;
     loop {
-        let count = count_from(&point);
-        let mut open = 0_u32;
-        for l in 0..LANES {
-            let up = count[l] >= k;
-            low[l] = if up { point[l] } else { low[l] };
-            reach_low[l] = if up { count[l] } else { reach_low[l] };
-            high[l] = if up { high[l] } else { point[l] };
-            reach_high[l] = if up { reach_high[l] } else { count[l] };
-            open |= u32::from(reach_low[l] != k) & u32::from(high[l] - low[l] > 1);
-        }
-        if open == 0 {
+        let count = count_from(simd, block, point);
+        let up = simd.greater_than_or_equal_u32s(count, wanted);
+        low = simd.select_u32s(up, point, low);
+        reach_low = simd.select_u32s(up, count, reach_low);
+        high = simd.select_u32s(up, high, point);
+        reach_high = simd.select_u32s(up, reach_high, count);
+        let narrow = simd.less_than_or_equal_u32s(simd.sub_u32s(high, low), one);
+        let done = simd.or_m32s(narrow, simd.equal_u32s(reach_low, wanted));
+        if to_lanes(simd, simd.select_u32s(done, zero, one)) == [0; LANES] {
             break;
         }
         pass += 1;
-        for l in 0..LANES {
-            let (lowest, highest) = (f32::from_bits(low[l]), f32::from_bits(high[l]));
-            let (too_many, too_few) = ((reach_low[l] - k) as i32 as f32, (k - reach_high[l]) as i32 as f32);
-            let straight = lowest + (highest - lowest) * (too_many / (too_many + too_few));
+        let next = if pass % 4 == 3 {
+            middle(simd, low, high)
+        } else {
+            let (lowest, highest) = (simd.transmute_f32s_u32s(low), simd.transmute_f32s_u32s(high));
+            let too_many = to_float(simd, simd.sub_u32s(reach_low, wanted));
+            let too_few = to_float(simd, simd.sub_u32s(wanted, reach_high));
+            let part = simd.div_f32s(too_many, simd.add_f32s(too_many, too_few));
+            let straight = simd.mul_add_f32s(simd.sub_f32s(highest, lowest), part, lowest);
             // One end has not been counted yet: near the quarter that is kept the count falls about twice as fast
             // as the point rises, relatively; a little too far, so that the other end comes near too.
-            let from_low = lowest * (1.0 + 0.6 * too_many / k as i32 as f32);
-            let from_high = highest * (1.0 - 0.6 * too_few / k as i32 as f32);
-            let guess = if high[l] > largest[l] {
-                from_low
-            } else if low[l] == 0 {
-                from_high
-            } else {
-                straight
-            };
-            let next = if pass % 4 == 3 { between(low[l], high[l]) } else { guess.to_bits() };
-            // A lane that is done keeps asking the same.
-            let done = reach_low[l] == k || high[l] - low[l] <= 1;
-            point[l] = if done { low[l] } else { next.clamp(low[l] + 1, high[l] - 1) };
+            let slope = simd.splat_f32s(0.6 / k as i32 as f32);
+            let from_low = simd.mul_add_f32s(simd.mul_f32s(lowest, slope), too_many, lowest);
+            let from_high = simd.sub_f32s(highest, simd.mul_f32s(simd.mul_f32s(highest, slope), too_few));
+            let guess = simd.select_f32s(simd.equal_u32s(low, zero), from_high, straight);
+            let guess = simd.select_f32s(simd.greater_than_u32s(high, largest), from_low, guess);
+            let guess = simd.transmute_u32s_f32s(guess);
+            simd.min_u32s(simd.max_u32s(guess, simd.add_u32s(low, one)), simd.sub_u32s(high, one))
+        };
+        // A lane that is done keeps asking the same.
+        point = simd.select_u32s(done, low, next);
+    }
+    let exact = simd.equal_u32s(reach_low, wanted);
+    S::as_mut_simd_u32s(&mut guess[..lanes]).0[0] = low;
+    Threshold {
+        least: to_lanes(simd, simd.select_u32s(exact, low, high)),
+        ties: to_lanes(simd, simd.select_u32s(exact, zero, simd.sub_u32s(wanted, reach_high))),
+    }
+}
+
+/// How many of the numbers reach `bound`, per lane.
+#[inline(always)]
+fn count_from<S: Simd>(simd: S, block: &[S::u32s], bound: S::u32s) -> S::u32s {
+    let one = simd.splat_u32s(1);
+    let mut counts = [simd.splat_u32s(0); 8];
+    let (eights, rest) = pulp::as_arrays::<8, S::u32s>(block);
+    for eight in eights {
+        for i in 0..8 {
+            let reached = simd.greater_than_or_equal_u32s(eight[i], bound);
+            counts[i] = simd.select_u32s(reached, simd.add_u32s(counts[i], one), counts[i]);
         }
     }
-    let mut threshold = Threshold { least: low, ties: [0; LANES] };
-    for l in 0..lanes {
-        guess[l] = low[l];
-        if reach_low[l] != k {
-            threshold.least[l] = high[l];
-            threshold.ties[l] = k - reach_high[l];
+    for &magnitudes in rest {
+        let reached = simd.greater_than_or_equal_u32s(magnitudes, bound);
+        counts[0] = simd.select_u32s(reached, simd.add_u32s(counts[0], one), counts[0]);
+    }
+    for width in [4, 2, 1] {
+        for i in 0..width {
+            counts[i] = simd.add_u32s(counts[i], counts[i + width]);
         }
     }
-    threshold
+    counts[0]
+}
+
+/// Counts below 2²³ as f32: they become the last bits of a float of that size.
+#[inline(always)]
+fn to_float<S: Simd>(simd: S, count: S::u32s) -> S::f32s {
+    const SIZE: f32 = 8_388_608.0;
+    let sum = simd.add_u32s(count, simd.splat_u32s(SIZE.to_bits()));
+    simd.sub_f32s(simd.transmute_f32s_u32s(sum), simd.splat_f32s(SIZE))
+}
+
+/// The lanes of a register; zeros behind them.
+#[inline(always)]
+fn to_lanes<S: Simd>(_: S, x: S::u32s) -> [u32; LANES] {
+    let mut lanes = [0; LANES];
+    S::as_mut_simd_u32s(&mut lanes[..S::F32_LANES]).0[0] = x;
+    lanes
 }
 
 /// A number strictly between two whose bits differ by more than 1.
 #[inline(always)]
-fn between(low: u32, high: u32) -> u32 {
-    low + (high - low) / 2
+fn middle<S: Simd>(simd: S, low: S::u32s, high: S::u32s) -> S::u32s {
+    simd.add_u32s(low, simd.wrapping_dyn_shr_u32s(simd.sub_u32s(high, low), simd.splat_u32s(1)))
 }
 
 /// `dy ← dy` where kept, 0 elsewhere, in place.
