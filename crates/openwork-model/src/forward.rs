@@ -205,7 +205,7 @@ impl Model {
         let mut write = space.matrix(x.dim());
         ops::linear(&block.attn_out.weight, block.attn_out.bias.as_ref(), &mix, &mut write, space);
         site(At::AttnWrite, &mut write, space);
-        *x += &write;
+        ops::residual(x, &write);
 
         site(At::ResidMid, x, space);
         let resid_mid = space.copy(x);
@@ -220,7 +220,7 @@ impl Model {
         let neuron = space.keep(neuron);
         ops::linear(&block.proj.weight, block.proj.bias.as_ref(), &neuron, &mut write, space);
         site(At::MlpWrite, &mut write, space);
-        *x += &write;
+        ops::residual(x, &write);
         space.recycle(write);
 
         BlockTrace { resid_in, attn_read, qkv, log_sum, mix, resid_mid, mlp_read, slope, neuron, kept }

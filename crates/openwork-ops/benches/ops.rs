@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use openwork_ops::{
     Activation, Attention, Gradient, Matrix, NormKind, Ties, Weight, Workspace, abs_top_k, abs_top_k_backward,
     activate, activate_backward, attention, attention_backward, bigram, bigram_backward, cross_entropy, embed,
-    embed_backward, norm, norm_backward,
+    embed_backward, norm, norm_backward, residual,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -74,7 +74,7 @@ fn per_feature(criterion: &mut Criterion, features: usize) {
     bench("rms_norm", &mut |y| norm(NormKind::Rms, &gain, None, &x, y));
     let mut dgain = Matrix::zeros((features, 1));
     bench("rms_norm_backward", &mut |y| norm_backward(NormKind::Rms, &gain, &x, &dy, y, Some(&mut dgain), None));
-    bench("residual", &mut |y| *y += &x);
+    bench("residual", &mut |y| residual(y, &x));
 }
 
 fn attend(criterion: &mut Criterion, d_head: usize) {

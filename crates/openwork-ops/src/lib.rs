@@ -23,6 +23,7 @@ mod loss;
 mod math;
 mod norm;
 pub mod reference;
+mod residual;
 mod workspace;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use gradient::Gradient;
 pub use linear::{DENSE_GRADIENT_ABOVE, Weight, crossover, linear, linear_backward};
 pub use loss::{cross_entropy, log_sum_exp};
 pub use norm::{NormKind, norm, norm_backward};
+pub use residual::residual;
 pub use workspace::{Activations, Storage, Workspace};
 
 /// A dense row-major matrix of f32.
@@ -44,8 +46,8 @@ pub type Matrix = ndarray::Array2<f32>;
 
 /// Runs `f` with the widest vector instructions this machine has; `f` and what it inlines are compiled
 /// once per instruction set (which is why every call marks it `#[inline(always)]`: a closure that is not inlined
-/// keeps the instructions of the base machine). Results do not depend on the choice: there is no contraction of
-/// multiply-add and the order of every sum is fixed by the source.
+/// keeps the instructions of the base machine). Results do not depend on the choice: multiply-adds are fused exactly
+/// where the source says `mul_add`, and the order of every sum is fixed by the source.
 #[inline(always)]
 fn simd<R>(f: impl FnOnce() -> R) -> R {
     openwork_sparse::simd::dispatch(f)

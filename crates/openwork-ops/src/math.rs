@@ -5,34 +5,20 @@ use pulp::Simd;
 /// Lanes of the partial sums in [`dot`] and [`sum`]: fixed, so that results do not depend on the machine.
 const LANES: usize = 16;
 
-/// eˣ to 2 ulp for |x| ≤ 87; clamped beyond (never infinite, never exactly zero).
-///
-/// Cody-Waite reduction to |r| ≤ ln2/2 and a degree-6 polynomial (coefficients of Cephes `expf`).
+/// [`exp_register`] of one number: a loop over it becomes vector code.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // Adding 1.5·2²³ rounds to the nearest integer and leaves it in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    let x = x.clamp(-87.0, 88.0);
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = x - n * 0.693_359_4;
-    let r = r - n * -2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4_f32;
-    p = p * r + 1.398_2e-3;
-    p = p * r + 8.333_452e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 1.666_666_5e-1;
-    p = p * r + 0.5;
-    let y = p * r * r + r + 1.0;
-    let power = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
-    y * f32::from_bits(power)
+    exp_register(pulp::Scalar::new(), x)
 }
 
-/// [`exp`] of a register, with multiply-adds: 15 instructions. To 2 ulp for |x| ≤ 87, clamped beyond.
+/// eˣ to 2 ulp for |x| ≤ 87; clamped beyond (never infinite, never exactly zero). 15 instructions.
+///
+/// Cody-Waite reduction to |r| ≤ ln2/2 and a degree-7 polynomial (coefficients of Cephes `expf`).
 #[inline(always)]
 pub fn exp_register<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let constant = Constants::new(simd);
     let x = simd.min_f32s(simd.max_f32s(x, constant.least), constant.most);
+    // Adding 1.5·2²³ rounds to the nearest integer and leaves it in the low bits.
     let shifted = simd.mul_add_f32s(x, constant.log2_e, constant.round);
     let n = simd.sub_f32s(shifted, constant.round);
     let r = simd.mul_add_f32s(n, constant.ln2_high, x);
@@ -90,12 +76,9 @@ impl<S: Simd> Constants<S> {
 pub fn normal(x: f32) -> (f32, f32) {
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
     let gauss = exp(-z * z);
-    let t = 1.0 / (1.0 + 0.327_591_1 * z);
-    let mut p = 1.061_405_4_f32;
-    p = p * t - 1.453_152;
-    p = p * t + 1.421_413_7;
-    p = p * t - 0.284_496_74;
-    p = p * t + 0.254_829_6;
+    let t = 1.0 / z.mul_add(0.327_591_1, 1.0);
+    let p = 1.061_405_4_f32.mul_add(t, -1.453_152).mul_add(t, 1.421_413_7);
+    let p = p.mul_add(t, -0.284_496_74).mul_add(t, 0.254_829_6);
     let upper = 0.5 * p * t * gauss; // 1 − Φ(|x|)
     let cdf = if x < 0.0 { upper } else { 1.0 - upper };
     (cdf, gauss * 0.398_942_3)
