@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, io::Write, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use openwork_benches::{
-    Mode, Table,
+    Csv, Mode, Record, Table,
     chart::{Axis, Chart, Curve, Kind, Point},
     stats::{Mean, median},
 };
@@ -42,7 +42,53 @@ pub fn write(runs: &Path, docs: &Path) -> Result<()> {
     openwork_tensor::write_atomic(&path, |w| w.write_all(page.as_bytes()))
         .with_context(|| format!("cannot write {}", path.display()))?;
     println!("{}", path.display());
-    Ok(())
+    metrics(&outcomes);
+    let raw = runs.join("quality.csv");
+    openwork_tensor::write_atomic(&raw, |w| w.write_all(samples(&outcomes).text().as_bytes()))
+        .with_context(|| format!("cannot write {}", raw.display()))
+}
+
+/// Prints the loss of every row, and its difference to exact gradients.
+fn metrics(outcomes: &[Outcome]) {
+    let mut record = Record::new();
+    for row in rows(false).into_iter().chain(rows(true)) {
+        for density in Density::ALL {
+            let runs = row.runs(density, outcomes);
+            let time = if row.equal_time { "_equal_time" } else { "" };
+            let name = format!("quality_{}_{}{time}", row.name().replace(',', ""), density.name());
+            let losses: Vec<f64> = runs.iter().filter_map(|run| Some(run.end()?.loss)).collect();
+            let values = [("loss", Mean::of(&losses)), ("over_exact", Mean::of(&differences(&runs, outcomes)))];
+            for (what, mean) in values {
+                if let Some(mean) = mean {
+                    record.metric(&format!("{name}_{what}"), mean.mean, "nats");
+                }
+            }
+        }
+    }
+}
+
+/// Every validation of every run.
+fn samples(outcomes: &[Outcome]) -> Csv {
+    let mut csv = Csv::new(["mode", "anneal", "density", "seed", "equal_time", "step", "tokens", "seconds", "loss"]);
+    for run in outcomes {
+        for point in &run.curve {
+            let mut row = vec![run.mode.clone(), run.anneal.name().into(), run.density.name().into()];
+            row.extend([run.seed.to_string(), run.equal_time.to_string()]);
+            row.extend([point.step.to_string(), point.tokens.to_string()]);
+            row.extend([point.seconds.to_string(), point.loss.to_string()]);
+            csv.row(row);
+        }
+    }
+    csv
+}
+
+/// Of the runs, to exact gradients with linear anneal at the same density with the same seed.
+fn differences(runs: &[&Outcome], outcomes: &[Outcome]) -> Vec<f64> {
+    let difference = |run: &&Outcome| {
+        let exact = EXACT.runs(run.density, outcomes).into_iter().find(|exact| exact.seed == run.seed)?;
+        Some(run.end()?.loss - exact.end()?.loss)
+    };
+    runs.iter().filter_map(difference).collect()
 }
 
 /// The finished runs in a folder.
@@ -139,7 +185,6 @@ fn losses(rows: &[Row], outcomes: &[Outcome]) -> Table {
     let mut table =
         Table::new(["", "density", "tokens", "seconds", "validation loss", "difference to exact", "diverged"]);
     for density in Density::ALL {
-        let exact = EXACT.runs(density, outcomes);
         for row in rows {
             let runs = row.runs(density, outcomes);
             if runs.is_empty() {
@@ -151,17 +196,13 @@ fn losses(rows: &[Row], outcomes: &[Outcome]) -> Table {
                 ends => format!("{:.0}", median(&ends.iter().map(|end| value(end)).collect::<Vec<_>>())),
             };
             let mean = |values: Vec<f64>| Mean::of(&values).map_or("-".into(), |mean| mean.to_string());
-            let differences = runs.iter().filter_map(|run| {
-                let exact = exact.iter().find(|exact| exact.seed == run.seed)?;
-                Some(run.end()?.loss - exact.end()?.loss)
-            });
             table.row(vec![
                 row.name(),
                 density.name().into(),
                 middle(|end| end.tokens as f64),
                 middle(|end| end.seconds),
                 mean(ends.iter().map(|end| end.loss).collect()),
-                if *row == EXACT { "-".into() } else { mean(differences.collect()) },
+                if *row == EXACT { "-".into() } else { mean(differences(&runs, outcomes)) },
                 runs.iter().filter(|run| run.diverged).count().to_string(),
             ]);
         }
