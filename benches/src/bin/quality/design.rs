@@ -19,7 +19,7 @@ pub const MODES: [Mode; 6] = [
     Mode::Static,
 ];
 /// The modes that are annealed in other ways too, at the lower density.
-const ANNEALED: [Mode; 2] = [Mode::Exact, Mode::Support { refresh_every: 100 }];
+pub const ANNEALED: [Mode; 2] = [Mode::Exact, Mode::Support { refresh_every: 100 }];
 /// The modes that are trained once more, for as long as exact gradients take, at the lower density: at the other one
 /// their steps take as long as those.
 const EQUAL_TIME: [Mode; 2] = [Mode::Support { refresh_every: 100 }, Mode::Static];

@@ -176,7 +176,11 @@ fn tables(outcomes: &[Outcome], circuits: &[(Cell, Circuits)]) -> String {
          --restarts 1`) at the target loss: geometric mean over the seeds whose model reaches it, and range.",
         &sizes(circuits),
     );
-    part("Speed", "Training, validations aside: median over the runs.", &speeds(outcomes));
+    part(
+        "Speed",
+        "Training with linear anneal, validations aside: median over the seeds, by processor time over threads.",
+        &speeds(outcomes),
+    );
     text + &facts(outcomes)
 }
 
@@ -250,8 +254,8 @@ fn speeds(outcomes: &[Outcome]) -> Table {
     let mut table = Table::new(["", "density", "tokens per second", "times exact"]);
     for density in Density::ALL {
         let speed = |mode: Mode| {
-            let runs = outcomes.iter().filter(|run| run.mode == mode.name() && run.density == density);
-            let speeds: Vec<f64> = runs.filter_map(Outcome::speed).collect();
+            let row = Row { mode, anneal: Anneal::Linear, equal_time: false };
+            let speeds: Vec<f64> = row.runs(density, outcomes).into_iter().filter_map(Outcome::speed).collect();
             (!speeds.is_empty()).then(|| median(&speeds))
         };
         let exact = speed(Mode::Exact);
@@ -281,25 +285,32 @@ fn facts(outcomes: &[Outcome]) -> String {
     )
 }
 
-/// Loss by tokens and by time for each density, one curve a mode.
+/// Loss by tokens and by time for each density: one curve a mode, and one an anneal.
 fn charts(outcomes: &[Outcome]) -> Vec<(String, Chart)> {
     type Number = fn(&cell::Point) -> f64;
     let axes: [(&str, &str, Number); 2] = [
         ("tokens", "tokens trained on", |point| point.tokens as f64),
         ("seconds", "seconds of training", |point| point.seconds),
     ];
+    let linear = MODES.map(|mode| Row { mode, anneal: Anneal::Linear, equal_time: false });
+    let annealed: Vec<Row> = rows(false).into_iter().filter(|row| design::ANNEALED.contains(&row.mode)).collect();
     let mut charts = Vec::new();
     for density in Density::ALL {
-        for (name, label, x) in axes {
-            let row = |mode| Row { mode, anneal: Anneal::Linear, equal_time: false };
-            let curve = |mode: Mode| {
-                let runs = row(mode).runs(density, outcomes);
-                Curve { name: mode.name(), points: mean_curve(&runs, x) }
+        for (axis, label, x) in axes {
+            let curves = |rows: &[Row], name: fn(&Row) -> String| -> Vec<Curve> {
+                let curve = |row: &Row| Curve { name: name(row), points: mean_curve(&row.runs(density, outcomes), x) };
+                rows.iter().map(curve).filter(|curve| !curve.points.is_empty()).collect()
             };
-            let curves: Vec<Curve> = MODES.into_iter().map(curve).filter(|curve| !curve.points.is_empty()).collect();
-            if !curves.is_empty() {
-                let title = format!("Final density {}, linear anneal (bars: 95 % over seeds)", density.name());
-                let file = format!("{name}-{}", density.name().replace('/', "of"));
+            let modes = curves(&linear, |row| row.mode.name());
+            let anneals = curves(&annealed, |row| format!("{}, {}", row.mode.name(), row.anneal.name()));
+            // Where only the linear anneal was run there is nothing to compare.
+            let compared = anneals.len() > design::ANNEALED.len();
+            let both = [("modes", "linear anneal", modes), ("anneals", "by anneal", anneals)];
+            for (name, what, curves) in
+                both.into_iter().filter(|(name, _, c)| !c.is_empty() && (*name == "modes" || compared))
+            {
+                let title = format!("Final density {}, {what} (bars: 95 % over seeds)", density.name());
+                let file = format!("{name}-{axis}-{}", density.name().replace('/', "of"));
                 let y = Axis::new("validation loss (nats per token)", Kind::Linear);
                 charts.push((file, Chart { title, x: Axis::new(label, Kind::Linear), y, curves }));
             }

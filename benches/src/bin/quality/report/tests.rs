@@ -57,7 +57,7 @@ fn differences_are_taken_seed_by_seed() {
     assert!(text.contains("10 of 54 runs") && text.contains("commits 0123456."), "{text}");
     let charts = charts(&outcomes);
     let files: Vec<&str> = charts.iter().map(|chart| chart.0.as_str()).collect();
-    assert_eq!(files, ["tokens-1of64", "seconds-1of64"]);
+    assert_eq!(files, ["modes-tokens-1of64", "modes-seconds-1of64"]);
     charts.iter().for_each(|(_, chart)| drop(chart.svg().unwrap()));
 }
 
@@ -81,6 +81,6 @@ fn files_that_are_no_runs_are_named() {
     fs::write(dir.path().join("a.json"), serde_json::to_string(&run).unwrap()).unwrap();
     assert_eq!(read(dir.path()).unwrap(), [run]);
     write(dir.path(), &dir.path().join("docs")).unwrap();
-    assert!(dir.path().join("docs/quality/tokens-1of64.svg").exists());
+    assert!(dir.path().join("docs/quality/modes-tokens-1of64.svg").exists());
     assert!(fs::read_to_string(dir.path().join("docs/quality.md")).unwrap().contains("3.000 (1 seed)"));
 }
