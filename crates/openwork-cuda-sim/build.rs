@@ -27,10 +27,8 @@ fn main() {
         let text = fs::read_to_string(source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
         let kernels = kernels(&text);
         assert!(!kernels.is_empty(), "{} defines no kernel", source.display());
-        let entries: String = kernels
-            .iter()
-            .map(|kernel| format!("    simulator::Entry<{kernel}>::named(\"{kernel}\"),\n"))
-            .collect();
+        let entries: String =
+            kernels.iter().map(|kernel| format!("    simulator::Entry<{kernel}>::named(\"{kernel}\"),\n")).collect();
         let wrapper = out.join(format!("{stem}.cpp"));
         let text = format!(
             "#include \"simulator.hpp\"\n#include {source:?}\n\

@@ -19,6 +19,8 @@ pub enum Arg<'a> {
     InOut(&'a mut [u8]),
     /// Memory that the kernel writes, every byte of it: what it holds before is poison.
     Out(&'a mut [u8]),
+    /// A pointer to nothing.
+    Null,
     /// A number.
     U32(u32),
     /// A number.
@@ -43,7 +45,7 @@ impl<'a> Arg<'a> {
 
     fn letter(&self) -> char {
         match self {
-            Self::In(_) | Self::InOut(_) | Self::Out(_) => 'p',
+            Self::In(_) | Self::InOut(_) | Self::Out(_) | Self::Null => 'p',
             Self::U32(_) => 'u',
             Self::F32(_) => 'f',
         }
@@ -202,6 +204,7 @@ fn run(kernel: &str, config: Config, args: &[Arg<'_>], schedule: u64, poison: u8
             Arg::In(x) => Memory::new(x),
             Arg::InOut(x) => Memory::new(x),
             Arg::Out(x) => Memory::new(&vec![poison; x.len()]),
+            Arg::Null => Memory::new(&[]),
             Arg::U32(x) => Memory::new(&x.to_ne_bytes()),
             Arg::F32(x) => Memory::new(&x.to_ne_bytes()),
         })
@@ -261,6 +264,9 @@ fn call(kernel: &str, config: Config, args: &[Arg<'_>], memories: &mut [Memory],
         .iter_mut()
         .map(|memory| bytemuck::cast_slice_mut::<u128, u8>(&mut memory.words)[GUARD..].as_mut_ptr())
         .collect();
+    for (pointer, _) in pointers.iter_mut().zip(args).filter(|(_, arg)| matches!(arg, Arg::Null)) {
+        *pointer = std::ptr::null_mut();
+    }
     let mut arguments: Vec<*mut c_void> = pointers
         .iter_mut()
         .zip(args)

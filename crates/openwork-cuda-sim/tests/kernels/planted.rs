@@ -90,11 +90,12 @@ fn reads_out_of_bounds() {
     const CHILD: &str = "OPENWORK_READS_OUT_OF_BOUNDS";
     if std::env::var_os(CHILD).is_some() {
         let (x, mut y) = (vec![1.0_f32; 32], vec![0.0_f32; 32]);
-        launch("bug_read_out_of_bounds", one_block(32), &mut [Arg::read(&x), Arg::write(&mut y), Arg::U32(32)]).unwrap();
+        launch("bug_read_out_of_bounds", one_block(32), &mut [Arg::read(&x), Arg::write(&mut y), Arg::U32(32)])
+            .unwrap();
         return;
     }
     let test = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "reads_out_of_bounds", "--nocapture"])
+        .args(["--exact", "planted::reads_out_of_bounds", "--nocapture"])
         .env(CHILD, "1")
         .output()
         .unwrap();
