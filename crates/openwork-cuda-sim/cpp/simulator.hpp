@@ -84,6 +84,8 @@ struct Machine {
     void (*body)(void*) = nullptr;
     void* argument = nullptr;
     std::string error;
+    // Votes of the threads at a barrier: how many said yes since the last one.
+    unsigned votes = 0, counted = 0, voters = 0;
     std::vector<char*> stacks;
     const void* root_bottom = nullptr;
     size_t root_size = 0;
@@ -222,6 +224,7 @@ inline void run_block(Random& random) {
         machine.stacks.push_back(static_cast<char*>(std::aligned_alloc(64, kStack)));
     }
     machine.fibres.resize(threads);
+    machine.votes = 0;
     for (unsigned i = 0; i < threads; ++i) {
         Fibre& fibre = machine.fibres[i];
         fibre.stack = machine.stacks[i];
@@ -257,6 +260,9 @@ inline void run_block(Random& random) {
         }
         if (alive == 0) return;
         if (at_barrier == alive) {
+            machine.counted = machine.votes;
+            machine.voters = alive;
+            machine.votes = 0;
             for (Fibre& fibre : machine.fibres) {
                 if (fibre.state == State::Barrier) fibre.state = State::Ready;
             }
@@ -406,6 +412,13 @@ inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
 inline void __syncthreads() { simulator::wait(simulator::State::Barrier); }
+inline int __syncthreads_count(int value) {
+    simulator::machine.votes += value != 0;
+    __syncthreads();
+    return int(simulator::machine.counted);
+}
+inline int __syncthreads_or(int value) { return __syncthreads_count(value) != 0; }
+inline int __syncthreads_and(int value) { return __syncthreads_count(value) == int(simulator::machine.voters); }
 inline void __syncwarp(unsigned mask = ~0u) { simulator::meet(simulator::Collective::Sync, mask, 0u); }
 inline unsigned simulator_lane() { return simulator::machine.current->number % simulator::kWarp; }
 template <class T> T __shfl_sync(unsigned mask, T value, unsigned from) {

@@ -1,5 +1,6 @@
 //! The kernels under the simulator, held to the CPU's operations.
 
+mod abs_top_k;
 mod planted;
 mod spmm;
 
