@@ -2,6 +2,8 @@
 
 mod abs_top_k;
 mod planted;
+mod pointwise;
+mod sddmm;
 mod spmm;
 
 use ndarray::Array2;
