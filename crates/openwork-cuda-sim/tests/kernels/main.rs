@@ -1,6 +1,10 @@
 //! The kernels under the simulator, held to the CPU's operations.
 
 mod abs_top_k;
+mod attention;
+mod embed;
+mod loss;
+mod norm;
 mod planted;
 mod pointwise;
 mod sddmm;
@@ -20,4 +24,9 @@ fn random(rows: usize, cols: usize, seed: u64) -> Array2<f32> {
 /// A launch of `grid` blocks of `threads` threads.
 fn config(grid: [usize; 2], threads: u32) -> Config {
     Config { grid: [grid[0] as u32, grid[1] as u32, 1], block: [threads, 1, 1], shared: 0 }
+}
+
+/// The numbers of a matrix, row by row.
+fn vec(x: &Array2<f32>) -> Vec<f32> {
+    x.iter().copied().collect()
 }
