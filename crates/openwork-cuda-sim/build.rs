@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 fn main() {
@@ -21,6 +22,13 @@ fn main() {
         println!("cargo:rustc-link-lib=dylib=ubsan");
         println!("cargo:rustc-cfg=sanitized");
     }
+    let compiler = build.get_compiler();
+    let runs = Command::new(compiler.path()).arg("--version").output().is_ok_and(|output| output.status.success());
+    assert!(
+        runs,
+        "the kernels are tested as C++, and {} does not run; install a C++ compiler (most systems call the package g++)",
+        compiler.path().display()
+    );
     let mut names = Vec::new();
     for source in &sources {
         let stem = source.file_stem().expect("a file").to_string_lossy().into_owned();
