@@ -2,8 +2,8 @@
 
 use std::{hint::black_box, time::Instant};
 
-use openwork_ops::{Adam, Matrix, Ties, Workspace, abs_top_k, adam_step};
-use openwork_sparse::{Csr, Start, matmul, spmm, top_magnitude};
+use openwork_ops::{Adam, Matrix, Ties, Workspace, abs_top_k, adam_step, adam_step_then};
+use openwork_sparse::{Csr, Start, Support, matmul, spmm, top_magnitude};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -99,19 +99,21 @@ fn update(case: &Case) -> Call {
     let [mut w, gradient] = [1, 2].map(|seed| random(case.out, case.input, seed));
     let [mut m, mut v] = [0; 2].map(|_| Matrix::zeros(w.dim()));
     let nnz = (case.density.value * w.len() as f64) as usize;
+    let (rows, cols) = w.dim();
+    let mut support = Support::all(rows, cols);
     Box::new(move |i| {
         let adam = Adam { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 0.1, step: i as u64 + 1 };
-        adam_step(
-            adam,
-            1.0,
-            w.as_slice_mut().expect("row-major"),
-            gradient.as_slice().expect("row-major"),
-            m.as_slice_mut().expect("row-major"),
-            v.as_slice_mut().expect("row-major"),
-        );
-        if nnz < w.len() {
-            top_magnitude(w.view(), nnz, None).project(&mut w);
+        let w = w.as_slice_mut().expect("row-major");
+        let gradient = gradient.as_slice().expect("row-major");
+        let moments = (m.as_slice_mut().expect("row-major"), v.as_slice_mut().expect("row-major"));
+        if nnz == w.len() {
+            return adam_step(adam, 1.0, black_box(w), gradient, moments.0, moments.1);
         }
-        black_box(&mut w);
+        // As the trainer does it: one pass finds the threshold too, from where the last one was.
+        let mut scan = support.scan(0, None);
+        adam_step_then(adam, 1.0, black_box(&mut *w), gradient, moments.0, moments.1, |w| scan.add(w));
+        let cuts = support.select(w, nnz, vec![scan]);
+        let part = support.parts(rows).remove(0);
+        cuts.project(part, w, None);
     })
 }
