@@ -19,6 +19,8 @@ pub enum Arg<'a> {
     InOut(&'a mut [u8]),
     /// Memory that the kernel writes, every byte of it: what it holds before is poison.
     Out(&'a mut [u8]),
+    /// [`Arg::InOut`] whose bytes may depend on the order of threads.
+    Scratch(&'a mut [u8]),
     /// A pointer to nothing.
     Null,
     /// A number.
@@ -43,9 +45,14 @@ impl<'a> Arg<'a> {
         Self::Out(bytemuck::cast_slice_mut(x))
     }
 
+    /// [`Arg::Scratch`] of numbers.
+    pub fn scratch<T: bytemuck::Pod>(x: &'a mut [T]) -> Self {
+        Self::Scratch(bytemuck::cast_slice_mut(x))
+    }
+
     fn letter(&self) -> char {
         match self {
-            Self::In(_) | Self::InOut(_) | Self::Out(_) | Self::Null => 'p',
+            Self::In(_) | Self::InOut(_) | Self::Out(_) | Self::Scratch(_) | Self::Null => 'p',
             Self::U32(_) => 'u',
             Self::F32(_) => 'f',
         }
@@ -141,6 +148,9 @@ pub fn launch(kernel: &str, config: Config, args: &mut [Arg<'_>]) -> Result<(), 
             continue;
         };
         for (argument, (memory, expected)) in memories.iter().zip(expected).enumerate() {
+            if matches!(args[argument], Arg::Scratch(_)) {
+                continue;
+            }
             let differs = memory.bytes().iter().zip(expected.bytes()).position(|(a, b)| a != b);
             let Some(at) = differs else { continue };
             let kernel = kernel.to_owned();
@@ -152,7 +162,7 @@ pub fn launch(kernel: &str, config: Config, args: &mut [Arg<'_>]) -> Result<(), 
         }
     }
     for (arg, memory) in args.iter_mut().zip(first.expect("there are schedules")) {
-        if let Arg::InOut(x) | Arg::Out(x) = arg {
+        if let Arg::InOut(x) | Arg::Out(x) | Arg::Scratch(x) = arg {
             x.copy_from_slice(memory.bytes());
         }
     }
@@ -202,7 +212,7 @@ fn run(kernel: &str, config: Config, args: &[Arg<'_>], schedule: u64, poison: u8
         .iter()
         .map(|arg| match arg {
             Arg::In(x) => Memory::new(x),
-            Arg::InOut(x) => Memory::new(x),
+            Arg::InOut(x) | Arg::Scratch(x) => Memory::new(x),
             Arg::Out(x) => Memory::new(&vec![poison; x.len()]),
             Arg::Null => Memory::new(&[]),
             Arg::U32(x) => Memory::new(&x.to_ne_bytes()),

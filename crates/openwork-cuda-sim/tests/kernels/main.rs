@@ -9,6 +9,7 @@ mod planted;
 mod pointwise;
 mod sddmm;
 mod spmm;
+mod update;
 
 use ndarray::Array2;
 use openwork_cuda_sim::Config;
