@@ -2,7 +2,8 @@
 # The linker that cargo calls on Linux: `cc`. Installs it first where it is missing and that is allowed, because
 # without it cargo cannot even build xtask.
 
-packages="gcc libc6-dev"
+# g++ for the tests of CUDA kernels, which run as C++; it brings the linker.
+packages="g++ libc6-dev"
 
 has_cc() { command -v cc >/dev/null 2>&1; }
 
