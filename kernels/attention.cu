@@ -222,13 +222,8 @@ extern "C" __global__ void __launch_bounds__(256)
         const size_t at = size_t(blockIdx.x) * stride + t;
         sum = __fmaf_rn(expf(sink[blockIdx.x] - log_sum[at]), inner[at], sum);
     }
-    sum = warp_sum(sum);
-    if (lane_of_thread() == 0) parts[warp_of_thread()] = sum;
-    __syncthreads();  // the sums of all warps are there
-    if (threadIdx.x == 0) {
-        for (unsigned i = 1; i < 8; ++i) sum += parts[i];
-        dsink[blockIdx.x] -= sum;
-    }
+    sum = block_sum(sum, parts);
+    if (threadIdx.x == 0) dsink[blockIdx.x] -= sum;
 }
 
 // The kernels by size of a head.

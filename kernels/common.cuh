@@ -32,6 +32,16 @@ __device__ __forceinline__ float warp_sum(float x) {
     for (unsigned bits = kWarpSize / 2; bits > 0; bits /= 2) x += __shfl_xor_sync(kAllLanes, x, bits);
     return x;
 }
+// The sum over the threads of a block, in thread 0 alone, in the order of warps. `parts` [warps].
+__device__ __forceinline__ float block_sum(float x, float* parts) {
+    x = warp_sum(x);
+    if (lane_of_thread() == 0) parts[warp_of_thread()] = x;
+    __syncthreads();  // the sums of all warps are there
+    if (threadIdx.x == 0) {
+        for (unsigned i = 1; i < blockDim.x / kWarpSize; ++i) x += parts[i];
+    }
+    return x;
+}
 __device__ __forceinline__ float warp_max(float x) {
     for (unsigned bits = kWarpSize / 2; bits > 0; bits /= 2) x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, bits));
     return x;

@@ -76,7 +76,8 @@ extern "C" __global__ void __launch_bounds__(256)
     norm_gain_gradient(const float* __restrict__ x, const float* __restrict__ dy, const float* __restrict__ mean,
                        const float* __restrict__ scale, float* __restrict__ dgain, float* __restrict__ dbias,
                        unsigned tokens, unsigned stride) {
-    SHARED(float, parts, 2 * 8);
+    SHARED(float, gain_parts, 8);
+    SHARED(float, bias_parts, 8);
     const size_t row = size_t(blockIdx.x) * stride;
     float gain = 0.0f, bias = 0.0f;
     for (unsigned t = threadIdx.x; t < tokens; t += blockDim.x) {
@@ -84,18 +85,9 @@ extern "C" __global__ void __launch_bounds__(256)
         gain = __fmaf_rn(d, (x[row + t] - mean[t]) * scale[t], gain);
         bias += d;
     }
-    gain = warp_sum(gain);
-    bias = warp_sum(bias);
-    if (lane_of_thread() == 0) {
-        parts[warp_of_thread()] = gain;
-        parts[8 + warp_of_thread()] = bias;
-    }
-    __syncthreads();  // the sums of all warps are there
+    gain = block_sum(gain, gain_parts);
+    bias = block_sum(bias, bias_parts);
     if (threadIdx.x == 0) {
-        for (unsigned i = 1; i < 8; ++i) {
-            gain += parts[i];
-            bias += parts[8 + i];
-        }
         dgain[blockIdx.x] += gain;
         if (dbias) dbias[blockIdx.x] += bias;
     }
@@ -107,11 +99,6 @@ extern "C" __global__ void __launch_bounds__(256)
     SHARED(float, parts, 8);
     float sum = 0.0f;
     for (unsigned t = threadIdx.x; t < tokens; t += blockDim.x) sum += dy[size_t(blockIdx.x) * stride + t];
-    sum = warp_sum(sum);
-    if (lane_of_thread() == 0) parts[warp_of_thread()] = sum;
-    __syncthreads();  // the sums of all warps are there
-    if (threadIdx.x == 0) {
-        for (unsigned i = 1; i < 8; ++i) sum += parts[i];
-        db[blockIdx.x] += sum;
-    }
+    sum = block_sum(sum, parts);
+    if (threadIdx.x == 0) db[blockIdx.x] += sum;
 }

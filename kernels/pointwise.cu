@@ -49,24 +49,27 @@ extern "C" __global__ void __launch_bounds__(kThreads) relu(float* __restrict__ 
     *at = make_float4(v.x > 0.0f, v.y > 0.0f, v.z > 0.0f, v.w > 0.0f);
 }
 
-// x *= y: the backward of both, y being the derivative. 12 bytes an entry.
-extern "C" __global__ void __launch_bounds__(kThreads)
-    multiply(float* __restrict__ x, const float* __restrict__ y, unsigned n) {
+// x <- combine(x, y), four entries.
+template <class Combine>
+__device__ __forceinline__ void combine_entries(float* __restrict__ x, const float* __restrict__ y, unsigned n,
+                                                Combine combine) {
     const unsigned i = first_entry();
     if (i >= n) return;
     float4* at = reinterpret_cast<float4*>(x + i);
     const float4 a = *at, b = *reinterpret_cast<const float4*>(y + i);
-    *at = make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w);
+    *at = make_float4(combine(a.x, b.x), combine(a.y, b.y), combine(a.z, b.z), combine(a.w, b.w));
+}
+
+// x *= y: the backward of both, y being the derivative. 12 bytes an entry.
+extern "C" __global__ void __launch_bounds__(kThreads)
+    multiply(float* __restrict__ x, const float* __restrict__ y, unsigned n) {
+    combine_entries(x, y, n, [](float a, float b) { return a * b; });
 }
 
 // x += y: the residual stream, and sums of gradients. 12 bytes an entry.
 extern "C" __global__ void __launch_bounds__(kThreads)
     add(float* __restrict__ x, const float* __restrict__ y, unsigned n) {
-    const unsigned i = first_entry();
-    if (i >= n) return;
-    float4* at = reinterpret_cast<float4*>(x + i);
-    const float4 a = *at, b = *reinterpret_cast<const float4*>(y + i);
-    *at = make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+    combine_entries(x, y, n, [](float a, float b) { return a + b; });
 }
 
 // Rounds to bf16, two neighbouring entries to a word. 6 bytes an entry.

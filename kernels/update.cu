@@ -59,13 +59,8 @@ extern "C" __global__ void __launch_bounds__(kThreads)
         const float g = gradient[size_t(s.first) + i];
         sum = __fmaf_rn(g, g, sum);
     }
-    sum = warp_sum(sum);
-    if (lane_of_thread() == 0) parts[warp_of_thread()] = sum;
-    __syncthreads();  // the sums of all warps are there
-    if (threadIdx.x == 0) {
-        for (unsigned i = 1; i < kThreads / kWarpSize; ++i) sum += parts[i];
-        partial[blockIdx.x] = sum;
-    }
+    sum = block_sum(sum, parts);
+    if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
 // scalar[0] = root mean square of the gradient, scalar[1] = 1 / (it + eps). One block.

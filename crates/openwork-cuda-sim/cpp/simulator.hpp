@@ -126,13 +126,17 @@ inline void wait(State state) {
     go(me, machine.root);
 }
 
-// Ends the launch. Called by a fibre: it is never resumed.
-[[noreturn]] inline void fail(const char* what) {
-    const Fibre& me = *machine.current;
+// What is wrong, and where.
+inline std::string at(const char* what, const Fibre& fibre) {
     char text[256];
     snprintf(text, sizeof text, "%s (block %u,%u,%u, thread %u,%u,%u)", what, machine.index.x, machine.index.y,
-             machine.index.z, me.thread.x, me.thread.y, me.thread.z);
-    machine.error = text;
+             machine.index.z, fibre.thread.x, fibre.thread.y, fibre.thread.z);
+    return text;
+}
+
+// Ends the launch. Called by a fibre: it is never resumed.
+[[noreturn]] inline void fail(const char* what) {
+    machine.error = at(what, *machine.current);
     machine.current->state = State::Ended;
     go(*machine.current, machine.root, true);
     abort();
@@ -190,7 +194,6 @@ inline bool release(unsigned warp) {
     for (unsigned lane = 0; lane < count; ++lane) {
         Fibre& fibre = machine.fibres[first + lane];
         if (!(waiting >> lane & 1)) continue;
-        machine.current = &fibre;
         const unsigned mask = fibre.mask, exists = count == kWarp ? ~0u : (1u << count) - 1;
         const char* wrong = nullptr;
         if (!(mask >> lane & 1)) wrong = "a collective is called by a lane that its mask does not name";
@@ -203,10 +206,7 @@ inline bool release(unsigned warp) {
             if (partner.collective != fibre.collective) wrong = "lanes meet in different collectives";
         }
         if (wrong) {
-            char text[256];
-            snprintf(text, sizeof text, "%s (block %u,%u,%u, thread %u,%u,%u)", wrong, machine.index.x, machine.index.y,
-                     machine.index.z, fibre.thread.x, fibre.thread.y, fibre.thread.z);
-            machine.error = text;
+            machine.error = at(wrong, fibre);
             return false;
         }
         for (unsigned other = 0; other < count; ++other) {

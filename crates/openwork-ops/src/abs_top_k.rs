@@ -99,10 +99,7 @@ impl WithSimd for Select<'_> {
                 let mut keep = simd.select_u32s(simd.greater_than_or_equal_u32s(magnitudes, bound), one, zero);
                 if tied {
                     // `least` is just above the tied magnitude; the first of those that have it stay.
-                    let mut lanes_kept = [0_u32; LANES];
-                    let mut lane_magnitudes = [0_u32; LANES];
-                    S::as_mut_simd_u32s(&mut lanes_kept[..lanes]).0[0] = keep;
-                    S::as_mut_simd_u32s(&mut lane_magnitudes[..lanes]).0[0] = magnitudes;
+                    let (mut lanes_kept, lane_magnitudes) = (to_lanes(simd, keep), to_lanes(simd, magnitudes));
                     for l in 0..lanes {
                         let tie = u32::from(lane_magnitudes[l] + 1 == least[l]) & u32::from(ties[l] > 0);
                         ties[l] -= tie;

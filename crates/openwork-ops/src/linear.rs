@@ -158,9 +158,13 @@ pub fn linear_backward(
     gradient: Option<(&mut Gradient, Option<&mut Gradient>)>,
     space: &mut Workspace,
 ) -> Matrix {
-    let packed = matches!(x, Activations::Bf16(_)).then(|| space.pack(dy));
+    // Both factors in bf16, and, where a dense product needs it, dy as it is then in f32.
+    let packed = match x {
+        Activations::F32(_) => None,
+        Activations::Bf16(x) => Some((space.pack(dy), x)),
+    };
     let dense = w.sparse.is_none() || matches!(gradient, Some((Gradient::Dense(_), _)));
-    let rounded = packed.as_ref().filter(|_| dense).map(|dy| space.unpacked(dy));
+    let rounded = packed.as_ref().filter(|_| dense).map(|(dy, _)| space.unpacked(dy));
     if let Some((dw, db)) = gradient {
         if let Some(db) = db {
             simd(
@@ -168,22 +172,19 @@ pub fn linear_backward(
                 || db.values_mut().iter_mut().enumerate().for_each(|(r, db)| *db += math::sum(row(dy, r))),
             );
         }
-        match (dw, x, &packed) {
-            (Gradient::Support { pattern, values }, Activations::F32(x), _) => sddmm(pattern, dy, x, values),
-            (Gradient::Support { pattern, values }, Activations::Bf16(x), Some(dy)) => {
-                sddmm_packed(pattern, dy, x, values)
-            }
-            (Gradient::Dense(dw), x, _) => dense_gradient(rounded.as_ref().unwrap_or(dy), x, dw, space),
-            (Gradient::Support { .. }, Activations::Bf16(_), None) => unreachable!("dy is packed where x is"),
+        match (dw, &packed) {
+            (Gradient::Dense(dw), _) => dense_gradient(rounded.as_ref().unwrap_or(dy), x, dw, space),
+            (Gradient::Support { pattern, values }, Some((dy, x))) => sddmm_packed(pattern, dy, x, values),
+            (Gradient::Support { pattern, values }, None) => x.as_f32(space, |x, _| sddmm(pattern, dy, x, values)),
         }
     }
     let mut dx = space.matrix(x.shape().into());
     match (&w.sparse, &packed) {
         (Some(sparse), None) => spmm(&sparse.backward, Start::Zero, dy, &mut dx),
-        (Some(sparse), Some(dy)) => spmm_packed(&sparse.backward, Start::Zero, dy, &mut dx),
+        (Some(sparse), Some((dy, _))) => spmm_packed(&sparse.backward, Start::Zero, dy, &mut dx),
         (None, _) => dense_input(&w.dense, rounded.as_ref().unwrap_or(dy), &mut dx, space),
     }
-    packed.into_iter().for_each(|x| space.recycle_packed(x));
+    packed.into_iter().for_each(|(dy, _)| space.recycle_packed(dy));
     rounded.into_iter().for_each(|x| space.recycle(x));
     dx
 }

@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::{
     Panel, PanelMut, Pattern, Rows, Start,
-    product::{check_start, start_of},
+    product::{DotRows, Sddmm, check_positions, check_start, start_of},
     simd::{PARTS, dispatch, fold, load_words, store},
 };
 
@@ -221,61 +221,31 @@ impl SpmmPacked<'_, '_> {
 /// When the shapes do not fit.
 #[track_caller]
 pub fn sddmm_packed(pattern: &Pattern, dy: &Packed, x: &Packed, dw: &mut [f32]) {
-    assert!(
-        dy.rows == pattern.rows() && x.rows == pattern.cols() && dy.cols == x.cols && dw.len() == pattern.nnz(),
-        "sddmm_packed: the pattern is [{}, {}] with {} positions, dy is {:?}, x is {:?} and dw has {}",
-        pattern.rows(),
-        pattern.cols(),
-        pattern.nnz(),
-        dy.shape(),
-        x.shape(),
-        dw.len()
-    );
-    dispatch(SddmmPacked { pattern, dy, x, dw });
+    check_positions("sddmm_packed", pattern, dy.shape(), x.shape(), dw);
+    dispatch(Sddmm { pattern, dy, x, dw });
 }
 
-struct SddmmPacked<'a> {
-    pattern: &'a Pattern,
-    dy: &'a Packed,
-    x: &'a Packed,
-    dw: &'a mut [f32],
-}
-
-impl WithSimd for SddmmPacked<'_> {
-    type Output = ();
+impl DotRows for &Packed {
+    type Item = u32;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let pattern = self.pattern;
-        for r in 0..pattern.rows() {
-            let (dy, row) = (self.dy.row(r), pattern.row(r));
-            let x = |c: u32| self.x.row(c as usize);
-            let (twos, rest) = pulp::as_arrays::<2, u32>(&pattern.col_idx()[row.clone()]);
-            let (dw_twos, dw_rest) = pulp::as_arrays_mut::<2, f32>(&mut self.dw[row]);
-            for (dw, &[a, b]) in dw_twos.iter_mut().zip(twos) {
-                let sums = dots_packed(simd, dy, [x(a), x(b)]);
-                (0..2).for_each(|i| dw[i] += sums[i]);
-            }
-            for (dw, &c) in dw_rest.iter_mut().zip(rest) {
-                *dw += dots_packed(simd, dy, [x(c)])[0];
-            }
+    fn row_of(&self, r: usize) -> &[u32] {
+        self.row(r)
+    }
+
+    #[inline(always)]
+    fn dots<S: Simd, const M: usize>(simd: S, a: &[u32], b: [&[u32]; M]) -> [f32; M] {
+        match S::F32_LANES {
+            16 => dots_in::<S, M, 2, 4>(simd, a, b),
+            8 => dots_in::<S, M, 4, 8>(simd, a, b),
+            4 => dots_in::<S, M, 8, 16>(simd, a, b),
+            1 => dots_in::<S, M, 32, PARTS>(simd, a, b),
+            lanes => unreachable!("no instruction set has {lanes} lanes"),
         }
     }
 }
 
-/// `Σ aᵢ bᵢ` of `a` with each of the `M` rows of `b`: the same bits with every instruction set and every M.
-#[inline(always)]
-fn dots_packed<S: Simd, const M: usize>(simd: S, a: &[u32], b: [&[u32]; M]) -> [f32; M] {
-    match S::F32_LANES {
-        16 => dots_in::<S, M, 2, 4>(simd, a, b),
-        8 => dots_in::<S, M, 4, 8>(simd, a, b),
-        4 => dots_in::<S, M, 8, 16>(simd, a, b),
-        1 => dots_in::<S, M, 32, PARTS>(simd, a, b),
-        lanes => unreachable!("no instruction set has {lanes} lanes"),
-    }
-}
-
-/// [`dots_packed`] with the words of a step in `N` registers and its chains in `C = 2 N`.
+/// Dot products with the words of a step in `N` registers and its chains in `C = 2 N`.
 #[allow(clippy::needless_range_loop, reason = "registers of several arrays go by the same number")]
 #[inline(always)]
 fn dots_in<S: Simd, const M: usize, const N: usize, const C: usize>(simd: S, a: &[u32], b: [&[u32]; M]) -> [f32; M] {
@@ -384,7 +354,7 @@ mod tests {
                 let mut first = None;
                 for set in InstructionSet::available() {
                     let mut dw = vec![0.5; w.pattern().nnz()];
-                    set.run(SddmmPacked { pattern: w.pattern(), dy: &dy, x: &x, dw: &mut dw });
+                    set.run(Sddmm { pattern: w.pattern(), dy: &dy, x: &x, dw: &mut dw });
                     for (a, b) in dw.iter().zip(&expected) {
                         // The error of a chain of n products of numbers below 1.
                         assert!((f64::from(*a) - 0.5 - b).abs() <= f64::from(f32::EPSILON) * (n + 2) as f64);

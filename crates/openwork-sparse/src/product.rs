@@ -305,45 +305,73 @@ impl Matmul<'_, '_, '_, '_> {
 #[track_caller]
 pub fn sddmm<'a>(pattern: &Pattern, dy: impl Into<Panel<'a>>, x: impl Into<Panel<'a>>, dw: &mut [f32]) {
     let (dy, x) = (dy.into(), x.into());
-    assert!(
-        dy.rows == pattern.rows() && x.rows == pattern.cols() && dy.cols == x.cols && dw.len() == pattern.nnz(),
-        "sddmm: the pattern is [{}, {}] with {} positions, dy is {:?}, x is {:?} and dw has {}",
-        pattern.rows(),
-        pattern.cols(),
-        pattern.nnz(),
-        dy.shape(),
-        x.shape(),
-        dw.len()
-    );
     assert!(dy.col_stride == 1 && x.col_stride == 1, "sddmm: rows are not contiguous");
+    check_positions("sddmm", pattern, dy.shape(), x.shape(), dw);
     dispatch(Sddmm { pattern, dy, x, dw });
 }
 
-struct Sddmm<'a, 'b> {
-    pattern: &'b Pattern,
-    dy: Panel<'a>,
-    x: Panel<'a>,
-    dw: &'b mut [f32],
+#[track_caller]
+pub(crate) fn check_positions(name: &str, pattern: &Pattern, dy: [usize; 2], x: [usize; 2], dw: &[f32]) {
+    assert!(
+        dy[0] == pattern.rows() && x[0] == pattern.cols() && dy[1] == x[1] && dw.len() == pattern.nnz(),
+        "{name}: the pattern is [{}, {}] with {} positions, dy is {dy:?}, x is {x:?} and dw has {}",
+        pattern.rows(),
+        pattern.cols(),
+        pattern.nnz(),
+        dw.len()
+    );
 }
 
-impl WithSimd for Sddmm<'_, '_> {
+/// A matrix whose rows have dot products.
+pub(crate) trait DotRows: Copy {
+    /// What a row is made of.
+    type Item;
+
+    fn row_of(&self, r: usize) -> &[Self::Item];
+
+    /// The product of `a` with each of the rows `b`: the same bits with every instruction set and every M.
+    fn dots<S: Simd, const M: usize>(simd: S, a: &[Self::Item], b: [&[Self::Item]; M]) -> [f32; M];
+}
+
+impl DotRows for Panel<'_> {
+    type Item = f32;
+
+    #[inline(always)]
+    fn row_of(&self, r: usize) -> &[f32] {
+        self.row(r)
+    }
+
+    #[inline(always)]
+    fn dots<S: Simd, const M: usize>(simd: S, a: &[f32], b: [&[f32]; M]) -> [f32; M] {
+        dots(simd, a, b)
+    }
+}
+
+pub(crate) struct Sddmm<'b, X> {
+    pub pattern: &'b Pattern,
+    pub dy: X,
+    pub x: X,
+    pub dw: &'b mut [f32],
+}
+
+impl<X: DotRows> WithSimd for Sddmm<'_, X> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let pattern = self.pattern;
         for r in 0..pattern.rows() {
-            let (dy, row) = (self.dy.row(r), pattern.row(r));
-            let x = |c: u32| self.x.row(c as usize);
+            let (dy, row) = (self.dy.row_of(r), pattern.row(r));
+            let x = |c: u32| self.x.row_of(c as usize);
             // Two rows of x at a time: more are slower where x sits in the second cache.
             let (twos, rest) = pulp::as_arrays::<2, u32>(&pattern.col_idx()[row.clone()]);
             let (dw_twos, dw_rest) = pulp::as_arrays_mut::<2, f32>(&mut self.dw[row]);
             for (dw, &[a, b]) in dw_twos.iter_mut().zip(twos) {
-                let sums = dots(simd, dy, [x(a), x(b)]);
+                let sums = X::dots(simd, dy, [x(a), x(b)]);
                 (0..2).for_each(|i| dw[i] += sums[i]);
             }
             for (dw, &c) in dw_rest.iter_mut().zip(rest) {
-                *dw += dots(simd, dy, [x(c)])[0];
+                *dw += X::dots(simd, dy, [x(c)])[0];
             }
         }
     }

@@ -68,8 +68,9 @@ fn activations(config: &Config, storage: Storage, tokens: usize) -> usize {
     };
     // Of a gradient: place and value each, in memory that grows by doubling.
     let nonzeros = (16.0 * crossover() * widest as f64) as usize;
-    let tile = config.n_ctx.min(256).pow(2) * 2 * 4;
-    tokens * (n_layer * (4 * kept + read_bytes * read + marks) + passing_bytes + nonzeros) + tile
+    // Of a head in attention: three tiles of 256 queries, and twice its keys.
+    let tiles = 4 * config.d_head * (3 * 256 + 2 * config.n_ctx);
+    tokens * (n_layer * (4 * kept + read_bytes * read + marks) + passing_bytes + nonzeros) + tiles
 }
 
 #[cfg(test)]

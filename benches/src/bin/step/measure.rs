@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use clap::ValueEnum;
 use openwork_benches::{
     Contestant, Csv, Fraction, Machine, Mode, Peer, Peers, Record, Samples, Save, Setup, Table,
     stats::{Spread, median},
@@ -20,7 +21,7 @@ const DENSE: &str = "ours dense";
 const PYTORCH: &str = "torch fp32";
 
 /// PyTorch's step, see `benches/peers/step.py`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Variant {
     /// Eager, the largest magnitudes of a matrix by a threshold from NumPy
     Fp32,
@@ -33,13 +34,9 @@ enum Variant {
 }
 
 impl Variant {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Fp32 => "fp32",
-            Self::Topk => "topk",
-            Self::Bf16 => "bf16",
-            Self::Compile => "compile",
-        }
+    /// As on the command lines of this program and of the script.
+    fn name(self) -> String {
+        self.to_possible_value().expect("no variant is hidden").get_name().to_owned()
     }
 }
 
@@ -136,7 +133,7 @@ fn start(peers: Option<&Peers>, variants: &[Variant], case: &Case, threads: usiz
     let Some(peers) = peers else { return vec![] };
     let start = |variant: &Variant| {
         let sizes = [case.shape.d_model, case.shape.layers, case.sequences].map(|n| n.to_string());
-        let rest = [case.density.value.to_string(), threads.to_string(), variant.name().to_owned()];
+        let rest = [case.density.value.to_string(), threads.to_string(), variant.name()];
         peers.start(&format!("torch {}", variant.name()), "step.py", &[&sizes[..], &rest[..]].concat())
     };
     variants.iter().filter_map(start).collect()

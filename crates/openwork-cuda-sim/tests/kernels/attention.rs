@@ -1,7 +1,7 @@
 use openwork_cuda_sim::{Arg, Config, launch};
 use openwork_ops::{Attention, Gradient, Matrix, Weight, Workspace, attention, attention_backward};
 
-use crate::{random, vec};
+use crate::{close, random, vec};
 
 /// Threads that share a query: forward, and the two kernels of backward.
 fn parts(d_head: usize) -> [usize; 3] {
@@ -9,13 +9,6 @@ fn parts(d_head: usize) -> [usize; 3] {
         64 => [2, 4, 4],
         32 => [1, 2, 2],
         _ => [1, 1, 1],
-    }
-}
-
-fn close(name: &str, a: &[f32], b: &[f32], terms: f32) {
-    let scale = b.iter().fold(1.0_f32, |m, x| m.max(x.abs()));
-    for (a, b) in a.iter().zip(b) {
-        assert!((a - b).abs() <= 4.0 * f32::EPSILON * terms * scale, "{name}: {a} {b}");
     }
 }
 

@@ -27,6 +27,14 @@ fn config(grid: [usize; 2], threads: u32) -> Config {
     Config { grid: [grid[0] as u32, grid[1] as u32, 1], block: [threads, 1, 1], shared: 0 }
 }
 
+/// Sums of `terms` products in another order: a few roundings each of the largest number.
+fn close(name: &str, a: &[f32], b: &[f32], terms: f32) {
+    let scale = b.iter().fold(1.0_f32, |m, x| m.max(x.abs()));
+    for (a, b) in a.iter().zip(b) {
+        assert!((a - b).abs() <= 4.0 * f32::EPSILON * terms * scale, "{name}: {a} {b}");
+    }
+}
+
 /// The numbers of a matrix, row by row.
 fn vec(x: &Array2<f32>) -> Vec<f32> {
     x.iter().copied().collect()

@@ -2,15 +2,7 @@ use ndarray::Array2;
 use openwork_cuda_sim::{Arg, launch};
 use openwork_ops::{Matrix, NormKind, Weight, norm, norm_backward};
 
-use crate::{config, random, vec};
-
-/// Entries agree to `terms` roundings of numbers of the size of the largest.
-fn close(name: &str, a: &[f32], b: &[f32], terms: f32) {
-    let scale = b.iter().fold(1.0_f32, |m, x| m.max(x.abs()));
-    for (a, b) in a.iter().zip(b) {
-        assert!((a - b).abs() <= 4.0 * f32::EPSILON * terms * scale, "{name}: {a} {b}");
-    }
-}
+use crate::{close, config, random, vec};
 
 #[test]
 fn norms_and_their_gradients_are_those_of_the_cpu() {

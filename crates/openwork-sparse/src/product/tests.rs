@@ -113,7 +113,7 @@ fn gradients_at_the_positions_match_the_dense_product() {
             let mut first = None;
             for set in InstructionSet::available() {
                 let mut dw = vec![0.5; w.pattern().nnz()];
-                set.run(Sddmm { pattern: w.pattern(), dy: (&dy).into(), x: (&x).into(), dw: &mut dw });
+                set.run(Sddmm { pattern: w.pattern(), dy: Panel::from(&dy), x: Panel::from(&x), dw: &mut dw });
                 let expected = reference::sddmm(w.pattern(), dy.view(), x.view());
                 for (a, b) in dw.iter().zip(expected) {
                     assert!((f64::from(*a) - 0.5 - b).abs() <= tolerance(n + 1), "{a} {b}");
