@@ -26,9 +26,22 @@ __device__ __forceinline__ void load_tile(float* tile, const float* __restrict__
     }
 }
 
-// The product of `C` channels in registers with as many in shared memory, summed over the threads that share a query.
-template <unsigned C, unsigned PARTS>
-__device__ __forceinline__ float dot(const float* a, const float* b) {
+// `C` channels from shared memory, four at a time: all threads read the same, so that a load is a broadcast.
+template <unsigned C>
+__device__ __forceinline__ void load_channels(float (&to)[C], const float* from) {
+#pragma unroll
+    for (unsigned c = 0; c < C; c += 4) {
+        const float4 four = *reinterpret_cast<const float4*>(from + c);
+        to[c] = four.x;
+        to[c + 1] = four.y;
+        to[c + 2] = four.z;
+        to[c + 3] = four.w;
+    }
+}
+
+// The product of `C` channels with as many others, summed over the threads that share a query.
+template <unsigned PARTS, unsigned C>
+__device__ __forceinline__ float dot(const float (&a)[C], const float (&b)[C]) {
     float sum = 0.0f;
 #pragma unroll
     for (unsigned c = 0; c < C; ++c) sum = __fmaf_rn(a[c], b[c], sum);
@@ -70,7 +83,9 @@ __device__ __forceinline__ void forward(const float* __restrict__ q, const float
         const unsigned count = min(kTile, last_query + 1 - first);
 #pragma unroll 2
         for (unsigned i = 0; i < count; ++i) {
-            const float score = dot<C, PARTS>(mine, keys + i * D + channel);
+            float key[C], value[C];
+            load_channels(key, keys + i * D + channel);
+            const float score = dot<PARTS>(mine, key);
             if (!there || first + i > query) continue;
             if (score > largest) {
                 const float shrink = expf(largest - score);
@@ -81,8 +96,9 @@ __device__ __forceinline__ void forward(const float* __restrict__ q, const float
             }
             const float p = expf(score - largest);
             total += p;
+            load_channels(value, values + i * D + channel);
 #pragma unroll
-            for (unsigned c = 0; c < C; ++c) sum[c] = __fmaf_rn(p, values[i * D + channel + c], sum[c]);
+            for (unsigned c = 0; c < C; ++c) sum[c] = __fmaf_rn(p, value[c], sum[c]);
         }
     }
     if (!there) return;
@@ -140,12 +156,14 @@ __device__ __forceinline__ void backward_queries(const float* __restrict__ q, co
         const unsigned count = min(kTile, last_query + 1 - first);
 #pragma unroll 2
         for (unsigned i = 0; i < count; ++i) {
-            const float score = dot<C, PARTS>(mine, keys + i * D + channel);
-            const float dp = dot<C, PARTS>(dmine, values + i * D + channel);
+            float key[C], value[C];
+            load_channels(key, keys + i * D + channel);
+            load_channels(value, values + i * D + channel);
+            const float score = dot<PARTS>(mine, key), dp = dot<PARTS>(dmine, value);
             if (!there || first + i > query) continue;
             const float ds = expf(score - log_total) * (dp - common) * scale;
 #pragma unroll
-            for (unsigned c = 0; c < C; ++c) sum[c] = __fmaf_rn(ds, keys[i * D + channel + c], sum[c]);
+            for (unsigned c = 0; c < C; ++c) sum[c] = __fmaf_rn(ds, key[c], sum[c]);
         }
     }
     if (!there) return;
@@ -191,15 +209,17 @@ __device__ __forceinline__ void backward_keys(const float* __restrict__ q, const
         const unsigned count = min(kTile, end - first);
 #pragma unroll 2
         for (unsigned i = 0; i < count; ++i) {
-            const float score = dot<C, PARTS>(mine, queries + i * D + channel);
-            const float dp = dot<C, PARTS>(value, gradients + i * D + channel);
+            float query[C], gradient[C];
+            load_channels(query, queries + i * D + channel);
+            load_channels(gradient, gradients + i * D + channel);
+            const float score = dot<PARTS>(mine, query), dp = dot<PARTS>(value, gradient);
             if (!there || first + i < key) continue;
             const float p = expf(score - of_query[i]);
             const float ds = p * (dp - of_query[kTile + i]) * scale;
 #pragma unroll
             for (unsigned c = 0; c < C; ++c) {
-                dmine[c] = __fmaf_rn(ds, queries[i * D + channel + c], dmine[c]);
-                dvalue[c] = __fmaf_rn(p, gradients[i * D + channel + c], dvalue[c]);
+                dmine[c] = __fmaf_rn(ds, query[c], dmine[c]);
+                dvalue[c] = __fmaf_rn(p, gradient[c], dvalue[c]);
             }
         }
     }

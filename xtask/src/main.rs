@@ -2,6 +2,7 @@
 //! the workspace, so that it builds in seconds and runs even where the rest does not build.
 
 mod bench;
+mod kernels;
 mod stages;
 
 use std::{
@@ -19,6 +20,7 @@ cargo xtask COMMAND
   quickstart [ARGS]  build, and run `openwork quickstart ARGS`
   test               everything CI checks: formatting, lints, tests, documentation
   parity DIR         compare with the numbers of other implementations, one line per folder under DIR
+  kernels [--check]  compile the CUDA kernels, whose output is committed
   bench WHAT [ARGS]  measure; `cargo xtask bench` says what there is";
 
 fn main() -> ExitCode {
@@ -50,6 +52,7 @@ fn run(command: &str, args: &[OsString]) -> Result<()> {
             let program = ["run", "--quiet", "--release", "--package", "openwork-tests", "--bin", "parity"];
             hand_over(cargo().args(program).arg(manifest()).arg("--").args(args))
         }
+        "kernels" => kernels::run(args),
         "bench" => bench::run(args),
         "" | "help" | "--help" | "-h" => {
             println!("{HELP}");

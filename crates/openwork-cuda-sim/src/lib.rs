@@ -8,6 +8,10 @@
 //!
 //! Built with `OPENWORK_SANITIZE=1`, the address sanitizer also finds reads out of bounds.
 
+mod device;
+
+pub use device::Simulator;
+
 use std::ffi::{CStr, CString, c_char, c_uint, c_void};
 
 /// An argument of a kernel.

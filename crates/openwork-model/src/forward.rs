@@ -1,8 +1,8 @@
 //! The forward pass of a batch, keeping what the backward pass needs.
 
-use openwork_ops::{self as ops, Activations, Attention, Kept, Matrix, Workspace};
+use openwork_ops::{Attention, Engine, Workspace};
 
-use crate::{At, Bigram, Block, Model, Norm, Positions, Site, Tap, Weight};
+use crate::{At, Bigram, Block, Model, Norm, Positions, Site, Tap};
 
 /// A batch: sequences of `seq_len` tokens, one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -26,33 +26,48 @@ impl<'a> Tokens<'a> {
 }
 
 /// What a forward pass leaves.
-pub struct Pass {
+pub struct Pass<E: Engine = Workspace> {
     /// `[vocab, readout columns]`.
-    pub logits: Matrix,
-    pub(crate) readout: Option<Vec<usize>>,
-    pub(crate) position: Option<Matrix>,
-    pub(crate) blocks: Vec<BlockTrace>,
+    pub logits: E::Array,
+    pub(crate) tokens: E::Tokens,
+    pub(crate) readout: Option<Readout<E>>,
+    pub(crate) position: Option<E::Array>,
+    pub(crate) blocks: Vec<BlockTrace<E>>,
     /// Residual stream after the last block, at the readout columns.
-    pub(crate) final_resid: Matrix,
+    pub(crate) final_resid: E::Array,
+    pub(crate) final_statistics: E::Statistics,
     /// Its normalised form.
-    pub(crate) final_read: Activations,
-    pub(crate) n_tokens: usize,
+    pub(crate) final_read: E::Activations,
+}
+
+/// Columns that are read out, and their tokens.
+pub(crate) struct Readout<E: Engine> {
+    pub columns: E::Columns,
+    pub tokens: E::Tokens,
 }
 
 /// Inputs of every operation of a block, as its backward needs them.
-pub(crate) struct BlockTrace {
-    pub resid_in: Matrix,
-    pub attn_read: Activations,
-    pub qkv: [Matrix; 3],
-    pub log_sum: Matrix,
-    pub mix: Activations,
-    pub resid_mid: Matrix,
-    pub mlp_read: Activations,
+pub(crate) struct BlockTrace<E: Engine> {
+    pub resid_in: E::Array,
+    pub attn_norm: ReadTrace<E>,
+    pub attn_read: E::Activations,
+    pub qkv: [E::Array; 3],
+    pub log_sum: E::Array,
+    pub mix: E::Activations,
+    pub resid_mid: E::Array,
+    pub mlp_norm: ReadTrace<E>,
+    pub mlp_read: E::Activations,
     /// Derivative of the nonlinearity.
-    pub slope: Matrix,
-    pub neuron: Activations,
+    pub slope: E::Array,
+    pub neuron: E::Activations,
     /// What AbsTopK kept, by site; `None` where it does not apply.
-    pub kept: [Option<Kept>; 8],
+    pub kept: [Option<E::Kept>; 8],
+}
+
+/// What the norms of a read found out: of the residual stream and of the position channels.
+pub(crate) struct ReadTrace<E: Engine> {
+    pub statistics: E::Statistics,
+    pub position: Option<E::Statistics>,
 }
 
 /// Index of a site in [`BlockTrace::kept`].
@@ -70,17 +85,18 @@ pub(crate) fn kept_index(at: At) -> usize {
     }
 }
 
-impl Pass {
+impl<E: Engine> Pass<E> {
     /// Gives the memory of the pass back.
-    pub fn recycle(self, space: &mut Workspace) {
+    pub fn recycle(self, engine: &mut E) {
         for block in self.blocks {
-            let BlockTrace { resid_in, attn_read, qkv, log_sum, mix, resid_mid, mlp_read, slope, neuron, kept } = block;
-            [resid_in, log_sum, resid_mid, slope].into_iter().chain(qkv).for_each(|x| space.recycle(x));
-            [attn_read, mix, mlp_read, neuron].into_iter().for_each(|x| space.recycle_activations(x));
-            kept.into_iter().flatten().for_each(|kept| space.recycle_kept(kept));
+            let BlockTrace { resid_in, attn_read, qkv, log_sum, mix, resid_mid, mlp_read, slope, neuron, kept, .. } =
+                block;
+            [resid_in, log_sum, resid_mid, slope].into_iter().chain(qkv).for_each(|x| engine.recycle(x));
+            [attn_read, mix, mlp_read, neuron].into_iter().for_each(|x| engine.recycle_activations(x));
+            kept.into_iter().flatten().for_each(|kept| engine.recycle_kept(kept));
         }
-        [self.logits, self.final_resid].into_iter().chain(self.position).for_each(|x| space.recycle(x));
-        space.recycle_activations(self.final_read);
+        [self.logits, self.final_resid].into_iter().chain(self.position).for_each(|x| engine.recycle(x));
+        engine.recycle_activations(self.final_read);
     }
 }
 
@@ -97,165 +113,185 @@ impl Model {
     pub fn forward(&self, tokens: Tokens<'_>, readout: Option<&[usize]>, tap: &mut dyn Tap) -> Pass {
         self.forward_in(tokens, readout, tap, &mut Workspace::default())
     }
+}
 
-    /// [`Model::forward`] in memory that is used again: give it back with [`Pass::recycle`].
+impl<W> Model<W> {
+    /// [`Model::forward`] on the device and in the memory of `engine`: give it back with [`Pass::recycle`].
     #[track_caller]
-    pub fn forward_in(
+    pub fn forward_in<E: Engine<Weight = W>>(
         &self,
         tokens: Tokens<'_>,
         readout: Option<&[usize]>,
-        tap: &mut dyn Tap,
-        space: &mut Workspace,
-    ) -> Pass {
+        tap: &mut dyn Tap<E::Array>,
+        engine: &mut E,
+    ) -> Pass<E> {
         let (config, params) = (&self.config, &self.params);
         let n = tokens.ids.len();
         assert!(tokens.seq_len <= config.n_ctx, "sequences of {} exceed n_ctx {}", tokens.seq_len, config.n_ctx);
         if let Some(bad) = tokens.ids.iter().find(|&&t| usize::from(t) >= config.vocab_size) {
             panic!("token {bad} is outside the vocabulary of {}", config.vocab_size);
         }
-        let mut x = space.matrix((config.d_model, n));
-        ops::embed(params.embed.dense(), tokens.ids, &mut x);
+        let readout = readout.map(|columns| {
+            let tokens: Vec<u16> = columns.iter().map(|&c| tokens.ids[c]).collect();
+            Readout { columns: engine.columns(columns, n), tokens: engine.tokens(&tokens, config.vocab_size) }
+        });
+        let (seq_len, tokens) = (tokens.seq_len, engine.tokens(tokens.ids, config.vocab_size));
+        let mut x = engine.array([config.d_model, n]);
+        engine.embed(&params.embed, &tokens, &mut x);
         let mut position = None;
         match (&params.position, config.positions) {
-            (Some(table), Positions::Added) => ops::position(table.dense(), tokens.seq_len, &mut x),
+            (Some(table), Positions::Added) => engine.position(table, seq_len, &mut x),
             (Some(table), Positions::Concat { width } | Positions::Sinusoidal { width }) => {
-                let channels = position.insert(Matrix::zeros((width, n)));
-                ops::position(table.dense(), tokens.seq_len, channels);
+                let channels = position.insert(engine.zeros([width, n]));
+                engine.position(table, seq_len, channels);
             }
             _ => (),
         }
-        let blocks = params
-            .blocks
-            .iter()
-            .enumerate()
-            .map(|(layer, block)| self.block(layer, block, tokens.seq_len, position.as_ref(), &mut x, tap, space))
-            .collect();
+        let mut blocks = Vec::with_capacity(params.blocks.len());
+        for (layer, block) in params.blocks.iter().enumerate() {
+            blocks.push(self.block(layer, block, seq_len, position.as_ref(), &mut x, tap, engine));
+        }
         tap.forward(Site { layer: config.n_layer, at: At::FinalResid }, &mut x);
 
-        let final_resid = match readout {
-            Some(columns) => {
-                let mut selected = space.matrix((x.nrows(), columns.len()));
-                for (mut to, from) in selected.rows_mut().into_iter().zip(x.rows()) {
-                    let from = from.to_slice().expect("row-major");
-                    to.iter_mut().zip(columns).for_each(|(to, &c)| *to = from[c]);
-                }
-                space.recycle(x);
+        let final_resid = match &readout {
+            Some(readout) => {
+                let selected = engine.gather(&x, &readout.columns);
+                engine.recycle(x);
                 selected
             }
             None => x,
         };
-        let mut final_read = space.matrix(final_resid.dim());
-        norm(self, &params.final_norm, &final_resid, &mut final_read);
-        let final_read = space.keep(final_read);
-        let mut logits = space.matrix((config.vocab_size, final_resid.ncols()));
+        let Norm { gain, bias } = &params.final_norm;
+        let (final_read, final_statistics) = engine.norm(config.norm, gain, bias.as_ref(), &final_resid);
+        let final_read = engine.keep(final_read);
+        let mut logits = engine.array([config.vocab_size, E::shape(&final_resid)[1]]);
         let unembed = params.unembed.as_ref().unwrap_or(&params.embed);
-        ops::linear(unembed, Some(&params.logits_bias), &final_read, &mut logits, space);
+        engine.linear(unembed, Some(&params.logits_bias), &final_read, &mut logits);
         if config.bigram != Bigram::None {
             let table = params.bigram.as_ref().expect("the tree follows the configuration");
-            ops::bigram(table.dense(), &selected(tokens.ids, readout), &mut logits);
+            engine.bigram(table, readout.as_ref().map_or(&tokens, |readout| &readout.tokens), &mut logits);
         }
-        Pass { logits, readout: readout.map(<[_]>::to_vec), position, blocks, final_resid, final_read, n_tokens: n }
+        Pass { logits, tokens, readout, position, blocks, final_resid, final_statistics, final_read }
     }
 
     #[allow(clippy::too_many_arguments, reason = "the state of one step of the walk")]
-    fn block(
+    fn block<E: Engine<Weight = W>>(
         &self,
         layer: usize,
-        block: &Block<Weight>,
+        block: &Block<W>,
         seq_len: usize,
-        position: Option<&Matrix>,
-        x: &mut Matrix,
-        tap: &mut dyn Tap,
-        space: &mut Workspace,
-    ) -> BlockTrace {
+        position: Option<&E::Array>,
+        x: &mut E::Array,
+        tap: &mut dyn Tap<E::Array>,
+        engine: &mut E,
+    ) -> BlockTrace<E> {
         let config = &self.config;
-        let mut kept: [Option<Kept>; 8] = Default::default();
+        let mut kept: [Option<E::Kept>; 8] = Default::default();
         // AbsTopK where it applies, then the tap: the hooks of the published code come after AbsTopK.
-        let mut site = |at: At, value: &mut Matrix, space: &mut Workspace| {
-            if let Some(k) = config.act_k(at) {
-                kept[kept_index(at)] = Some(ops::abs_top_k(k, self.ties, value, space));
+        let mut site = |at: At, value: &mut E::Array, kept: &mut [Option<E::Kept>; 8], engine: &mut E| {
+            // What a block reads has gone through AbsTopK with its norm.
+            let is_read = matches!(at, At::AttnRead | At::MlpRead);
+            if let Some(k) = config.act_k(at).filter(|_| !is_read) {
+                kept[kept_index(at)] = Some(engine.abs_top_k(k, self.ties, value));
             }
             tap.forward(Site { layer, at }, value);
         };
-        let n = x.ncols();
+        let [d_model, n] = E::shape(x);
         let d_attn = config.n_head * config.d_head;
 
-        site(At::ResidIn, x, space);
-        let resid_in = space.copy(x);
-        let mut attn_read = self.read(&block.attn_norm, block.attn_pos_norm.as_ref(), &resid_in, position, space);
-        site(At::AttnRead, &mut attn_read, space);
-        let attn_read = space.keep(attn_read);
-        let mut joint = space.matrix((3 * d_attn, n));
-        ops::linear(&block.qkv.weight, block.qkv.bias.as_ref(), &attn_read, &mut joint, space);
-        let mut qkv = [0, 1, 2].map(|i| {
-            let mut part = space.matrix((d_attn, n));
-            part.assign(&joint.slice(ndarray::s![i * d_attn..(i + 1) * d_attn, ..]));
-            part
-        });
-        space.recycle(joint);
+        site(At::ResidIn, x, &mut kept, engine);
+        let resid_in = engine.copy(x);
+        let norms = (&block.attn_norm, block.attn_pos_norm.as_ref());
+        let (mut attn_read, attn_norm, marks) = self.read(At::AttnRead, norms, &resid_in, position, engine);
+        kept[kept_index(At::AttnRead)] = marks;
+        site(At::AttnRead, &mut attn_read, &mut kept, engine);
+        let attn_read = engine.keep(attn_read);
+        let mut joint = engine.array([3 * d_attn, n]);
+        engine.linear(&block.qkv.weight, block.qkv.bias.as_ref(), &attn_read, &mut joint);
+        let mut qkv = [0, 1, 2].map(|i| engine.rows(&joint, i * d_attn..(i + 1) * d_attn));
+        engine.recycle(joint);
         for (at, value) in [At::Query, At::Key, At::Value].into_iter().zip(&mut qkv) {
-            site(at, value, space);
+            site(at, value, &mut kept, engine);
         }
-        let mut mix = space.matrix((d_attn, n));
-        let [q, k, v] = &qkv;
-        let shape = self.attention_shape(seq_len);
-        let log_sum = ops::attention(shape, q, k, v, block.sink.as_ref(), &mut mix, space);
-        site(At::AttnMix, &mut mix, space);
-        let mix = space.keep(mix);
-        let mut write = space.matrix(x.dim());
-        ops::linear(&block.attn_out.weight, block.attn_out.bias.as_ref(), &mix, &mut write, space);
-        site(At::AttnWrite, &mut write, space);
-        ops::residual(x, &write);
+        let mut mix = engine.array([d_attn, n]);
+        let log_sum = engine.attention(self.attention_shape(seq_len), &qkv, block.sink.as_ref(), &mut mix);
+        site(At::AttnMix, &mut mix, &mut kept, engine);
+        let mix = engine.keep(mix);
+        let mut write = engine.array([d_model, n]);
+        engine.linear(&block.attn_out.weight, block.attn_out.bias.as_ref(), &mix, &mut write);
+        site(At::AttnWrite, &mut write, &mut kept, engine);
+        engine.residual(x, &write);
 
-        site(At::ResidMid, x, space);
-        let resid_mid = space.copy(x);
-        let mut mlp_read = self.read(&block.mlp_norm, block.mlp_pos_norm.as_ref(), &resid_mid, position, space);
-        site(At::MlpRead, &mut mlp_read, space);
-        let mlp_read = space.keep(mlp_read);
-        let mut slope = space.matrix((config.d_mlp, n));
-        ops::linear(&block.fc.weight, block.fc.bias.as_ref(), &mlp_read, &mut slope, space);
-        let mut neuron = space.matrix(slope.dim());
-        ops::activate(config.activation, &mut slope, &mut neuron);
-        site(At::Neuron, &mut neuron, space);
-        let neuron = space.keep(neuron);
-        ops::linear(&block.proj.weight, block.proj.bias.as_ref(), &neuron, &mut write, space);
-        site(At::MlpWrite, &mut write, space);
-        ops::residual(x, &write);
-        space.recycle(write);
+        site(At::ResidMid, x, &mut kept, engine);
+        let resid_mid = engine.copy(x);
+        let norms = (&block.mlp_norm, block.mlp_pos_norm.as_ref());
+        let (mut mlp_read, mlp_norm, marks) = self.read(At::MlpRead, norms, &resid_mid, position, engine);
+        kept[kept_index(At::MlpRead)] = marks;
+        site(At::MlpRead, &mut mlp_read, &mut kept, engine);
+        let mlp_read = engine.keep(mlp_read);
+        let mut slope = engine.array([config.d_mlp, n]);
+        engine.linear(&block.fc.weight, block.fc.bias.as_ref(), &mlp_read, &mut slope);
+        let mut neuron = engine.array([config.d_mlp, n]);
+        engine.activate(config.activation, &mut slope, &mut neuron);
+        site(At::Neuron, &mut neuron, &mut kept, engine);
+        let neuron = engine.keep(neuron);
+        engine.linear(&block.proj.weight, block.proj.bias.as_ref(), &neuron, &mut write);
+        site(At::MlpWrite, &mut write, &mut kept, engine);
+        engine.residual(x, &write);
+        engine.recycle(write);
 
-        BlockTrace { resid_in, attn_read, qkv, log_sum, mix, resid_mid, mlp_read, slope, neuron, kept }
+        BlockTrace {
+            resid_in,
+            attn_norm,
+            attn_read,
+            qkv,
+            log_sum,
+            mix,
+            resid_mid,
+            mlp_norm,
+            mlp_read,
+            slope,
+            neuron,
+            kept,
+        }
     }
 
-    /// What a block reads: the normalised residual stream, and under it the normalised position channels.
-    fn read(
+    /// What a block reads: the normalised residual stream, and under it the normalised position channels; and of
+    /// these what AbsTopK keeps.
+    fn read<E: Engine<Weight = W>>(
         &self,
-        gain: &Norm<Weight>,
-        pos_gain: Option<&Norm<Weight>>,
-        x: &Matrix,
-        position: Option<&Matrix>,
-        space: &mut Workspace,
-    ) -> Matrix {
-        let mut y = space.matrix(x.dim());
-        norm(self, gain, x, &mut y);
-        let (Some(pos_gain), Some(position)) = (pos_gain, position) else { return y };
-        let mut p = Matrix::zeros(position.dim());
-        norm(self, pos_gain, position, &mut p);
-        ndarray::concatenate![ndarray::Axis(0), y, p]
+        at: At,
+        (norm, pos_norm): (&Norm<W>, Option<&Norm<W>>),
+        x: &E::Array,
+        position: Option<&E::Array>,
+        engine: &mut E,
+    ) -> (E::Array, ReadTrace<E>, Option<E::Kept>) {
+        let (kind, k) = (self.config.norm, self.config.act_k(at));
+        let (gain, bias) = (&norm.gain, norm.bias.as_ref());
+        let (Some(pos_norm), Some(position)) = (pos_norm, position) else {
+            return match k {
+                Some(k) => {
+                    let (y, statistics, kept) = engine.norm_abs_top_k((kind, gain, bias), (k, self.ties), x);
+                    (y, ReadTrace { statistics, position: None }, Some(kept))
+                }
+                None => {
+                    let (y, statistics) = engine.norm(kind, gain, bias, x);
+                    (y, ReadTrace { statistics, position: None }, None)
+                }
+            };
+        };
+        let (above, statistics) = engine.norm(kind, gain, bias, x);
+        let (below, of_position) = engine.norm(kind, &pos_norm.gain, pos_norm.bias.as_ref(), position);
+        let ([d_model, n], [width, _]) = (E::shape(&above), E::shape(&below));
+        let mut y = engine.array([d_model + width, n]);
+        engine.set_rows(&mut y, 0, &above);
+        engine.set_rows(&mut y, d_model, &below);
+        [above, below].into_iter().for_each(|x| engine.recycle(x));
+        let kept = k.map(|k| engine.abs_top_k(k, self.ties, &mut y));
+        (y, ReadTrace { statistics, position: Some(of_position) }, kept)
     }
 
     pub(crate) fn attention_shape(&self, seq_len: usize) -> Attention {
         Attention { n_head: self.config.n_head, d_head: self.config.d_head, seq_len }
-    }
-}
-
-fn norm(model: &Model, params: &Norm<Weight>, x: &Matrix, y: &mut Matrix) {
-    ops::norm(model.config.norm, &params.gain, params.bias.as_ref(), x, y);
-}
-
-/// The tokens at the readout columns.
-pub(crate) fn selected(ids: &[u16], readout: Option<&[usize]>) -> Vec<u16> {
-    match readout {
-        Some(columns) => columns.iter().map(|&c| ids[c]).collect(),
-        None => ids.to_vec(),
     }
 }

@@ -26,18 +26,18 @@ mod site;
 pub use checkpoint::{LoadError, Loaded, SaveError, export, import, load, save};
 pub use config::{ActDensity, Bigram, Config, ConfigError, Positions};
 pub use forward::{Pass, Tokens};
-pub use openwork_ops::{Activation, Gradient, Matrix, NormKind, Storage, Ties, Weight, Workspace};
+pub use openwork_ops::{Activation, Engine, Gradient, Matrix, NormKind, Storage, Ties, Weight, Workspace};
 pub use params::{Block, Linear, Norm, ParamInfo, Params, Role};
 pub use sample::{Sampling, generate};
 pub use site::{At, NoTap, Record, Site, Tap};
 
-/// A transformer: its configuration and its weights.
+/// A transformer: its configuration and its weights, which lie where the model runs: on the CPU, if nothing else is said.
 #[derive(Clone, Debug)]
-pub struct Model {
+pub struct Model<W = Weight> {
     /// Shape and switches.
     pub config: Config,
     /// Weights, in the tree every other per-parameter quantity shares.
-    pub params: Params<Weight>,
+    pub params: Params<W>,
     /// How AbsTopK chooses among equal magnitudes; not part of a checkpoint.
     pub ties: Ties,
 }

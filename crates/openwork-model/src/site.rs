@@ -96,14 +96,15 @@ impl std::str::FromStr for Site {
     }
 }
 
-/// The only hook into the forward and backward pass: record, ablate, mask, patch.
+/// The only hook into the forward and backward pass: record, ablate, mask, patch. Values are arrays of the device that
+/// the pass runs on: matrices on the CPU.
 ///
 /// `forward` sees (and may change) every site's value `[features, tokens]` in order; `backward` sees the
 /// gradient with respect to what `forward` left and must turn it into the gradient with respect to what
 /// `forward` was given, in the reverse order.
-pub trait Tap {
+pub trait Tap<A = Matrix> {
     /// Called when the value at `site` is ready.
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
+    fn forward(&mut self, site: Site, value: &mut A) {
         let _ = (site, value);
     }
 
@@ -114,7 +115,7 @@ pub trait Tap {
     }
 
     /// Called when the gradient at `site` is ready.
-    fn backward(&mut self, site: Site, gradient: &mut Matrix) {
+    fn backward(&mut self, site: Site, gradient: &mut A) {
         let _ = (site, gradient);
     }
 }
@@ -122,7 +123,7 @@ pub trait Tap {
 /// Changes and records nothing.
 pub struct NoTap;
 
-impl Tap for NoTap {
+impl<A> Tap<A> for NoTap {
     fn sees_gradients(&self) -> bool {
         false
     }

@@ -100,11 +100,9 @@ struct Rule {
 
 impl Rule {
     fn new(settings: Adam, scale: f32) -> Self {
-        let Adam { lr, beta1, beta2, eps, step } = settings;
-        let correction1 = 1.0 - f64::from(beta1).powf(step as f64);
-        let correction2 = 1.0 - f64::from(beta2).powf(step as f64);
-        let step_size = (f64::from(lr) / correction1) as f32;
-        Self { scale, beta1, beta2, eps, step_size, root: correction2.sqrt() as f32 }
+        let Adam { beta1, beta2, eps, .. } = settings;
+        let (step_size, root) = settings.rate_and_root();
+        Self { scale, beta1, beta2, eps, step_size, root }
     }
 
     #[inline(always)]
@@ -117,6 +115,12 @@ impl Rule {
 }
 
 impl Adam {
+    /// `lr / (1−β₁ᵗ)` and `√(1−β₂ᵗ)`: what the moments' bias makes of the learning rate, and of `√v`.
+    pub fn rate_and_root(&self) -> (f32, f32) {
+        let correction = |beta: f32| 1.0 - f64::from(beta).powf(self.step as f64);
+        ((f64::from(self.lr) / correction(self.beta1)) as f32, correction(self.beta2).sqrt() as f32)
+    }
+
     /// The farthest that this step can move a weight, whatever its gradients were.
     ///
     /// `m̂ = Σ aᵢ gᵢ` and `v̂ = Σ bᵢ gᵢ²` with weights that each sum to 1, so by Cauchy and Schwarz

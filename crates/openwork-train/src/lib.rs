@@ -6,6 +6,7 @@
 //! `openwork-model`.
 
 mod checkpoint;
+mod gpu;
 mod memory;
 mod recipe;
 mod run;
@@ -16,6 +17,7 @@ mod step;
 mod update;
 
 pub use checkpoint::CheckpointError;
+pub use gpu::{BatchShape, GpuTrainer};
 pub use memory::MemoryPlan;
 pub use recipe::{Recipe, RecipeError, SHIPPED};
 pub use run::{Event, LogLine, Run, RunError, Stopped};

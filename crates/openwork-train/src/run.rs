@@ -14,11 +14,12 @@ use std::{
     time::Instant,
 };
 
+use openwork_cuda::{Gpu, GpuError};
 use openwork_model::{Model, SaveError};
 use openwork_tensor::TokenShards;
 use serde::{Deserialize, Serialize};
 
-use crate::{CheckpointError, MatrixReport, Recipe, StepReport, Trainer, Windows, checkpoint};
+use crate::{BatchShape, CheckpointError, GpuTrainer, MatrixReport, Recipe, StepReport, Trainer, Windows, checkpoint};
 
 const RECIPE: &str = "recipe.toml";
 const LOG: &str = "log.jsonl";
@@ -32,7 +33,9 @@ pub struct Run {
     train: TokenShards,
     validation: TokenShards,
     windows: Windows,
+    /// What checkpoints are made of; on a GPU it is brought up to date for them.
     trainer: Trainer,
+    gpu: Option<GpuTrainer>,
     data: String,
     log: BufWriter<File>,
 }
@@ -173,6 +176,9 @@ pub enum RunError {
     /// The finished model.
     #[error(transparent)]
     Save(#[from] SaveError),
+    /// The GPU. The last checkpoint is as good as ever.
+    #[error("training on the GPU stopped")]
+    Gpu(#[from] GpuError),
 }
 
 impl Run {
@@ -197,7 +203,7 @@ impl Run {
         remove_leftovers(&dir)?;
         checkpoint::save(&dir.join(CHECKPOINT), &trainer, &recipe, &data)?;
         let log = open_beside_checkpoint(&dir, &recipe, trainer.step_count())?;
-        Ok(Self { recipe, dir, train, validation, windows, trainer, data, log })
+        Ok(Self { recipe, dir, train, validation, windows, trainer, gpu: None, data, log })
     }
 
     /// Continues the run in `dir` from its last checkpoint; the recipe and the data must be the same.
@@ -216,7 +222,18 @@ impl Run {
         let trainer = checkpoint::load(&path, &recipe, &data)?;
         remove_leftovers(&dir)?;
         let log = open_beside_checkpoint(&dir, &recipe, trainer.step_count())?;
-        Ok(Self { recipe, dir, train, validation, windows, trainer, data, log })
+        Ok(Self { recipe, dir, train, validation, windows, trainer, gpu: None, data, log })
+    }
+
+    /// Goes on on a GPU. Checkpoints stay the same: a run may go on anywhere.
+    pub fn on_gpu(mut self, gpu: Gpu) -> Result<Self, RunError> {
+        let batch = BatchShape {
+            seq_len: self.recipe.config.n_ctx,
+            sequences: self.recipe.batch_sequences,
+            chunk_sequences: self.recipe.chunk_sequences,
+        };
+        self.gpu = Some(GpuTrainer::new(&self.trainer, gpu, batch)?);
+        Ok(self)
     }
 
     /// The recipe.
@@ -226,10 +243,10 @@ impl Run {
 
     /// Steps done.
     pub fn step_count(&self) -> u64 {
-        self.trainer.step_count()
+        self.gpu.as_ref().map_or_else(|| self.trainer.step_count(), GpuTrainer::step_count)
     }
 
-    /// The model as it is now.
+    /// The model as it is now; on a GPU, as it was at the last checkpoint.
     pub fn model(&self) -> &Model {
         &self.trainer.model
     }
@@ -250,7 +267,10 @@ impl Run {
             let started = Instant::now();
             let batch = self.windows.read(&self.train, step * sequences as u64, sequences);
             self.check_vocabulary(&batch)?;
-            let report = self.trainer.step(&batch, n_ctx, self.recipe.chunk_sequences);
+            let report = match &mut self.gpu {
+                None => self.trainer.step(&batch, n_ctx, self.recipe.chunk_sequences),
+                Some(gpu) => gpu.step(&batch)?,
+            };
             // Three times the loss of guessing: no run that still learns is there.
             if !report.loss_nats.is_finite() || !report.grad_rms.is_finite() || report.loss_nats > 3.0 * guessing {
                 let (loss, checkpoint) = (report.loss_nats, last_checkpoint);
@@ -280,13 +300,16 @@ impl Run {
     }
 
     /// Mean loss in nats over the first validation windows.
-    fn validate(&self) -> Result<f64, RunError> {
+    fn validate(&mut self) -> Result<f64, RunError> {
         let n_ctx = self.recipe.config.n_ctx as u64;
         let n = (self.recipe.validation_sequences as u64).min(self.validation.len() / n_ctx);
         let mut tokens = vec![0; (n * n_ctx) as usize];
         self.validation.read(0, &mut tokens);
         self.check_vocabulary(&tokens)?;
-        Ok(Trainer::loss(self.model(), &tokens, n_ctx as usize))
+        Ok(match &mut self.gpu {
+            None => Trainer::loss(self.model(), &tokens, n_ctx as usize),
+            Some(gpu) => gpu.loss(&tokens)?,
+        })
     }
 
     fn check_vocabulary(&self, tokens: &[u16]) -> Result<(), RunError> {
@@ -298,6 +321,9 @@ impl Run {
     }
 
     fn checkpoint(&mut self) -> Result<(), RunError> {
+        if let Some(gpu) = &self.gpu {
+            gpu.download(&mut self.trainer)?;
+        }
         let log = self.dir.join(LOG);
         // The log must not be behind the checkpoint, or a resumed run would have a hole in it.
         self.log.flush().and_then(|()| self.log.get_ref().sync_data()).map_err(io("write", &log))?;

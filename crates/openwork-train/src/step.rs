@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Added to the gradient's RMS before dividing by it (released code).
-const RMS_EPS: f64 = 1e-5;
+pub(crate) const RMS_EPS: f64 = 1e-5;
 
 /// A model in training: weights, Adam's moments and the step count.
 pub struct Trainer {
@@ -78,7 +78,7 @@ impl Trainer {
         self.step = step;
         self.moments = moments;
         if step > 0 {
-            let rules = self.rules(step - 1);
+            let rules = rules(&self.model, &self.schedule, step - 1);
             for ((support, weight), rule) in self.supports.iter_mut().zip(self.model.params.values_mut()).zip(rules) {
                 // The support is where the weights are; a kept weight is zero only by accident.
                 if let Some(rule) = rule.filter(|rule| rule.nnz < weight.dense().len()) {
@@ -112,7 +112,7 @@ impl Trainer {
     pub fn step(&mut self, batch: &[u16], seq_len: usize, chunk_sequences: usize) -> StepReport {
         let start = Instant::now();
         let (loss_nats, dead_neurons) = self.gradient(batch, seq_len, chunk_sequences);
-        let trained = self.trained();
+        let trained = trained(&self.model);
         let moved = match loss_nats.is_finite() {
             true => self.restrict_to_support(),
             false => vec![],
@@ -207,7 +207,7 @@ impl Trainer {
             return vec![0; self.supports.len()];
         }
         let fraction = self.schedule.regrow_at(self.step);
-        let rules = self.rules(self.step);
+        let rules = rules(&self.model, &self.schedule, self.step);
         self.model
             .params
             .values_mut()
@@ -250,7 +250,7 @@ impl Trainer {
         let decay = (s.weight_decay * lr) as f32;
         let exact = s.gradient == GradientMode::Exact;
         let infos = Params::<()>::infos(&self.model.config);
-        let rules = self.rules(self.step);
+        let rules = rules(&self.model, &self.schedule, self.step);
         let work = self
             .model
             .params
@@ -287,21 +287,6 @@ impl Trainer {
         report
     }
 
-    /// The sparsification rule of every parameter at `step`.
-    fn rules(&self, step: u64) -> Vec<Option<Rule>> {
-        let config = &self.model.config;
-        let concatenated = !matches!(config.positions, Positions::None | Positions::Added);
-        let rule = |info: &openwork_model::ParamInfo, shape| {
-            let rule = Rule::of(info.role, shape, concatenated, &self.schedule, step);
-            rule.filter(|_| self.model.is_trained(info.role))
-        };
-        Params::build(config, rule).into_values()
-    }
-
-    fn trained(&self) -> Vec<bool> {
-        Params::build(&self.model.config, |info, _| self.model.is_trained(info.role)).into_values()
-    }
-
     /// Mean cross-entropy in nats of the model on `batch`, without a step.
     pub fn loss(model: &Model, batch: &[u16], seq_len: usize) -> f64 {
         let losses: Vec<f64> = batch
@@ -316,6 +301,22 @@ impl Trainer {
             .collect();
         losses.iter().sum::<f64>() / (batch.len() / seq_len * (seq_len - 1)) as f64
     }
+}
+
+/// The sparsification rule of every parameter at `step`.
+pub(crate) fn rules<W>(model: &Model<W>, schedule: &Schedule, step: u64) -> Vec<Option<Rule>> {
+    let config = &model.config;
+    let concatenated = !matches!(config.positions, Positions::None | Positions::Added);
+    let rule = |info: &openwork_model::ParamInfo, shape| {
+        let rule = Rule::of(info.role, shape, concatenated, schedule, step);
+        rule.filter(|_| model.is_trained(info.role))
+    };
+    Params::build(config, rule).into_values()
+}
+
+/// Which parameters are trained.
+pub(crate) fn trained<W>(model: &Model<W>) -> Vec<bool> {
+    Params::build(&model.config, |info, _| model.is_trained(info.role)).into_values()
 }
 
 /// Makes gradients zero, of everything or at the supports given.
@@ -345,14 +346,14 @@ fn chunk_gradient(
     let mut pass = model.forward_in(tokens, Some(&readout), active, space);
     let mut dlogits = std::mem::take(&mut pass.logits);
     let losses = cross_entropy(&mut dlogits, &targets, scale);
-    model.backward_in(tokens, &pass, &dlogits, active, Some(gradients), space);
+    model.backward_in(seq_len, &pass, &dlogits, active, Some(gradients), space);
     space.recycle(dlogits);
     pass.recycle(space);
     losses.iter().map(|&l| f64::from(l)).sum()
 }
 
 /// The columns that predict and what they predict: every token but the last of each sequence.
-fn next_tokens(chunk: &[u16], seq_len: usize) -> (Vec<usize>, Vec<u16>) {
+pub(crate) fn next_tokens(chunk: &[u16], seq_len: usize) -> (Vec<usize>, Vec<u16>) {
     let readout: Vec<usize> = (0..chunk.len()).filter(|t| t % seq_len != seq_len - 1).collect();
     let targets = readout.iter().map(|&t| chunk[t + 1]).collect();
     (readout, targets)

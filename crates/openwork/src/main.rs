@@ -2,6 +2,7 @@
 //! library crates.
 
 mod data;
+mod devices;
 mod exchange;
 mod forward;
 mod generate;
@@ -64,6 +65,8 @@ enum Command {
     Report(report::Args),
     /// The whole way on generated programs: data, training, circuits, verdicts, a page
     Quickstart(quickstart::Args),
+    /// List the devices that there are to compute on, and why something is not
+    Devices,
     /// Read a published model
     Import(exchange::ImportArgs),
     /// Write a model in the published format
@@ -88,6 +91,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Verify(args) => verify::run(args),
         Command::Report(args) => report::run(args),
         Command::Quickstart(args) => quickstart::run(args),
+        Command::Devices => devices::run(),
         Command::Import(args) => exchange::import(args),
         Command::Export(args) => exchange::export(args),
     }

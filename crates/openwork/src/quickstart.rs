@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use openwork_circuit::CircuitFile;
 use openwork_data::{PUBLISHED_VOCAB_SIZE, Tokenizer, corpus::GeneratedOptions};
 use openwork_extract::Settings as Budget;
+use openwork_ops::DeviceChoice;
 use openwork_train::Stopped;
 use openwork_verify::Settings;
 
@@ -33,6 +34,9 @@ pub struct Args {
     /// Recipe file or name
     #[arg(long, default_value = "quickstart")]
     recipe: String,
+    /// Where to train: cpu, cuda, cuda:N, or auto for a GPU if there is one (`openwork devices` lists them)
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
 }
 
 /// What a string was opened with decides how it is closed; what a line began with decides how it goes on.
@@ -59,6 +63,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let started = Instant::now();
     let tasks = args.tasks.iter().map(|t| tasks::find(t)).collect::<Result<Vec<_>>>()?;
     let recipe = recipe::find(&args.recipe)?;
+    let device = args.device.open()?;
     let out = &args.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
 
@@ -75,7 +80,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let run = out.join("run");
     if !run.join("model.safetensors").exists() {
         let resume = run.join("checkpoint.safetensors").exists();
-        if let Stopped::Interrupted { step } = train::train(recipe, &data, &tokenizer, &run, resume)? {
+        if let Stopped::Interrupted { step } = train::train(recipe, &data, &tokenizer, &run, resume, device)? {
             eprintln!("interrupted after step {step}; the same command goes on from there");
             return Ok(ExitCode::from(interrupt::INTERRUPTED));
         }

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use openwork_data::Tokenizer;
+use openwork_ops::{Device, DeviceChoice};
 use openwork_tensor::{ShardError, TokenShards};
 use openwork_train::{Event, LogLine, MemoryPlan, Recipe, Run, Stopped};
 
@@ -41,6 +42,9 @@ pub struct Args {
     /// Threads; the result does not depend on their number [default: all]
     #[arg(long)]
     threads: Option<NonZeroUsize>,
+    /// Where to train: cpu, cuda, cuda:N, or auto for a GPU if there is one (`openwork devices` lists them)
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
 }
 
 /// Runs the command.
@@ -48,7 +52,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     use_threads(args.threads)?;
     let recipe = recipe::find(&args.recipe)?;
     let tokenizer = tokenizer::load(&args.tokenizer, "--generated")?;
-    let stopped = train(recipe, &args.data, &tokenizer, &args.out, args.resume)?;
+    let device = args.device.open()?;
+    let stopped = train(recipe, &args.data, &tokenizer, &args.out, args.resume, device)?;
     match stopped {
         Stopped::Finished => Ok(ExitCode::SUCCESS),
         Stopped::Interrupted { step } => {
@@ -72,12 +77,25 @@ pub fn use_threads(threads: Option<NonZeroUsize>) -> Result<()> {
 }
 
 /// Trains `recipe` in the folder `out`, with progress, until the end or an interruption.
-pub fn train(recipe: Recipe, data: &Path, tokenizer: &Tokenizer, out: &Path, resume: bool) -> Result<Stopped> {
+pub fn train(
+    recipe: Recipe,
+    data: &Path,
+    tokenizer: &Tokenizer,
+    out: &Path,
+    resume: bool,
+    device: Device,
+) -> Result<Stopped> {
     let (has, allows) = (tokenizer.vocab_size(), recipe.config.vocab_size);
     ensure!(has <= allows, "the tokenizer has {has} tokens and the recipe a vocabulary of {allows} (model.vocab_size)");
     let shards = (open_shards(data, "train", tokenizer)?, open_shards(data, "validation", tokenizer)?);
-    check_memory(&recipe)?;
+    if let Device::Cpu = device {
+        check_memory(&recipe)?;
+    }
     let mut run = if resume { Run::resume(recipe, out, shards)? } else { Run::create(recipe, out, shards)? };
+    if let Device::Cuda(gpu) = device {
+        run = run.on_gpu(gpu.clone())?;
+        say!("training on {}: {} MB of its memory", gpu.name(), count(gpu.used().div_ceil(1 << 20) as u64));
+    }
     // Later commands find it beside the model.
     let path = out.join("tokenizer.json");
     openwork_tensor::remove_leftovers(&path).with_context(|| format!("cannot clear {}", out.display()))?;

@@ -1,4 +1,5 @@
 //! One binary, one module per theme.
 
+mod kernels;
 mod parity;
 mod rules;

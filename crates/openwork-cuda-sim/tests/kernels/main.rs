@@ -4,10 +4,12 @@ mod abs_top_k;
 mod attention;
 mod embed;
 mod loss;
+mod matmul;
 mod norm;
 mod planted;
 mod pointwise;
 mod sddmm;
+mod sites;
 mod spmm;
 mod update;
 

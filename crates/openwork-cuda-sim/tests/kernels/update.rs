@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use ndarray::Array2;
 use openwork_cuda_sim::{Arg, launch};
 use openwork_ops::{Adam, adam_step};
@@ -8,7 +10,7 @@ use crate::{config, random, vec};
 /// Entries that a block works on, as in `kernels/update.cu`.
 const PIECE: usize = 4096;
 /// Words of a segment.
-const WORDS: usize = 15;
+const WORDS: usize = 16;
 const DECAY: f32 = 0.125;
 
 /// A parameter of the test.
@@ -30,6 +32,7 @@ struct Flat {
     rows: usize,
     cols: usize,
     nonzeros: usize,
+    words: usize,
 }
 
 impl Flat {
@@ -43,6 +46,7 @@ impl Flat {
             rows: 0,
             cols: 0,
             nonzeros: 0,
+            words: 0,
         };
         for (i, p) in parameters.iter().enumerate() {
             let (rows, cols) = p.w.dim();
@@ -66,6 +70,7 @@ impl Flat {
                 flat.rows,
                 flat.cols,
                 flat.nonzeros,
+                flat.words,
             ];
             flat.segments.push(numbers.map(|n| n as u32));
             flat.block_segment.extend(vec![i as u32; (rows * cols).div_ceil(PIECE)]);
@@ -75,6 +80,7 @@ impl Flat {
             flat.rows += rows + 1;
             flat.cols += cols + 1;
             flat.nonzeros += rows * cols;
+            flat.words += (rows * cols).div_ceil(32);
         }
         flat
     }
@@ -118,6 +124,7 @@ fn what_stays_and_where_it_is_are_those_of_the_cpu() {
                 Arg::read(&flat.segments),
                 Arg::read(&flat.block_segment),
                 Arg::read(&flat.w),
+                Arg::Null,
                 Arg::read(&keys),
                 Arg::read(&brackets),
                 Arg::update(&mut counts),
@@ -128,6 +135,7 @@ fn what_stays_and_where_it_is_are_those_of_the_cpu() {
             let mut args = [
                 Arg::read(&flat.segments),
                 Arg::read(&flat.w),
+                Arg::Null,
                 Arg::read(&keys),
                 Arg::update(&mut brackets),
                 Arg::update(&mut counts),
@@ -137,51 +145,83 @@ fn what_stays_and_where_it_is_are_those_of_the_cpu() {
             launch("select_threshold", config([n, 1], 1024), &mut args).unwrap();
             assert!(parameters.iter().zip(counts.chunks(2)).all(|(p, c)| p.wanted == p.w.len() || c == [0, 0]));
             let mut w = flat.w.clone();
+            // Every third entry was nonzero before.
+            let was: Vec<u32> = (0..flat.words as u32).map(|word| 0x4924_9249 << (word % 3)).collect();
+            let [mut m, mut v] = [vec![1.0_f32; w.len()], vec![2.0_f32; w.len()]];
+            let mut report = vec![0_u32; 2 * n];
+            // Moments are forgotten in the second round.
+            let forget = seed == 2;
             let (mut row_ptr, mut col_ptr) = (vec![0_u32; flat.rows], vec![0_u32; flat.cols]);
             let mut args = [
                 Arg::read(&flat.segments),
                 Arg::read(&flat.block_segment),
                 Arg::read(&keys),
                 Arg::read(&threshold),
+                Arg::read(&was),
                 Arg::update(&mut w),
+                Arg::update(&mut m),
+                Arg::update(&mut v),
                 Arg::update(&mut row_ptr),
                 Arg::update(&mut col_ptr),
+                Arg::update(&mut report),
                 Arg::F32(DECAY),
+                Arg::U32(u32::from(forget)),
             ];
             launch("project", config([blocks, 1], 256), &mut args).unwrap();
             let mut args = [Arg::read(&flat.segments), Arg::update(&mut row_ptr), Arg::update(&mut col_ptr)];
             launch("sum_counts", config([n, 2], 1024), &mut args).unwrap();
-            let [mut col_idx, mut row_idx] = [(); 2].map(|()| vec![0_u32; flat.nonzeros]);
-            let [mut values, mut col_values] = [(); 2].map(|()| vec![0.0_f32; flat.nonzeros]);
-            for (kernel, rows_of_a_block, ptr, idx, values) in [
-                ("fill_rows", 8, &row_ptr, &mut col_idx, &mut values),
-                ("fill_columns", 256, &col_ptr, &mut row_idx, &mut col_values),
-            ] {
-                let mut args =
-                    [Arg::read(&flat.segments), Arg::read(&w), Arg::read(ptr), Arg::update(idx), Arg::update(values)];
+            let [mut pairs, mut col_pairs] = [(); 2].map(|()| vec![[0_u32; 2]; flat.nonzeros]);
+            for (kernel, rows_of_a_block, ptr, pairs) in
+                [("fill_rows", 8, &row_ptr, &mut pairs), ("fill_columns", 256, &col_ptr, &mut col_pairs)]
+            {
+                let mut args = [Arg::read(&flat.segments), Arg::read(&w), Arg::read(ptr), Arg::update(pairs)];
                 launch(kernel, config([widest.div_ceil(rows_of_a_block), n], 256), &mut args).unwrap();
             }
-            for (p, s) in parameters.iter().zip(&flat.segments) {
+            let [mut row_order, mut col_order] = [vec![0_u32; flat.rows], vec![0_u32; flat.cols]];
+            let mut args = [
+                Arg::read(&flat.segments),
+                Arg::read(&row_ptr),
+                Arg::read(&col_ptr),
+                Arg::scratch(&mut row_order),
+                Arg::scratch(&mut col_order),
+            ];
+            launch("order_lines", config([n, 2], 1024), &mut args).unwrap();
+            for (i, (p, s)) in parameters.iter().zip(&flat.segments).enumerate() {
+                let (first, len, selects) = (s[0] as usize, p.w.len(), p.wanted < p.w.len());
                 let mut expected = p.w.clone();
-                if p.wanted < p.w.len() {
+                if selects {
                     top_magnitude(p.w.view(), p.wanted, p.floor).project(&mut expected);
                 }
                 if p.decays {
                     expected.mapv_inplace(|x| x - DECAY * x);
                 }
-                assert_eq!(w[s[0] as usize..][..p.w.len()], vec(&expected), "room {room}, seed {seed}");
+                assert_eq!(w[first..][..len], vec(&expected), "room {room}, seed {seed}");
+                let nonzero = |i: &usize| expected.as_slice().unwrap()[*i] != 0.0;
+                let new = |i: &usize| selects && was[s[15] as usize + i / 32] >> (i % 32) & 1 == 0;
+                let entered = (0..len).filter(nonzero).filter(new).count();
+                assert_eq!(report[2 * i..][..2], [(0..len).filter(nonzero).count() as u32, entered as u32]);
+                for j in 0..len {
+                    let forgotten = forget && selects && !nonzero(&j);
+                    assert_eq!([m[first + j], v[first + j]], if forgotten { [0.0, 0.0] } else { [1.0, 2.0] });
+                }
                 if p.sparse {
                     let forms = [
-                        (expected.clone(), &row_ptr, s[12], &col_idx, &values),
-                        (expected.t().as_standard_layout().to_owned(), &col_ptr, s[13], &row_idx, &col_values),
+                        (expected.clone(), &row_ptr, s[12], &pairs, &row_order),
+                        (expected.t().as_standard_layout().to_owned(), &col_ptr, s[13], &col_pairs, &col_order),
                     ];
-                    for (expected, ptr, first, idx, values) in forms {
+                    for (expected, ptr, first, pairs, order) in forms {
                         let expected = Csr::from_dense(expected.view());
-                        let nnz = expected.pattern().nnz();
-                        let from = s[14] as usize;
-                        assert_eq!(&ptr[first as usize..][..=expected.pattern().rows()], expected.pattern().row_ptr());
-                        assert_eq!(&idx[from..][..nnz], expected.pattern().col_idx());
-                        assert_eq!(&values[from..][..nnz], expected.values());
+                        let pattern = expected.pattern();
+                        let ptr = &ptr[first as usize..][..=pattern.rows()];
+                        assert_eq!(ptr, pattern.row_ptr());
+                        let nonzeros = pattern.col_idx().iter().zip(expected.values()).map(|(&c, w)| [c, w.to_bits()]);
+                        assert_eq!(pairs[s[14] as usize..][..pattern.nnz()], nonzeros.collect::<Vec<_>>());
+                        let order = &order[first as usize..][..pattern.rows()];
+                        assert!(
+                            order.iter().copied().collect::<BTreeSet<_>>().into_iter().eq(0..pattern.rows() as u32)
+                        );
+                        let lengths: Vec<usize> = order.iter().map(|&r| pattern.row(r as usize).len()).collect();
+                        assert!(lengths.is_sorted_by(|a, b| a >= b), "the longest first");
                     }
                 }
             }
@@ -213,6 +253,8 @@ fn adam_is_that_of_the_cpu() {
     let (mut w, mut w_expected, mut m_expected, mut v_expected) =
         (flat.w.clone(), flat.w.clone(), m.clone(), v.clone());
     adam_step(settings, scalar[1], &mut w_expected, &gradient, &mut m_expected, &mut v_expected);
+    let (rate, root) = settings.rate_and_root();
+    let mut was = vec![0_u32; flat.words];
     let mut args = [
         Arg::read(&flat.segments),
         Arg::read(&flat.block_segment),
@@ -221,15 +263,81 @@ fn adam_is_that_of_the_cpu() {
         Arg::update(&mut w),
         Arg::update(&mut m),
         Arg::update(&mut v),
+        Arg::write(&mut was),
         Arg::F32(settings.beta1),
         Arg::F32(settings.beta2),
-        Arg::F32(settings.lr / (1.0 - settings.beta1.powi(3))),
-        Arg::F32(1.0 / (1.0 - settings.beta2.powi(3))),
+        Arg::F32(rate),
+        Arg::F32(root),
         Arg::F32(settings.eps),
     ];
     launch("adam", config([blocks, 1], 256), &mut args).unwrap();
-    for (a, b) in w.iter().chain(&m).chain(&v).zip(w_expected.iter().chain(&m_expected).chain(&v_expected)) {
-        // A few roundings of numbers up to 5.
-        assert!((a - b).abs() <= 5.0 * 4.0 * f32::EPSILON, "{a} {b}");
+    assert_eq!((w, m, v), (w_expected, m_expected, v_expected));
+    for s in &flat.segments {
+        for i in 0..(s[1] * s[2]) as usize {
+            let nonzero = flat.w[s[0] as usize + i] != 0.0;
+            assert_eq!(was[s[15] as usize + i / 32] >> (i % 32) & 1 == 1, nonzero);
+        }
+    }
+}
+
+/// Weights that grow are those whose gradients are the largest among zero weights.
+#[test]
+fn gradients_stay_at_nonzeros_and_where_weights_grow() {
+    let parameters = parameters(1);
+    let mut flat = Flat::new(&parameters, 16);
+    let (n, blocks) = (parameters.len(), flat.block_segment.len());
+    // Four in five weights are zero; no floors here.
+    flat.w.iter_mut().enumerate().filter(|(i, _)| i % 5 != 0).for_each(|(_, w)| *w = 0.0);
+    let gradient: Vec<f32> = parameters.iter().flat_map(|p| vec(&random(p.w.nrows(), p.w.ncols(), 9))).collect();
+    let grow = 7;
+    for (s, p) in flat.segments.iter_mut().zip(&parameters) {
+        (s[4], s[5]) = (if p.wanted < p.w.len() { grow } else { p.w.len() as u32 }, 0);
+    }
+    let (keys, mut brackets) = (vec![0_u64; flat.units], [0_u64, 1 << 63].repeat(n));
+    let (mut counts, mut candidates) = (vec![0_u32; 2 * n], vec![0_u64; flat.candidates]);
+    let mut args = [
+        Arg::read(&flat.segments),
+        Arg::read(&flat.block_segment),
+        Arg::read(&gradient),
+        Arg::read(&flat.w),
+        Arg::read(&keys),
+        Arg::read(&brackets),
+        Arg::update(&mut counts),
+        Arg::scratch(&mut candidates),
+    ];
+    launch("count_candidates", config([blocks, 1], 256), &mut args).unwrap();
+    let mut threshold = vec![0_u64; n];
+    let mut args = [
+        Arg::read(&flat.segments),
+        Arg::read(&gradient),
+        Arg::read(&flat.w),
+        Arg::read(&keys),
+        Arg::update(&mut brackets),
+        Arg::update(&mut counts),
+        Arg::read(&candidates),
+        Arg::write(&mut threshold),
+    ];
+    launch("select_threshold", config([n, 1], 1024), &mut args).unwrap();
+    for with_threshold in [true, false] {
+        let mut masked = gradient.clone();
+        let mut args = [
+            Arg::read(&flat.segments),
+            Arg::read(&flat.block_segment),
+            if with_threshold { Arg::read(&threshold) } else { Arg::Null },
+            Arg::read(&flat.w),
+            Arg::update(&mut masked),
+        ];
+        launch("mask_gradient", config([blocks, 1], 256), &mut args).unwrap();
+        for (s, p) in flat.segments.iter().zip(&parameters) {
+            let range = s[0] as usize..s[0] as usize + p.w.len();
+            let (w, gradient) = (&flat.w[range.clone()], &gradient[range.clone()]);
+            let mut offered: Vec<f32> = (0..w.len()).filter(|&i| w[i] == 0.0).map(|i| gradient[i].abs()).collect();
+            offered.sort_by(|a, b| b.total_cmp(a));
+            let least = if with_threshold { offered[grow as usize - 1] } else { f32::INFINITY };
+            for (i, masked) in masked[range].iter().enumerate() {
+                let stays = p.wanted == p.w.len() || w[i] != 0.0 || gradient[i].abs() >= least;
+                assert_eq!(*masked, if stays { gradient[i] } else { 0.0 });
+            }
+        }
     }
 }

@@ -1,0 +1,143 @@
+//! A device that is the simulator: what runs on a GPU through `openwork-cuda` runs here as well.
+
+use std::{
+    collections::BTreeMap,
+    ffi::{CStr, CString, c_void},
+    sync::{Mutex, PoisonError},
+};
+
+use openwork_cuda::{Address, Arg, Driver, Gpu, GpuError, Launch};
+
+use crate::openwork_simulator_launch;
+
+/// Memory of the host in place of a device's.
+pub struct Simulator {
+    memory: Mutex<BTreeMap<Address, Vec<Word>>>,
+    shared_memory: usize,
+    multiprocessors: usize,
+    schedule: u64,
+}
+
+/// Memory is handed out in pieces of what addresses are multiples of.
+#[derive(Clone, Copy)]
+#[repr(C, align(256))]
+struct Word([u8; 256]);
+
+/// What memory holds that nothing was written to: NaN as a float.
+const POISON: Word = Word([0xff; 256]);
+
+impl Simulator {
+    /// A device whose blocks have so much shared memory and that runs the threads of a block in the order `schedule`:
+    /// 0 upwards, 1 downwards, every other one shuffled.
+    pub fn new(shared_memory: usize, multiprocessors: usize, schedule: u64) -> Self {
+        Self { memory: Mutex::default(), shared_memory, multiprocessors, schedule }
+    }
+
+    /// A GPU that is such a device.
+    pub fn gpu(shared_memory: usize, multiprocessors: usize, schedule: u64) -> Gpu {
+        Gpu::with_driver(Box::new(Self::new(shared_memory, multiprocessors, schedule)))
+    }
+}
+
+#[allow(unsafe_code)]
+impl Driver for Simulator {
+    fn name(&self) -> String {
+        "simulator".into()
+    }
+
+    fn shared_memory(&self) -> usize {
+        self.shared_memory
+    }
+
+    fn multiprocessors(&self) -> usize {
+        self.multiprocessors
+    }
+
+    fn free_memory(&self) -> Result<usize, GpuError> {
+        Ok(1 << 30)
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Address, GpuError> {
+        let mut words = vec![POISON; bytes.div_ceil(size_of::<Word>()).max(1)];
+        let address = words.as_mut_ptr() as Address;
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).insert(address, words);
+        Ok(address)
+    }
+
+    unsafe fn free(&self, address: Address) {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
+    }
+
+    unsafe fn upload(&self, to: Address, bytes: &[u8]) -> Result<(), GpuError> {
+        // SAFETY: the caller's: the range lies in memory of `allocate`, which `bytes` is not.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to as *mut u8, bytes.len()) };
+        Ok(())
+    }
+
+    unsafe fn download(&self, from: Address, bytes: &mut [u8]) -> Result<(), GpuError> {
+        // SAFETY: the caller's: the range lies in memory of `allocate`, which `bytes` is not.
+        unsafe { std::ptr::copy_nonoverlapping(from as *const u8, bytes.as_mut_ptr(), bytes.len()) };
+        Ok(())
+    }
+
+    unsafe fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<(), GpuError> {
+        // SAFETY: the caller's: both ranges lie in memory of `allocate`, apart.
+        unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes) };
+        Ok(())
+    }
+
+    unsafe fn zero(&self, at: Address, bytes: usize) -> Result<(), GpuError> {
+        // SAFETY: the caller's: the range lies in memory of `allocate`.
+        unsafe { std::ptr::write_bytes(at as *mut u8, 0, bytes) };
+        Ok(())
+    }
+
+    unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), GpuError> {
+        let failed = |reason: String| GpuError::Kernel { kernel: launch.kernel.name.to_owned(), reason };
+        let expected = crate::signature(launch.kernel.name).ok_or_else(|| failed("it is not compiled".into()))?;
+        if expected != launch.kernel.args {
+            return Err(failed(format!("its arguments are {expected}, and not {}", launch.kernel.args)));
+        }
+        let name = CString::new(launch.kernel.name).expect("a name");
+        let mut values: Vec<u64> = launch
+            .args
+            .iter()
+            .map(|arg| match *arg {
+                Arg::Pointer(address) => address,
+                Arg::U32(x) => u64::from(x),
+                Arg::F32(x) => u64::from(x.to_bits()),
+            })
+            .collect();
+        let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|x| std::ptr::from_mut(x).cast()).collect();
+        let block = [launch.kernel.threads, 1, 1];
+        let mut error = [0; 512];
+        // SAFETY: types and order of the arguments have been compared; the memory is there: the caller's. Every pointer
+        // is to eight bytes, of which a number has the lower four. Strings end with zeros, and `error` is written
+        // within its size.
+        unsafe {
+            openwork_simulator_launch(
+                name.as_ptr(),
+                launch.grid.as_ptr(),
+                block.as_ptr(),
+                launch.shared as usize,
+                self.schedule,
+                pointers.as_mut_ptr(),
+                error.as_mut_ptr(),
+                error.len(),
+            );
+        }
+        // SAFETY: the call above wrote a string that ends within `error`.
+        let what = unsafe { CStr::from_ptr(error.as_ptr()) }.to_string_lossy().into_owned();
+        if what.is_empty() { Ok(()) } else { Err(failed(what)) }
+    }
+
+    fn synchronize(&self) -> Result<(), GpuError> {
+        Ok(())
+    }
+
+    fn time(&self, work: &mut dyn FnMut()) -> Result<f64, GpuError> {
+        let start = std::time::Instant::now();
+        work();
+        Ok(start.elapsed().as_secs_f64())
+    }
+}

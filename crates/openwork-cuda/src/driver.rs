@@ -1,0 +1,107 @@
+//! What this crate asks of a device: memory, copies, launches. NVIDIA's driver answers, or the simulator in tests.
+
+use crate::{GpuError, Kernel};
+
+/// An address in device memory; 0 is nowhere.
+pub type Address = u64;
+
+/// An argument of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Arg {
+    /// Device memory, or 0 where the kernel says that it may be missing.
+    Pointer(Address),
+    /// A 32-bit integer.
+    U32(u32),
+    /// A float.
+    F32(f32),
+}
+
+impl Arg {
+    /// `p`, `u` or `f`, as in [`Kernel::args`].
+    pub fn letter(&self) -> char {
+        match self {
+            Self::Pointer(_) => 'p',
+            Self::U32(_) => 'u',
+            Self::F32(_) => 'f',
+        }
+    }
+}
+
+/// One launch of a kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// Which.
+    pub kernel: &'static Kernel,
+    /// Blocks in x, y and z.
+    pub grid: [u32; 3],
+    /// Bytes of dynamic shared memory.
+    pub shared: u32,
+    /// In the kernel's order.
+    pub args: &'a [Arg],
+}
+
+/// A device. Work is done in the order in which it is asked for; all but downloads may return before it is done.
+///
+/// # Safety
+/// Of the unsafe functions: addresses must lie in memory of this device that was allocated and not freed, with room
+/// for what is read or written there.
+#[allow(unsafe_code)]
+pub trait Driver: Send + Sync {
+    /// The name of the device.
+    fn name(&self) -> String;
+
+    /// Bytes of shared memory that a block can have.
+    fn shared_memory(&self) -> usize;
+
+    /// How many blocks run at once: what splits of work are chosen by.
+    fn multiprocessors(&self) -> usize;
+
+    /// Bytes of device memory that are free.
+    fn free_memory(&self) -> Result<usize, GpuError>;
+
+    /// Device memory, at an address that 256 divides.
+    fn allocate(&self, bytes: usize) -> Result<Address, GpuError>;
+
+    /// Gives memory back.
+    ///
+    /// # Safety
+    /// `address` comes from [`Driver::allocate`], and nobody uses the memory afterwards.
+    unsafe fn free(&self, address: Address);
+
+    /// Copies to the device.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn upload(&self, to: Address, bytes: &[u8]) -> Result<(), GpuError>;
+
+    /// Copies from the device, when everything before is done.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn download(&self, from: Address, bytes: &mut [u8]) -> Result<(), GpuError>;
+
+    /// Copies on the device; the two ranges are apart.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<(), GpuError>;
+
+    /// Fills memory with zeros.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn zero(&self, at: Address, bytes: usize) -> Result<(), GpuError>;
+
+    /// Starts a kernel.
+    ///
+    /// # Safety
+    /// The letters of the arguments are those of the kernel, and the memory that it reads and writes, by its header,
+    /// is there.
+    unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), GpuError>;
+
+    /// Waits until everything is done.
+    fn synchronize(&self) -> Result<(), GpuError>;
+
+    /// Seconds that the device takes for what `work` asks for.
+    fn time(&self, work: &mut dyn FnMut()) -> Result<f64, GpuError>;
+}

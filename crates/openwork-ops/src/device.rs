@@ -1,0 +1,101 @@
+//! Which device to compute on.
+
+use std::{fmt, str::FromStr};
+
+use openwork_cuda::{Gpu, OpenError};
+
+/// A device that is ready.
+#[derive(Clone, Debug)]
+pub enum Device {
+    /// The processor, with as many threads as rayon has.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda(Gpu),
+}
+
+/// A device as one names it: `cpu`, `cuda`, `cuda:1` or `auto`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// The GPU of this number; `cuda` is the first.
+    Cuda(usize),
+    /// The first GPU if there is one that works, and otherwise the processor.
+    Auto,
+}
+
+impl DeviceChoice {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// When a GPU was named and does not open.
+    pub fn open(self) -> Result<Device, OpenError> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(ordinal) => Gpu::open(ordinal).map(Device::Cuda),
+            Self::Auto => Ok(Gpu::open(0).map_or(Device::Cpu, Device::Cuda)),
+        }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let unknown = || format!("there is no device {text:?}; right would be cpu, cuda, cuda:1 or auto");
+        match text.split_once(':') {
+            None => match text {
+                "cpu" => Ok(Self::Cpu),
+                "cuda" => Ok(Self::Cuda(0)),
+                "auto" => Ok(Self::Auto),
+                _ => Err(unknown()),
+            },
+            Some(("cuda", ordinal)) => ordinal.parse().map(Self::Cuda).map_err(|_| unknown()),
+            Some(_) => Err(unknown()),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(0) => f.write_str("cuda"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+            Self::Auto => f.write_str("auto"),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("CPU"),
+            Self::Cuda(gpu) => f.write_str(&gpu.name()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_written() {
+        for name in ["cpu", "cuda", "cuda:1", "auto"] {
+            assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
+        }
+        assert_eq!("cuda:0".parse(), Ok(DeviceChoice::Cuda(0)));
+        for wrong in ["gpu", "cuda:", "cuda:x", "cpu:1", "CUDA", ""] {
+            assert!(wrong.parse::<DeviceChoice>().unwrap_err().contains("cuda:1"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_processor_is_always_there() {
+        for choice in [DeviceChoice::Cpu, DeviceChoice::Auto] {
+            assert!(choice.open().is_ok(), "{choice}");
+        }
+    }
+}
