@@ -1,4 +1,4 @@
-// Dense products, for densities where the sparse ones take more time.
+// Dense products, for densities where the sparse ones take more time and there is no library.
 //
 //   matmul         y[r, t] = bias[r] + sum_c w[r, c] x[c, t]      Y = W X
 //   matmul_input   dx[c, t] = sum_r w[r, c] dy[r, t]              dX = Wᵀ dY
@@ -96,6 +96,13 @@ extern "C" __global__ void __launch_bounds__(kThreads)
         [=](unsigned r, unsigned c, float sum) {
             if (r < rows && c < cols) mine[size_t(r) * cols + c] = sum;
         });
+}
+
+// y[r, t] = bias[r]: what a library's product is added to. Grid: tokens in blocks, rows.
+extern "C" __global__ void __launch_bounds__(kThreads)
+    set_rows(const float* __restrict__ bias, float* __restrict__ y, unsigned stride) {
+    const unsigned t = blockIdx.x * kThreads + threadIdx.x;
+    if (t < stride) y[size_t(blockIdx.y) * stride + t] = bias[blockIdx.y];
 }
 
 // dw[i] += the partial sums of n numbers, chunk after chunk.

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use openwork_cuda::{Address, Arg, Driver, Gpu, GpuError, Launch};
+use openwork_cuda::{Address, Arg, Driver, Factor, Gemm, Gpu, GpuError, Launch};
 
 use crate::openwork_simulator_launch;
 
@@ -16,6 +16,7 @@ pub struct Simulator {
     shared_memory: usize,
     multiprocessors: usize,
     schedule: u64,
+    library: bool,
 }
 
 /// Memory is handed out in pieces of what addresses are multiples of.
@@ -30,7 +31,12 @@ impl Simulator {
     /// A device whose blocks have so much shared memory and that runs the threads of a block in the order `schedule`:
     /// 0 upwards, 1 downwards, every other one shuffled.
     pub fn new(shared_memory: usize, multiprocessors: usize, schedule: u64) -> Self {
-        Self { memory: Mutex::default(), shared_memory, multiprocessors, schedule }
+        Self { memory: Mutex::default(), shared_memory, multiprocessors, schedule, library: false }
+    }
+
+    /// The same with a library for dense products: plain loops.
+    pub fn with_library(self) -> Self {
+        Self { library: true, ..self }
     }
 
     /// A GPU that is such a device.
@@ -129,6 +135,37 @@ impl Driver for Simulator {
         // SAFETY: the call above wrote a string that ends within `error`.
         let what = unsafe { CStr::from_ptr(error.as_ptr()) }.to_string_lossy().into_owned();
         if what.is_empty() { Ok(()) } else { Err(failed(what)) }
+    }
+
+    fn has_library(&self) -> bool {
+        self.library
+    }
+
+    unsafe fn gemm(&self, gemm: &Gemm) -> Option<Result<(), GpuError>> {
+        if !self.library {
+            return None;
+        }
+        let Gemm { size: [m, n, k], a, b, bf16, c: (c, c_stride), add } = *gemm;
+        let read = |factor: &Factor, r: usize, col: usize| {
+            let (r, col) = if factor.transposed { (col, r) } else { (r, col) };
+            let i = r * factor.stride + col;
+            // SAFETY: the caller's: the matrix is there, in numbers of the size that `bf16` says.
+            unsafe {
+                match bf16 {
+                    true => f32::from_bits(u32::from(*(factor.at as *const u16).add(i)) << 16),
+                    false => *(factor.at as *const f32).add(i),
+                }
+            }
+        };
+        for i in 0..m {
+            for j in 0..n {
+                // SAFETY: the caller's: C has m rows of n numbers, `c_stride` apart, and is nobody else's.
+                let c = unsafe { &mut *(c as *mut f32).add(i * c_stride + j) };
+                let start = if add { *c } else { 0.0 };
+                *c = (0..k).fold(start, |sum, t| read(&a, i, t).mul_add(read(&b, t, j), sum));
+            }
+        }
+        Some(Ok(()))
     }
 
     fn synchronize(&self) -> Result<(), GpuError> {

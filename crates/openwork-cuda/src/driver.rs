@@ -40,6 +40,34 @@ pub struct Launch<'a> {
     pub args: &'a [Arg],
 }
 
+/// A dense product for a vendor's library: `C = op(A) op(B) + add · C` of row-major matrices, `C [m, n]` in f32.
+#[derive(Clone, Copy, Debug)]
+pub struct Gemm {
+    /// Rows of C, columns of C, and what is summed over.
+    pub size: [usize; 3],
+    /// A `[m, k]`, or `[k, m]` if it is transposed.
+    pub a: Factor,
+    /// B `[k, n]`, or `[n, k]` if it is transposed.
+    pub b: Factor,
+    /// Whether A and B are bf16; otherwise f32.
+    pub bf16: bool,
+    /// Where C is, and how far apart its rows.
+    pub c: (Address, usize),
+    /// Whether the product is added to C.
+    pub add: bool,
+}
+
+/// A factor of a [`Gemm`].
+#[derive(Clone, Copy, Debug)]
+pub struct Factor {
+    /// Where it is.
+    pub at: Address,
+    /// How far apart its rows are, in numbers.
+    pub stride: usize,
+    /// Whether its transpose is meant.
+    pub transposed: bool,
+}
+
 /// A device. Work is done in the order in which it is asked for; all but downloads may return before it is done.
 ///
 /// # Safety
@@ -98,6 +126,20 @@ pub trait Driver: Send + Sync {
     /// The letters of the arguments are those of the kernel, and the memory that it reads and writes, by its header,
     /// is there.
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), GpuError>;
+
+    /// Whether there is a library for dense products.
+    fn has_library(&self) -> bool {
+        false
+    }
+
+    /// A dense product by a library, or `None` where there is none and a kernel has to do.
+    ///
+    /// # Safety
+    /// The matrices are there.
+    unsafe fn gemm(&self, gemm: &Gemm) -> Option<Result<(), GpuError>> {
+        let _ = gemm;
+        None
+    }
 
     /// Waits until everything is done.
     fn synchronize(&self) -> Result<(), GpuError>;

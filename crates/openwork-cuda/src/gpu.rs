@@ -10,7 +10,7 @@ use std::{
 
 use bytemuck::Pod;
 
-use crate::{Address, Arg, Driver, GpuError, Launch, OpenError, kernel, nvidia::Nvidia};
+use crate::{Address, Arg, Driver, Gemm, GpuError, Launch, OpenError, kernel, nvidia::Nvidia};
 
 /// A GPU. Cloning it gives another handle.
 ///
@@ -64,6 +64,11 @@ impl Gpu {
     /// How many blocks run at once.
     pub fn multiprocessors(&self) -> usize {
         self.0.driver.multiprocessors()
+    }
+
+    /// Whether dense products are done by the vendor's library.
+    pub fn has_library(&self) -> bool {
+        self.0.driver.has_library()
     }
 
     /// The first error so far, after everything that was asked for is done.
@@ -188,6 +193,27 @@ impl Gpu {
         let launch = Launch { kernel, grid: grid.map(|n| n as u32), shared: shared as u32, args };
         // SAFETY: the letters have been compared; the rest is the caller's.
         self.note(unsafe { self.0.driver.launch(&launch) });
+    }
+}
+
+#[allow(unsafe_code)]
+impl Gpu {
+    /// A dense product by the vendor's library; false where there is none.
+    ///
+    /// # Safety
+    /// The matrices are there and live until the device is done; C is nobody else's.
+    pub(crate) unsafe fn gemm(&self, gemm: &Gemm) -> bool {
+        if self.failed() {
+            return true;
+        }
+        // SAFETY: the caller's.
+        match unsafe { self.0.driver.gemm(gemm) } {
+            None => false,
+            Some(result) => {
+                self.note(result);
+                true
+            }
+        }
     }
 }
 

@@ -49,6 +49,7 @@ pub static KERNELS: &[Kernel] = &[
     kernel("matmul", "matmul", "ppppuuu", 256),
     kernel("matmul", "matmul_input", "pppuuu", 256),
     kernel("matmul", "matmul_weight", "pppuuu", 256),
+    kernel("matmul", "set_rows", "ppu", 256),
     kernel("matmul", "add_partial_sums", "ppuu", 256),
     kernel("norm", "norm_forward", "ppppppuufu", 256),
     kernel("norm", "norm_backward", "ppppppuuu", 256),

@@ -25,7 +25,7 @@ mod tokens;
 
 pub use array::{Array, Kept, Operand, Packed, ROW, Statistics};
 pub use attention::{Attention, attention, attention_backward, supports_heads};
-pub use driver::{Address, Arg, Driver, Launch};
+pub use driver::{Address, Arg, Driver, Factor, Gemm, Launch};
 pub use elementwise::{
     Activation, FUSED_NORM, Mask, abs_top_k, abs_top_k_backward, activate, add, mark_active, multiply, norm,
     norm_abs_top_k, norm_backward, supports_features,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use cudarc::{
+    cublas::{result as blas, sys as blas_sys},
     driver::{
         CudaContext, CudaFunction, CudaStream, DriverError, result,
         sys::{self, CUdevice_attribute_enum as Attribute, CUfunction_attribute_enum as FunctionAttribute},
@@ -14,7 +15,7 @@ use cudarc::{
     nvrtc::Ptx,
 };
 
-use crate::{Address, Arg, Driver, GpuError, Kernel, Launch, OpenError, kernel};
+use crate::{Address, Arg, Driver, Factor, Gemm, GpuError, Kernel, Launch, OpenError, kernel};
 
 /// The CUDA version that the PTX is of.
 const CUDA_MAJOR: i32 = 13;
@@ -104,6 +105,42 @@ pub(crate) struct Nvidia {
     multiprocessors: usize,
     /// Kernels that have been used, by name: a file is compiled for the device when the first of it is.
     functions: Mutex<HashMap<&'static str, CudaFunction>>,
+    /// cuBLAS, which is no part of a driver and may be missing.
+    blas: Option<Blas>,
+}
+
+/// A handle of cuBLAS.
+struct Blas(blas_sys::cublasHandle_t);
+
+// SAFETY: cuBLAS says that a handle may be used from several threads, one call at a time; calls are made in the order of
+// the stream by whoever holds the GPU, and the library itself locks its handle.
+#[allow(unsafe_code)]
+unsafe impl Send for Blas {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl Sync for Blas {}
+
+#[allow(unsafe_code)]
+impl Blas {
+    /// None where there is no library, or it does not start.
+    fn open(stream: &CudaStream) -> Option<Self> {
+        // SAFETY: looks for the library and opens it; its initialisers are NVIDIA's.
+        if !unsafe { blas_sys::is_culib_present() } {
+            return None;
+        }
+        let handle = blas::create_handle().ok()?;
+        // SAFETY: the handle has just been made, and the stream lives as long as the device.
+        unsafe { blas::set_stream(handle, stream.cu_stream().cast()) }.ok()?;
+        Some(Self(handle))
+    }
+}
+
+#[allow(unsafe_code)]
+impl Drop for Blas {
+    fn drop(&mut self) {
+        // SAFETY: the handle is ours and not used afterwards; an error leaves it until the process ends.
+        let _ = unsafe { blas::destroy_handle(self.0) };
+    }
 }
 
 impl Nvidia {
@@ -127,6 +164,7 @@ impl Nvidia {
             multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
             info,
             functions: Mutex::default(),
+            blas: Blas::open(&stream),
             stream,
             context,
         })
@@ -251,6 +289,54 @@ impl Driver for Nvidia {
             )
         };
         launched.map_err(|e| GpuError::Kernel { kernel: launch.kernel.name.to_owned(), reason: text(&e) })
+    }
+
+    fn has_library(&self) -> bool {
+        self.blas.is_some()
+    }
+
+    unsafe fn gemm(&self, gemm: &Gemm) -> Option<Result<(), GpuError>> {
+        let handle = self.blas.as_ref()?.0;
+        if let Err(error) = self.bind() {
+            return Some(Err(error));
+        }
+        // Row-major matrices are the transposes of column-major ones: C' = B' A'.
+        let [m, n, k] = gemm.size.map(|n| n as c_int);
+        let operation = |factor: &Factor| match factor.transposed {
+            false => blas_sys::cublasOperation_t::CUBLAS_OP_N,
+            true => blas_sys::cublasOperation_t::CUBLAS_OP_T,
+        };
+        let kind = match gemm.bf16 {
+            false => blas_sys::cudaDataType::CUDA_R_32F,
+            true => blas_sys::cudaDataType::CUDA_R_16BF,
+        };
+        let (alpha, beta) = (1.0_f32, if gemm.add { 1.0_f32 } else { 0.0 });
+        // SAFETY: the matrices are there, the caller's; alpha and beta are f32, as the compute type asks, and outlive the
+        // call, which reads them.
+        let result = unsafe {
+            blas::gemm_ex(
+                handle,
+                operation(&gemm.b),
+                operation(&gemm.a),
+                n,
+                m,
+                k,
+                std::ptr::from_ref(&alpha).cast(),
+                gemm.b.at as *const c_void,
+                kind,
+                gemm.b.stride as c_int,
+                gemm.a.at as *const c_void,
+                kind,
+                gemm.a.stride as c_int,
+                std::ptr::from_ref(&beta).cast(),
+                gemm.c.0 as *mut c_void,
+                blas_sys::cudaDataType::CUDA_R_32F,
+                gemm.c.1 as c_int,
+                blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                blas_sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+        };
+        Some(result.map_err(|e| GpuError::Kernel { kernel: "cublasGemmEx".into(), reason: format!("{:?}", e.0) }))
     }
 
     fn synchronize(&self) -> Result<(), GpuError> {

@@ -1,6 +1,8 @@
 //! Products of a weight with activations: sparse where it has its sparse forms, dense otherwise.
 
-use crate::{Arg, Array, Buffer, Gpu, Operand, Packed, Parameter, array::ROW, parameters::Lines};
+use crate::{
+    Address, Arg, Array, Buffer, Factor, Gemm, Gpu, Operand, Packed, Parameter, array::ROW, parameters::Lines,
+};
 
 /// Rows that a block of the simple sparse kernels works on.
 const ROWS: usize = 8;
@@ -32,6 +34,9 @@ pub fn linear(w: &Parameter, b: Option<&Parameter>, x: Operand<'_>, y: &mut Arra
     match w.by_row() {
         Some(lines) => spmm(&lines, bias, x, y, input),
         None => x.with_f32(|x| {
+            if gemm_linear(w, bias, x, y) {
+                return;
+            }
             let args = [w.weights(), bias, x.buffer.all(), y.buffer.all(), n(out), n(input), n(y.stride)];
             let grid = [y.stride.div_ceil(TILE), out.div_ceil(TILE), 1];
             // SAFETY: W is [out, in] and x, y have as many rows, by the checks above, `stride` numbers apart; a thread
@@ -59,6 +64,11 @@ pub fn linear_input(w: &Parameter, dy: Operand<'_>, dx: &mut Array) {
     match w.by_column() {
         Some(lines) => spmm(&lines, Arg::Pointer(0), dy, dx, out),
         None => dy.with_f32(|dy| {
+            let (a, b) = (factor(w.weights(), input, true), factor(dy.buffer.all(), dy.stride, false));
+            // SAFETY: W is [out, in], dy and dx have out and in rows, `stride` numbers apart.
+            if unsafe { gemm(dx.gpu(), [input, dx.stride, out], (a, b, false), (dx.buffer.all(), dx.stride), false) } {
+                return;
+            }
             let args = [w.weights(), dy.buffer.all(), dx.buffer.all(), n(out), n(input), n(dx.stride)];
             let grid = [dx.stride.div_ceil(TILE), input.div_ceil(TILE), 1];
             // SAFETY: W is [out, in] and dy, dx have out and in rows, `stride` numbers apart; a thread writes entries
@@ -88,6 +98,13 @@ pub fn linear_gradient(w: &Parameter, dy: Operand<'_>, x: Operand<'_>, at_nonzer
     if at_nonzeros {
         return sddmm(w, &w.by_row().expect("W has its sparse forms"), dy, x);
     }
+    let bf16 = matches!(dy, Operand::Bf16(_));
+    assert_eq!(bf16, matches!(x, Operand::Bf16(_)), "linear_gradient: dy and x differ in kind");
+    let (a, b) = (factor(dy.launch().0, dy.stride(), false), factor(x.launch().0, x.stride(), true));
+    // SAFETY: dy and x have out and in rows, `stride` numbers apart; the gradient is [out, in].
+    if unsafe { gemm(gpu, [out, input, dy.stride()], (a, b, bf16), (w.gradient(), input), true) } {
+        return;
+    }
     dy.with_f32(|dy| {
         x.with_f32(|x| {
             // As many chunks of tokens as keep the device busy, but not so many that adding them up takes longer.
@@ -102,6 +119,48 @@ pub fn linear_gradient(w: &Parameter, dy: Operand<'_>, x: Operand<'_>, at_nonzer
             unsafe { gpu.launch("add_partial_sums", [(out * input).div_ceil(256), 1, 1], 0, &args) };
         });
     });
+}
+
+/// [`linear`] by the vendor's library; false where there is none.
+#[allow(unsafe_code)]
+fn gemm_linear(w: &Parameter, bias: Arg, x: &Array, y: &Array) -> bool {
+    let gpu = y.gpu();
+    let has_bias = bias != Arg::Pointer(0);
+    if has_bias && gpu.has_library() {
+        let args = [bias, y.buffer.all(), n(y.stride)];
+        // SAFETY: y has a row for every number of the bias.
+        unsafe { gpu.launch("set_rows", [y.stride.div_ceil(256), y.rows, 1], 0, &args) };
+    }
+    let (a, b) = (factor(w.weights(), w.cols, false), factor(x.buffer.all(), x.stride, false));
+    // SAFETY: W is [y.rows, x.rows], and rows of x and y are `stride` numbers apart, as many in both.
+    unsafe { gemm(gpu, [y.rows, y.stride, w.cols], (a, b, false), (y.buffer.all(), y.stride), has_bias) }
+}
+
+fn factor(at: Arg, stride: usize, transposed: bool) -> Factor {
+    Factor { at: address(at), stride, transposed }
+}
+
+fn address(arg: Arg) -> Address {
+    match arg {
+        Arg::Pointer(address) => address,
+        other => panic!("{other:?} is no pointer"),
+    }
+}
+
+/// A product by the vendor's library: `C [size[0], size[1]]`, summed over `size[2]`. False where there is none.
+///
+/// # Safety
+/// The matrices are there, with the rows that the sizes and strides say.
+#[allow(unsafe_code)]
+unsafe fn gemm(
+    gpu: &Gpu,
+    size: [usize; 3],
+    (a, b, bf16): (Factor, Factor, bool),
+    (c, stride): (Arg, usize),
+    add: bool,
+) -> bool {
+    // SAFETY: the caller's.
+    unsafe { gpu.gemm(&Gemm { size, a, b, bf16, c: (address(c), stride), add }) }
 }
 
 /// `db += Σ_tokens dy`, the gradient of a bias.

@@ -2,13 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{Address, Driver, Gpu, GpuError, Launch};
+use crate::{Address, Driver, Gemm, Gpu, GpuError, Launch};
 
 /// A device like another, without work.
 struct Rehearsal {
     name: String,
     shared_memory: usize,
     multiprocessors: usize,
+    has_library: bool,
     next: AtomicU64,
 }
 
@@ -20,6 +21,7 @@ impl Gpu {
             name: self.name(),
             shared_memory: self.shared_memory(),
             multiprocessors: self.multiprocessors(),
+            has_library: self.has_library(),
             next: AtomicU64::new(1 << 20),
         }))
     }
@@ -67,6 +69,14 @@ impl Driver for Rehearsal {
 
     unsafe fn launch(&self, _: &Launch<'_>) -> Result<(), GpuError> {
         Ok(())
+    }
+
+    fn has_library(&self) -> bool {
+        self.has_library
+    }
+
+    unsafe fn gemm(&self, _: &Gemm) -> Option<Result<(), GpuError>> {
+        self.has_library.then_some(Ok(()))
     }
 
     fn synchronize(&self) -> Result<(), GpuError> {

@@ -132,6 +132,14 @@ fn two_hundred_steps_on_a_gpu() {
 }
 
 #[test]
+fn dense_products_may_be_a_librarys() {
+    for storage in [Storage::F32, Storage::Bf16] {
+        let device = Gpu::with_driver(Box::new(Simulator::new(LARGE.0, LARGE.1, 2).with_library()));
+        compare_on(device, config(), Schedule { storage, ..schedule() }, 0.4, 4, 1e-3);
+    }
+}
+
+#[test]
 fn gradients_of_nonzeros_train_as_on_the_cpu() {
     let gradient = GradientMode::Support { refresh_every: 10, regrow: 0.3 };
     compare(config(), Schedule { gradient, ..schedule() }, LARGE, 0.4, 22, 1e-3);

@@ -60,3 +60,12 @@ fn dense_products_are_the_bits_of_the_cpu() {
         }
     }
 }
+
+#[test]
+fn rows_are_set() {
+    let (rows, stride) = (3, 384);
+    let (bias, mut y) = (vec(&random(rows, 1, 1)), vec![0.0_f32; rows * stride]);
+    let mut args = [Arg::read(&bias), Arg::write(&mut y), Arg::U32(stride as u32)];
+    launch("set_rows", grid([2, rows, 1]), &mut args).unwrap();
+    assert!(y.iter().enumerate().all(|(i, y)| *y == bias[i / stride]));
+}
