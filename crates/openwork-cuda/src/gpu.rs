@@ -356,3 +356,126 @@ impl<T: Pod> Buffer<T> {
         self.gpu.note(unsafe { self.gpu.0.driver.zero(self.address, self.len * size_of::<T>()) });
     }
 }
+
+#[cfg(test)]
+#[allow(unsafe_code)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// A device whose launches fail from the third on, and whose memory ends.
+    #[derive(Default)]
+    struct Failing {
+        launches: Arc<AtomicUsize>,
+        allocated: AtomicUsize,
+    }
+
+    const MEMORY: usize = 4 * ARENA;
+
+    impl Driver for Failing {
+        fn name(&self) -> String {
+            "failing".into()
+        }
+
+        fn shared_memory(&self) -> usize {
+            1 << 16
+        }
+
+        fn multiprocessors(&self) -> usize {
+            1
+        }
+
+        fn free_memory(&self) -> Result<usize, GpuError> {
+            Ok(MEMORY)
+        }
+
+        fn allocate(&self, bytes: usize) -> Result<Address, GpuError> {
+            let before = self.allocated.fetch_add(bytes, Ordering::Relaxed);
+            match before + bytes <= MEMORY {
+                true => Ok(4096 + before as Address),
+                false => Err(GpuError::OutOfMemory { asked: bytes, free: MEMORY - before }),
+            }
+        }
+
+        unsafe fn free(&self, _: Address) {}
+
+        unsafe fn upload(&self, _: Address, _: &[u8]) -> Result<(), GpuError> {
+            Ok(())
+        }
+
+        unsafe fn download(&self, _: Address, _: &mut [u8]) -> Result<(), GpuError> {
+            Ok(())
+        }
+
+        unsafe fn copy(&self, _: Address, _: Address, _: usize) -> Result<(), GpuError> {
+            Ok(())
+        }
+
+        unsafe fn zero(&self, _: Address, _: usize) -> Result<(), GpuError> {
+            Ok(())
+        }
+
+        unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), GpuError> {
+            match self.launches.fetch_add(1, Ordering::Relaxed) {
+                0 | 1 => Ok(()),
+                n => Err(GpuError::Kernel { kernel: launch.kernel.name.into(), reason: format!("launch {n}") }),
+            }
+        }
+
+        fn synchronize(&self) -> Result<(), GpuError> {
+            Ok(())
+        }
+
+        fn time(&self, work: &mut dyn FnMut()) -> Result<f64, GpuError> {
+            work();
+            Ok(1.0)
+        }
+    }
+
+    #[test]
+    fn the_first_error_stays_and_nothing_is_launched_after_it() {
+        let driver = Failing::default();
+        let launches = driver.launches.clone();
+        let gpu = Gpu::with_driver(Box::new(driver));
+        let buffer = gpu.zeros::<f32>(256);
+        let args = [buffer.all(), buffer.all(), Arg::U32(256)];
+        // SAFETY: the driver does nothing.
+        let launch = |name| unsafe { gpu.launch(name, [1, 1, 1], 0, &args) };
+        (0..2).for_each(|_| launch("add"));
+        gpu.check().unwrap();
+        buffer.download().unwrap();
+        launch("multiply");
+        (0..3).for_each(|_| launch("add"));
+        let error = GpuError::Kernel { kernel: "multiply".into(), reason: "launch 2".into() };
+        assert_eq!(gpu.check(), Err(error.clone()));
+        assert_eq!(buffer.download(), Err(error.clone()));
+        assert_eq!(gpu.time(|| launch("add")), Err(error));
+        assert_eq!(launches.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn memory_is_used_again_and_its_end_is_an_error() {
+        let gpu = Gpu::with_driver(Box::<Failing>::default());
+        let first = gpu.buffer::<f32>(1000);
+        let address = first.address;
+        drop(first);
+        let again = gpu.buffer::<u32>(1000);
+        assert_eq!((again.address, gpu.allocations(), gpu.used()), (address, 1, 4096));
+        let other = gpu.buffer::<u8>(1);
+        assert_eq!(other.address, address + 4096);
+        gpu.check().unwrap();
+        let huge = gpu.buffer::<u8>(MEMORY);
+        assert!(huge.address == 0 && huge.len() == MEMORY);
+        assert_eq!(huge.download(), Err(GpuError::OutOfMemory { asked: MEMORY, free: MEMORY - ARENA }));
+        assert!(gpu.reserve(1).is_err(), "the first error stays");
+    }
+
+    #[test]
+    #[should_panic(expected = "arguments of add")]
+    fn arguments_are_compared_with_the_list() {
+        let gpu = Gpu::with_driver(Box::<Failing>::default());
+        // SAFETY: the driver does nothing.
+        unsafe { gpu.launch("add", [1, 1, 1], 0, &[Arg::U32(1)]) };
+    }
+}

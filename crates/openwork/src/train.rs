@@ -50,9 +50,9 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
     use_threads(args.threads)?;
+    let device = args.device.open()?;
     let recipe = recipe::find(&args.recipe)?;
     let tokenizer = tokenizer::load(&args.tokenizer, "--generated")?;
-    let device = args.device.open()?;
     let stopped = train(recipe, &args.data, &tokenizer, &args.out, args.resume, device)?;
     match stopped {
         Stopped::Finished => Ok(ExitCode::SUCCESS),

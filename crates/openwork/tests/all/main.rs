@@ -6,6 +6,7 @@ use std::{
 };
 
 mod circuits;
+mod devices;
 mod errors;
 mod forward;
 mod kill;
