@@ -19,6 +19,8 @@ pub struct Machine {
     pub system: String,
     /// Version of the compiler.
     pub compiler: String,
+    /// The GPU that is measured, if one is.
+    pub gpu: Option<String>,
 }
 
 impl Machine {
@@ -44,12 +46,24 @@ impl Machine {
             memory_gib: memory_gib(),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             compiler: output("rustc", &["--version"]).unwrap_or_else(unknown),
+            gpu: None,
         }
+    }
+
+    /// The same where a GPU of this name is measured.
+    pub fn on(self, gpu: &str) -> Self {
+        Self { gpu: Some(gpu.to_owned()), ..self }
     }
 
     /// The machine in a folder's name.
     pub fn device(&self) -> String {
-        format!("cpu-{}core", self.cores)
+        match &self.gpu {
+            None => format!("cpu-{}core", self.cores),
+            Some(gpu) => {
+                let letters = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+                gpu.chars().map(letters).collect()
+            }
+        }
     }
 
     /// What to say where others are working on the machine.
@@ -68,14 +82,16 @@ impl Machine {
     /// Names and values, for headings.
     pub fn lines(&self) -> Vec<(&'static str, String)> {
         let memory = self.memory_gib.map_or("unknown".into(), |gib| format!("{gib:.0} GiB"));
-        vec![
+        let gpu = self.gpu.clone().map(|gpu| ("GPU", gpu));
+        let cpu = [
             ("CPU", format!("{}; {} cores", self.cpu, self.cores)),
             ("flags", self.flags.clone()),
             ("caches", self.caches.clone()),
             ("memory", memory),
             ("system", self.system.clone()),
             ("compiler", self.compiler.clone()),
-        ]
+        ];
+        gpu.into_iter().chain(cpu).collect()
     }
 }
 

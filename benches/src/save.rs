@@ -1,9 +1,10 @@
 //! Where results are kept: `benches/runs/DATE-DEVICE/`, a text for people and a CSV with every sample.
 
 use std::{
-    fs,
+    env, fs,
     io::Write,
     path::{Path, PathBuf},
+    sync::OnceLock,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -11,9 +12,13 @@ use anyhow::{Context, Result};
 
 use crate::{Csv, Machine, Record, machine};
 
-/// Folder of the repository.
+/// Folder of the repository: that of the sources, or the one in OPENWORK_ROOT where they are elsewhere.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the benches lie in the repository")
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| match env::var_os("OPENWORK_ROOT") {
+        Some(root) => root.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the benches lie in the repository").into(),
+    })
 }
 
 /// The date in UTC, `2026-11-22`.

@@ -16,8 +16,8 @@ use crate::{cargo, hand_over, manifest, root};
 const HELP: &str = "\
 cargo xtask bench WHAT [ARGS]      (WHAT --help lists the arguments)
 
-  kernels [OP..]  operations, each alone
-  step            whole training steps
+  kernels [OP..]  operations, each alone; with --device cuda on a GPU
+  step            whole training steps; with --device cuda on a GPU
   plot            drawings of saved training steps, in docs/bench
   quality         what the faster training modes cost in validation loss
 
@@ -27,10 +27,19 @@ OPENWORK_PEERS_PYTHON. Without either, peers are skipped.";
 
 const PYTHON: &str = "OPENWORK_PEERS_PYTHON";
 
+/// Whether `--device` names a GPU.
+fn on_gpu(args: &[OsString]) -> bool {
+    let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    let cuda = |name: &str| name.starts_with("cuda");
+    words.windows(2).any(|pair| pair[0] == "--device" && cuda(&pair[1]))
+        || words.iter().any(|word| word.strip_prefix("--device=").is_some_and(cuda))
+}
+
 /// Runs `cargo xtask bench ARGS`.
 pub fn run(args: &[OsString]) -> Result<()> {
     let (what, args) = args.split_first().map_or((OsStr::new("help"), args), |(what, args)| (what.as_os_str(), args));
     let (program, words): (&str, &[&str]) = match &*what.to_string_lossy() {
+        "kernels" if on_gpu(args) => ("gpu", &[]),
         "kernels" => ("kernels", &[]),
         "step" => ("step", &[]),
         "plot" => ("step", &["plot"]),

@@ -59,8 +59,8 @@ impl Case {
 }
 
 /// Every shape at every density.
-pub fn grid(shapes: &[Shape], densities: &[Fraction]) -> Vec<Case> {
-    let case = |&shape, density: &Fraction| Case { shape, sequences: SEQUENCES, density: density.clone() };
+pub fn grid(shapes: &[Shape], densities: &[Fraction], sequences: usize) -> Vec<Case> {
+    let case = |&shape, density: &Fraction| Case { shape, sequences, density: density.clone() };
     shapes.iter().flat_map(|shape| densities.iter().map(move |density| case(shape, density))).collect()
 }
 

@@ -9,6 +9,8 @@ use openwork_benches::{
     stats::{Spread, median},
     take_turns, use_threads,
 };
+use openwork_ops::{Device, DeviceChoice};
+use openwork_train::{BatchShape, GpuTrainer};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -64,6 +66,12 @@ pub struct Args {
     /// Fractions of the weights that are not zero [default: 1,1/4,1/64,1/256; with --growth 1/64]
     #[arg(long, value_delimiter = ',')]
     densities: Vec<Fraction>,
+    /// Where: cpu, or cuda or cuda:N for ours and PyTorch on that GPU
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
+    /// Sequences of a step, where they are not what grows
+    #[arg(long, default_value_t = cases::SEQUENCES)]
+    sequences: usize,
     /// Threads of every contestant [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
@@ -84,9 +92,10 @@ impl Args {
         };
         match (self.growth, self.quick) {
             (true, _) => cases::growth(&or(&self.densities, &["1/64"])),
-            (false, true) => cases::grid(&shapes(&["128x2"]), &or(&self.densities, &["1/16"])),
+            (false, true) => cases::grid(&shapes(&["128x2"]), &or(&self.densities, &["1/16"]), self.sequences),
             (false, false) => {
-                cases::grid(&shapes(&["256x8", "1024x4"]), &or(&self.densities, &["1", "1/4", "1/64", "1/256"]))
+                let densities = or(&self.densities, &["1", "1/4", "1/64", "1/256"]);
+                cases::grid(&shapes(&["256x8", "1024x4"]), &densities, self.sequences)
             }
         }
     }
@@ -94,7 +103,11 @@ impl Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
-    let machine = Machine::here();
+    let device = args.device.open()?;
+    let machine = match &device {
+        Device::Cpu => Machine::here(),
+        Device::Cuda(gpu) => Machine::here().on(&gpu.name()),
+    };
     let threads = args.threads.unwrap_or(machine.cores);
     ensure!(threads > 0, "--threads is 0; right would be 1 to {}", machine.cores);
     let rounds = args.repeats.unwrap_or(if args.quick { 3 } else { 7 });
@@ -106,9 +119,9 @@ pub fn run(args: Args) -> Result<()> {
     let mut csv = Csv::new(["d_model", "layers", "sequences", "density", "threads", "contestant", "round", "seconds"]);
     let mut save = Save::new("step", if args.growth { "step-growth" } else { "step" }, &machine);
     for case in args.cases() {
-        let mut torch = start(peers.as_ref(), &args.variants, &case, threads);
+        let mut torch = start(peers.as_ref(), &args.variants, &case, threads, &device);
         torch.iter().for_each(|peer| save.peer(&peer.version));
-        let samples = measure(&case, &mut torch, threads, rounds)?;
+        let samples = measure(&case, &mut torch, threads, rounds, &device)?;
         report(&case, &samples, &mut record);
         for Samples { name, seconds } in &samples {
             for (round, seconds) in seconds.iter().enumerate() {
@@ -129,18 +142,19 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 /// PyTorch in its variants, ready for a case.
-fn start(peers: Option<&Peers>, variants: &[Variant], case: &Case, threads: usize) -> Vec<Peer> {
+fn start(peers: Option<&Peers>, variants: &[Variant], case: &Case, threads: usize, device: &Device) -> Vec<Peer> {
     let Some(peers) = peers else { return vec![] };
     let start = |variant: &Variant| {
         let sizes = [case.shape.d_model, case.shape.layers, case.sequences].map(|n| n.to_string());
-        let rest = [case.density.value.to_string(), threads.to_string(), variant.name()];
+        let place = if matches!(device, Device::Cpu) { "cpu" } else { "cuda" };
+        let rest = [case.density.value.to_string(), threads.to_string(), variant.name(), place.to_owned()];
         peers.start(&format!("torch {}", variant.name()), "step.py", &[&sizes[..], &rest[..]].concat())
     };
     variants.iter().filter_map(start).collect()
 }
 
 /// Samples of all contestants.
-fn measure(case: &Case, torch: &mut [Peer], threads: usize, rounds: usize) -> Result<Vec<Samples>> {
+fn measure(case: &Case, torch: &mut [Peer], threads: usize, rounds: usize, device: &Device) -> Result<Vec<Samples>> {
     let support = Mode::Support { refresh_every: 0 };
     let modes = [
         ("ours exact", Mode::Exact, "f32"),
@@ -150,9 +164,9 @@ fn measure(case: &Case, torch: &mut [Peer], threads: usize, rounds: usize) -> Re
     ];
     let mut contestants = Vec::new();
     for (name, mode, activations) in modes {
-        contestants.push(ours(name, &cases::recipe(case, mode, activations, case.density.value, threads))?);
+        contestants.push(ours(name, &cases::recipe(case, mode, activations, case.density.value, threads), device)?);
     }
-    contestants.push(ours(DENSE, &cases::recipe(case, Mode::Exact, "f32", 1.0, threads))?);
+    contestants.push(ours(DENSE, &cases::recipe(case, Mode::Exact, "f32", 1.0, threads), device)?);
     for peer in torch {
         contestants.push(Contestant::new(peer.name().to_owned(), move || peer.ask("")));
     }
@@ -160,15 +174,27 @@ fn measure(case: &Case, torch: &mut [Peer], threads: usize, rounds: usize) -> Re
 }
 
 /// A trainer of ours, warmed up.
-fn ours(name: &'static str, recipe: &str) -> Result<Contestant<'static>> {
+fn ours(name: &'static str, recipe: &str, device: &Device) -> Result<Contestant<'static>> {
     eprintln!("starting {name}");
     let Setup { recipe, mut trainer } = Setup::new(recipe)?;
+    let mut on_gpu = match device {
+        Device::Cpu => None,
+        Device::Cuda(gpu) => {
+            // As many sequences at once as there are: a GPU wants them all.
+            let sequences = recipe.batch_sequences;
+            let batch = BatchShape { seq_len: CONTEXT, sequences, chunk_sequences: sequences };
+            Some(GpuTrainer::new(&trainer, gpu.clone(), batch)?)
+        }
+    };
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut step = move || {
         let tokens = recipe.batch_sequences * CONTEXT;
         let batch: Vec<u16> = (0..tokens).map(|_| rng.random_range(0..VOCABULARY as u16)).collect();
         let start = Instant::now();
-        let report = trainer.step(&batch, CONTEXT, recipe.chunk_sequences);
+        let report = match &mut on_gpu {
+            None => trainer.step(&batch, CONTEXT, recipe.chunk_sequences),
+            Some(gpu) => gpu.step(&batch)?,
+        };
         let seconds = start.elapsed().as_secs_f64();
         ensure!(report.loss_nats.is_finite(), "the loss is {}", report.loss_nats);
         Ok(seconds)
