@@ -8,9 +8,13 @@ use std::{fmt, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use ndarray::ArrayView2;
-use openwork_model::{Config, Matrix, Model, NoTap, Params, Positions, Record, Ties, Tokens, Weight};
+use openwork_cuda::{Array, Gpu, Parameters, Shape};
+use openwork_model::{
+    Config, Engine, Matrix, Model, NoTap, Params, Positions, Record, Role, Site, Tap, Ties, Tokens, Weight,
+};
+use openwork_ops::{Cuda, CudaGradient, Device, Storage};
 use openwork_tensor::TensorFile;
-use openwork_train::{Anneal, Schedule, Trainer};
+use openwork_train::{Anneal, BatchShape, GpuTrainer, Schedule, Trainer};
 use serde::Deserialize;
 
 /// What a fixture folder's comparison found.
@@ -68,7 +72,11 @@ impl Figure {
 }
 
 /// Compares every fixture folder under `dir`, or `dir` itself if it is one, in order of name.
-pub fn folder(dir: &Path) -> Result<Vec<Report>> {
+///
+/// On a GPU ties of AbsTopK go by index and not as `torch.topk` decides on a CPU. Where embeddings are sparse, a token has
+/// fewer entries than are kept, all zeros tie, and the gradients of the embeddings depend on which are kept: these are
+/// then not compared, nor is where a run ends whose embeddings became sparse.
+pub fn folder(dir: &Path, device: &Device) -> Result<Vec<Report>> {
     let mut folders: Vec<_> = match is_fixture(dir) {
         true => vec![dir.to_owned()],
         false => std::fs::read_dir(dir)
@@ -87,7 +95,8 @@ pub fn folder(dir: &Path) -> Result<Vec<Report>> {
         .iter()
         .map(|f| {
             let name = f.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let figures = if f.join("expected.safetensors").exists() { one_pass(f) } else { trajectory(f) };
+            let one = f.join("expected.safetensors").exists();
+            let figures = if one { one_pass(f, device) } else { trajectory(f, device) };
             Ok(Report { name, figures: figures.with_context(|| f.display().to_string())? })
         })
         .collect()
@@ -123,22 +132,24 @@ fn token_ids(file: &TensorFile, name: &str) -> Result<(Vec<u16>, Vec<usize>)> {
     Ok((ids, shape))
 }
 
-fn one_pass(dir: &Path) -> Result<Vec<Figure>> {
+fn one_pass(dir: &Path, device: &Device) -> Result<Vec<Figure>> {
     let (mut model, _) = openwork_model::import(dir)?;
     model.ties = Ties::AsPyTorch;
     let file = TensorFile::open(dir.join("expected.safetensors"))?;
     let (ids, shape) = token_ids(&file, "tokens")?;
     let (targets, _) = token_ids(&file, "targets")?;
     let tokens = Tokens::new(&ids, shape[1]);
+    let numbers = match device {
+        Device::Cpu => Numbers::on_cpu(&model, tokens, &targets),
+        Device::Cuda(gpu) => Numbers::on_gpu(&model, tokens, shape[1], &targets, gpu)?,
+    };
 
-    let mut record = Record::default();
-    let mut pass = model.forward(tokens, None, &mut record);
     let mut logits = Figure::new("logits", 1e-5);
-    logits.add(relative(pass.logits.view(), feature_major(&file, "logits")?.view()), "logits");
+    logits.add(relative(numbers.logits.view(), feature_major(&file, "logits")?.view()), "logits");
 
     let mut activations = Figure::new("activations", 1e-5);
     let mut compared = 0;
-    for (site, value) in &record.values {
+    for (site, value) in &numbers.activations {
         let name = format!("act.{site}");
         if file.contains(&name) {
             compared += 1;
@@ -148,19 +159,19 @@ fn one_pass(dir: &Path) -> Result<Vec<Figure>> {
     let expected = file.names().filter(|n| n.starts_with("act.")).count();
     ensure!(compared == expected, "{expected} activations are expected, {compared} have a site");
 
-    let mut dlogits = std::mem::take(&mut pass.logits);
-    let losses = openwork_ops::cross_entropy(&mut dlogits, &targets, 1.0 / targets.len() as f32);
+    let losses = &numbers.losses;
     let loss = losses.iter().map(|&l| f64::from(l)).sum::<f64>() / losses.len() as f64;
     let published = f64::from(file.f32("loss")?.iter().next().copied().context("`loss` is empty")?);
     let mut loss_figure = Figure::new("loss", 1e-5);
     loss_figure.add((loss - published).abs() / published, "loss");
 
-    let mut gradients = model.zero_gradients();
-    model.backward(tokens, &pass, &dlogits, &mut NoTap, Some(&mut gradients));
     let mut figure = Figure::new("gradients", 1e-4);
-    for (info, gradient) in Params::<()>::infos(&model.config).into_iter().zip(gradients.values()) {
-        let gradient = gradient.dense();
+    let ties = matches!(device, Device::Cuda(_)) && model.params.embed.dense().iter().any(|&x| x == 0.0);
+    for (info, gradient) in Params::<()>::infos(&model.config).into_iter().zip(&numbers.gradients) {
         let name = format!("grad.{}", info.name);
+        if ties && matches!(info.role, Role::Embed | Role::Position) {
+            continue;
+        }
         if file.contains(&name) {
             figure.add(relative(gradient.view(), file.matrix(&name)?.view()), &name);
         } else {
@@ -168,6 +179,82 @@ fn one_pass(dir: &Path) -> Result<Vec<Figure>> {
         }
     }
     Ok(vec![logits, activations, loss_figure, figure])
+}
+
+/// What a forward and a backward pass give.
+struct Numbers {
+    logits: Matrix,
+    activations: Vec<(Site, Matrix)>,
+    losses: Vec<f32>,
+    gradients: Vec<Matrix>,
+}
+
+impl Numbers {
+    fn on_cpu(model: &Model, tokens: Tokens<'_>, targets: &[u16]) -> Self {
+        let mut record = Record::default();
+        let mut pass = model.forward(tokens, None, &mut record);
+        let logits = pass.logits.clone();
+        let mut dlogits = std::mem::take(&mut pass.logits);
+        let losses = openwork_ops::cross_entropy(&mut dlogits, targets, 1.0 / targets.len() as f32);
+        let mut gradients = model.zero_gradients();
+        model.backward(tokens, &pass, &dlogits, &mut NoTap, Some(&mut gradients));
+        let gradients = gradients.values().into_iter().map(|gradient| gradient.dense().clone()).collect();
+        Self { logits, activations: record.values, losses, gradients }
+    }
+
+    fn on_gpu(model: &Model, tokens: Tokens<'_>, seq_len: usize, targets: &[u16], gpu: &Gpu) -> Result<Self> {
+        /// [`Record`] of what lies on a GPU.
+        #[derive(Default)]
+        struct Copies(Vec<(Site, Array)>);
+        impl Tap<Array> for Copies {
+            fn forward(&mut self, site: Site, value: &mut Array) {
+                self.0.push((site, value.copy()));
+            }
+        }
+        Cuda::supports(model.config.d_head, model.config.d_mlp.max(model.config.d_read()))?;
+        let weights = model.params.values();
+        let shapes: Vec<Shape> = weights
+            .iter()
+            .map(|w| Shape { rows: w.dense().nrows(), cols: w.dense().ncols(), room: w.dense().len() })
+            .collect();
+        let mut parameters = Parameters::new(gpu, &shapes);
+        for (i, weight) in weights.iter().enumerate() {
+            parameters.set_weights(i, weight.dense().as_slice().context("row-major")?);
+        }
+        // Sparse where the CPU is: both kinds of products have their turn.
+        let nonzeros: Vec<usize> = weights.iter().map(|w| w.nnz()).collect();
+        parameters.build_sparse(&nonzeros, &weights.iter().map(|w| w.csr().is_some()).collect::<Vec<_>>());
+        let handles = |number: &mut usize| {
+            *number += 1;
+            parameters.get(*number - 1)
+        };
+        let (mut first, mut second) = (0, 0);
+        let params = Params::build(&model.config, |_, _| handles(&mut first));
+        let mut gradients =
+            Params::build(&model.config, |_, _| CudaGradient { parameter: handles(&mut second), at_nonzeros: false });
+        let on_gpu = Model { config: model.config.clone(), params, ties: Ties::ByIndex };
+        let (mut engine, mut copies) = (Cuda::new(gpu.clone(), Storage::F32), Copies::default());
+        let mut pass = on_gpu.forward_in(tokens, None, &mut copies, &mut engine);
+        let logits = download(&pass.logits)?;
+        let losses = engine.cross_entropy(&mut pass.logits, targets, 1.0 / targets.len() as f32).download()?;
+        on_gpu.backward_in(seq_len, &pass, &pass.logits, &mut NoTap, Some(&mut gradients), &mut engine);
+        let activations = copies.0.iter().map(|(site, value)| Ok((*site, download(value)?)));
+        let gradients = shapes
+            .iter()
+            .enumerate()
+            .map(|(i, s)| Ok(Matrix::from_shape_vec((s.rows, s.cols), parameters.gradient(i)?)?));
+        Ok(Self {
+            logits,
+            activations: activations.collect::<Result<_>>()?,
+            losses,
+            gradients: gradients.collect::<Result<_>>()?,
+        })
+    }
+}
+
+fn download(x: &Array) -> Result<Matrix> {
+    let [rows, cols] = x.shape();
+    Ok(Matrix::from_shape_vec((rows, cols), x.download()?)?)
 }
 
 #[derive(Deserialize)]
@@ -199,7 +286,7 @@ struct Logged {
 /// Steps until which weights are compared closely; later runs may part at a near-tie of a top-k.
 const EARLY: u64 = 10;
 
-fn trajectory(dir: &Path) -> Result<Vec<Figure>> {
+fn trajectory(dir: &Path, device: &Device) -> Result<Vec<Figure>> {
     let read = |name| std::fs::read_to_string(dir.join(name)).with_context(|| format!("cannot read {name}"));
     let t: Trajectory = serde_json::from_str(&read("trajectory.json")?).context("trajectory.json")?;
     let file = TensorFile::open(dir.join("trajectory.safetensors"))?;
@@ -240,8 +327,23 @@ fn trajectory(dir: &Path) -> Result<Vec<Figure>> {
     let mut weights = Figure::new("early weights", 1e-4);
     let mut late_weights = Figure::new("late weights", 5e-2);
     let mut trainer = Trainer::new(Model { config, params, ties: Ties::AsPyTorch }, schedule, 2);
+    let mut on_gpu = match device {
+        Device::Cpu => None,
+        Device::Cuda(gpu) => {
+            let shape = BatchShape { seq_len: time, sequences: batch, chunk_sequences: batch };
+            // Sparse below a half: both kinds of products have their turn.
+            Some(GpuTrainer::with_crossover(&trainer, gpu.clone(), shape, 0.5)?)
+        }
+    };
     for (step, (logged, batch)) in t.log.iter().zip(ids.chunks(batch * time)).enumerate() {
-        let report = trainer.step(batch, time, 2);
+        let report = match &mut on_gpu {
+            None => trainer.step(batch, time, 2),
+            Some(gpu) => {
+                let report = gpu.step(batch)?;
+                gpu.download(&mut trainer)?;
+                report
+            }
+        };
         let at = format!("step {step}");
         let apart = |a: f64, b: f64| (a - b).abs() / b.abs().max(1e-12);
         let early = (step as u64) < EARLY;
@@ -260,5 +362,7 @@ fn trajectory(dir: &Path) -> Result<Vec<Figure>> {
             }
         }
     }
-    Ok(vec![schedules, early_loss, late_loss, rms, nnz, weights, late_weights])
+    let mut figures = vec![schedules, early_loss, late_loss, rms, nnz, weights];
+    figures.extend(on_gpu.is_none().then_some(late_weights));
+    Ok(figures)
 }

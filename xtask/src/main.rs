@@ -19,7 +19,8 @@ cargo xtask COMMAND
 
   quickstart [ARGS]  build, and run `openwork quickstart ARGS`
   test               everything CI checks: formatting, lints, tests, documentation
-  parity DIR         compare with the numbers of other implementations, one line per folder under DIR
+  parity DIR [DEVICE]
+                     compare with the numbers of other implementations, one line per folder under DIR
   kernels [--check]  compile the CUDA kernels, whose output is committed
   bench WHAT [ARGS]  measure; `cargo xtask bench` says what there is";
 
@@ -48,7 +49,7 @@ fn run(command: &str, args: &[OsString]) -> Result<()> {
             stages::test()
         }
         "parity" => {
-            ensure!(args.len() == 1, "usage: cargo xtask parity DIR");
+            ensure!(matches!(args.len(), 1 | 2), "usage: cargo xtask parity DIR [DEVICE]");
             let program = ["run", "--quiet", "--release", "--package", "openwork-tests", "--bin", "parity"];
             hand_over(cargo().args(program).arg(manifest()).arg("--").args(args))
         }
