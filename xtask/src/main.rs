@@ -2,6 +2,7 @@
 //! the workspace, so that it builds in seconds and runs even where the rest does not build.
 
 mod bench;
+mod gpu;
 mod kernels;
 mod stages;
 
@@ -22,6 +23,8 @@ cargo xtask COMMAND
   parity DIR [DEVICE]
                      compare with the numbers of other implementations, one line per folder under DIR
   kernels [--check]  compile the CUDA kernels, whose output is committed
+  test-gpu           tests on the GPU of this machine; they fail where there is none
+  pack-gpu [DIR]     the same tests and measurements as one folder for a machine with a driver and nothing else
   bench WHAT [ARGS]  measure; `cargo xtask bench` says what there is";
 
 fn main() -> ExitCode {
@@ -54,6 +57,8 @@ fn run(command: &str, args: &[OsString]) -> Result<()> {
             hand_over(cargo().args(program).arg(manifest()).arg("--").args(args))
         }
         "kernels" => kernels::run(args),
+        "test-gpu" => gpu::test(args),
+        "pack-gpu" => gpu::pack(args),
         "bench" => bench::run(args),
         "" | "help" | "--help" | "-h" => {
             println!("{HELP}");

@@ -22,12 +22,37 @@ pub fn test() -> Result<()> {
         true => stage("tests", "nextest run --workspace")?,
         false => stage("tests", "test --workspace --lib --bins --tests")?,
     }
+    sanitized()?;
     stage("documentation tests", "test --workspace --doc")?;
     let mut documentation = cargo();
     documentation.current_dir(root()).env("RUSTDOCFLAGS", RUSTDOCFLAGS).args(["doc", "--workspace", "--no-deps"]);
     run("documentation", &mut documentation)?;
     println!("== all passed in {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// The CUDA kernels under the address sanitizer, where the C++ compiler has it.
+fn sanitized() -> Result<()> {
+    let probe = root().join("target/sanitizer-probe");
+    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
+    let compile = ["-fsanitize=address,undefined", "-x", "c++", "-", "-o"];
+    let mut child = Command::new(compiler);
+    child.args(compile).arg(&probe).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let compiled = child.spawn().and_then(|mut child| {
+        std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), b"int main() {}")?;
+        child.wait()
+    });
+    if !compiled.is_ok_and(|status| status.success()) {
+        println!("== kernels under the address sanitizer: skipped, as the C++ compiler has none");
+        return Ok(());
+    }
+    let packages =
+        ["test", "--package", "openwork-cuda-sim", "--package", "openwork-ops", "--test", "kernels", "--test", "gpu"];
+    // In a folder of its own: the simulator is compiled otherwise.
+    let mut command = cargo();
+    command.current_dir(root()).args(packages).env("OPENWORK_SANITIZE", "1");
+    command.env("CARGO_TARGET_DIR", root().join("target/sanitized"));
+    run("kernels under the address sanitizer", &mut command)
 }
 
 /// Runs one stage and says how long it took.
