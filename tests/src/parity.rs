@@ -8,11 +8,11 @@ use std::{fmt, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use ndarray::ArrayView2;
-use openwork_cuda::{Array, Gpu, Parameters, Shape};
+use openwork_cuda::{Array, Gpu};
 use openwork_model::{
     Config, Engine, Matrix, Model, NoTap, Params, Positions, Record, Role, Site, Tap, Ties, Tokens, Weight,
 };
-use openwork_ops::{Cuda, CudaGradient, Device, Storage};
+use openwork_ops::{Cuda, Device, Storage};
 use openwork_tensor::TensorFile;
 use openwork_train::{Anneal, BatchShape, GpuTrainer, Schedule, Trainer};
 use serde::Deserialize;
@@ -211,38 +211,17 @@ impl Numbers {
                 self.0.push((site, value.copy()));
             }
         }
-        Cuda::supports(model.config.d_head, model.config.d_mlp.max(model.config.d_read()))?;
-        let weights = model.params.values();
-        let shapes: Vec<Shape> = weights
-            .iter()
-            .map(|w| Shape { rows: w.dense().nrows(), cols: w.dense().ncols(), room: w.dense().len() })
-            .collect();
-        let mut parameters = Parameters::new(gpu, &shapes);
-        for (i, weight) in weights.iter().enumerate() {
-            parameters.set_weights(i, weight.dense().as_slice().context("row-major")?);
-        }
-        // Sparse where the CPU is: both kinds of products have their turn.
-        let nonzeros: Vec<usize> = weights.iter().map(|w| w.nnz()).collect();
-        parameters.build_sparse(&nonzeros, &weights.iter().map(|w| w.csr().is_some()).collect::<Vec<_>>());
-        let handles = |number: &mut usize| {
-            *number += 1;
-            parameters.get(*number - 1)
-        };
-        let (mut first, mut second) = (0, 0);
-        let params = Params::build(&model.config, |_, _| handles(&mut first));
-        let mut gradients =
-            Params::build(&model.config, |_, _| CudaGradient { parameter: handles(&mut second), at_nonzeros: false });
-        let on_gpu = Model { config: model.config.clone(), params, ties: Ties::ByIndex };
+        let on_gpu = model.upload(gpu)?;
+        let mut gradients = on_gpu.gradients();
         let (mut engine, mut copies) = (Cuda::new(gpu.clone(), Storage::F32), Copies::default());
-        let mut pass = on_gpu.forward_in(tokens, None, &mut copies, &mut engine);
+        let mut pass = on_gpu.model.forward_in(tokens, None, &mut copies, &mut engine);
         let logits = download(&pass.logits)?;
         let losses = engine.cross_entropy(&mut pass.logits, targets, 1.0 / targets.len() as f32).download()?;
-        on_gpu.backward_in(seq_len, &pass, &pass.logits, &mut NoTap, Some(&mut gradients), &mut engine);
+        on_gpu.model.backward_in(seq_len, &pass, &pass.logits, &mut NoTap, Some(&mut gradients), &mut engine);
         let activations = copies.0.iter().map(|(site, value)| Ok((*site, download(value)?)));
-        let gradients = shapes
-            .iter()
-            .enumerate()
-            .map(|(i, s)| Ok(Matrix::from_shape_vec((s.rows, s.cols), parameters.gradient(i)?)?));
+        let gradients = model.params.values().into_iter().enumerate();
+        let gradients =
+            gradients.map(|(i, w)| Ok(Matrix::from_shape_vec(w.dense().dim(), on_gpu.parameters.gradient(i)?)?));
         Ok(Self {
             logits,
             activations: activations.collect::<Result<_>>()?,

@@ -9,4 +9,4 @@ mod prune;
 mod select;
 
 pub use control::{nonsense_labels, random_weights};
-pub use prune::{NotReached, Progress, Pruned, Settings, prune, search};
+pub use prune::{NotReached, Progress, PruneError, Pruned, Settings, prune, prune_on, search};

@@ -5,7 +5,9 @@
 //! of Drori's replication).
 
 use openwork_circuit::{Batch, Means, NodeSpace};
-use openwork_model::{Matrix, Model, Site, Tap, Tokens};
+use openwork_cuda::{Array, Buffer, Gpu, GpuError, Mask};
+use openwork_model::{GpuModel, Matrix, Model, Site, Storage, Tap, Tokens};
+use openwork_ops::Cuda;
 
 /// The tap that applies a mask and collects the gradient of its gates.
 pub(crate) struct MaskTap<'a> {
@@ -63,24 +65,98 @@ pub(crate) fn loss_and_gates(
     let tokens = Tokens::new(&batch.tokens, batch.seq_len);
     let mut tap = MaskTap::new(space, means, tau);
     let pass = model.forward(tokens, Some(&batch.readout), &mut tap);
-    let mut dlogits = Matrix::zeros(pass.logits.dim());
+    let (loss, dlogits) = contrast(&pass.logits, batch);
+    model.backward(tokens, &pass, &dlogits, &mut tap, None);
+    (loss, tap.gates)
+}
+
+/// The sum of the losses of a batch's sequences, and its gradient with respect to the logits of their last tokens.
+fn contrast(logits: &Matrix, batch: &Batch) -> (f64, Matrix) {
+    let mut dlogits = Matrix::zeros(logits.dim());
     let mut loss = 0.0;
     for (i, &(answer, alternative)) in batch.candidates.iter().enumerate() {
         let (right, wrong) = if i % 2 == 0 { (answer, alternative) } else { (alternative, answer) };
         let (right, wrong) = ([usize::from(right), i], [usize::from(wrong), i]);
-        let difference = f64::from(pass.logits[right]) - f64::from(pass.logits[wrong]);
+        let difference = f64::from(logits[right]) - f64::from(logits[wrong]);
         loss += (-difference).max(0.0) + (-difference.abs()).exp().ln_1p();
         let error = 1.0 / (1.0 + difference.exp());
         dlogits[right] -= error as f32;
         dlogits[wrong] += error as f32;
     }
-    model.backward(tokens, &pass, &dlogits, &mut tap, None);
-    (loss, tap.gates)
+    (loss, dlogits)
+}
+
+/// A model on a GPU whose masks are learned.
+pub(crate) struct MaskedOnGpu {
+    model: GpuModel,
+    engine: Cuda,
+}
+
+impl MaskedOnGpu {
+    pub fn new(model: &Model, gpu: &Gpu) -> Result<Self, GpuError> {
+        Ok(Self { model: model.upload(gpu)?, engine: Cuda::new(gpu.clone(), Storage::F32) })
+    }
+
+    /// See [`loss_and_gates`].
+    pub fn loss_and_gates(
+        &mut self,
+        space: &NodeSpace,
+        means: &Means,
+        tau: &[f32],
+        batch: &Batch,
+    ) -> Result<(f64, Vec<f32>), GpuError> {
+        let gpu = self.engine.gpu().clone();
+        let mut tap = GpuMaskTap { gpu: &gpu, space, means: means.values(), tau, passed: vec![], gates: vec![] };
+        let (tokens, engine) = (Tokens::new(&batch.tokens, batch.seq_len), &mut self.engine);
+        let pass = self.model.model.forward_in(tokens, Some(&batch.readout), &mut tap, engine);
+        let [rows, cols] = pass.logits.shape();
+        let logits = Matrix::from_shape_vec((rows, cols), pass.logits.download()?).expect("as many as the shape says");
+        let (loss, dlogits) = contrast(&logits, batch);
+        let dlogits = Array::upload(&gpu, [rows, cols], dlogits.as_slice().expect("row-major"));
+        self.model.model.backward_in(batch.seq_len, &pass, &dlogits, &mut tap, None, engine);
+        let mut gates = vec![0.0; tau.len()];
+        for (site, of_site) in &tap.gates {
+            let range = space.range(*site).expect("a site with nodes");
+            gates[range].copy_from_slice(&of_site.download()?);
+        }
+        Ok((loss, gates))
+    }
+}
+
+/// [`MaskTap`] on a GPU.
+struct GpuMaskTap<'a> {
+    gpu: &'a Gpu,
+    space: &'a NodeSpace,
+    means: &'a [f32],
+    tau: &'a [f32],
+    /// Mask and `x − mean` of every site, pushed in forward and popped in backward.
+    passed: Vec<(Mask, Array)>,
+    /// ∂loss/∂H of the nodes of every site.
+    gates: Vec<(Site, Buffer<f32>)>,
+}
+
+impl Tap<Array> for GpuMaskTap<'_> {
+    fn forward(&mut self, site: Site, value: &mut Array) {
+        let Some(range) = self.space.range(site) else { return };
+        let keep: Vec<bool> = self.tau[range.clone()].iter().map(|&tau| tau > 0.0).collect();
+        let mask = Mask::new(self.gpu, &keep, &self.means[range]);
+        let deviation = mask.ablate(value);
+        self.passed.push((mask, deviation));
+    }
+
+    fn backward(&mut self, site: Site, gradient: &mut Array) {
+        let Some(range) = self.space.range(site) else { return };
+        let (mask, deviation) = self.passed.pop().expect("backward mirrors forward");
+        let mut gates = self.gpu.zeros(range.len());
+        mask.ablate_backward(&deviation, gradient, &mut gates);
+        self.gates.push((site, gates));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use openwork_circuit::{batches, tasks::Pair};
+    use openwork_cuda_sim::Simulator;
     use openwork_model::{ActDensity, Config};
 
     use super::*;
@@ -107,7 +183,7 @@ mod tests {
             vocab_size: 20,
             n_layer: 2,
             n_head: 2,
-            d_head: 4,
+            d_head: 8,
             d_model: 16,
             d_mlp: 24,
             act_density: None::<ActDensity>,
@@ -133,6 +209,14 @@ mod tests {
             d.iter().map(|d| (1.0 + (-d).exp()).ln()).sum::<f64>()
         };
         assert!((run(0, 0.0) - loss).abs() < 1e-5);
+
+        let mut on_gpu = MaskedOnGpu::new(&model, &Simulator::gpu(100 << 10, 4, 2)).unwrap();
+        let (gpu_loss, gpu_gates) = on_gpu.loss_and_gates(&space, &means, &tau, batch).unwrap();
+        assert!((gpu_loss - loss).abs() < 1e-5, "{gpu_loss} {loss}");
+        for (a, b) in gpu_gates.iter().zip(&gates) {
+            // Sums of a few hundred products in another order.
+            assert!((a - b).abs() <= 1e-4 * gates.iter().fold(0.0_f32, |m, g| m.max(g.abs())), "{a} {b}");
+        }
         let scale = gates.iter().fold(0.0_f32, |m, g| m.max(g.abs()));
         assert!(scale > 1e-3);
         for node in (0..space.len()).step_by(3) {

@@ -3,16 +3,21 @@
 //! Source: Gao et al. 2025, A.5 and Table 2; steps, clipping and batch order as decided in the project's
 //! specification, where the paper is silent.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, convert::Infallible};
 
 use openwork_circuit::{Calibration, Means, NodeSet, NodeSpace, batches, edges, tasks::Pair};
+use openwork_cuda::GpuError;
 use openwork_model::Model;
+use openwork_ops::Device;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 
-use crate::{mask::loss_and_gates, select::Selection};
+use crate::{
+    mask::{MaskedOnGpu, loss_and_gates},
+    select::Selection,
+};
 
 /// Settings of a search.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,6 +141,17 @@ pub struct NotReached {
     pub target: f64,
 }
 
+/// Why there is no circuit.
+#[derive(Debug, thiserror::Error)]
+pub enum PruneError {
+    /// The model does not do the task.
+    #[error(transparent)]
+    NotReached(#[from] NotReached),
+    /// The GPU.
+    #[error("the search on the GPU stopped")]
+    Gpu(#[from] GpuError),
+}
+
 /// What the search tells its caller after every step.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
@@ -162,12 +178,53 @@ pub fn prune(
     settings: &Settings,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Pruned, NotReached> {
+    can_be_reached(model, means, train, validation, settings)?;
+    Ok(search(model, means, train, validation, settings, progress))
+}
+
+/// [`prune`] whose masks are learned on `device`; circuits are selected on the CPU.
+///
+/// # Errors
+/// When the whole model does not reach the target, there is no kernel for a size of it, or the GPU fails.
+#[allow(clippy::too_many_arguments, reason = "those of `prune`, and where")]
+pub fn prune_on(
+    device: &Device,
+    model: &Model,
+    means: &Means,
+    train: &[Pair],
+    validation: &[Pair],
+    settings: &Settings,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Pruned, PruneError> {
+    let Device::Cuda(gpu) = device else {
+        return Ok(prune(model, means, train, validation, settings, progress)?);
+    };
+    can_be_reached(model, means, train, validation, settings)?;
+    let space = NodeSpace::new(&model.config);
+    let mut masked = MaskedOnGpu::new(model, gpu)?;
+    let mut gates = |tau: &[f32], pairs: &[Pair]| {
+        // All pairs at once: a GPU wants them so.
+        let batch = &batches(pairs, pairs.len(), model.config.n_ctx)[0];
+        let (loss, gates) = masked.loss_and_gates(&space, means, tau, batch)?;
+        let sequences = 2.0 * pairs.len() as f64;
+        Ok::<_, GpuError>((loss / sequences, gates.into_iter().map(|x| f64::from(x) / sequences).collect()))
+    };
+    Ok(search_with(&mut gates, model, means, train, validation, settings, progress)?)
+}
+
+fn can_be_reached(
+    model: &Model,
+    means: &Means,
+    train: &[Pair],
+    validation: &[Pair],
+    settings: &Settings,
+) -> Result<(), NotReached> {
     let selection = Selection::new(model, means, train, validation, settings.target_loss);
     let loss = selection.model_loss(NodeSpace::new(&model.config));
-    if loss > settings.target_loss {
-        return Err(NotReached { loss, target: settings.target_loss });
+    match loss > settings.target_loss {
+        true => Err(NotReached { loss, target: settings.target_loss }),
+        false => Ok(()),
     }
-    Ok(search(model, means, train, validation, settings, progress))
 }
 
 /// The search alone, whether or not the model does the task: what controls need, since a mask can find
@@ -185,32 +242,64 @@ pub fn search(
     progress: &mut dyn FnMut(Progress),
 ) -> Pruned {
     let space = NodeSpace::new(&model.config);
+    let mut gates = |tau: &[f32], pairs: &[Pair]| {
+        // A fixed split into chunks, added up in order: the number of threads does not matter.
+        let parts: Vec<(f64, Vec<f32>)> = batches(pairs, settings.batch_pairs.div_ceil(4), model.config.n_ctx)
+            .par_iter()
+            .map(|chunk| loss_and_gates(model, &space, means, tau, chunk))
+            .collect();
+        let sequences = 2.0 * pairs.len() as f64;
+        let mut gradient = vec![0.0_f64; tau.len()];
+        for (_, gates) in &parts {
+            gradient.iter_mut().zip(gates).for_each(|(g, &x)| *g += f64::from(x) / sequences);
+        }
+        Ok::<_, Infallible>((parts.iter().map(|p| p.0).sum::<f64>() / sequences, gradient))
+    };
+    match search_with(&mut gates, model, means, train, validation, settings, progress) {
+        Ok(pruned) => pruned,
+        Err(never) => match never {},
+    }
+}
+
+/// The mean loss of a batch's sequences under the mask that τ is, and its gradient with respect to every gate.
+type Gates<'a, E> = dyn FnMut(&[f32], &[Pair]) -> Result<(f64, Vec<f64>), E> + 'a;
+
+fn search_with<E>(
+    gates: &mut Gates<'_, E>,
+    model: &Model,
+    means: &Means,
+    train: &[Pair],
+    validation: &[Pair],
+    settings: &Settings,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Pruned, E> {
+    let space = NodeSpace::new(&model.config);
     let selection = Selection::new(model, means, train, validation, settings.target_loss);
-    let found = (0..settings.restarts.max(1)).map(|restart| {
-        let tau = learn(model, &space, means, train, settings, restart, progress);
+    let mut found = Vec::new();
+    for restart in 0..settings.restarts.max(1) {
+        let tau = learn(gates, space.len(), train, settings, restart, progress)?;
         let nodes = selection.fewest(&space, &tau);
         let (loss, calibration) = selection.loss(&nodes);
         let n_edges = edges(model, &nodes).len();
-        Pruned { n_edges, calibration, loss, reached: loss <= settings.target_loss, nodes }
-    });
+        found.push(Pruned { n_edges, calibration, loss, reached: loss <= settings.target_loss, nodes });
+    }
     // One that reached the target before one that did not, then the fewest edges, then the fewest nodes.
     let rank = |p: &Pruned| (!p.reached, p.n_edges, p.nodes.len());
-    found.min_by_key(rank).expect("at least one restart")
+    Ok(found.into_iter().min_by_key(rank).expect("at least one restart"))
 }
 
 /// Learns τ: one per node.
-fn learn(
-    model: &Model,
-    space: &NodeSpace,
-    means: &Means,
+fn learn<E>(
+    gates: &mut Gates<'_, E>,
+    n_nodes: usize,
     train: &[Pair],
     s: &Settings,
     restart: usize,
     progress: &mut dyn FnMut(Progress),
-) -> Vec<f32> {
+) -> Result<Vec<f32>, E> {
     let mut rng = ChaCha8Rng::seed_from_u64(s.seed);
     rng.set_stream(restart as u64);
-    let mut tau: Vec<f32> = (0..space.len())
+    let mut tau: Vec<f32> = (0..n_nodes)
         .map(|_| {
             let noise: f64 = StandardNormal.sample(&mut rng);
             (s.init_bias + s.init_noise * noise).clamp(-1.0, 1.0) as f32
@@ -229,17 +318,7 @@ fn learn(
             }
             batch.push(train[order.pop().expect("just filled")].clone());
         }
-        // A fixed split into chunks, added up in order: the number of threads does not matter.
-        let parts: Vec<(f64, Vec<f32>)> = batches(&batch, s.batch_pairs.div_ceil(4), model.config.n_ctx)
-            .par_iter()
-            .map(|chunk| loss_and_gates(model, space, means, &tau, chunk))
-            .collect();
-        let sequences = 2.0 * batch.len() as f64;
-        let loss = parts.iter().map(|p| p.0).sum::<f64>() / sequences;
-        let mut gradient = vec![0.0_f64; tau.len()];
-        for (_, gates) in &parts {
-            gradient.iter_mut().zip(gates).for_each(|(g, &x)| *g += f64::from(x) / sequences);
-        }
+        let (loss, mut gradient) = gates(&tau, &batch)?;
         for (g, &t) in gradient.iter_mut().zip(&tau) {
             let sigmoid = 1.0 / (1.0 + (-f64::from(t) / s.temperature).exp());
             *g = (*g + s.k_coef) * sigmoid * (1.0 - sigmoid) / s.temperature;
@@ -259,11 +338,12 @@ fn learn(
         }
         progress(Progress { restart, step, loss, kept: tau.iter().filter(|&&t| t > 0.0).count() });
     }
-    tau
+    Ok(tau)
 }
 
 #[cfg(test)]
 mod tests {
+    use openwork_cuda_sim::Simulator;
     use openwork_model::{Bigram, Config};
 
     use super::*;
@@ -275,8 +355,8 @@ mod tests {
             vocab_size: 8,
             n_ctx: 4,
             n_layer: 1,
-            n_head: 2,
-            d_head: 4,
+            n_head: 1,
+            d_head: 8,
             d_model: 8,
             d_mlp: 16,
             act_density: None,
@@ -322,6 +402,11 @@ mod tests {
         let settings = Settings { restarts: 2, steps: 150, batch_pairs: 8, ..Settings::default() };
         let run = || prune(&model, &means, &pairs[..10], &pairs[10..], &settings, &mut |_| ()).unwrap();
         let pruned = run();
+        let few = Settings { restarts: 1, steps: 25, ..settings.clone() };
+        let gpu = Device::Cuda(Simulator::gpu(100 << 10, 4, 2));
+        let on_gpu = prune_on(&gpu, &model, &means, &pairs[..10], &pairs[10..], &few, &mut |_| ()).unwrap();
+        let on_cpu = prune(&model, &means, &pairs[..10], &pairs[10..], &few, &mut |_| ()).unwrap();
+        assert_eq!(on_gpu.nodes, on_cpu.nodes);
         let names: Vec<String> = pruned.nodes.nodes().map(|n| n.to_string()).collect();
         for needed in ["0.mlp.act_in[0]", "0.mlp.post_act[3]", "0.mlp.resid_delta[1]"] {
             assert!(names.iter().any(|n| n == needed), "{needed} is not in {names:?}");

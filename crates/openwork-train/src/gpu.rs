@@ -8,7 +8,7 @@ use std::time::Instant;
 use openwork_cuda::{
     self as cuda, Adam, Array, Buffer, Gpu, GpuError, Outcome, Parameter, Parameters, Selection, Shape, Unit,
 };
-use openwork_model::{At, Matrix, Model, NoTap, Params, Role, Site, Storage, Tap, Ties, Tokens};
+use openwork_model::{At, Matrix, Model, NoTap, Params, Role, Site, Storage, Tap, Tokens};
 use openwork_ops::{Cuda, CudaGradient, DENSE_GRADIENT_ABOVE, Engine};
 use openwork_sparse as sparse;
 
@@ -108,7 +108,7 @@ impl GpuTrainer {
         let nnz = shapes.iter().map(|s| s.rows * s.cols).collect();
         let active = Active::new(&gpu, config.n_layer, config.d_mlp);
         let step = trainer.step_count();
-        let model = handles(model, &parameters);
+        let model = Model::of(config.clone(), &parameters);
         let mut this = Self {
             engine,
             evaluation,
@@ -132,7 +132,7 @@ impl GpuTrainer {
         self.nnz = self.wanted(step);
         let sparse = self.sparse(&self.nnz);
         self.parameters.build_sparse(&self.nnz, &sparse);
-        self.model = handles(&self.model, &self.parameters);
+        self.model = Model::of(self.model.config.clone(), &self.parameters);
     }
 
     /// Steps done.
@@ -282,7 +282,7 @@ impl GpuTrainer {
         let sparse = self.sparse(&self.nnz);
         let forget = s.gradient != GradientMode::Exact;
         self.parameters.update(Adam { beta1, beta2, rate, root, eps }, decay, &selections, &sparse, forget);
-        self.model = handles(&self.model, &self.parameters);
+        self.model = Model::of(self.model.config.clone(), &self.parameters);
         let mut report = SparsityReport::default();
         let outcomes = self.parameters.outcomes()?;
         for (((info, rule), [rows, cols]), Outcome { nonzero, entered, least }) in
@@ -355,13 +355,6 @@ fn selection(rule: Option<Rule>, [rows, cols]: [usize; 2], decays: bool, trained
         (unit, floor.count)
     });
     Selection { wanted: rule.map_or(rows * cols, |rule| rule.nnz), floor, decays, trained }
-}
-
-/// A model whose weights are those on the device now.
-fn handles<W>(model: &Model<W>, parameters: &Parameters) -> Model<Parameter> {
-    let mut number = 0..;
-    let params = Params::build(&model.config, |_, _| parameters.get(number.next().expect("endless")));
-    Model { config: model.config.clone(), params, ties: Ties::ByIndex }
 }
 
 fn flat(x: &Matrix) -> &[f32] {

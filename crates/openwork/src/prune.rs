@@ -10,6 +10,7 @@ use openwork_circuit::{CircuitFile, Means};
 use openwork_data::Tokenizer;
 use openwork_extract::Settings;
 use openwork_model::Model;
+use openwork_ops::{Device, DeviceChoice};
 
 use crate::{
     model,
@@ -36,6 +37,9 @@ pub struct Args {
     /// The model's tokenizer [default: tokenizer.json beside the model]
     #[arg(long)]
     tokenizer: Option<PathBuf>,
+    /// Where masks are learned: cpu, cuda, cuda:N, or auto for a GPU if there is one (`openwork devices` lists them)
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
     #[command(flatten)]
     budget: Budget,
 }
@@ -117,9 +121,10 @@ impl Subject {
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
     let task = tasks::find(&args.task)?;
+    let device = args.device.open()?;
     let subject = Subject::open(&args.model, args.tokenizer.as_deref(), args.data.as_deref())?;
     let pairs = Pairs::draw(task, &subject.tokenizer, args.budget.seed)?;
-    let circuit = find(&subject, task.name(), &pairs, &args.budget.settings())?;
+    let circuit = find(&subject, task.name(), &pairs, &args.budget.settings(), &device)?;
     let out = args.out.unwrap_or_else(|| path(&subject, task.name()));
     write(&subject, &circuit, &out)?;
     say!("{}", describe(&subject, &circuit));
@@ -152,11 +157,11 @@ pub fn describe(subject: &Subject, circuit: &CircuitFile) -> String {
     )
 }
 
-/// Searches the circuit of a task.
-pub fn find(subject: &Subject, task: &str, pairs: &Pairs, settings: &Settings) -> Result<CircuitFile> {
+/// Searches the circuit of a task; masks are learned on `device`.
+pub fn find(subject: &Subject, task: &str, pairs: &Pairs, settings: &Settings, device: &Device) -> Result<CircuitFile> {
     let pruned = with_progress(settings, task, |progress| {
         let Subject { model, means, .. } = subject;
-        openwork_extract::prune(model, means, &pairs.train, &pairs.selection, settings, progress)
+        openwork_extract::prune_on(device, model, means, &pairs.train, &pairs.selection, settings, progress)
     });
     let pruned = pruned.with_context(|| format!("no circuit for {task}"))?;
     ensure!(

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use openwork_circuit::CircuitFile;
 use openwork_data::{PUBLISHED_VOCAB_SIZE, Tokenizer, corpus::GeneratedOptions};
 use openwork_extract::Settings as Budget;
-use openwork_ops::DeviceChoice;
+use openwork_ops::{Device, DeviceChoice};
 use openwork_train::Stopped;
 use openwork_verify::Settings;
 
@@ -34,7 +34,7 @@ pub struct Args {
     /// Recipe file or name
     #[arg(long, default_value = "quickstart")]
     recipe: String,
-    /// Where to train: cpu, cuda, cuda:N, or auto for a GPU if there is one (`openwork devices` lists them)
+    /// Where to train and learn masks: cpu, cuda, cuda:N, or auto for a GPU if there is one (`openwork devices`)
     #[arg(long, default_value_t)]
     device: DeviceChoice,
 }
@@ -80,7 +80,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let run = out.join("run");
     if !run.join("model.safetensors").exists() {
         let resume = run.join("checkpoint.safetensors").exists();
-        if let Stopped::Interrupted { step } = train::train(recipe, &data, &tokenizer, &run, resume, device)? {
+        if let Stopped::Interrupted { step } = train::train(recipe, &data, &tokenizer, &run, resume, device.clone())? {
             eprintln!("interrupted after step {step}; the same command goes on from there");
             return Ok(ExitCode::from(interrupt::INTERRUPTED));
         }
@@ -90,7 +90,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut passed = 0;
     for task in tasks {
         stage(&format!("circuit of {}", task.name()), started);
-        match circuit(&subject, task) {
+        match circuit(&subject, task, &device) {
             Ok(circuit) => passed += usize::from(judged(&subject, &circuit)?),
             Err(error) => say!("{error:#}"),
         }
@@ -119,13 +119,13 @@ fn tokenizer(path: &Path, seed: u64) -> Result<Tokenizer> {
 }
 
 /// The circuit of a task: the one that lies there, or a new one.
-fn circuit(subject: &prune::Subject, task: &tasks::Task) -> Result<CircuitFile> {
+fn circuit(subject: &prune::Subject, task: &tasks::Task, device: &Device) -> Result<CircuitFile> {
     let path = prune::path(subject, task.name());
     if path.exists() {
         return Ok(CircuitFile::load(&path, &subject.model, &subject.sha256)?);
     }
     let pairs = Pairs::draw(task, &subject.tokenizer, 0)?;
-    let circuit = prune::find(subject, task.name(), &pairs, &budget())?;
+    let circuit = prune::find(subject, task.name(), &pairs, &budget(), device)?;
     prune::write(subject, &circuit, &path)?;
     say!("{}", prune::describe(subject, &circuit));
     Ok(circuit)

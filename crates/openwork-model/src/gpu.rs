@@ -1,0 +1,62 @@
+//! Models whose weights lie on a GPU.
+
+use openwork_cuda::{Gpu, GpuError, Parameter, Parameters, Shape};
+use openwork_ops::{Cuda, CudaGradient};
+
+use crate::{Config, Model, Params, Ties};
+
+/// A model on a GPU: its parameters, and the tree of handles to them that passes run on.
+pub struct GpuModel {
+    /// The tree.
+    pub model: Model<Parameter>,
+    /// What the handles are to.
+    pub parameters: Parameters,
+}
+
+impl Model<Parameter> {
+    /// The handles to `parameters` as they are now, which lie in the order of [`Params::values`].
+    pub fn of(config: Config, parameters: &Parameters) -> Self {
+        let mut numbers = 0..;
+        let params = Params::build(&config, |_, _| parameters.get(numbers.next().expect("endless")));
+        Self { config, params, ties: Ties::ByIndex }
+    }
+}
+
+impl Model {
+    /// A copy of this model on a GPU, with sparse products where the CPU has them.
+    ///
+    /// # Errors
+    /// When there are no kernels for its sizes, or the device has too little memory.
+    pub fn upload(&self, gpu: &Gpu) -> Result<GpuModel, GpuError> {
+        let config = self.config.clone();
+        Cuda::supports(config.d_head, config.d_mlp.max(config.d_read()))?;
+        let weights = self.params.values();
+        let nonzeros: Vec<usize> = weights.iter().map(|w| w.nnz()).collect();
+        let sparse: Vec<bool> = weights.iter().map(|w| w.csr().is_some()).collect();
+        let shape = |((w, &nnz), &sparse): ((&&crate::Weight, &usize), &bool)| Shape {
+            rows: w.dense().nrows(),
+            cols: w.dense().ncols(),
+            room: if sparse { nnz } else { 0 },
+        };
+        let shapes: Vec<Shape> = weights.iter().zip(&nonzeros).zip(&sparse).map(shape).collect();
+        let mut parameters = Parameters::new(gpu, &shapes);
+        for (i, weight) in weights.iter().enumerate() {
+            parameters.set_weights(i, weight.dense().as_slice().expect("row-major"));
+        }
+        parameters.build_sparse(&nonzeros, &sparse);
+        gpu.check()?;
+        Ok(GpuModel { model: Model::of(config, &parameters), parameters })
+    }
+}
+
+impl GpuModel {
+    /// Where gradients of every entry of the parameters go. They are added to what is there
+    /// ([`Parameters::zero_gradients`]).
+    pub fn gradients(&self) -> Params<CudaGradient> {
+        let mut parameters = self.model.params.values().into_iter();
+        Params::build(&self.model.config, |_, _| {
+            let parameter = parameters.next().expect("same tree").clone();
+            CudaGradient { parameter, at_nonzeros: false }
+        })
+    }
+}
