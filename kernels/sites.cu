@@ -14,12 +14,12 @@ extern "C" __global__ void __launch_bounds__(kThreads)
     y[size_t(blockIdx.y) * y_stride + j] = j < columns ? x[size_t(blockIdx.y) * x_stride + column[j]] : 0.0f;
 }
 
-// dx[f, column[j]] = dy[f, j]; no column twice. The backward of the above where dX was zero. 8 bytes an entry.
+// dx[f, column[j]] += dy[f, j]; no column twice. The backward of the above. 12 bytes an entry.
 extern "C" __global__ void __launch_bounds__(kThreads)
     scatter_columns(const float* __restrict__ dy, const unsigned* __restrict__ column, float* __restrict__ dx,
                     unsigned columns, unsigned x_stride, unsigned y_stride) {
     const unsigned j = blockIdx.x * kThreads + threadIdx.x;
-    if (j < columns) dx[size_t(blockIdx.y) * x_stride + column[j]] = dy[size_t(blockIdx.y) * y_stride + j];
+    if (j < columns) dx[size_t(blockIdx.y) * x_stride + column[j]] += dy[size_t(blockIdx.y) * y_stride + j];
 }
 
 // deviation[f, t] = x[f, t] - mean[f]; x[f, t] <- mean[f] where node f is not kept (keep[f] 0). 12 bytes an entry.

@@ -141,7 +141,7 @@ fn one_pass(dir: &Path, device: &Device) -> Result<Vec<Figure>> {
     let tokens = Tokens::new(&ids, shape[1]);
     let numbers = match device {
         Device::Cpu => Numbers::on_cpu(&model, tokens, &targets),
-        Device::Cuda(gpu) => Numbers::on_gpu(&model, tokens, shape[1], &targets, gpu)?,
+        Device::Cuda(gpu) => Numbers::on_gpu(&model, tokens, &targets, gpu)?,
     };
 
     let mut logits = Figure::new("logits", 1e-5);
@@ -197,12 +197,12 @@ impl Numbers {
         let mut dlogits = std::mem::take(&mut pass.logits);
         let losses = openwork_ops::cross_entropy(&mut dlogits, targets, 1.0 / targets.len() as f32);
         let mut gradients = model.zero_gradients();
-        model.backward(tokens, &pass, &dlogits, &mut NoTap, Some(&mut gradients));
+        model.backward(&pass, &dlogits, &mut NoTap, Some(&mut gradients));
         let gradients = gradients.values().into_iter().map(|gradient| gradient.dense().clone()).collect();
         Self { logits, activations: record.values, losses, gradients }
     }
 
-    fn on_gpu(model: &Model, tokens: Tokens<'_>, seq_len: usize, targets: &[u16], gpu: &Gpu) -> Result<Self> {
+    fn on_gpu(model: &Model, tokens: Tokens<'_>, targets: &[u16], gpu: &Gpu) -> Result<Self> {
         /// [`Record`] of what lies on a GPU.
         #[derive(Default)]
         struct Copies(Vec<(Site, Array)>);
@@ -217,7 +217,7 @@ impl Numbers {
         let mut pass = on_gpu.model.forward_in(tokens, None, &mut copies, &mut engine);
         let logits = download(&pass.logits)?;
         let losses = engine.cross_entropy(&mut pass.logits, targets, 1.0 / targets.len() as f32).download()?;
-        on_gpu.model.backward_in(seq_len, &pass, &pass.logits, &mut NoTap, Some(&mut gradients), &mut engine);
+        on_gpu.model.backward_in(&pass, &pass.logits, &mut NoTap, Some(&mut gradients), &mut engine);
         let activations = copies.0.iter().map(|(site, value)| Ok((*site, download(value)?)));
         let gradients = model.params.values().into_iter().enumerate();
         let gradients =

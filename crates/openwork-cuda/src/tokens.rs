@@ -127,18 +127,17 @@ impl Columns {
         y
     }
 
-    /// An array that is zero but for these columns, which are those of `dy`. No column is there twice.
+    /// Adds the columns of `dy` to these of `dx`.
     #[track_caller]
     #[allow(unsafe_code)]
-    pub fn scatter(&self, dy: &Array) -> Array {
+    pub fn scatter(&self, dy: &Array, dx: &mut Array) {
         assert_eq!(dy.cols, self.index.len(), "columns from dy {:?}", dy.shape());
-        let dx = Array::zeros(dy.gpu(), [dy.rows, self.of]);
+        assert_eq!(dx.shape(), [dy.rows, self.of], "columns of dx for dy {:?}", dy.shape());
         if dy.cols > 0 {
             let args = [dy.buffer.all(), self.index.all(), dx.buffer.all(), n(dy.cols), n(dx.stride), n(dy.stride)];
             // SAFETY: columns lie within dx, and none is there twice; a thread for every entry of dy.
             unsafe { dy.gpu().launch("scatter_columns", [dy.cols.div_ceil(256), dy.rows, 1], 0, &args) };
         }
-        dx
     }
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn loss_and_gates(
     let mut tap = MaskTap::new(space, means, tau);
     let pass = model.forward(tokens, Some(&batch.readout), &mut tap);
     let (loss, dlogits) = contrast(&pass.logits, batch);
-    model.backward(tokens, &pass, &dlogits, &mut tap, None);
+    model.backward(&pass, &dlogits, &mut tap, None);
     (loss, tap.gates)
 }
 
@@ -113,7 +113,7 @@ impl MaskedOnGpu {
         let logits = Matrix::from_shape_vec((rows, cols), pass.logits.download()?).expect("as many as the shape says");
         let (loss, dlogits) = contrast(&logits, batch);
         let dlogits = Array::upload(&gpu, [rows, cols], dlogits.as_slice().expect("row-major"));
-        self.model.model.backward_in(batch.seq_len, &pass, &dlogits, &mut tap, None, engine);
+        self.model.model.backward_in(&pass, &dlogits, &mut tap, None, engine);
         let mut gates = vec![0.0; tau.len()];
         for (site, of_site) in &tap.gates {
             let range = space.range(*site).expect("a site with nodes");

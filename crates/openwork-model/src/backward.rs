@@ -4,75 +4,130 @@ use openwork_ops::{Engine, Gradient, Matrix, Workspace};
 
 use crate::{
     At, Bigram, Block, Linear, Model, Norm, Params, Pass, Positions, Role, Site, Tap, Tokens,
-    forward::{BlockTrace, ReadTrace, kept_index},
+    forward::{BlockTrace, Head, ReadTrace, Trunk, kept_index},
 };
 
 impl Model {
     /// Back-propagates `dlogits [vocab, readout columns]` through a pass that [`Model::forward`] made with
-    /// the same `tokens` and tap. `tap` sees the gradient of every site in reverse order. Where `gradients`
+    /// the same tap. `tap` sees the gradient of every site in reverse order. Where `gradients`
     /// is given, parameter gradients are *added* to it: of every entry or at the support, as each
     /// [`Gradient`] says. Only matrices that multiply activations may be of the second kind.
     ///
     /// Frozen parameters (sinusoidal positions, a fixed bigram table, the logits bias) get no gradient.
-    pub fn backward(
-        &self,
-        tokens: Tokens<'_>,
-        pass: &Pass,
-        dlogits: &Matrix,
-        tap: &mut dyn Tap,
-        gradients: Option<&mut Params<Gradient>>,
-    ) {
-        self.backward_in(tokens.seq_len, pass, dlogits, tap, gradients, &mut Workspace::default());
+    pub fn backward(&self, pass: &Pass, dlogits: &Matrix, tap: &mut dyn Tap, gradients: Option<&mut Params<Gradient>>) {
+        self.backward_in(pass, dlogits, tap, gradients, &mut Workspace::default());
     }
 }
 
 impl<W> Model<W> {
-    /// [`Model::backward`] on the device and in the memory of `engine`. `seq_len` is that of the pass.
+    /// [`Model::backward`] on the device and in the memory of `engine`.
     pub fn backward_in<E: Engine<Weight = W>>(
         &self,
-        seq_len: usize,
         pass: &Pass<E>,
         dlogits: &E::Array,
         tap: &mut dyn Tap<E::Array>,
         mut gradients: Option<&mut Params<E::Gradient>>,
         engine: &mut E,
     ) {
-        let (config, params) = (&self.config, &self.params);
-        if let (Bigram::Learned, Some(g)) = (config.bigram, gradients.as_deref_mut()) {
-            let table = g.bigram.as_mut().expect("the tree follows the configuration");
-            let tokens = pass.readout.as_ref().map_or(&pass.tokens, |readout| &readout.tokens);
-            engine.bigram_backward(dlogits, tokens, table);
-        }
-        let unembed = params.unembed.as_ref().unwrap_or(&params.embed);
-        let unembed_gradient = gradients.as_deref_mut().map(|g| (g.unembed.as_mut().unwrap_or(&mut g.embed), None));
-        let dread = engine.linear_backward(unembed, dlogits, &pass.final_read, unembed_gradient);
-        let mut dresid = engine.zeros(E::shape(&dread));
-        let (gain, gradient) = (&params.final_norm.gain, gradients.as_deref_mut().map(|g| &mut g.final_norm));
-        let statistics = &pass.final_statistics;
-        engine.norm_backward(config.norm, gain, &pass.final_resid, statistics, &dread, &mut dresid, both(gradient));
-        engine.recycle(dread);
-        let mut dx = match &pass.readout {
-            Some(readout) => {
-                let dx = engine.scatter(&dresid, &readout.columns);
+        let Pass { trunk, head, .. } = pass;
+        let dresid = self.head_backward(head, &trunk.tokens, dlogits, gradients.as_deref_mut(), engine);
+        let dx = match (&head.readout, trunk.blocks.first()) {
+            (Some(readout), Some(block)) => {
+                let mut dx = engine.zeros(E::shape(&block.resid_in));
+                engine.scatter(&dresid, &readout.columns, &mut dx);
                 engine.recycle(dresid);
                 dx
             }
-            None => dresid,
+            (Some(_), None) => unreachable!("a model has blocks"),
+            (None, _) => dresid,
         };
-        tap.backward(Site { layer: config.n_layer, at: At::FinalResid }, &mut dx);
+        self.trunk_backward(trunk, dx, tap, gradients, engine);
+    }
 
-        let mut dposition = pass.position.as_ref().map(|p| engine.zeros(E::shape(p)));
-        for (layer, (block, trace)) in params.blocks.iter().zip(&pass.blocks).enumerate().rev() {
-            let position = pass.position.as_ref().zip(dposition.as_mut());
+    /// A training pass: forward, the cross-entropies of `targets` at the columns `readout`, and backward of `factor`
+    /// times their sum. Logits are there for at most `tile` columns at a time, which is all that a vocabulary of tens of
+    /// thousands leaves room for; the gradients of parameters are added to `gradients`.
+    #[allow(clippy::too_many_arguments, reason = "a batch, what is asked of it, and where the results go")]
+    pub fn gradient_in<E: Engine<Weight = W>>(
+        &self,
+        tokens: Tokens<'_>,
+        (readout, targets): (&[usize], &[u16]),
+        factor: f32,
+        tile: usize,
+        tap: &mut dyn Tap<E::Array>,
+        gradients: &mut Params<E::Gradient>,
+        engine: &mut E,
+    ) -> Vec<E::Losses> {
+        let (trunk, x) = self.trunk(tokens, tap, engine);
+        let mut dx = engine.zeros(E::shape(&x));
+        let mut losses = Vec::new();
+        for (columns, targets) in readout.chunks(tile).zip(targets.chunks(tile)) {
+            let readout = self.readout(tokens, columns, engine);
+            let final_resid = engine.gather(&x, &readout.columns);
+            let (mut logits, head) = self.head(final_resid, Some(readout), &trunk.tokens, engine);
+            losses.push(engine.cross_entropy(&mut logits, targets, factor));
+            // Their gradient has taken the place of the logits.
+            let dresid = self.head_backward(&head, &trunk.tokens, &logits, Some(gradients), engine);
+            if let Some(readout) = &head.readout {
+                engine.scatter(&dresid, &readout.columns, &mut dx);
+            }
+            [logits, dresid].into_iter().for_each(|x| engine.recycle(x));
+            head.recycle(engine);
+        }
+        engine.recycle(x);
+        self.trunk_backward(&trunk, dx, tap, Some(gradients), engine);
+        trunk.recycle(engine);
+        losses
+    }
+
+    /// From the gradient of the logits to that of the residual stream at the readout columns.
+    fn head_backward<E: Engine<Weight = W>>(
+        &self,
+        head: &Head<E>,
+        tokens: &E::Tokens,
+        dlogits: &E::Array,
+        mut gradients: Option<&mut Params<E::Gradient>>,
+        engine: &mut E,
+    ) -> E::Array {
+        let (config, params) = (&self.config, &self.params);
+        if let (Bigram::Learned, Some(g)) = (config.bigram, gradients.as_deref_mut()) {
+            let table = g.bigram.as_mut().expect("the tree follows the configuration");
+            engine.bigram_backward(dlogits, head.readout.as_ref().map_or(tokens, |readout| &readout.tokens), table);
+        }
+        let unembed = params.unembed.as_ref().unwrap_or(&params.embed);
+        let unembed_gradient = gradients.as_deref_mut().map(|g| (g.unembed.as_mut().unwrap_or(&mut g.embed), None));
+        let dread = engine.linear_backward(unembed, dlogits, &head.final_read, unembed_gradient);
+        let mut dresid = engine.zeros(E::shape(&dread));
+        let (gain, gradient) = (&params.final_norm.gain, gradients.map(|g| &mut g.final_norm));
+        let statistics = &head.final_statistics;
+        engine.norm_backward(config.norm, gain, &head.final_resid, statistics, &dread, &mut dresid, both(gradient));
+        engine.recycle(dread);
+        dresid
+    }
+
+    /// From the gradient of the residual stream after the last block to the embedding.
+    fn trunk_backward<E: Engine<Weight = W>>(
+        &self,
+        trunk: &Trunk<E>,
+        mut dx: E::Array,
+        tap: &mut dyn Tap<E::Array>,
+        mut gradients: Option<&mut Params<E::Gradient>>,
+        engine: &mut E,
+    ) {
+        let (config, params) = (&self.config, &self.params);
+        tap.backward(Site { layer: config.n_layer, at: At::FinalResid }, &mut dx);
+        let mut dposition = trunk.position.as_ref().map(|p| engine.zeros(E::shape(p)));
+        for (layer, (block, trace)) in params.blocks.iter().zip(&trunk.blocks).enumerate().rev() {
+            let position = trunk.position.as_ref().zip(dposition.as_mut());
             let gradients = gradients.as_deref_mut().map(|g| &mut g.blocks[layer]);
-            self.block_backward(layer, block, trace, seq_len, position, &mut dx, tap, gradients, engine);
+            self.block_backward(layer, block, trace, trunk.seq_len, position, &mut dx, tap, gradients, engine);
         }
         if let Some(g) = gradients {
-            engine.embed_backward(&dx, &pass.tokens, &mut g.embed);
+            engine.embed_backward(&dx, &trunk.tokens, &mut g.embed);
             if let Some(table) = &mut g.position {
                 match (config.positions, &dposition) {
-                    (Positions::Added, _) => engine.position_backward(&dx, seq_len, table),
-                    (Positions::Concat { .. }, Some(d)) => engine.position_backward(d, seq_len, table),
+                    (Positions::Added, _) => engine.position_backward(&dx, trunk.seq_len, table),
+                    (Positions::Concat { .. }, Some(d)) => engine.position_backward(d, trunk.seq_len, table),
                     _ => (),
                 }
             }

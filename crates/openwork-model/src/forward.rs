@@ -29,15 +29,26 @@ impl<'a> Tokens<'a> {
 pub struct Pass<E: Engine = Workspace> {
     /// `[vocab, readout columns]`.
     pub logits: E::Array,
-    pub(crate) tokens: E::Tokens,
-    pub(crate) readout: Option<Readout<E>>,
-    pub(crate) position: Option<E::Array>,
-    pub(crate) blocks: Vec<BlockTrace<E>>,
+    pub(crate) trunk: Trunk<E>,
+    pub(crate) head: Head<E>,
+}
+
+/// What the backward pass needs of everything up to the residual stream after the last block.
+pub(crate) struct Trunk<E: Engine> {
+    pub seq_len: usize,
+    pub tokens: E::Tokens,
+    pub position: Option<E::Array>,
+    pub blocks: Vec<BlockTrace<E>>,
+}
+
+/// What it needs of the way from there to the logits.
+pub(crate) struct Head<E: Engine> {
+    pub readout: Option<Readout<E>>,
     /// Residual stream after the last block, at the readout columns.
-    pub(crate) final_resid: E::Array,
-    pub(crate) final_statistics: E::Statistics,
+    pub final_resid: E::Array,
+    pub final_statistics: E::Statistics,
     /// Its normalised form.
-    pub(crate) final_read: E::Activations,
+    pub final_read: E::Activations,
 }
 
 /// Columns that are read out, and their tokens.
@@ -88,6 +99,21 @@ pub(crate) fn kept_index(at: At) -> usize {
 impl<E: Engine> Pass<E> {
     /// Gives the memory of the pass back.
     pub fn recycle(self, engine: &mut E) {
+        self.head.recycle(engine);
+        self.trunk.recycle(engine);
+        engine.recycle(self.logits);
+    }
+}
+
+impl<E: Engine> Head<E> {
+    pub fn recycle(self, engine: &mut E) {
+        engine.recycle(self.final_resid);
+        engine.recycle_activations(self.final_read);
+    }
+}
+
+impl<E: Engine> Trunk<E> {
+    pub fn recycle(self, engine: &mut E) {
         for block in self.blocks {
             let BlockTrace { resid_in, attn_read, qkv, log_sum, mix, resid_mid, mlp_read, slope, neuron, kept, .. } =
                 block;
@@ -95,8 +121,7 @@ impl<E: Engine> Pass<E> {
             [attn_read, mix, mlp_read, neuron].into_iter().for_each(|x| engine.recycle_activations(x));
             kept.into_iter().flatten().for_each(|kept| engine.recycle_kept(kept));
         }
-        [self.logits, self.final_resid].into_iter().chain(self.position).for_each(|x| engine.recycle(x));
-        engine.recycle_activations(self.final_read);
+        self.position.into_iter().for_each(|x| engine.recycle(x));
     }
 }
 
@@ -125,16 +150,47 @@ impl<W> Model<W> {
         tap: &mut dyn Tap<E::Array>,
         engine: &mut E,
     ) -> Pass<E> {
+        let readout = readout.map(|columns| self.readout(tokens, columns, engine));
+        let (trunk, x) = self.trunk(tokens, tap, engine);
+        let final_resid = match &readout {
+            Some(readout) => {
+                let selected = engine.gather(&x, &readout.columns);
+                engine.recycle(x);
+                selected
+            }
+            None => x,
+        };
+        let (logits, head) = self.head(final_resid, readout, &trunk.tokens, engine);
+        Pass { logits, trunk, head }
+    }
+
+    /// Columns to read out.
+    #[track_caller]
+    pub(crate) fn readout<E: Engine<Weight = W>>(
+        &self,
+        tokens: Tokens<'_>,
+        columns: &[usize],
+        engine: &mut E,
+    ) -> Readout<E> {
+        let ids: Vec<u16> = columns.iter().map(|&c| tokens.ids[c]).collect();
+        let tokens_of_columns = engine.tokens(&ids, self.config.vocab_size);
+        Readout { columns: engine.columns(columns, tokens.ids.len()), tokens: tokens_of_columns }
+    }
+
+    /// Embedding and blocks: returns the residual stream after the last one, too.
+    #[track_caller]
+    pub(crate) fn trunk<E: Engine<Weight = W>>(
+        &self,
+        tokens: Tokens<'_>,
+        tap: &mut dyn Tap<E::Array>,
+        engine: &mut E,
+    ) -> (Trunk<E>, E::Array) {
         let (config, params) = (&self.config, &self.params);
         let n = tokens.ids.len();
         assert!(tokens.seq_len <= config.n_ctx, "sequences of {} exceed n_ctx {}", tokens.seq_len, config.n_ctx);
         if let Some(bad) = tokens.ids.iter().find(|&&t| usize::from(t) >= config.vocab_size) {
             panic!("token {bad} is outside the vocabulary of {}", config.vocab_size);
         }
-        let readout = readout.map(|columns| {
-            let tokens: Vec<u16> = columns.iter().map(|&c| tokens.ids[c]).collect();
-            Readout { columns: engine.columns(columns, n), tokens: engine.tokens(&tokens, config.vocab_size) }
-        });
         let (seq_len, tokens) = (tokens.seq_len, engine.tokens(tokens.ids, config.vocab_size));
         let mut x = engine.array([config.d_model, n]);
         engine.embed(&params.embed, &tokens, &mut x);
@@ -152,15 +208,19 @@ impl<W> Model<W> {
             blocks.push(self.block(layer, block, seq_len, position.as_ref(), &mut x, tap, engine));
         }
         tap.forward(Site { layer: config.n_layer, at: At::FinalResid }, &mut x);
+        (Trunk { seq_len, tokens, position, blocks }, x)
+    }
 
-        let final_resid = match &readout {
-            Some(readout) => {
-                let selected = engine.gather(&x, &readout.columns);
-                engine.recycle(x);
-                selected
-            }
-            None => x,
-        };
+    /// From the residual stream after the last block, at the readout columns, to the logits; `tokens` are those of the
+    /// batch.
+    pub(crate) fn head<E: Engine<Weight = W>>(
+        &self,
+        final_resid: E::Array,
+        readout: Option<Readout<E>>,
+        tokens: &E::Tokens,
+        engine: &mut E,
+    ) -> (E::Array, Head<E>) {
+        let (config, params) = (&self.config, &self.params);
         let Norm { gain, bias } = &params.final_norm;
         let (final_read, final_statistics) = engine.norm(config.norm, gain, bias.as_ref(), &final_resid);
         let final_read = engine.keep(final_read);
@@ -169,9 +229,9 @@ impl<W> Model<W> {
         engine.linear(unembed, Some(&params.logits_bias), &final_read, &mut logits);
         if config.bigram != Bigram::None {
             let table = params.bigram.as_ref().expect("the tree follows the configuration");
-            engine.bigram(table, readout.as_ref().map_or(&tokens, |readout| &readout.tokens), &mut logits);
+            engine.bigram(table, readout.as_ref().map_or(tokens, |readout| &readout.tokens), &mut logits);
         }
-        Pass { logits, tokens, readout, position, blocks, final_resid, final_statistics, final_read }
+        (logits, Head { readout, final_resid, final_statistics, final_read })
     }
 
     #[allow(clippy::too_many_arguments, reason = "the state of one step of the walk")]

@@ -3,7 +3,7 @@
 use ndarray::Array2;
 use openwork_model::{
     ActDensity, Activation, At, Bigram, Config, Matrix, Model, NoTap, NormKind, Params, Positions, Site, Tap, Tokens,
-    reference,
+    Workspace, reference,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -89,6 +89,38 @@ fn logits_match_the_reference() {
 }
 
 #[test]
+fn a_training_pass_is_forward_loss_and_backward_whatever_the_tile() {
+    for (name, config) in configs() {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let model = model(&config, &mut rng);
+        let ids: Vec<u16> = (0..3 * SEQ).map(|_| rng.random_range(0..config.vocab_size as u16 - 1)).collect();
+        let tokens = Tokens::new(&ids, SEQ);
+        let readout: Vec<usize> = (0..3 * SEQ).filter(|t| t % SEQ != SEQ - 1).collect();
+        let targets: Vec<u16> = readout.iter().map(|&t| ids[t + 1]).collect();
+        let pass = model.forward(tokens, Some(&readout), &mut NoTap);
+        let mut dlogits = pass.logits.clone();
+        let losses = openwork_ops::cross_entropy(&mut dlogits, &targets, 0.5);
+        let mut expected = model.zero_gradients();
+        model.backward(&pass, &dlogits, &mut NoTap, Some(&mut expected));
+        for tile in [1, 5, readout.len()] {
+            let (mut gradients, mut space) = (model.zero_gradients(), Workspace::default());
+            let wanted = (&readout[..], &targets[..]);
+            let found = model.gradient_in(tokens, wanted, 0.5, tile, &mut NoTap, &mut gradients, &mut space).concat();
+            // Columns do not depend on each other, but tiles of another width sum in other registers.
+            assert!(found.iter().zip(&losses).all(|(a, b)| (a - b).abs() < 1e-5), "{name}, tile {tile}");
+            for (a, b) in gradients.values().into_iter().zip(expected.values()) {
+                let scale = b.values().iter().fold(1.0_f32, |m, x| m.max(x.abs()));
+                // Sums of 27 columns in another order, through two blocks.
+                assert!(
+                    a.values().iter().zip(b.values()).all(|(a, b)| (a - b).abs() <= 1e-4 * scale),
+                    "{name}, tile {tile}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn parameter_gradients_match_finite_differences() {
     for (name, config) in configs() {
         let mut rng = ChaCha8Rng::seed_from_u64(6);
@@ -99,7 +131,7 @@ fn parameter_gradients_match_finite_differences() {
         let dlogits = Matrix::from_shape_simple_fn((config.vocab_size, 4), || rng.random_range(-1.0..1.0));
         let pass = model.forward(tokens, Some(&readout), &mut NoTap);
         let mut gradients = model.zero_gradients();
-        model.backward(tokens, &pass, &dlogits, &mut NoTap, Some(&mut gradients));
+        model.backward(&pass, &dlogits, &mut NoTap, Some(&mut gradients));
 
         let weights = exact(&model.params, &config);
         let loss = |params: &Params<Array2<f64>>| {
@@ -174,7 +206,7 @@ fn site_gradients_match_finite_differences() {
         let run = |step: f32| {
             let mut tap = Nudge { site, by: &direction * step, gradient: None, seen: vec![] };
             let pass = model.forward(tokens, None, &mut tap);
-            model.backward(tokens, &pass, &dlogits, &mut tap, None);
+            model.backward(&pass, &dlogits, &mut tap, None);
             assert!(tap.seen.is_empty());
             let loss = (pass.logits.mapv(f64::from) * dlogits.mapv(f64::from)).sum();
             (loss, tap.gradient.expect("the hook fired"))

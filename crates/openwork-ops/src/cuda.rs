@@ -168,8 +168,8 @@ impl Engine for Cuda {
         columns.gather(x)
     }
 
-    fn scatter(&mut self, dy: &Array, columns: &Columns) -> Array {
-        columns.scatter(dy)
+    fn scatter(&mut self, dy: &Array, columns: &Columns, dx: &mut Array) {
+        columns.scatter(dy, dx);
     }
 
     fn embed(&mut self, table: &Parameter, tokens: &Tokens, x: &mut Array) {

@@ -62,8 +62,8 @@ pub trait Engine {
     fn columns(&mut self, columns: &[usize], of: usize) -> Self::Columns;
     /// These columns of `x`.
     fn gather(&mut self, x: &Self::Array, columns: &Self::Columns) -> Self::Array;
-    /// Zeros but for these columns, to which those of `dy` are added.
-    fn scatter(&mut self, dy: &Self::Array, columns: &Self::Columns) -> Self::Array;
+    /// Adds the columns of `dy` to these of `dx`.
+    fn scatter(&mut self, dy: &Self::Array, columns: &Self::Columns, dx: &mut Self::Array);
 
     /// See [`embed`].
     fn embed(&mut self, table: &Self::Weight, tokens: &Self::Tokens, x: &mut Self::Array);
@@ -169,7 +169,7 @@ impl Engine for Workspace {
     type Weight = Weight;
     type Gradient = Gradient;
     type Tokens = Vec<u16>;
-    type Columns = (Vec<usize>, usize);
+    type Columns = Vec<usize>;
     type Losses = Vec<f32>;
 
     fn array(&mut self, [rows, cols]: [usize; 2]) -> Matrix {
@@ -220,11 +220,11 @@ impl Engine for Workspace {
         ids.to_vec()
     }
 
-    fn columns(&mut self, columns: &[usize], of: usize) -> (Vec<usize>, usize) {
-        (columns.to_vec(), of)
+    fn columns(&mut self, columns: &[usize], _of: usize) -> Vec<usize> {
+        columns.to_vec()
     }
 
-    fn gather(&mut self, x: &Matrix, (columns, _): &(Vec<usize>, usize)) -> Matrix {
+    fn gather(&mut self, x: &Matrix, columns: &Vec<usize>) -> Matrix {
         let mut y = self.matrix((x.nrows(), columns.len()));
         for r in 0..x.nrows() {
             let from = row(x, r);
@@ -233,13 +233,11 @@ impl Engine for Workspace {
         y
     }
 
-    fn scatter(&mut self, dy: &Matrix, (columns, of): &(Vec<usize>, usize)) -> Matrix {
-        let mut dx = self.zeros([dy.nrows(), *of]);
+    fn scatter(&mut self, dy: &Matrix, columns: &Vec<usize>, dx: &mut Matrix) {
         for r in 0..dy.nrows() {
-            let to = row_mut(&mut dx, r);
+            let to = row_mut(dx, r);
             columns.iter().zip(row(dy, r)).for_each(|(&c, from)| to[c] += *from);
         }
-        dx
     }
 
     fn embed(&mut self, table: &Weight, tokens: &Vec<u16>, x: &mut Matrix) {

@@ -17,6 +17,9 @@ use crate::{
     step::{RMS_EPS, next_tokens, rules, trained},
 };
 
+/// Columns whose logits are there at a time.
+const TILE: usize = 8192;
+
 /// Size of the batches of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchShape {
@@ -214,11 +217,9 @@ impl GpuTrainer {
         for chunk in batch.chunks(seq_len * chunk_sequences.max(1)) {
             let (readout, targets) = next_tokens(chunk, seq_len);
             let (active, engine) = (&mut self.active, &mut self.engine);
-            let mut pass = self.model.forward_in(Tokens::new(chunk, seq_len), Some(&readout), active, engine);
-            let factor = 1.0 / n_targets as f32;
-            losses.push(engine.cross_entropy(&mut pass.logits, &targets, factor));
-            // The gradient has taken the place of the logits.
-            self.model.backward_in(seq_len, &pass, &pass.logits, active, Some(&mut gradients), engine);
+            let (tokens, factor) = (Tokens::new(chunk, seq_len), 1.0 / n_targets as f32);
+            let wanted = (&readout[..], &targets[..]);
+            losses.extend(self.model.gradient_in(tokens, wanted, factor, TILE, active, &mut gradients, engine));
         }
         let mut sum = 0.0;
         for chunk in losses {

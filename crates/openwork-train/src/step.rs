@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Instant};
 
 use openwork_model::{At, Gradient, Matrix, Model, Params, Positions, Role, Site, Tap, Tokens, Weight, Workspace};
-use openwork_ops::{Adam, DENSE_GRADIENT_ABOVE, cross_entropy, sum_of_squares};
+use openwork_ops::{Adam, DENSE_GRADIENT_ABOVE, sum_of_squares};
 use openwork_sparse::{Pattern, Support};
 use rayon::prelude::*;
 
@@ -343,13 +343,9 @@ fn chunk_gradient(
 ) -> f64 {
     let tokens = Tokens::new(chunk, seq_len);
     let (readout, targets) = next_tokens(chunk, seq_len);
-    let mut pass = model.forward_in(tokens, Some(&readout), active, space);
-    let mut dlogits = std::mem::take(&mut pass.logits);
-    let losses = cross_entropy(&mut dlogits, &targets, scale);
-    model.backward_in(seq_len, &pass, &dlogits, active, Some(gradients), space);
-    space.recycle(dlogits);
-    pass.recycle(space);
-    losses.iter().map(|&l| f64::from(l)).sum()
+    // One tile: a chunk is small.
+    let losses = model.gradient_in(tokens, (&readout, &targets), scale, readout.len().max(1), active, gradients, space);
+    losses.iter().flatten().map(|&l| f64::from(l)).sum()
 }
 
 /// The columns that predict and what they predict: every token but the last of each sequence.

@@ -123,7 +123,7 @@ fn pass(model: &Model, batch: &Batch, activations: bool, gradients: bool) -> Res
     tensors.insert("loss".to_owned(), ndarray::arr1(&[loss as f32]).into());
     if gradients {
         let mut sums = model.zero_gradients();
-        model.backward(tokens, &pass, &dlogits, &mut NoTap, Some(&mut sums));
+        model.backward(&pass, &dlogits, &mut NoTap, Some(&mut sums));
         for (info, gradient) in Params::<()>::infos(&model.config).into_iter().zip(sums.into_values()) {
             if model.is_trained(info.role) {
                 let gradient = gradient.dense();
