@@ -69,6 +69,20 @@ __device__ __forceinline__ Cut find_cut(const float (&value)[VALUES], unsigned f
     return {least, room};
 }
 
+// Tells `write` of every entry of this thread whether it stays.
+template <unsigned VALUES, class Write>
+__device__ __forceinline__ void keep_entries(const float (&value)[VALUES], Cut cut, unsigned first, unsigned features,
+                                             Write write) {
+#pragma unroll
+    for (unsigned j = 0; j < VALUES; ++j) {
+        if (first + j < features) {
+            const bool tied = magnitude(value[j]) == cut.least && cut.room > 0;
+            cut.room -= tied;
+            write(j, magnitude(value[j]) > cut.least || tied);
+        }
+    }
+}
+
 template <unsigned TOKENS, unsigned VALUES>
 __device__ __forceinline__ void abs_top_k(float* __restrict__ x, unsigned char* __restrict__ kept, unsigned features,
                                           unsigned stride, unsigned k) {
@@ -77,17 +91,11 @@ __device__ __forceinline__ void abs_top_k(float* __restrict__ x, unsigned char* 
     float value[VALUES];
 #pragma unroll
     for (unsigned j = 0; j < VALUES; ++j) value[j] = first + j < features ? x[begin + size_t(j) * stride] : 0.0f;
-    Cut cut = find_cut<TOKENS, VALUES>(value, features, k);
-#pragma unroll
-    for (unsigned j = 0; j < VALUES; ++j) {
-        if (first + j < features) {
-            const bool tied = magnitude(value[j]) == cut.least && cut.room > 0;
-            const bool stays = magnitude(value[j]) > cut.least || tied;
-            cut.room -= tied;
-            kept[begin + size_t(j) * stride] = stays;
-            if (!stays) x[begin + size_t(j) * stride] = 0.0f;
-        }
-    }
+    const Cut cut = find_cut<TOKENS, VALUES>(value, features, k);
+    keep_entries<VALUES>(value, cut, first, features, [=](unsigned j, bool stays) {
+        kept[begin + size_t(j) * stride] = stays;
+        if (!stays) x[begin + size_t(j) * stride] = 0.0f;
+    });
 }
 
 // RMSNorm and AbsTopK of what it gives, while the token is in registers: see norm.cu.
@@ -119,17 +127,11 @@ __device__ __forceinline__ void norm_abs_top_k(const float* __restrict__ x, cons
     }
 #pragma unroll
     for (unsigned j = 0; j < VALUES; ++j) value[j] = first + j < features ? value[j] * s * gain[first + j] : 0.0f;
-    Cut cut = find_cut<TOKENS, VALUES>(value, features, k);
-#pragma unroll
-    for (unsigned j = 0; j < VALUES; ++j) {
-        if (first + j < features) {
-            const bool tied = magnitude(value[j]) == cut.least && cut.room > 0;
-            const bool stays = magnitude(value[j]) > cut.least || tied;
-            cut.room -= tied;
-            kept[begin + size_t(j) * stride] = stays;
-            y[begin + size_t(j) * stride] = stays ? value[j] : 0.0f;
-        }
-    }
+    const Cut cut = find_cut<TOKENS, VALUES>(value, features, k);
+    keep_entries<VALUES>(value, cut, first, features, [&](unsigned j, bool stays) {
+        kept[begin + size_t(j) * stride] = stays;
+        y[begin + size_t(j) * stride] = stays ? value[j] : 0.0f;
+    });
 }
 
 // By the number of features there is room for. Grid: tokens in blocks of TOKENS.

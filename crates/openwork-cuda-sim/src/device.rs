@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use openwork_cuda::{Address, Arg, Driver, Factor, Gemm, Gpu, GpuError, Launch};
+use openwork_cuda::{Address, Driver, Factor, Gemm, Gpu, GpuError, Launch};
 
 use crate::openwork_simulator_launch;
 
@@ -105,15 +105,7 @@ impl Driver for Simulator {
             return Err(failed(format!("its arguments are {expected}, and not {}", launch.kernel.args)));
         }
         let name = CString::new(launch.kernel.name).expect("a name");
-        let mut values: Vec<u64> = launch
-            .args
-            .iter()
-            .map(|arg| match *arg {
-                Arg::Pointer(address) => address,
-                Arg::U32(x) => u64::from(x),
-                Arg::F32(x) => u64::from(x.to_bits()),
-            })
-            .collect();
+        let mut values = launch.words();
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|x| std::ptr::from_mut(x).cast()).collect();
         let block = [launch.kernel.threads, 1, 1];
         let mut error = [0; 512];

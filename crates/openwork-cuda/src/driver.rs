@@ -27,6 +27,18 @@ impl Arg {
     }
 }
 
+impl Launch<'_> {
+    /// The arguments as drivers want them: eight bytes each, of which a number has the lower four.
+    pub fn words(&self) -> Vec<u64> {
+        let word = |arg: &Arg| match *arg {
+            Arg::Pointer(address) => address,
+            Arg::U32(x) => u64::from(x),
+            Arg::F32(x) => u64::from(x.to_bits()),
+        };
+        self.args.iter().map(word).collect()
+    }
+}
+
 /// One launch of a kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {

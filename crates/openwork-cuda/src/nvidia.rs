@@ -15,7 +15,7 @@ use cudarc::{
     nvrtc::Ptx,
 };
 
-use crate::{Address, Arg, Driver, Factor, Gemm, GpuError, Kernel, Launch, OpenError, kernel};
+use crate::{Address, Driver, Factor, Gemm, GpuError, Kernel, Launch, OpenError, kernel};
 
 /// The CUDA version that the PTX is of.
 const CUDA_MAJOR: i32 = 13;
@@ -264,15 +264,7 @@ impl Driver for Nvidia {
         self.bind()?;
         let function = self.function(launch.kernel)?;
         // The driver wants the address of every argument, and copies what is there.
-        let mut values: Vec<u64> = launch
-            .args
-            .iter()
-            .map(|arg| match *arg {
-                Arg::Pointer(address) => address,
-                Arg::U32(x) => u64::from(x),
-                Arg::F32(x) => u64::from(x.to_bits()),
-            })
-            .collect();
+        let mut values = launch.words();
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|x| std::ptr::from_mut(x).cast()).collect();
         let [x, y, z] = launch.grid;
         // SAFETY: types and order of the arguments are the kernel's and its memory is there: the caller's. Every

@@ -1,4 +1,4 @@
-//! Finds circuits: learned node masks with mean ablation ([`prune`]), and the controls a circuit must be
+//! Finds circuits: learned node masks with mean ablation ([`Search`]), and the controls a circuit must be
 //! compared with ([`nonsense_labels`], [`random_weights`]), which get the same pruning budget.
 //!
 //! Source: Gao et al. 2025, §2.2 and A.5.
@@ -9,4 +9,4 @@ mod prune;
 mod select;
 
 pub use control::{nonsense_labels, random_weights};
-pub use prune::{NotReached, Progress, PruneError, Pruned, Settings, prune, prune_on, search};
+pub use prune::{NotReached, Progress, PruneError, Pruned, Search, Settings};

@@ -165,127 +165,94 @@ pub struct Progress {
     pub kept: usize,
 }
 
-/// Searches a circuit of `model` for the task of `train`, selected on `validation`: [`search`], if the whole
-/// model does the task.
-///
-/// # Errors
-/// [`NotReached`] when the whole model does not reach the target.
-pub fn prune(
-    model: &Model,
-    means: &Means,
-    train: &[Pair],
-    validation: &[Pair],
-    settings: &Settings,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Pruned, NotReached> {
-    can_be_reached(model, means, train, validation, settings)?;
-    Ok(search(model, means, train, validation, settings, progress))
-}
-
-/// [`prune`] whose masks are learned on `device`; circuits are selected on the CPU.
-///
-/// # Errors
-/// When the whole model does not reach the target, there is no kernel for a size of it, or the GPU fails.
-#[allow(clippy::too_many_arguments, reason = "those of `prune`, and where")]
-pub fn prune_on(
-    device: &Device,
-    model: &Model,
-    means: &Means,
-    train: &[Pair],
-    validation: &[Pair],
-    settings: &Settings,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Pruned, PruneError> {
-    let Device::Cuda(gpu) = device else {
-        return Ok(prune(model, means, train, validation, settings, progress)?);
-    };
-    can_be_reached(model, means, train, validation, settings)?;
-    let space = NodeSpace::new(&model.config);
-    let mut masked = MaskedOnGpu::new(model, gpu)?;
-    let mut gates = |tau: &[f32], pairs: &[Pair]| {
-        // All pairs at once: a GPU wants them so.
-        let batch = &batches(pairs, pairs.len(), model.config.n_ctx)[0];
-        let (loss, gates) = masked.loss_and_gates(&space, means, tau, batch)?;
-        let sequences = 2.0 * pairs.len() as f64;
-        Ok::<_, GpuError>((loss / sequences, gates.into_iter().map(|x| f64::from(x) / sequences).collect()))
-    };
-    Ok(search_with(&mut gates, model, means, train, validation, settings, progress)?)
-}
-
-fn can_be_reached(
-    model: &Model,
-    means: &Means,
-    train: &[Pair],
-    validation: &[Pair],
-    settings: &Settings,
-) -> Result<(), NotReached> {
-    let selection = Selection::new(model, means, train, validation, settings.target_loss);
-    let loss = selection.model_loss(NodeSpace::new(&model.config));
-    match loss > settings.target_loss {
-        true => Err(NotReached { loss, target: settings.target_loss }),
-        false => Ok(()),
-    }
-}
-
-/// The search alone, whether or not the model does the task: what controls need, since a mask can find
-/// "circuits" for tasks that the model does not do.
-///
-/// Each restart minimises `task loss + k_coef · kept nodes` over τ by AdamW, then bisects on the number of
-/// top-τ nodes for the fewest whose calibrated loss is within the target, then drops single nodes that the
-/// target does not need.
-pub fn search(
-    model: &Model,
-    means: &Means,
-    train: &[Pair],
-    validation: &[Pair],
-    settings: &Settings,
-    progress: &mut dyn FnMut(Progress),
-) -> Pruned {
-    let space = NodeSpace::new(&model.config);
-    let mut gates = |tau: &[f32], pairs: &[Pair]| {
-        // A fixed split into chunks, added up in order: the number of threads does not matter.
-        let parts: Vec<(f64, Vec<f32>)> = batches(pairs, settings.batch_pairs.div_ceil(4), model.config.n_ctx)
-            .par_iter()
-            .map(|chunk| loss_and_gates(model, &space, means, tau, chunk))
-            .collect();
-        let sequences = 2.0 * pairs.len() as f64;
-        let mut gradient = vec![0.0_f64; tau.len()];
-        for (_, gates) in &parts {
-            gradient.iter_mut().zip(gates).for_each(|(g, &x)| *g += f64::from(x) / sequences);
-        }
-        Ok::<_, Infallible>((parts.iter().map(|p| p.0).sum::<f64>() / sequences, gradient))
-    };
-    match search_with(&mut gates, model, means, train, validation, settings, progress) {
-        Ok(pruned) => pruned,
-        Err(never) => match never {},
-    }
+/// A search for a circuit of `model`: masks are learned on `train`, and a circuit is selected on `validation`.
+#[derive(Clone, Copy)]
+pub struct Search<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// Means of its nodes over training data.
+    pub means: &'a Means,
+    /// Pairs of the task that masks are learned on.
+    pub train: &'a [Pair],
+    /// Pairs that a circuit is selected on.
+    pub validation: &'a [Pair],
+    /// How hard to search.
+    pub settings: &'a Settings,
 }
 
 /// The mean loss of a batch's sequences under the mask that τ is, and its gradient with respect to every gate.
 type Gates<'a, E> = dyn FnMut(&[f32], &[Pair]) -> Result<(f64, Vec<f64>), E> + 'a;
 
-fn search_with<E>(
-    gates: &mut Gates<'_, E>,
-    model: &Model,
-    means: &Means,
-    train: &[Pair],
-    validation: &[Pair],
-    settings: &Settings,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Pruned, E> {
-    let space = NodeSpace::new(&model.config);
-    let selection = Selection::new(model, means, train, validation, settings.target_loss);
-    let mut found = Vec::new();
-    for restart in 0..settings.restarts.max(1) {
-        let tau = learn(gates, space.len(), train, settings, restart, progress)?;
-        let nodes = selection.fewest(&space, &tau);
-        let (loss, calibration) = selection.loss(&nodes);
-        let n_edges = edges(model, &nodes).len();
-        found.push(Pruned { n_edges, calibration, loss, reached: loss <= settings.target_loss, nodes });
+impl Search<'_> {
+    /// [`Search::search`], if the whole model does the task; masks are learned on `device`.
+    ///
+    /// # Errors
+    /// When the whole model does not reach the target, there is no kernel for a size of it, or the GPU fails.
+    pub fn prune(&self, device: &Device, progress: &mut dyn FnMut(Progress)) -> Result<Pruned, PruneError> {
+        let Self { model, means, settings, .. } = *self;
+        let loss = self.selection().model_loss(NodeSpace::new(&model.config));
+        if loss > settings.target_loss {
+            return Err(NotReached { loss, target: settings.target_loss }.into());
+        }
+        let Device::Cuda(gpu) = device else { return Ok(self.search(progress)) };
+        let space = NodeSpace::new(&model.config);
+        let mut masked = MaskedOnGpu::new(model, gpu)?;
+        let mut gates = |tau: &[f32], pairs: &[Pair]| {
+            // All pairs at once: a GPU wants them so.
+            let batch = &batches(pairs, pairs.len(), model.config.n_ctx)[0];
+            let (loss, gates) = masked.loss_and_gates(&space, means, tau, batch)?;
+            let sequences = 2.0 * pairs.len() as f64;
+            Ok::<_, GpuError>((loss / sequences, gates.into_iter().map(|x| f64::from(x) / sequences).collect()))
+        };
+        Ok(self.search_with(&mut gates, progress)?)
     }
-    // One that reached the target before one that did not, then the fewest edges, then the fewest nodes.
-    let rank = |p: &Pruned| (!p.reached, p.n_edges, p.nodes.len());
-    Ok(found.into_iter().min_by_key(rank).expect("at least one restart"))
+
+    /// The search alone, whether or not the model does the task: what controls need, since a mask can find
+    /// "circuits" for tasks that the model does not do.
+    ///
+    /// Each restart minimises `task loss + k_coef · kept nodes` over τ by AdamW, then bisects on the number of
+    /// top-τ nodes for the fewest whose calibrated loss is within the target, then drops single nodes that the
+    /// target does not need.
+    pub fn search(&self, progress: &mut dyn FnMut(Progress)) -> Pruned {
+        let Self { model, means, settings, .. } = *self;
+        let space = NodeSpace::new(&model.config);
+        let mut gates = |tau: &[f32], pairs: &[Pair]| {
+            // A fixed split into chunks, added up in order: the number of threads does not matter.
+            let parts: Vec<(f64, Vec<f32>)> = batches(pairs, settings.batch_pairs.div_ceil(4), model.config.n_ctx)
+                .par_iter()
+                .map(|chunk| loss_and_gates(model, &space, means, tau, chunk))
+                .collect();
+            let sequences = 2.0 * pairs.len() as f64;
+            let mut gradient = vec![0.0_f64; tau.len()];
+            for (_, gates) in &parts {
+                gradient.iter_mut().zip(gates).for_each(|(g, &x)| *g += f64::from(x) / sequences);
+            }
+            Ok::<_, Infallible>((parts.iter().map(|p| p.0).sum::<f64>() / sequences, gradient))
+        };
+        match self.search_with(&mut gates, progress) {
+            Ok(pruned) => pruned,
+            Err(never) => match never {},
+        }
+    }
+
+    fn selection(&self) -> Selection<'_> {
+        Selection::new(self.model, self.means, self.train, self.validation, self.settings.target_loss)
+    }
+
+    fn search_with<E>(&self, gates: &mut Gates<'_, E>, progress: &mut dyn FnMut(Progress)) -> Result<Pruned, E> {
+        let (space, selection) = (NodeSpace::new(&self.model.config), self.selection());
+        let mut found = Vec::new();
+        for restart in 0..self.settings.restarts.max(1) {
+            let tau = learn(gates, space.len(), self.train, self.settings, restart, progress)?;
+            let nodes = selection.fewest(&space, &tau);
+            let (loss, calibration) = selection.loss(&nodes);
+            let n_edges = edges(self.model, &nodes).len();
+            found.push(Pruned { n_edges, calibration, loss, reached: loss <= self.settings.target_loss, nodes });
+        }
+        // One that reached the target before one that did not, then the fewest edges, then the fewest nodes.
+        let rank = |p: &Pruned| (!p.reached, p.n_edges, p.nodes.len());
+        Ok(found.into_iter().min_by_key(rank).expect("at least one restart"))
+    }
 }
 
 /// Learns τ: one per node.
@@ -400,12 +367,14 @@ mod tests {
             })
             .collect();
         let settings = Settings { restarts: 2, steps: 150, batch_pairs: 8, ..Settings::default() };
-        let run = || prune(&model, &means, &pairs[..10], &pairs[10..], &settings, &mut |_| ()).unwrap();
+        let search =
+            |settings| Search { model: &model, means: &means, train: &pairs[..10], validation: &pairs[10..], settings };
+        let run = || search(&settings).prune(&Device::Cpu, &mut |_| ()).unwrap();
         let pruned = run();
         let few = Settings { restarts: 1, steps: 25, ..settings.clone() };
         let gpu = Device::Cuda(Simulator::gpu(100 << 10, 4, 2));
-        let on_gpu = prune_on(&gpu, &model, &means, &pairs[..10], &pairs[10..], &few, &mut |_| ()).unwrap();
-        let on_cpu = prune(&model, &means, &pairs[..10], &pairs[10..], &few, &mut |_| ()).unwrap();
+        let on_gpu = search(&few).prune(&gpu, &mut |_| ()).unwrap();
+        let on_cpu = search(&few).prune(&Device::Cpu, &mut |_| ()).unwrap();
         assert_eq!(on_gpu.nodes, on_cpu.nodes);
         let names: Vec<String> = pruned.nodes.nodes().map(|n| n.to_string()).collect();
         for needed in ["0.mlp.act_in[0]", "0.mlp.post_act[3]", "0.mlp.resid_delta[1]"] {
@@ -429,14 +398,11 @@ mod tests {
         let model = Model::init(planted().config, 1);
         let means = Means::compute(&model, &[0, 1, 2, 3], 4);
         let pair = Pair { positive: vec![1], negative: vec![1], answer: 3, alternative: 4, template: 0 };
-        let result = prune(
-            &model,
-            &means,
-            std::slice::from_ref(&pair),
-            std::slice::from_ref(&pair),
-            &Settings::default(),
-            &mut |_| (),
-        );
-        assert!(result.unwrap_err().loss > 0.69);
+        let (pairs, settings) = ([pair], Settings::default());
+        let search = Search { model: &model, means: &means, train: &pairs, validation: &pairs, settings: &settings };
+        match search.prune(&Device::Cpu, &mut |_| ()).unwrap_err() {
+            PruneError::NotReached(NotReached { loss, .. }) => assert!(loss > 0.69),
+            PruneError::Gpu(error) => panic!("{error}"),
+        }
     }
 }

@@ -186,24 +186,14 @@ impl GpuTrainer {
         };
         let entries = entries.iter().zip(&trained).filter(|(_, trained)| **trained).map(|(n, _)| n).sum();
         let grad_rms = f64::from(self.parameters.gradient_rms(entries, RMS_EPS as f32)?);
-        let (lr, pfrac) = (self.schedule.lr_at(self.step), self.schedule.pfrac_at(self.step));
+        let lr = self.schedule.lr_at(self.step);
         let sparsity = match loss_nats.is_finite() && grad_rms.is_finite() {
             true => self.update(lr, &trained)?,
             false => SparsityReport::default(),
         };
-        let report = StepReport {
-            step: self.step,
-            loss_nats,
-            lr,
-            pfrac,
-            grad_rms,
-            sparsity,
-            dead_neurons,
-            tokens: batch.len(),
-            seconds: start.elapsed().as_secs_f64(),
-        };
         self.step += 1;
-        Ok(report)
+        let (numbers, measured) = ((loss_nats, grad_rms), (batch, start));
+        Ok(StepReport::new(&self.schedule, self.step - 1, numbers, sparsity, dead_neurons, measured))
     }
 
     /// Leaves the gradient of the mean loss with the parameters; returns that loss.

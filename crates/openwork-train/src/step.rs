@@ -58,6 +58,30 @@ pub struct StepReport {
     pub seconds: f64,
 }
 
+impl StepReport {
+    /// Of `step`, that of `schedule`, with `(loss_nats, grad_rms)`, of a batch that was begun at a time.
+    pub(crate) fn new(
+        schedule: &Schedule,
+        step: u64,
+        (loss_nats, grad_rms): (f64, f64),
+        sparsity: SparsityReport,
+        dead_neurons: usize,
+        (batch, start): (&[u16], Instant),
+    ) -> Self {
+        Self {
+            step,
+            loss_nats,
+            lr: schedule.lr_at(step),
+            pfrac: schedule.pfrac_at(step),
+            grad_rms,
+            sparsity,
+            dead_neurons,
+            tokens: batch.len(),
+            seconds: start.elapsed().as_secs_f64(),
+        }
+    }
+}
+
 impl Trainer {
     /// Starts from `model`. A batch is dealt to `n_lanes` gradient sums, which are added up in a fixed order:
     /// the result depends on their number, never on the number of threads that work on them.
@@ -118,24 +142,13 @@ impl Trainer {
             false => vec![],
         };
         let grad_rms = self.grad_rms(&trained);
-        let (lr, pfrac) = (self.schedule.lr_at(self.step), self.schedule.pfrac_at(self.step));
+        let lr = self.schedule.lr_at(self.step);
         let sparsity = match loss_nats.is_finite() && grad_rms.is_finite() {
             true => self.update(lr, (1.0 / (grad_rms + RMS_EPS)) as f32, &trained, &moved),
             false => SparsityReport::default(),
         };
-        let report = StepReport {
-            step: self.step,
-            loss_nats,
-            lr,
-            pfrac,
-            grad_rms,
-            sparsity,
-            dead_neurons,
-            tokens: batch.len(),
-            seconds: start.elapsed().as_secs_f64(),
-        };
         self.step += 1;
-        report
+        StepReport::new(&self.schedule, self.step - 1, (loss_nats, grad_rms), sparsity, dead_neurons, (batch, start))
     }
 
     /// Leaves the gradient of the mean loss in `gradients[0]`; returns that loss and the number of neurons

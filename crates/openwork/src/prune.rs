@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use openwork_circuit::{CircuitFile, Means};
 use openwork_data::Tokenizer;
-use openwork_extract::Settings;
+use openwork_extract::{Search, Settings};
 use openwork_model::Model;
 use openwork_ops::{Device, DeviceChoice};
 
@@ -161,7 +161,7 @@ pub fn describe(subject: &Subject, circuit: &CircuitFile) -> String {
 pub fn find(subject: &Subject, task: &str, pairs: &Pairs, settings: &Settings, device: &Device) -> Result<CircuitFile> {
     let pruned = with_progress(settings, task, |progress| {
         let Subject { model, means, .. } = subject;
-        openwork_extract::prune_on(device, model, means, &pairs.train, &pairs.selection, settings, progress)
+        Search { model, means, train: &pairs.train, validation: &pairs.selection, settings }.prune(device, progress)
     });
     let pruned = pruned.with_context(|| format!("no circuit for {task}"))?;
     ensure!(

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use openwork_circuit::{CircuitFile, Means};
-use openwork_extract::{Settings as Budget, nonsense_labels, random_weights};
+use openwork_extract::{Search, Settings as Budget, nonsense_labels, random_weights};
 use openwork_model::Model;
 use openwork_verify::{Case, Control, ControlKind, Report, Settings};
 
@@ -111,7 +111,8 @@ fn controls(subject: &Subject, circuit: &CircuitFile, pairs: &Pairs) -> Result<V
     let search = |kind: ControlKind, model: &Model, means: &Means, pairs: &Pairs| {
         let name = format!("{}, control {kind}", circuit.task);
         let found = with_progress(&budget, &name, |progress| {
-            openwork_extract::search(model, means, &pairs.train, &pairs.selection, &budget, progress)
+            let (train, validation) = (&pairs.train[..], &pairs.selection[..]);
+            Search { model, means, train, validation, settings: &budget }.search(progress)
         });
         let (nodes, edges) = (found.nodes.len(), found.n_edges);
         Control { kind, reached_target: found.reached, loss: found.loss, nodes, edges }

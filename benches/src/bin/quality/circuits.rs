@@ -9,7 +9,8 @@ use openwork_circuit::{
     tasks::{self, Pair, Split},
 };
 use openwork_data::Tokenizer;
-use openwork_extract::{Settings, prune};
+use openwork_extract::{Search, Settings};
+use openwork_ops::Device;
 use openwork_train::Windows;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -125,7 +126,8 @@ fn of_model(study: &Study, cell: &Cell, tasks: &[(&str, f64, Vec<Pair>, Vec<Pair
     let means = Means::compute(&model, &windows.read(&study.data.train, 0, MEAN_TOKENS / n_ctx), n_ctx);
     let circuit = |(task, target_loss, train, selection): &(&str, f64, Vec<Pair>, Vec<Pair>)| {
         let settings = Settings { target_loss: *target_loss, restarts: 1, ..Settings::default() };
-        let pruned = prune(&model, &means, train, selection, &settings, &mut |_| ()).ok().filter(|p| p.reached);
+        let search = Search { model: &model, means: &means, train, validation: selection, settings: &settings };
+        let pruned = search.prune(&Device::Cpu, &mut |_| ()).ok().filter(|p| p.reached);
         let found = pruned.map(|p| Size { loss: p.loss, nodes: p.nodes.len(), edges: p.n_edges });
         Circuit { task: (*task).to_owned(), target_loss: *target_loss, found }
     };
