@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use openwork_ops::DeviceChoice;
+use openwork_ops::{Device, DeviceChoice};
 use openwork_sparse::simd::InstructionSet;
 
 use crate::show::{count, say};
@@ -26,4 +26,15 @@ pub fn run() -> Result<ExitCode> {
         Err(error) => say!("cuda    none: {error}"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the device that was asked for; says why `auto` is not a GPU.
+pub fn open(choice: DeviceChoice) -> Result<Device> {
+    if choice != DeviceChoice::Auto {
+        return Ok(choice.open()?);
+    }
+    Ok(DeviceChoice::Cuda(0).open().unwrap_or_else(|reason| {
+        eprintln!("on the CPU: {reason}");
+        Device::Cpu
+    }))
 }

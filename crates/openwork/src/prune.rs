@@ -13,7 +13,7 @@ use openwork_model::Model;
 use openwork_ops::{Device, DeviceChoice};
 
 use crate::{
-    model,
+    devices, model,
     progress::Progress,
     sample,
     show::say,
@@ -121,7 +121,7 @@ impl Subject {
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
     let task = tasks::find(&args.task)?;
-    let device = args.device.open()?;
+    let device = devices::open(args.device)?;
     let subject = Subject::open(&args.model, args.tokenizer.as_deref(), args.data.as_deref())?;
     let pairs = Pairs::draw(task, &subject.tokenizer, args.budget.seed)?;
     let circuit = find(&subject, task.name(), &pairs, &args.budget.settings(), &device)?;

@@ -16,7 +16,7 @@ use openwork_train::Stopped;
 use openwork_verify::Settings;
 
 use crate::{
-    data, interrupt, prune, recipe, report,
+    data, devices, interrupt, prune, recipe, report,
     show::{count, say},
     tasks::{self, Pairs},
     tokenizer, train, verify,
@@ -63,7 +63,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let started = Instant::now();
     let tasks = args.tasks.iter().map(|t| tasks::find(t)).collect::<Result<Vec<_>>>()?;
     let recipe = recipe::find(&args.recipe)?;
-    let device = args.device.open()?;
+    let device = devices::open(args.device)?;
     let out = &args.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
 

@@ -15,7 +15,7 @@ use openwork_tensor::{ShardError, TokenShards};
 use openwork_train::{Event, LogLine, MemoryPlan, Recipe, Run, Stopped};
 
 use crate::{
-    interrupt, model,
+    devices, interrupt, model,
     progress::Progress,
     recipe, sample,
     show::{count, say},
@@ -50,7 +50,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
     use_threads(args.threads)?;
-    let device = args.device.open()?;
+    let device = devices::open(args.device)?;
     let recipe = recipe::find(&args.recipe)?;
     let tokenizer = tokenizer::load(&args.tokenizer, "--generated")?;
     let stopped = train(recipe, &args.data, &tokenizer, &args.out, args.resume, device)?;

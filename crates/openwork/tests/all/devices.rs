@@ -55,5 +55,6 @@ fn a_gpu_that_is_not_there_is_an_error_and_auto_is_not() {
     assert!(train("cuda:3").contains("there is no GPU 3: the driver sees 0"));
     assert!(train("gpu").contains("cpu, cuda, cuda:1 or auto"));
     // Gets as far as the tokenizer that is not there.
-    assert!(train("auto").contains("nowhere.json"));
+    let auto = train("auto");
+    assert!(auto.contains("nowhere.json") && auto.contains("on the CPU: there is no GPU 0"), "{auto}");
 }
