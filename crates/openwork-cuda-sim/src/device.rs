@@ -15,6 +15,7 @@ pub struct Simulator {
     memory: Mutex<BTreeMap<Address, Vec<Word>>>,
     shared_memory: usize,
     multiprocessors: usize,
+    size: usize,
     schedule: u64,
     library: bool,
 }
@@ -31,7 +32,12 @@ impl Simulator {
     /// A device whose blocks have so much shared memory and that runs the threads of a block in the order `schedule`:
     /// 0 upwards, 1 downwards, every other one shuffled.
     pub fn new(shared_memory: usize, multiprocessors: usize, schedule: u64) -> Self {
-        Self { memory: Mutex::default(), shared_memory, multiprocessors, schedule, library: false }
+        Self { memory: Mutex::default(), shared_memory, multiprocessors, size: 1 << 30, schedule, library: false }
+    }
+
+    /// The same with so many bytes of memory.
+    pub fn with_memory(self, size: usize) -> Self {
+        Self { size, ..self }
     }
 
     /// The same with a library for dense products: plain loops.
@@ -59,11 +65,21 @@ impl Driver for Simulator {
         self.multiprocessors
     }
 
+    fn memory(&self) -> usize {
+        self.size
+    }
+
     fn free_memory(&self) -> Result<usize, GpuError> {
-        Ok(1 << 30)
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let used: usize = memory.values().map(|words| words.len() * size_of::<Word>()).sum();
+        Ok(self.size.saturating_sub(used))
     }
 
     fn allocate(&self, bytes: usize) -> Result<Address, GpuError> {
+        let free = self.free_memory()?;
+        if bytes > free {
+            return Err(GpuError::OutOfMemory { asked: bytes, free });
+        }
         let mut words = vec![POISON; bytes.div_ceil(size_of::<Word>()).max(1)];
         let address = words.as_mut_ptr() as Address;
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).insert(address, words);

@@ -96,6 +96,9 @@ pub trait Driver: Send + Sync {
     /// How many blocks run at once: what splits of work are chosen by.
     fn multiprocessors(&self) -> usize;
 
+    /// Bytes of device memory, free or not.
+    fn memory(&self) -> usize;
+
     /// Bytes of device memory that are free.
     fn free_memory(&self) -> Result<usize, GpuError>;
 

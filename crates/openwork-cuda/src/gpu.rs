@@ -71,6 +71,11 @@ impl Gpu {
         self.0.driver.has_library()
     }
 
+    /// Bytes of its memory, free or not.
+    pub fn memory(&self) -> usize {
+        self.0.driver.memory()
+    }
+
     /// The first error so far, after everything that was asked for is done.
     pub fn check(&self) -> Result<(), GpuError> {
         self.first_error()?;
@@ -384,6 +389,10 @@ mod tests {
 
         fn multiprocessors(&self) -> usize {
             1
+        }
+
+        fn memory(&self) -> usize {
+            MEMORY
         }
 
         fn free_memory(&self) -> Result<usize, GpuError> {

@@ -209,6 +209,10 @@ impl Driver for Nvidia {
         self.multiprocessors
     }
 
+    fn memory(&self) -> usize {
+        self.info.memory
+    }
+
     fn free_memory(&self) -> Result<usize, GpuError> {
         Ok(self.context.mem_get_info().map_err(call("cannot ask for free memory"))?.0)
     }

@@ -9,6 +9,7 @@ struct Rehearsal {
     name: String,
     shared_memory: usize,
     multiprocessors: usize,
+    memory: usize,
     has_library: bool,
     next: AtomicU64,
 }
@@ -21,6 +22,7 @@ impl Gpu {
             name: self.name(),
             shared_memory: self.shared_memory(),
             multiprocessors: self.multiprocessors(),
+            memory: self.memory(),
             has_library: self.has_library(),
             next: AtomicU64::new(1 << 20),
         }))
@@ -41,8 +43,12 @@ impl Driver for Rehearsal {
         self.multiprocessors
     }
 
+    fn memory(&self) -> usize {
+        self.memory
+    }
+
     fn free_memory(&self) -> Result<usize, GpuError> {
-        Ok(usize::MAX)
+        Ok(self.memory)
     }
 
     fn allocate(&self, bytes: usize) -> Result<Address, GpuError> {

@@ -50,13 +50,32 @@ pub struct GpuTrainer {
 }
 
 impl GpuTrainer {
-    /// Continues what `trainer` has done, on `gpu`; everything that a step needs is allocated here.
+    /// Continues what `trainer` has done, on `gpu`, in steps of so many sequences; everything that a step needs is
+    /// allocated here. As many sequences go through at once as fit the device: a half, a quarter, … of them where not
+    /// all do. How many depends on the size of its memory, never on what is free.
     ///
     /// # Errors
     /// When there is no kernel for a size of the model, or the device has too little memory.
-    pub fn new(trainer: &Trainer, gpu: Gpu, batch: BatchShape) -> Result<Self, GpuError> {
+    pub fn new(trainer: &Trainer, gpu: Gpu, seq_len: usize, sequences: usize) -> Result<Self, GpuError> {
         let crossover = Cuda::new(gpu.clone(), trainer.schedule().storage).crossover()?;
+        let batch = Self::batch_that_fits(trainer, &gpu, seq_len, sequences, crossover)?;
         Self::with_crossover(trainer, gpu, batch, crossover)
+    }
+
+    fn batch_that_fits(
+        trainer: &Trainer,
+        gpu: &Gpu,
+        seq_len: usize,
+        sequences: usize,
+        crossover: f64,
+    ) -> Result<BatchShape, GpuError> {
+        let mut batch = BatchShape { seq_len, sequences, chunk_sequences: sequences };
+        // A tenth is for the driver, kernels and what was measured before.
+        let most = gpu.memory() / 10 * 9;
+        while batch.chunk_sequences > 1 && Self::memory(trainer, gpu, batch, crossover)? > most {
+            batch.chunk_sequences = batch.chunk_sequences.div_ceil(2);
+        }
+        Ok(batch)
     }
 
     /// [`GpuTrainer::new`] with a given density below which products are sparse ([`Cuda::crossover`]).
@@ -384,5 +403,53 @@ impl Tap<Array> for Active {
         if site.at == At::Neuron {
             cuda::mark_active(value, &mut self.neurons[site.layer]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openwork_cuda_sim::Simulator;
+    use openwork_model::Config;
+
+    use super::*;
+    use crate::Recipe;
+
+    #[test]
+    fn as_many_sequences_at_once_as_fit() {
+        let (_, text) = crate::SHIPPED[0];
+        let schedule = Recipe::parse(text).unwrap().schedule;
+        let config = Config {
+            vocab_size: 20,
+            n_ctx: 16,
+            n_layer: 1,
+            n_head: 1,
+            d_head: 8,
+            d_model: 16,
+            d_mlp: 32,
+            ..Config::default()
+        };
+        let trainer = Trainer::new(Model::init(config, 1), schedule, 1);
+        let chunk = |memory: usize| {
+            let gpu = Gpu::with_driver(Box::new(Simulator::new(1 << 16, 2, 0).with_memory(memory)));
+            let batch = GpuTrainer::batch_that_fits(&trainer, &gpu, 16, 64, 0.3).unwrap();
+            let bytes = GpuTrainer::memory(&trainer, &gpu, batch, 0.3).unwrap();
+            assert!(batch.chunk_sequences == 1 || bytes <= memory / 10 * 9, "{batch:?} takes {bytes} of {memory}");
+            batch.chunk_sequences
+        };
+        let bytes = |chunk_sequences| {
+            let batch = BatchShape { seq_len: 16, sequences: 64, chunk_sequences };
+            GpuTrainer::memory(&trainer, &Simulator::gpu(1 << 16, 2, 0), batch, 0.3).unwrap()
+        };
+        let between = (bytes(1) + bytes(64)) / 2;
+        let (all, less, least) = (chunk(1 << 30), chunk(between / 9 * 10), chunk(1 << 10));
+        assert!(all == 64 && (2..64).contains(&less) && least == 1, "{all} {less} {least}");
+        let small = Gpu::with_driver(Box::new(Simulator::new(1 << 16, 2, 0).with_memory(1 << 10)));
+        let error = GpuTrainer::with_crossover(
+            &trainer,
+            small,
+            BatchShape { seq_len: 16, sequences: 2, chunk_sequences: 1 },
+            0.3,
+        );
+        assert!(matches!(error.err(), Some(GpuError::OutOfMemory { .. })));
     }
 }

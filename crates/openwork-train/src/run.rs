@@ -19,7 +19,7 @@ use openwork_model::{Model, SaveError};
 use openwork_tensor::TokenShards;
 use serde::{Deserialize, Serialize};
 
-use crate::{BatchShape, CheckpointError, GpuTrainer, MatrixReport, Recipe, StepReport, Trainer, Windows, checkpoint};
+use crate::{CheckpointError, GpuTrainer, MatrixReport, Recipe, StepReport, Trainer, Windows, checkpoint};
 
 const RECIPE: &str = "recipe.toml";
 const LOG: &str = "log.jsonl";
@@ -227,12 +227,8 @@ impl Run {
 
     /// Goes on on a GPU. Checkpoints stay the same: a run may go on anywhere.
     pub fn on_gpu(mut self, gpu: Gpu) -> Result<Self, RunError> {
-        let batch = BatchShape {
-            seq_len: self.recipe.config.n_ctx,
-            sequences: self.recipe.batch_sequences,
-            chunk_sequences: self.recipe.chunk_sequences,
-        };
-        self.gpu = Some(GpuTrainer::new(&self.trainer, gpu, batch)?);
+        let (seq_len, sequences) = (self.recipe.config.n_ctx, self.recipe.batch_sequences);
+        self.gpu = Some(GpuTrainer::new(&self.trainer, gpu, seq_len, sequences)?);
         Ok(self)
     }
 

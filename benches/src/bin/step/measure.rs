@@ -10,7 +10,7 @@ use openwork_benches::{
     take_turns, use_threads,
 };
 use openwork_ops::{Device, DeviceChoice};
-use openwork_train::{BatchShape, GpuTrainer};
+use openwork_train::GpuTrainer;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -179,12 +179,7 @@ fn ours(name: &'static str, recipe: &str, device: &Device) -> Result<Contestant<
     let Setup { recipe, mut trainer } = Setup::new(recipe)?;
     let mut on_gpu = match device {
         Device::Cpu => None,
-        Device::Cuda(gpu) => {
-            // As many sequences at once as there are: a GPU wants them all.
-            let sequences = recipe.batch_sequences;
-            let batch = BatchShape { seq_len: CONTEXT, sequences, chunk_sequences: sequences };
-            Some(GpuTrainer::new(&trainer, gpu.clone(), batch)?)
-        }
+        Device::Cuda(gpu) => Some(GpuTrainer::new(&trainer, gpu.clone(), CONTEXT, recipe.batch_sequences)?),
     };
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut step = move || {
