@@ -61,6 +61,12 @@ if [ "$what" != test ]; then
     if "$python" -c 'import torch; assert torch.cuda.is_available()' 2> /dev/null; then
         export OPENWORK_PEERS_PYTHON="$python"
         peers=--peers
+        # cuBLAS comes with PyTorch, if not with the system: dense products of ours use it.
+        libs=$("$python" -c 'import importlib.util, pathlib
+spec = importlib.util.find_spec("nvidia")
+found = [p for root in spec.submodule_search_locations for p in pathlib.Path(root).rglob("libcublas.so.*")]
+print(found[0].parent if found else "")' 2> /dev/null)
+        [ -z "$libs" ] || export LD_LIBRARY_PATH="$libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
     else
         echo "== peers skipped: $python has no PyTorch that sees the GPU"
     fi
