@@ -15,6 +15,7 @@ use openwork_sparse as sparse;
 use crate::{
     GradientMode, Rule, Schedule, SparsityReport, StepReport, Trainer,
     step::{RMS_EPS, next_tokens, rules, trained},
+    update::{flat, flat_mut},
 };
 
 /// Columns whose logits are there at a time.
@@ -177,7 +178,7 @@ impl GpuTrainer {
             second.push(v);
         }
         for (weight, values) in trainer.model.params.values_mut().into_iter().zip(&weights) {
-            weight.update(|w| crate::step::flat_mut(w).copy_from_slice(values));
+            weight.update(|w| flat_mut(w).copy_from_slice(values));
         }
         let tree = |values: Vec<Vec<f32>>| {
             let mut values = values.into_iter();
@@ -365,10 +366,6 @@ fn selection(rule: Option<Rule>, [rows, cols]: [usize; 2], decays: bool, trained
         (unit, floor.count)
     });
     Selection { wanted: rule.map_or(rows * cols, |rule| rule.nnz), floor, decays, trained }
-}
-
-fn flat(x: &Matrix) -> &[f32] {
-    x.as_slice().expect("row-major")
 }
 
 /// Notes which neurons were active.

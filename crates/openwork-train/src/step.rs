@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::{
     GradientMode, Rule, Schedule, SparsityReport,
-    update::{Update, move_nonzeros},
+    update::{Update, flat_mut, move_nonzeros},
 };
 
 /// Added to the gradient's RMS before dividing by it (released code).
@@ -366,10 +366,6 @@ pub(crate) fn next_tokens(chunk: &[u16], seq_len: usize) -> (Vec<usize>, Vec<u16
     let readout: Vec<usize> = (0..chunk.len()).filter(|t| t % seq_len != seq_len - 1).collect();
     let targets = readout.iter().map(|&t| chunk[t + 1]).collect();
     (readout, targets)
-}
-
-pub(crate) fn flat_mut(x: &mut Matrix) -> &mut [f32] {
-    x.as_slice_mut().expect("row-major")
 }
 
 /// Notes which neurons were active.

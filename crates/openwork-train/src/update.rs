@@ -7,7 +7,7 @@ use openwork_ops::{Adam, adam_step_at, adam_step_then};
 use openwork_sparse::{Kept, Pattern, Support, top_magnitude};
 use rayon::prelude::*;
 
-use crate::{Rule, step::flat_mut};
+use crate::Rule;
 
 /// Adam, top magnitude and decay of one parameter.
 pub(crate) struct Update {
@@ -173,8 +173,12 @@ pub(crate) fn move_nonzeros(
     (0..rows).map(new).sum()
 }
 
-fn flat(x: &Matrix) -> &[f32] {
+pub(crate) fn flat(x: &Matrix) -> &[f32] {
     x.as_slice().expect("row-major")
+}
+
+pub(crate) fn flat_mut(x: &mut Matrix) -> &mut [f32] {
+    x.as_slice_mut().expect("row-major")
 }
 
 #[cfg(test)]

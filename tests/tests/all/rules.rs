@@ -55,7 +55,7 @@ const UNSAFE: [&str; 12] = [
     "crates/openwork-cuda/src/elementwise.rs",
     "crates/openwork-cuda/src/gpu.rs",
     "crates/openwork-cuda/src/nvidia.rs",
-    "crates/openwork-cuda/src/parameters.rs",
+    "crates/openwork-cuda/src/parameters/update.rs",
     "crates/openwork-cuda/src/products.rs",
     "crates/openwork-cuda/src/rehearsal.rs",
     "crates/openwork-cuda/src/tokens.rs",
