@@ -9,9 +9,9 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
-use crate::{cargo, hand_over, manifest, root};
+use crate::{cargo, hand_over, manifest, root, succeed, target};
 
 const HELP: &str = "\
 cargo xtask bench WHAT [ARGS]      (WHAT --help lists the arguments)
@@ -69,25 +69,16 @@ pub fn run(args: &[OsString]) -> Result<()> {
 fn environment() -> Result<PathBuf> {
     let list = root().join("benches/peers/requirements.txt");
     let wanted = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let folder = target.join("peers-venv");
+    let folder = target().join("peers-venv");
     let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
     // Copied there when all of it was installed.
     let installed = folder.join("requirements.txt");
     if fs::read_to_string(&installed).is_ok_and(|found| found == wanted) && python.exists() {
         return Ok(python);
     }
+    eprintln!("== peers: installing them in {}", folder.display());
     succeed(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
     succeed(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&list))?;
     fs::write(&installed, wanted).with_context(|| format!("cannot write {}", installed.display()))?;
     Ok(python)
-}
-
-fn succeed(command: &mut Command) -> Result<()> {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    eprintln!("== peers: {line}");
-    let status = command.status().with_context(|| format!("cannot start {line}"))?;
-    ensure!(status.success(), "{line} failed ({status})");
-    Ok(())
 }

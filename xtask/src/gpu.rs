@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::{cargo, root, stages};
+use crate::{cargo, root, stages, target};
 
 /// Tests that run on a GPU where there is one: package, target, and what the binary is called in the pack.
 const TESTS: [(&str, &str, &str); 2] =
@@ -103,7 +103,7 @@ pub fn test(args: &[OsString]) -> Result<()> {
 /// `cargo xtask pack-gpu [DIR]`: everything that a GPU machine needs, in one folder.
 pub fn pack(args: &[OsString]) -> Result<()> {
     ensure!(args.len() <= 1, "usage: cargo xtask pack-gpu [DIR]");
-    let out = args.first().map_or_else(|| root().join("target/gpu-pack"), PathBuf::from);
+    let out = args.first().map_or_else(|| target().join("gpu-pack"), PathBuf::from);
     ensure!(
         !out.exists() || out.join("run").exists(),
         "{} is there and is no earlier pack; name another folder",
@@ -114,13 +114,13 @@ pub fn pack(args: &[OsString]) -> Result<()> {
     }
     fs::create_dir_all(out.join("benches/peers"))?;
     // Of its own: other builds keep their symbols.
-    let target = root().join("target/gpu");
+    let build = target().join("gpu");
     for (package, name, called) in TESTS {
-        let binary = built(&["test", "--release", "--no-run", "--package", package, "--test", name], Some(&target))?;
+        let binary = built(&["test", "--release", "--no-run", "--package", package, "--test", name], Some(&build))?;
         fs::copy(binary, out.join(called))?;
     }
     for (package, name, called) in PROGRAMS {
-        let binary = built(&["build", "--release", "--package", package, "--bin", name], Some(&target))?;
+        let binary = built(&["build", "--release", "--package", package, "--bin", name], Some(&build))?;
         fs::copy(binary, out.join(called))?;
     }
     for entry in fs::read_dir(root().join("benches/peers"))? {

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
-use crate::root;
+use crate::{root, succeed, target};
 
 const USAGE: &str = "\
 cargo xtask kernels [--check]
@@ -48,7 +48,7 @@ pub fn run(args: &[OsString]) -> Result<()> {
     let nvcc = compiler()?;
     let (kernels, out) = (root().join("kernels"), root().join("crates/openwork-cuda/ptx"));
     let common = fs::read(kernels.join("common.cuh"))?;
-    let scratch = root().join("target/kernels");
+    let scratch = target().join("kernels");
     fs::create_dir_all(&scratch)?;
     let mut rows = String::new();
     for source in sources(&kernels)? {
@@ -167,7 +167,7 @@ fn compiler() -> Result<PathBuf> {
     if version(Path::new("nvcc")).is_ok_and(|found| found.contains(CUDA)) {
         return Ok("nvcc".into());
     }
-    let venv = root().join("target/cuda-venv");
+    let venv = target().join("cuda-venv");
     let installed = || -> Option<PathBuf> {
         let lib = fs::read_dir(venv.join("lib")).ok()?.flatten().next()?.path();
         Some(lib.join("site-packages/nvidia/cu13/bin/nvcc")).filter(|path| path.exists())
@@ -188,12 +188,6 @@ fn version(nvcc: &Path) -> Result<String> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = text.lines().find_map(|line| line.split_once("release ")).map(|(_, rest)| rest.to_owned());
     line.with_context(|| format!("{} --version says nothing of a release", nvcc.display()))
-}
-
-fn succeed(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {}", command.get_program().display()))?;
-    ensure!(status.success(), "{} failed", command.get_program().display());
-    Ok(())
 }
 
 #[cfg(test)]

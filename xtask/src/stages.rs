@@ -1,13 +1,14 @@
 //! What CI checks, stage by stage; stops at the first failure and names the command that repeats it.
 
 use std::{
+    fs,
     process::{Command, Stdio},
     time::Instant,
 };
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, root};
+use crate::{cargo, root, target};
 
 /// Warnings of rustdoc, broken links first of all, are errors.
 const RUSTDOCFLAGS: &str = "-D warnings -D rustdoc::broken_intra_doc_links";
@@ -33,7 +34,8 @@ pub fn test() -> Result<()> {
 
 /// The CUDA kernels under the address sanitizer, where the C++ compiler has it.
 fn sanitized() -> Result<()> {
-    let probe = root().join("target/sanitizer-probe");
+    let probe = target().join("sanitizer-probe");
+    fs::create_dir_all(target())?;
     let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
     let compile = ["-fsanitize=address,undefined", "-x", "c++", "-", "-o"];
     let mut child = Command::new(compiler);
@@ -51,7 +53,7 @@ fn sanitized() -> Result<()> {
     // In a folder of its own: the simulator is compiled otherwise.
     let mut command = cargo();
     command.current_dir(root()).args(packages).env("OPENWORK_SANITIZE", "1");
-    command.env("CARGO_TARGET_DIR", root().join("target/sanitized"));
+    command.env("CARGO_TARGET_DIR", target().join("sanitized"));
     run("kernels under the address sanitizer", &mut command)
 }
 

@@ -51,7 +51,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    let Device::Cuda(gpu) = args.device.open()? else { anyhow::bail!("--device is cpu; right would be cuda") };
+    let Device::Cuda(gpu) = args.device.open(|reason| println!("on the CPU: {reason}"))? else {
+        anyhow::bail!("--device is cpu; right would be cuda")
+    };
     ensure!(args.repeats > 0 && args.tokens >= 128, "--repeats and --tokens must be at least 1 and 128");
     let machine = Machine::here().on(&gpu.name());
     let mut bench = Bench::new(gpu, args.repeats, Peers::find(args.peers))?;

@@ -276,10 +276,3 @@ pub(crate) fn four_a_thread(entries: usize) -> [usize; 3] {
 pub(crate) fn n(count: usize) -> Arg {
     Arg::U32(u32::try_from(count).expect("fewer than 2^32 numbers"))
 }
-
-impl Gpu {
-    /// Whether `rows` by `cols` fits what kernels count with 32 bits.
-    pub fn fits(rows: usize, cols: usize) -> bool {
-        rows.saturating_mul(cols.next_multiple_of(ROW)) < 1 << 32
-    }
-}

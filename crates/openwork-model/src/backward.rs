@@ -31,15 +31,14 @@ impl<W> Model<W> {
     ) {
         let Pass { trunk, head, .. } = pass;
         let dresid = self.head_backward(head, &trunk.tokens, dlogits, gradients.as_deref_mut(), engine);
-        let dx = match (&head.readout, trunk.blocks.first()) {
-            (Some(readout), Some(block)) => {
-                let mut dx = engine.zeros(E::shape(&block.resid_in));
+        let dx = match &head.readout {
+            Some(readout) => {
+                let mut dx = engine.zeros([self.config.d_model, trunk.n_tokens]);
                 engine.scatter(&dresid, &readout.columns, &mut dx);
                 engine.recycle(dresid);
                 dx
             }
-            (Some(_), None) => unreachable!("a model has blocks"),
-            (None, _) => dresid,
+            None => dresid,
         };
         self.trunk_backward(trunk, dx, tap, gradients, engine);
     }

@@ -35,6 +35,7 @@ pub struct Pass<E: Engine = Workspace> {
 
 /// What the backward pass needs of everything up to the residual stream after the last block.
 pub(crate) struct Trunk<E: Engine> {
+    pub n_tokens: usize,
     pub seq_len: usize,
     pub tokens: E::Tokens,
     pub position: Option<E::Array>,
@@ -208,7 +209,7 @@ impl<W> Model<W> {
             blocks.push(self.block(layer, block, seq_len, position.as_ref(), &mut x, tap, engine));
         }
         tap.forward(Site { layer: config.n_layer, at: At::FinalResid }, &mut x);
-        (Trunk { seq_len, tokens, position, blocks }, x)
+        (Trunk { n_tokens: n, seq_len, tokens, position, blocks }, x)
     }
 
     /// From the residual stream after the last block, at the readout columns, to the logits; `tokens` are those of the

@@ -29,6 +29,7 @@ fn configs() -> Vec<(&'static str, Config)> {
     };
     vec![
         ("published defaults", base.clone()),
+        ("no blocks", with(&|c| c.n_layer = 0)),
         ("no AbsTopK, added positions", with(&|c| (c.act_density, c.positions) = (None, Positions::Added))),
         ("sink, concatenated positions", with(&|c| (c.sink, c.positions) = (true, Positions::Concat { width: 6 }))),
         (

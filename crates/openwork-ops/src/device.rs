@@ -26,15 +26,21 @@ pub enum DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// Opens it.
+    /// Opens it. `why_cpu` is told why `auto` is not a GPU.
     ///
     /// # Errors
     /// When a GPU was named and does not open.
-    pub fn open(self) -> Result<Device, OpenError> {
+    pub fn open(self, why_cpu: impl FnOnce(OpenError)) -> Result<Device, OpenError> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(ordinal) => Gpu::open(ordinal).map(Device::Cuda),
-            Self::Auto => Ok(Gpu::open(0).map_or(Device::Cpu, Device::Cuda)),
+            Self::Auto => Ok(Gpu::open(0).map_or_else(
+                |reason| {
+                    why_cpu(reason);
+                    Device::Cpu
+                },
+                Device::Cuda,
+            )),
         }
     }
 }
@@ -95,7 +101,7 @@ mod tests {
     #[test]
     fn the_processor_is_always_there() {
         for choice in [DeviceChoice::Cpu, DeviceChoice::Auto] {
-            assert!(choice.open().is_ok(), "{choice}");
+            assert!(choice.open(|_| ()).is_ok(), "{choice}");
         }
     }
 }

@@ -30,11 +30,5 @@ pub fn run() -> Result<ExitCode> {
 
 /// Opens the device that was asked for; says why `auto` is not a GPU.
 pub fn open(choice: DeviceChoice) -> Result<Device> {
-    if choice != DeviceChoice::Auto {
-        return Ok(choice.open()?);
-    }
-    Ok(DeviceChoice::Cuda(0).open().unwrap_or_else(|reason| {
-        eprintln!("on the CPU: {reason}");
-        Device::Cpu
-    }))
+    Ok(choice.open(|reason| eprintln!("on the CPU: {reason}"))?)
 }

@@ -12,8 +12,10 @@ fn main() -> ExitCode {
         eprintln!("error: usage: parity DIR [cpu|cuda|cuda:N], where DIR holds fixture folders (or is one)");
         return ExitCode::from(2);
     };
-    let reports =
-        device.open().map_err(Into::into).and_then(|device| openwork_tests::parity::folder(dir.as_ref(), &device));
+    let reports = device
+        .open(|reason| eprintln!("on the CPU: {reason}"))
+        .map_err(Into::into)
+        .and_then(|device| openwork_tests::parity::folder(dir.as_ref(), &device));
     match reports {
         Ok(reports) => {
             reports.iter().for_each(|report| println!("{report}"));

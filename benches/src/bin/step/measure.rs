@@ -103,7 +103,7 @@ impl Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
-    let device = args.device.open()?;
+    let device = args.device.open(|reason| println!("on the CPU: {reason}"))?;
     let machine = match &device {
         Device::Cpu => Machine::here(),
         Device::Cuda(gpu) => Machine::here().on(&gpu.name()),

@@ -82,21 +82,19 @@ impl Parameters {
 
     /// In gradients of nonzeros alone: makes the gradient of zero weights zero, in the parameters for which `restrict`
     /// says so.
-    #[allow(unsafe_code)]
     pub fn mask_gradients(&mut self, restrict: &[bool]) {
         // A selection says that the kernel has something to do.
-        let table = Table::new(&self.gpu, self, |i| Selection {
-            wanted: usize::from(!restrict[i]) * self.len(i),
-            ..Selection::KEEP
-        });
-        let args = [
-            table.segments.all(),
-            table.block_segment.all(),
-            Arg::Pointer(0),
-            self.flat.w.all(),
-            self.flat.gradient.all(),
-        ];
-        // SAFETY: segments lie within the flat arrays; no threshold is one of the two cases that the kernel knows.
+        let none = Selection { wanted: 0, ..Selection::KEEP };
+        let table = Table::new(&self.gpu, self, |i| if restrict[i] { none } else { Selection::KEEP });
+        self.mask_gradient(&table, Arg::Pointer(0));
+    }
+
+    /// Gradients of zero weights that stay: those that reach `threshold`, a number for every parameter; none without.
+    #[allow(unsafe_code)]
+    fn mask_gradient(&self, table: &Table, threshold: Arg) {
+        let flat = &self.flat;
+        let args = [table.segments.all(), table.block_segment.all(), threshold, flat.w.all(), flat.gradient.all()];
+        // SAFETY: segments lie within the flat arrays, and have a threshold each or none has, as the kernel's header says.
         unsafe { self.gpu.launch("mask_gradient", [table.blocks, 1, 1], 0, &args) };
     }
 
@@ -106,28 +104,18 @@ impl Parameters {
     ///
     /// # Panics
     /// When an entry of `stay` or `grow` is no selection among the parameter's entries.
-    #[allow(unsafe_code)]
     pub fn move_nonzeros(&mut self, stay: &[Option<Selection>], grow: &[usize]) {
-        let keep = |i: usize| stay[i].unwrap_or(Selection { wanted: self.len(i), ..Selection::KEEP });
-        let table = Table::new(&self.gpu, self, |i| Selection { decays: false, ..keep(i) });
+        let table = Table::new(&self.gpu, self, |i| Selection { decays: false, ..stay[i].unwrap_or(Selection::KEEP) });
         let everything = self.gpu.upload(&EVERYTHING.repeat(self.shapes.len()));
         self.select(&table, &self.flat.w, None, &everything);
         self.project(&table, 0.0, true);
         let grown = Table::new(&self.gpu, self, |i| match stay[i] {
             Some(_) => Selection { wanted: grow[i], ..Selection::KEEP },
-            None => Selection { wanted: self.len(i), ..Selection::KEEP },
+            None => Selection::KEEP,
         });
         everything.upload(&EVERYTHING.repeat(self.shapes.len()));
         self.select(&grown, &self.flat.gradient, Some(&self.flat.w), &everything);
-        let args = [
-            grown.segments.all(),
-            grown.block_segment.all(),
-            self.threshold.all(),
-            self.flat.w.all(),
-            self.flat.gradient.all(),
-        ];
-        // SAFETY: segments lie within the flat arrays, and there is a threshold for each.
-        unsafe { self.gpu.launch("mask_gradient", [grown.blocks, 1, 1], 0, &args) };
+        self.mask_gradient(&grown, self.threshold.all());
     }
 
     /// Adam with the gradient as [`Parameters::gradient_rms`] scales it, the selection of every parameter, decay of
@@ -171,7 +159,7 @@ impl Parameters {
     pub fn build_sparse(&mut self, nonzeros: &[usize], sparse: &[bool]) {
         let kept = |i: usize| Selection { wanted: nonzeros[i], ..Selection::KEEP };
         self.set_sparse(sparse, &(0..self.shapes.len()).map(kept).collect::<Vec<_>>());
-        let table = Table::new(&self.gpu, self, |i| Selection { wanted: self.len(i), ..Selection::KEEP });
+        let table = Table::new(&self.gpu, self, |_| Selection::KEEP);
         self.was.fill_zero();
         self.project(&table, 0.0, false);
         self.fill(&table);
@@ -285,7 +273,7 @@ impl Parameters {
 }
 
 impl Selection {
-    /// Everything stays as it is; `wanted` is to be filled in.
+    /// Everything stays as it is.
     const KEEP: Self = Self { wanted: usize::MAX, floor: None, decays: false, trained: true };
 }
 
