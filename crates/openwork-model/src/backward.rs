@@ -30,7 +30,7 @@ impl<W> Model<W> {
         engine: &mut E,
     ) {
         let Pass { trunk, head, .. } = pass;
-        let dresid = self.head_backward(head, &trunk.tokens, dlogits, gradients.as_deref_mut(), engine);
+        let dresid = self.head_backward(head, &trunk.tokens, dlogits, tap, gradients.as_deref_mut(), engine);
         let dx = match &head.readout {
             Some(readout) => {
                 let mut dx = engine.zeros([self.config.d_model, trunk.n_tokens]);
@@ -63,10 +63,10 @@ impl<W> Model<W> {
         for (columns, targets) in readout.chunks(tile).zip(targets.chunks(tile)) {
             let readout = self.readout(tokens, columns, engine);
             let final_resid = engine.gather(&x, &readout.columns);
-            let (mut logits, head) = self.head(final_resid, Some(readout), &trunk.tokens, engine);
+            let (mut logits, head) = self.head(final_resid, Some(readout), &trunk.tokens, tap, engine);
             losses.push(engine.cross_entropy(&mut logits, targets, factor));
             // Their gradient has taken the place of the logits.
-            let dresid = self.head_backward(&head, &trunk.tokens, &logits, Some(gradients), engine);
+            let dresid = self.head_backward(&head, &trunk.tokens, &logits, tap, Some(gradients), engine);
             if let Some(readout) = &head.readout {
                 engine.scatter(&dresid, &readout.columns, &mut dx);
             }
@@ -85,6 +85,7 @@ impl<W> Model<W> {
         head: &Head<E>,
         tokens: &E::Tokens,
         dlogits: &E::Array,
+        tap: &mut dyn Tap<E::Array>,
         mut gradients: Option<&mut Params<E::Gradient>>,
         engine: &mut E,
     ) -> E::Array {
@@ -95,7 +96,8 @@ impl<W> Model<W> {
         }
         let unembed = params.unembed.as_ref().unwrap_or(&params.embed);
         let unembed_gradient = gradients.as_deref_mut().map(|g| (g.unembed.as_mut().unwrap_or(&mut g.embed), None));
-        let dread = engine.linear_backward(unembed, dlogits, &head.final_read, unembed_gradient);
+        let mut dread = engine.linear_backward(unembed, dlogits, &head.final_read, unembed_gradient);
+        tap.backward(Site { layer: config.n_layer, at: At::FinalRead }, &mut dread);
         let mut dresid = engine.zeros(E::shape(&dread));
         let (gain, gradient) = (&params.final_norm.gain, gradients.map(|g| &mut g.final_norm));
         let statistics = &head.final_statistics;

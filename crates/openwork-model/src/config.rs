@@ -184,7 +184,7 @@ impl Config {
     /// Number of features at a site.
     pub fn width(&self, at: At) -> usize {
         match at {
-            At::ResidIn | At::ResidMid | At::AttnWrite | At::MlpWrite | At::FinalResid => self.d_model,
+            At::ResidIn | At::ResidMid | At::AttnWrite | At::MlpWrite | At::FinalResid | At::FinalRead => self.d_model,
             At::AttnRead | At::MlpRead => self.d_read(),
             At::Query | At::Key | At::Value | At::AttnMix => self.n_head * self.d_head,
             At::Neuron => self.d_mlp,

@@ -161,7 +161,7 @@ impl<W> Model<W> {
             }
             None => x,
         };
-        let (logits, head) = self.head(final_resid, readout, &trunk.tokens, engine);
+        let (logits, head) = self.head(final_resid, readout, &trunk.tokens, tap, engine);
         Pass { logits, trunk, head }
     }
 
@@ -219,11 +219,13 @@ impl<W> Model<W> {
         final_resid: E::Array,
         readout: Option<Readout<E>>,
         tokens: &E::Tokens,
+        tap: &mut dyn Tap<E::Array>,
         engine: &mut E,
     ) -> (E::Array, Head<E>) {
         let (config, params) = (&self.config, &self.params);
         let Norm { gain, bias } = &params.final_norm;
-        let (final_read, final_statistics) = engine.norm(config.norm, gain, bias.as_ref(), &final_resid);
+        let (mut final_read, final_statistics) = engine.norm(config.norm, gain, bias.as_ref(), &final_resid);
+        tap.forward(Site { layer: config.n_layer, at: At::FinalRead }, &mut final_read);
         let final_read = engine.keep(final_read);
         let mut logits = engine.array([config.vocab_size, E::shape(&final_resid)[1]]);
         let unembed = params.unembed.as_ref().unwrap_or(&params.embed);

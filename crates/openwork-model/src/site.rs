@@ -29,6 +29,8 @@ pub enum At {
     MlpWrite,
     /// Residual stream after the last block, before the final norm (its layer is `n_layer`).
     FinalResid,
+    /// What the unembedding reads: after the final norm, `[d_model, readout columns]` (its layer is `n_layer`).
+    FinalRead,
 }
 
 impl At {
@@ -62,6 +64,7 @@ impl At {
             At::Neuron => "mlp.post_act",
             At::MlpWrite => "mlp.resid_delta",
             At::FinalResid => "final_resid",
+            At::FinalRead => "final_read",
         }
     }
 }
@@ -79,7 +82,7 @@ impl std::fmt::Display for Site {
     /// The hook name of the published code, such as `2.attn.resid_delta`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.at {
-            At::FinalResid => f.write_str(self.at.published()),
+            At::FinalResid | At::FinalRead => f.write_str(self.at.published()),
             at => write!(f, "{}.{}", self.layer, at.published()),
         }
     }

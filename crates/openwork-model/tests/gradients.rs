@@ -200,7 +200,7 @@ fn site_gradients_match_finite_differences() {
     let dlogits = Matrix::from_shape_simple_fn((config.vocab_size, SEQ), || rng.random_range(-1.0..1.0));
     let mut sites: Vec<Site> =
         (0..2).flat_map(|layer| At::IN_BLOCK.into_iter().map(move |at| Site { layer, at })).collect();
-    sites.push(Site { layer: 2, at: At::FinalResid });
+    sites.extend([At::FinalResid, At::FinalRead].map(|at| Site { layer: 2, at }));
     for site in sites {
         let width = config.width(site.at);
         let direction = Matrix::from_shape_simple_fn((width, SEQ), || rng.random_range(-1.0..1.0));
