@@ -11,11 +11,13 @@ mod evaluate;
 mod file;
 mod means;
 mod nodes;
+mod norms;
 pub mod tasks;
 
-pub use ablation::{Ablation, Keep};
+pub use ablation::{Ablation, Keep, Partial, Values};
 pub use edges::{Edge, edges};
 pub use evaluate::{Batch, Calibration, Outcome, batches, evaluate};
 pub use file::{CircuitError, CircuitFile};
 pub use means::{Means, MeansError};
 pub use nodes::{Node, NodeSet, NodeSpace};
+pub use norms::{Frozen, NormScales};

@@ -4,16 +4,17 @@
 
 use std::{
     collections::HashSet,
+    slice,
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
 
-use openwork_circuit::{Ablation, Batch, Keep, NodeSet, NodeSpace, Outcome, evaluate, tasks::Pair};
+use openwork_circuit::{Ablation, Batch, Frozen, Keep, NodeSet, NodeSpace, NormScales, Outcome, evaluate, tasks::Pair};
 use openwork_model::{At, Matrix, Model, Site, Tap};
 
-use crate::{Case, Settings};
+use crate::{Case, Settings, Split};
 
 /// A tap that watches an ablating tap: every site of the node set is visited once, every ablated row holds the
 /// ablation's value afterwards, and what is left at the two writes of a block is what the residual stream receives.
@@ -42,13 +43,16 @@ impl<'a, T> Audit<'a, T> {
         self.fault.clone()
     }
 
-    fn filled(&self, value: &Matrix, range: std::ops::Range<usize>) -> bool {
-        value.rows().into_iter().zip(range).all(|(row, node)| {
-            let fill = match self.ablation {
-                Ablation::Zero => 0.0,
-                Ablation::Mean(means) => means.values()[node],
-            };
-            self.nodes.kept()[node] || row.iter().all(|&x| x == fill)
+    fn filled(&self, site: Site, value: &Matrix, range: std::ops::Range<usize>) -> bool {
+        value.rows().into_iter().zip(range).enumerate().all(|(index, (row, node))| {
+            let all = |fill: f32| row.iter().all(|&x| x == fill);
+            self.nodes.kept()[node]
+                || match self.ablation {
+                    Ablation::Zero => all(0.0),
+                    Ablation::Mean(means) => all(means.values()[node]),
+                    Ablation::Constant(values) => all(values[node]),
+                    Ablation::Recorded(values) => row == values.at(site).row(index),
+                }
         })
     }
 }
@@ -63,7 +67,7 @@ impl<T: Tap> Tap for Audit<'_, T> {
         self.inner.forward(site, value);
         if let Some(range) = self.nodes.space().range(site) {
             self.visited.push(site);
-            if !self.filled(value, range) {
+            if !self.filled(site, value, range) {
                 self.fault = Some(format!("the hook at {site} left an ablated node with another value"));
             }
         }
@@ -75,37 +79,48 @@ impl<T: Tap> Tap for Audit<'_, T> {
     }
 }
 
-/// Runs `batches` with only `nodes` kept, watched. `deviates` says which nodes differ anywhere from the
-/// ablation's value in the plain model: the hook must have changed something if and only if an ablated node does.
+/// Runs a batch with only `nodes` kept, watched, under frozen norms if their scales are given. Also says how many
+/// entries the ablation changed.
 pub(crate) fn watched_run(
     model: &Model,
-    batches: &[Batch],
+    batch: &Batch,
     nodes: &NodeSet,
     ablation: Ablation<'_>,
-    deviates: &[bool],
+    frozen: Option<&NormScales>,
     with_log_probs: bool,
-) -> Result<Outcome, String> {
+) -> Result<(Outcome, usize), String> {
     let tap = || Audit::new(Keep::new(nodes, ablation), nodes, ablation);
     let (fault, changed) = (Mutex::new(None), AtomicUsize::new(0));
-    let outcome = evaluate(model, batches, with_log_probs, tap, |audit| {
+    let done = |audit: &Audit<'_, Keep<'_>>| {
         changed.fetch_add(audit.inner.changed, Relaxed);
         let own = (audit.inner.visited != audit.inner.expected()).then(|| "a hook did not fire".to_owned());
         if let Some(found) = audit.fault().or(own) {
             *fault.lock().expect("no panic holds it") = Some(found);
         }
-    });
-    if let Some(fault) = fault.into_inner().expect("no panic holds it") {
-        return Err(fault);
+    };
+    let batches = slice::from_ref(batch);
+    let outcome = match frozen {
+        None => evaluate(model, batches, with_log_probs, tap, done),
+        Some(scales) => {
+            let tap = || Frozen::new(tap(), model, scales, &batch.readout);
+            evaluate(model, batches, with_log_probs, tap, |frozen| done(&frozen.inner))
+        }
+    };
+    match fault.into_inner().expect("no panic holds it") {
+        Some(fault) => Err(fault),
+        None => Ok((outcome, changed.into_inner())),
     }
+}
+
+/// Fails unless a run changed something exactly if an ablated node differs anywhere from the ablation's constant in
+/// the plain model, which `deviates` says by node.
+pub(crate) fn must_change(nodes: &NodeSet, deviates: &[bool], changed: usize) -> Result<(), String> {
     let must_change = nodes.kept().iter().zip(deviates).any(|(kept, deviates)| !kept && *deviates);
-    if must_change != (changed.into_inner() > 0) {
-        return Err(match must_change {
-            true => "ablation changed nothing, though an ablated node differs from the ablation's value".into(),
-            false => "ablation changed something, though no ablated node differs from the ablation's value".into(),
-        });
+    match (must_change, changed > 0) {
+        (true, false) => Err("ablation changed nothing, though an ablated node differs from its constant".into()),
+        (false, true) => Err("ablation changed something, though no ablated node differs from its constant".into()),
+        _ => Ok(()),
     }
-    finite(&outcome)?;
-    Ok(outcome)
 }
 
 /// Fails on a result that is not a number.
@@ -115,14 +130,13 @@ pub(crate) fn finite(outcome: &Outcome) -> Result<(), String> {
     bad.map_or(Ok(()), |i| Err(format!("the logits of pair {} are not finite", i / 2)))
 }
 
-/// Fails unless two outcomes are the same within 1e-6 of the larger logit difference.
-pub(crate) fn same(a: &Outcome, b: &Outcome) -> Result<(), String> {
-    let scale = a.differences.iter().fold(1.0_f64, |m, d| m.max(d.abs()));
-    let worst = a.differences.iter().zip(&b.differences).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    if a.differences.len() == b.differences.len() && worst <= 1e-6 * scale {
+/// Fails unless two outcomes are the same bit for bit.
+pub(crate) fn same(a: &Outcome, b: &Outcome, otherwise: &str) -> Result<(), String> {
+    if a.differences == b.differences && a.log_probs == b.log_probs {
         return Ok(());
     }
-    Err(format!("keeping all nodes is not the model: logit differences are up to {worst:e} apart"))
+    let worst = a.differences.iter().zip(&b.differences).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    Err(format!("{otherwise}: logit differences are up to {worst:e} apart"))
 }
 
 /// Fails on inputs that do not fit together, or that would make the result worthless.
@@ -142,8 +156,8 @@ pub(crate) fn inputs(case: &Case<'_>, settings: &Settings) -> Result<(), String>
     if !numbers.iter().all(|x| x.is_finite()) || case.target_loss <= 0.0 {
         return Err("calibration or target loss is not finite, or the target is not positive".into());
     }
-    let splits =
-        [("selection", case.selection), ("held-out", case.held_out), ("held-out template", case.held_out_templates)];
+    let mut splits = vec![("selection".to_owned(), case.selection), (Split::HeldOut.to_string(), case.held_out)];
+    splits.extend(case.shifts.iter().map(|s| (s.split.to_string(), s.pairs)));
     for (name, pairs) in splits {
         let known = |t: &u16| usize::from(*t) < config.vocab_size;
         let good = |p: &Pair| {
@@ -152,7 +166,7 @@ pub(crate) fn inputs(case: &Case<'_>, settings: &Settings) -> Result<(), String>
                 && [&p.positive, &p.negative].iter().all(|s| !s.is_empty() && s.iter().all(known))
         };
         if let Some(i) = pairs.iter().position(|p| !good(p)) {
-            return Err(format!("{name} pair {i} has an empty prompt, equal answers or an unknown token"));
+            return Err(format!("{name}: pair {i} has an empty prompt, equal answers or an unknown token"));
         }
     }
     if case.selection.is_empty() {
@@ -167,22 +181,25 @@ fn disjoint(case: &Case<'_>) -> Result<(), String> {
     let selected: HashSet<Vec<u16>> =
         case.selection.iter().flat_map(|p| [seen(&p.positive), seen(&p.negative)]).collect();
     let templates: HashSet<usize> = case.selection.iter().map(|p| p.template).collect();
-    for (name, pairs) in [("held-out", case.held_out), ("held-out template", case.held_out_templates)] {
+    let held_out = [(Split::HeldOut, case.held_out)];
+    for (name, pairs) in held_out.into_iter().chain(case.shifts.iter().map(|s| (s.split, s.pairs))) {
         let mut own = HashSet::new();
         for (i, pair) in pairs.iter().enumerate() {
             let prompts = (seen(&pair.positive), seen(&pair.negative));
             if selected.contains(&prompts.0) || selected.contains(&prompts.1) {
-                return Err(format!("{name} pair {i} has a prompt that the circuit was selected on"));
+                return Err(format!("{name}: pair {i} has a prompt that the circuit was selected on"));
             }
             if !own.insert(prompts) {
-                return Err(format!("{name} pair {i} occurs twice; repeated pairs are no evidence"));
+                return Err(format!("{name}: pair {i} occurs twice; repeated pairs are no evidence"));
             }
         }
     }
-    match case.held_out_templates.iter().position(|p| templates.contains(&p.template)) {
-        Some(i) => Err(format!("the template of held-out template pair {i} is one the circuit was selected on")),
-        None => Ok(()),
+    for shift in case.shifts.iter().filter(|s| s.split == Split::HeldOutTemplates) {
+        if let Some(i) = shift.pairs.iter().position(|p| templates.contains(&p.template)) {
+            return Err(format!("{}: the template of pair {i} is one the circuit was selected on", shift.split));
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -267,22 +284,22 @@ mod tests {
     #[test]
     fn a_run_must_change_something_exactly_when_a_node_deviates() {
         let (model, means, nodes, batches) = setting();
-        let run = |deviates: bool| {
-            let deviates = vec![deviates; nodes.space().len()];
-            watched_run(&model, &batches, &nodes, Ablation::Mean(&means), &deviates, false)
-        };
-        assert!(run(true).is_ok());
-        assert!(run(false).unwrap_err().contains("changed something"));
+        let run =
+            |nodes: &NodeSet| watched_run(&model, &batches[0], nodes, Ablation::Mean(&means), None, false).unwrap().1;
+        let deviates = |yes: bool| vec![yes; nodes.space().len()];
+        assert!(must_change(&nodes, &deviates(true), run(&nodes)).is_ok());
+        assert!(must_change(&nodes, &deviates(false), run(&nodes)).unwrap_err().contains("changed something"));
+        assert!(must_change(&nodes, &deviates(true), 0).unwrap_err().contains("changed nothing"));
         let all = NodeSet::all(nodes.space().clone());
-        assert!(watched_run(&model, &batches, &all, Ablation::Zero, &vec![true; all.len()], false).is_ok());
+        assert!(must_change(&all, &deviates(true), run(&all)).is_ok());
     }
 
     #[test]
     fn outcomes_that_differ_or_are_not_finite_are_caught() {
         let o = |d: f64| Outcome { differences: vec![10.0, d], log_probs: vec![] };
-        assert!(same(&o(1.0), &o(1.000_001)).is_ok());
-        assert!(same(&o(1.0), &o(1.001)).unwrap_err().contains("not the model"));
-        assert!(same(&o(1.0), &Outcome::default()).is_err());
+        assert!(same(&o(1.0), &o(1.0), "not the model").is_ok());
+        assert!(same(&o(1.0), &o(1.0 + 1e-15), "not the model").unwrap_err().contains("not the model"));
+        assert!(same(&o(1.0), &Outcome::default(), "").is_err());
         assert!(finite(&o(f64::NAN)).unwrap_err().contains("pair 0"));
         assert!(finite(&Outcome { differences: vec![], log_probs: vec![vec![f32::NEG_INFINITY]] }).is_err());
     }

@@ -1,29 +1,39 @@
 //! Judges circuits: does this set of nodes do what it is said to do, in this model, for this task?
 //!
-//! [`verify`] runs a ladder of checks, each made to be able to fail, and returns a [`Report`] with a
+//! [`verify`] climbs a ladder of checks, each made to be able to fail, and returns a [`Report`] with a
 //! [`Verdict`]:
 //!
-//! 0. *Self-checks.* Keeping all nodes is the model; every hook fired and changed what it had to; the pairs are
-//!    none that the circuit was selected on; all numbers are finite. Otherwise [`Verdict::Error`].
+//! 0. *Self-checks.* Keeping all nodes is the model bit for bit; every hook fired and changed what it had to; the pairs
+//!    are none that the circuit was selected on; all numbers are finite. Otherwise [`Verdict::Error`].
 //! 1. *The model does the task*, better than chance, else [`Verdict::NoTask`]; and does it through nodes, else
 //!    [`Verdict::Undefined`]. Nonsense tasks end here.
-//! 2. *Sufficiency.* With everything else ablated the circuit solves the task and agrees *with the model*, on
-//!    held-out pairs and on held-out templates.
-//! 3. *Necessity.* With only the circuit ablated the model loses the task, more than with random node sets of
-//!    the same size and kind, also active ones.
-//! 4. *Random circuits* of the same size do worse.
-//! 5. *Controls*: the search that found the circuit must not find as small a circuit for nonsense labels or in a
-//!    model of random weights.
+//! 2. *Sufficiency.* With everything else ablated the circuit solves the task and agrees *with the model*: under means,
+//!    zeros, values of other prompts and the most suitable constants, with norms free and frozen.
+//! 3. *Necessity.* With only the circuit ablated the model loses the task, more than with random node sets of the same
+//!    size and kind; knock-outs break circuit and model alike; every node is needed. *Controls*: the search that found
+//!    the circuit must not find as small a circuit for nonsense labels or in a model of random weights.
+//! 4. *Adversaries*: ablating a few other nodes turns no answers, nodes keep their roles, no rival does as well, and the
+//!    circuit agrees with the model on other templates, lengths and words.
+//! 5. *Causal scrubbing and hypotheses.*
+//! 6. *Certificates.*
 //!
 //! Stands beside `openwork-extract` on top of `openwork-circuit` and never sees how a circuit was found: controls
 //! come in as values. It reads and prints nothing. Statistics have the pair as their unit, since the two sequences
 //! of a pair are dependent.
 
+mod activity;
+mod adversary;
 mod audit;
+mod bench;
+mod curve;
 mod judge;
+mod knockouts;
 mod measure;
+mod optimal;
 mod random;
+mod replay;
 mod report;
+mod rival;
 mod rules;
 mod settings;
 mod stats;
@@ -34,9 +44,10 @@ use openwork_model::Model;
 use serde::{Deserialize, Serialize};
 
 pub use judge::verify;
+pub use replay::replay;
 pub use report::{
-    Cell, Check, CounterExample, Declaration, Draw, Faithfulness, Fill, Kept, RandomSets, Report, Role, Size, Split,
-    Status, Verdict,
+    Attack, Cell, Check, CounterExample, Curve, Declaration, Draw, Faithfulness, Fill, Findings, Intervention, Kept,
+    NodeWorth, Norms, RandomSets, Report, Rival, Role, Scheme, Size, Split, Status, Verdict,
 };
 pub use settings::Settings;
 pub use stats::Estimate;
@@ -56,11 +67,40 @@ pub struct Case<'a> {
     pub target_loss: f64,
     /// Fresh pairs of the templates the circuit was selected on.
     pub held_out: &'a [Pair],
-    /// Pairs of templates it was not selected on; fewer than [`Settings::min_pairs`] leave at most a weak pass.
-    pub held_out_templates: &'a [Pair],
+    /// Pairs from elsewhere: other templates, lengths, words. Fewer than [`Settings::min_pairs`] of a split, or none of
+    /// other templates, leave at most a weak pass.
+    pub shifts: &'a [Shift<'a>],
     /// The pairs the circuit was selected on. None may recur above; node sets that come without a calibration
     /// are calibrated on them.
     pub selection: &'a [Pair],
+}
+
+/// Pairs that differ from those the circuit was selected on in one respect.
+#[derive(Clone, Copy, Debug)]
+pub struct Shift<'a> {
+    /// In which.
+    pub split: Split,
+    /// The pairs.
+    pub pairs: &'a [Pair],
+}
+
+/// How far a run goes and what it may cost.
+#[derive(Clone, Copy)]
+pub struct Limits<'a> {
+    /// The highest level, 1 to 6.
+    pub level: u8,
+    /// Time for all levels; each has its share, and says what it could not finish in it. Results of a run that
+    /// finishes do not depend on it.
+    pub budget: Option<std::time::Duration>,
+    /// Looked at between measurements: once true, the run ends with the report as far as it got.
+    pub interrupted: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Limits<'_> {
+    /// Levels up to `level`, without a budget.
+    pub fn level(level: u8) -> Self {
+        Self { level, budget: None, interrupted: &|| false }
+    }
 }
 
 /// A place where the search for circuits must fail.

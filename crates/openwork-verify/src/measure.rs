@@ -1,150 +1,11 @@
-//! A split of pairs, and what is measured on it.
+//! What is measured in a run, and the normalised faithfulness.
 
-use openwork_circuit::{
-    Ablation, Batch, Calibration, Means, NodeSet, NodeSpace, Outcome, batches, evaluate, tasks::Pair,
-};
-use openwork_model::{Matrix, Model, NoTap, Site, Tap, Tokens};
-use rayon::prelude::*;
+use openwork_circuit::{Calibration, Outcome};
 
 use crate::{
-    Cell, Faithfulness, Fill, Kept, Settings, Split, audit,
+    Cell, Faithfulness, Kept, Scheme, Settings, Split,
     stats::{Resamples, fraction, quantile},
 };
-
-/// Sixteen sequences a pass: wide enough for the kernels, small enough to spread over threads.
-const PAIRS_PER_BATCH: usize = 8;
-
-/// The parts of a case that every run needs.
-#[derive(Clone, Copy)]
-pub(crate) struct Subject<'a> {
-    pub model: &'a Model,
-    pub means: &'a Means,
-}
-
-impl<'a> Subject<'a> {
-    pub fn ablation(self, fill: Fill) -> Ablation<'a> {
-        match fill {
-            Fill::Mean => Ablation::Mean(self.means),
-            Fill::Zero => Ablation::Zero,
-        }
-    }
-}
-
-/// Pairs made ready to run: their batches, the plain model's outcome, and what its nodes do on them.
-pub(crate) struct Bench<'a> {
-    subject: Subject<'a>,
-    batches: Vec<Batch>,
-    pub model: Outcome,
-    pub activity: Activity,
-}
-
-impl<'a> Bench<'a> {
-    pub fn new(subject: Subject<'a>, pairs: &[Pair]) -> Result<Self, String> {
-        let batches = batches(pairs, PAIRS_PER_BATCH, subject.model.config.n_ctx);
-        let model = evaluate(subject.model, &batches, true, || NoTap, |_| ());
-        audit::finite(&model)?;
-        let activity = Activity::measure(subject, &batches);
-        Ok(Self { subject, batches, model, activity })
-    }
-
-    /// Runs with only `nodes` kept; see [`audit::watched_run`].
-    pub fn run(&self, nodes: &NodeSet, fill: Fill) -> Result<Outcome, String> {
-        self.watched(nodes, fill, true)
-    }
-
-    /// The same without the distribution over the vocabulary.
-    pub fn run_differences(&self, nodes: &NodeSet, fill: Fill) -> Result<Outcome, String> {
-        self.watched(nodes, fill, false)
-    }
-
-    fn watched(&self, nodes: &NodeSet, fill: Fill, with_log_probs: bool) -> Result<Outcome, String> {
-        let deviates = match fill {
-            Fill::Mean => &self.activity.off_mean,
-            Fill::Zero => &self.activity.off_zero,
-        };
-        let ablation = self.subject.ablation(fill);
-        audit::watched_run(self.subject.model, &self.batches, nodes, ablation, deviates, with_log_probs)
-    }
-
-    /// Keeping all nodes must be the plain model, under either ablation.
-    pub fn check_identity(&self) -> Result<(), String> {
-        let all = NodeSet::all(NodeSpace::new(&self.subject.model.config));
-        [Fill::Mean, Fill::Zero].into_iter().try_for_each(|fill| audit::same(&self.model, &self.run(&all, fill)?))
-    }
-}
-
-/// What every node does in the plain model.
-pub(crate) struct Activity {
-    /// Mean over the pairs' tokens of |value − mean|.
-    pub deviation: Vec<f64>,
-    /// Whether the value is anywhere (padding included) another than the mean.
-    off_mean: Vec<bool>,
-    /// Whether it is anywhere another than zero.
-    off_zero: Vec<bool>,
-}
-
-impl Activity {
-    fn measure(subject: Subject<'_>, batches: &[Batch]) -> Self {
-        struct Watch<'a> {
-            space: &'a NodeSpace,
-            means: &'a [f32],
-            real: Vec<bool>,
-            activity: Activity,
-        }
-        impl Tap for Watch<'_> {
-            fn forward(&mut self, site: Site, value: &mut Matrix) {
-                let Some(range) = self.space.range(site) else { return };
-                for (row, node) in value.rows().into_iter().zip(range) {
-                    let mean = self.means[node];
-                    self.activity.off_mean[node] |= row.iter().any(|&x| x != mean);
-                    self.activity.off_zero[node] |= row.iter().any(|&x| x != 0.0);
-                    let real = row.iter().zip(&self.real).filter(|(_, real)| **real);
-                    self.activity.deviation[node] += real.map(|(&x, _)| f64::from((x - mean).abs())).sum::<f64>();
-                }
-            }
-        }
-        let space = NodeSpace::new(&subject.model.config);
-        let none = || Activity {
-            deviation: vec![0.0; space.len()],
-            off_mean: vec![false; space.len()],
-            off_zero: vec![false; space.len()],
-        };
-        let parts: Vec<(Activity, usize)> = batches
-            .par_iter()
-            .map(|batch| {
-                let mut real = vec![false; batch.tokens.len()];
-                for (i, &last) in batch.readout.iter().enumerate() {
-                    real[i * batch.seq_len..=last].fill(true);
-                }
-                let n = real.iter().filter(|&&r| r).count();
-                let mut tap = Watch { space: &space, means: subject.means.values(), real, activity: none() };
-                subject.model.forward(Tokens::new(&batch.tokens, batch.seq_len), Some(&batch.readout), &mut tap);
-                (tap.activity, n)
-            })
-            .collect();
-        let (mut all, mut tokens) = (none(), 0);
-        for (part, n) in parts {
-            tokens += n;
-            all.deviation.iter_mut().zip(part.deviation).for_each(|(a, b)| *a += b);
-            all.off_mean.iter_mut().zip(part.off_mean).for_each(|(a, b)| *a |= b);
-            all.off_zero.iter_mut().zip(part.off_zero).for_each(|(a, b)| *a |= b);
-        }
-        all.deviation.iter_mut().for_each(|d| *d /= tokens.max(1) as f64);
-        all
-    }
-
-    /// Nodes that deviate by at least `share` of the largest deviation at their site.
-    pub fn active(&self, space: &NodeSpace, share: f64) -> Vec<bool> {
-        let mut active = vec![false; self.deviation.len()];
-        for (_, range) in space.sites() {
-            let largest = self.deviation[range.clone()].iter().fold(0.0_f64, |m, &d| m.max(d));
-            for node in range.clone() {
-                active[node] = self.deviation[node] > 0.0 && self.deviation[node] >= share * largest;
-            }
-        }
-        active
-    }
-}
 
 /// One value a pair of everything a [`Cell`] reports.
 pub(crate) struct Measured {
@@ -187,7 +48,7 @@ impl Measured {
     /// Means and intervals.
     pub fn cell(
         &self,
-        (split, kept, ablation): (Split, Kept, Option<Fill>),
+        (split, kept, ablation): (Split, Kept, Option<Scheme>),
         calibration: Calibration,
         faithfulness: Option<Faithfulness>,
         resamples: &Resamples,
@@ -261,7 +122,7 @@ fn above_zero(d: f64) -> f64 {
 }
 
 /// KL divergence in nats of two-way distributions of log odds `p` and `q`.
-fn kl_binary(p: f64, q: f64) -> f64 {
+pub(crate) fn kl_binary(p: f64, q: f64) -> f64 {
     let log_sigmoid = |x: f64| x.min(0.0) - (-x.abs()).exp().ln_1p();
     let term = |p: f64, q: f64| log_sigmoid(p).exp() * (log_sigmoid(p) - log_sigmoid(q));
     term(p, q) + term(-p, -q)
@@ -309,50 +170,6 @@ mod tests {
         assert_eq!(m.differences, [2.0, -2.0, -2.0, 0.0]);
         // Far out nothing overflows.
         assert!((kl_binary(800.0, -800.0) - 800.0).abs() < 1e-9 && kl_binary(800.0, 800.0) == 0.0);
-    }
-
-    #[test]
-    fn nodes_that_barely_move_are_not_active() {
-        let model = Model::init(openwork_model::Config { vocab_size: 20, ..Default::default() }, 1);
-        let space = NodeSpace::new(&model.config);
-        let [reads, queries] = [&space.sites()[0].1, &space.sites()[1].1];
-        let mut activity = Activity {
-            deviation: vec![0.0; space.len()],
-            off_mean: vec![true; space.len()],
-            off_zero: vec![true; space.len()],
-        };
-        (activity.deviation[reads.start], activity.deviation[reads.start + 1]) = (2.0, 0.019);
-        (activity.deviation[queries.start], activity.deviation[queries.start + 1]) = (1e-3, 1e-5);
-        let active = activity.active(&space, 0.01);
-        // The share is of the largest at the same site.
-        assert_eq!(
-            (0..space.len()).filter(|&n| active[n]).collect::<Vec<_>>(),
-            [reads.start, queries.start, queries.start + 1]
-        );
-        activity.deviation[queries.start + 1] = 0.9e-5;
-        assert!(!activity.active(&space, 0.01)[queries.start + 1]);
-    }
-
-    #[test]
-    fn activity_is_taken_over_real_tokens_only() {
-        // The negative prompt is padded; its padding must not count.
-        let model = Model::init(openwork_model::Config { vocab_size: 20, n_ctx: 8, ..Default::default() }, 1);
-        let means = Means::compute(&model, &[4, 5, 6, 7, 8, 9, 10, 11], 8);
-        let pair = |positive: &[u16], negative: &[u16]| Pair {
-            positive: positive.to_vec(),
-            negative: negative.to_vec(),
-            answer: 1,
-            alternative: 2,
-            template: 0,
-        };
-        let deviation =
-            |pairs: &[Pair]| Bench::new(Subject { model: &model, means: &means }, pairs).unwrap().activity.deviation;
-        let whole = deviation(&[pair(&[3, 4, 5, 6], &[7, 8])]);
-        let (long, short) = (deviation(&[pair(&[3, 4, 5, 6], &[3, 4, 5, 6])]), deviation(&[pair(&[7, 8], &[7, 8])]));
-        for node in 0..whole.len() {
-            let expected = (4.0 * long[node] + 2.0 * short[node]) / 6.0;
-            assert!((whole[node] - expected).abs() <= 1e-5 * expected.max(1e-3), "node {node}");
-        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::{Draw, Fill, RandomSets, Settings, measure::Bench, measure::losses_at_best_shift, stats::p_value};
+use crate::{Draw, RandomSets, Scheme, Settings, bench::Bench, measure::losses_at_best_shift, stats::p_value};
 
 /// Random sets a progress message.
 const ROUND: usize = 20;
@@ -24,6 +24,8 @@ pub(crate) struct Comparison<'a> {
     pub sufficient: f64,
     pub active: &'a [bool],
     pub settings: &'a Settings,
+    /// Once true, no further sets are drawn.
+    pub out_of_time: &'a dyn Fn() -> bool,
 }
 
 /// A set with as many nodes per site as `circuit`, and how many of them could not be drawn as asked, by site.
@@ -56,7 +58,7 @@ impl Comparison<'_> {
     /// as the circuit mean a larger p.
     pub fn ablated(&self, how: Draw, progress: &mut dyn FnMut(&str)) -> Result<RandomSets, String> {
         let loss = |nodes: &NodeSet| {
-            let run = self.bench.run_differences(&nodes.complement(), Fill::Mean)?;
+            let run = self.bench.run_differences(&nodes.complement(), Scheme::MEAN)?;
             Ok(mean(&losses_at_best_shift(&run)))
         };
         let circuit = loss(self.circuit)?;
@@ -70,8 +72,8 @@ impl Comparison<'_> {
     /// `circuit` is the circuit's own run.
     pub fn kept(&self, circuit: f64, progress: &mut dyn FnMut(&str)) -> Result<RandomSets, String> {
         let loss = |nodes: &NodeSet| {
-            let calibration = calibrate(&self.selection.run_differences(nodes, Fill::Mean)?);
-            Ok(self.bench.run_differences(nodes, Fill::Mean)?.loss(calibration))
+            let calibration = calibrate(&self.selection.run_differences(nodes, Scheme::MEAN)?);
+            Ok(self.bench.run_differences(nodes, Scheme::MEAN)?.loss(calibration))
         };
         let (random, wanting) = self.random(Draw::Any, loss, "kept", progress)?;
         let bar = circuit.max(self.sufficient);
@@ -94,7 +96,7 @@ impl Comparison<'_> {
             draw(self.circuit, how, self.active, &mut rng)
         };
         let mut losses = Vec::with_capacity(count);
-        while losses.len() < count {
+        while losses.len() < count && (losses.is_empty() || !(self.out_of_time)()) {
             let end = (losses.len() + ROUND).min(count);
             let round: Result<Vec<f64>, String> =
                 (losses.len()..end).into_par_iter().map(|i| loss(&set(i).0)).collect();
@@ -122,7 +124,7 @@ mod tests {
     use openwork_model::{Config, Model};
 
     use super::*;
-    use crate::measure::Subject;
+    use crate::bench::{Fills, Subject};
 
     fn rng(seed: u64) -> ChaCha8Rng {
         ChaCha8Rng::seed_from_u64(seed)
@@ -191,7 +193,8 @@ mod tests {
             .collect();
         let text: Vec<u16> = (0..96).map(|_| tokens.random_range(0..16)).collect();
         let means = Means::compute(&model, &text, 6);
-        let subject = Subject { model: &model, means: &means };
+        let fills = Fills::new(&NodeSet::empty(NodeSpace::new(&model.config)), &pairs);
+        let subject = Subject { model: &model, means: &means, fills: &fills, seed: 1 };
         let bench = Bench::new(subject, &pairs).unwrap();
         let space = NodeSpace::new(&model.config);
         let active = vec![true; space.len()];
@@ -209,9 +212,10 @@ mod tests {
                 sufficient: 0.0,
                 active: &active,
                 settings: &settings,
+                out_of_time: &|| false,
             };
             ablated.push(comparison.ablated(Draw::Others, &mut |_| ()).unwrap().p_value);
-            let own = bench.run_differences(&circuit, Fill::Mean).unwrap();
+            let own = bench.run_differences(&circuit, Scheme::MEAN).unwrap();
             let own = own.loss(calibrate(&own));
             kept.push(comparison.kept(own, &mut |_| ()).unwrap().p_value);
         }

@@ -13,6 +13,10 @@ pub enum Split {
     HeldOut,
     /// Pairs of other templates.
     HeldOutTemplates,
+    /// Pairs longer (or shorter) than nearly all that the circuit was selected on.
+    Lengths,
+    /// Pairs of words that the circuit was not selected on.
+    Vocabulary,
 }
 
 impl std::fmt::Display for Split {
@@ -20,6 +24,8 @@ impl std::fmt::Display for Split {
         f.write_str(match self {
             Split::HeldOut => "held-out pairs",
             Split::HeldOutTemplates => "held-out templates",
+            Split::Lengths => "other lengths",
+            Split::Vocabulary => "other words",
         })
     }
 }
@@ -32,6 +38,52 @@ pub enum Fill {
     Mean,
     /// Zero.
     Zero,
+    /// Its mean over the pairs the circuit was selected on.
+    TaskMean,
+    /// Its value on another prompt of the same template; one prompt for all nodes, aligned at the last token.
+    SameTemplate,
+    /// The same with a prompt of any template.
+    AnyTemplate,
+    /// The constant under which the circuit does the task best, learned on the selection pairs (Li and Janson 2024):
+    /// the most permissive.
+    Optimal,
+}
+
+/// Whether norms are computed from the ablated residual stream or divide by what they divide by in the plain model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Norms {
+    /// Recomputed.
+    Free,
+    /// Those of the plain model on the same tokens.
+    Frozen,
+}
+
+/// How nodes are ablated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Scheme {
+    /// What they are replaced by.
+    pub fill: Fill,
+    /// What the norms do.
+    pub norms: Norms,
+}
+
+impl Fill {
+    /// All of them.
+    pub const ALL: [Fill; 6] =
+        [Fill::Mean, Fill::Zero, Fill::TaskMean, Fill::SameTemplate, Fill::AnyTemplate, Fill::Optimal];
+}
+
+impl Scheme {
+    /// The published ablation: means over training data, free norms.
+    pub const MEAN: Self = Self { fill: Fill::Mean, norms: Norms::Free };
+    /// Zeros, free norms.
+    pub const ZERO: Self = Self { fill: Fill::Zero, norms: Norms::Free };
+
+    /// All of them, the published one first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Fill::ALL.into_iter().flat_map(|fill| [Norms::Free, Norms::Frozen].map(|norms| Self { fill, norms }))
+    }
 }
 
 impl std::fmt::Display for Fill {
@@ -39,7 +91,18 @@ impl std::fmt::Display for Fill {
         f.write_str(match self {
             Fill::Mean => "mean",
             Fill::Zero => "zero",
+            Fill::TaskMean => "task mean",
+            Fill::SameTemplate => "same template",
+            Fill::AnyTemplate => "any template",
+            Fill::Optimal => "optimal",
         })
+    }
+}
+
+impl std::fmt::Display for Scheme {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.fill)?;
+        if self.norms == Norms::Frozen { f.write_str(", frozen norms") } else { Ok(()) }
     }
 }
 
@@ -96,7 +159,7 @@ pub struct Cell {
     /// Which nodes were kept.
     pub kept: Kept,
     /// By what the others were replaced; none for the model.
-    pub ablation: Option<Fill>,
+    pub ablation: Option<Scheme>,
     /// Scale and shift of the logit difference. The circuit's own under mean ablation; refitted on the selection
     /// pairs under zero ablation and where nothing is kept; none for the model and all but the circuit.
     pub calibration: Calibration,
@@ -151,6 +214,8 @@ pub enum Status {
 /// One check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Check {
+    /// The level it belongs to, 0 to 6.
+    pub level: u8,
     /// Such as `sufficiency: loss`.
     pub name: String,
     /// What it means for the verdict.
@@ -158,7 +223,7 @@ pub struct Check {
     /// On which pairs.
     pub split: Option<Split>,
     /// Under which ablation.
-    pub ablation: Option<Fill>,
+    pub ablation: Option<Scheme>,
     /// The quantity, with its interval.
     pub estimate: Option<Estimate>,
     /// Its p-value, corrected where several decide.
@@ -201,19 +266,46 @@ pub struct RandomSets {
     pub wanting: (usize, usize),
 }
 
-/// A pair on which the circuit fails.
+/// A pair on which the circuit fails, with the intervention that shows it: enough to run it again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CounterExample {
+    /// The check that it speaks against.
+    pub check: String,
     /// Its split.
     pub split: Split,
-    /// Its index there.
-    pub pair: usize,
-    /// Which nodes the run kept.
-    pub kept: Kept,
-    /// The model's `l_answer − l_alternative` after the positive and the negative prompt.
+    /// Its index there; none for a pair that was made by a search over inputs.
+    pub pair: Option<usize>,
+    /// The prompts and their answers.
+    pub prompts: [Vec<u16>; 2],
+    /// Answer (right for the first prompt) and alternative.
+    pub candidates: (u16, u16),
+    /// What was done to the model.
+    pub intervention: Intervention,
+    /// Scale and shift of the run's logit difference.
+    pub calibration: Calibration,
+    /// The model's `l_answer − l_alternative` after the two prompts.
     pub model: [f64; 2],
     /// The run's (calibrated).
     pub run: [f64; 2],
+}
+
+/// What a run does to the model. Nodes are numbered in the order of the forward pass.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Intervention {
+    /// In words.
+    pub what: String,
+    /// How nodes are ablated; fills that are not zero are in `fill`.
+    pub scheme: Scheme,
+    /// Nodes that are kept whole, as runs of numbers `(first, length)`; all others are ablated, unless `partly`
+    /// says in what part.
+    pub kept: Vec<(usize, usize)>,
+    /// `(node, r)` of nodes of which a part r is kept.
+    pub partly: Vec<(usize, f32)>,
+    /// The prompts whose values take the place of those of ablated nodes, under a resampling scheme.
+    pub sources: Option<[Vec<u16>; 2]>,
+    /// Constants of the ablated nodes, in the order of their numbers, under a scheme of constants other than the
+    /// means over training data and zero.
+    pub constants: Option<Vec<f32>>,
 }
 
 /// The judgement, from worst to best.
@@ -235,14 +327,20 @@ pub enum Verdict {
     },
     /// Every required check passed, but something needed for `Strong` failed or is missing.
     Weak,
-    /// Everything passed, under zero ablation as well. Not a proof: see the declarations for what was tried.
+    /// Everything that can be tried was tried, and passed, under every ablation. Not a proof: see the declarations for
+    /// what was tried.
     Strong,
+    /// That, and a certificate that anyone can check covers the whole of what is stated.
+    Certified {
+        /// What the certificate covers.
+        scope: String,
+    },
 }
 
 impl Verdict {
-    /// Whether the circuit passes: weak or strong.
+    /// Whether the circuit passes: weak, strong or certified.
     pub fn passed(&self) -> bool {
-        matches!(self, Verdict::Weak | Verdict::Strong)
+        matches!(self, Verdict::Weak | Verdict::Strong | Verdict::Certified { .. })
     }
 
     /// One word for a headline.
@@ -254,6 +352,7 @@ impl Verdict {
             Verdict::Refuted { .. } => "REFUTED",
             Verdict::Weak => "PASS (WEAK)",
             Verdict::Strong => "PASS (STRONG)",
+            Verdict::Certified { .. } => "PASS (CERTIFIED)",
         }
     }
 }
@@ -282,6 +381,87 @@ pub struct Declaration {
     pub value: String,
 }
 
+/// How a run does along a dial.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Curve {
+    /// What is turned, such as `part of the rest restored`.
+    pub dial: String,
+    /// What is measured, with its unit.
+    pub measure: String,
+    /// Dial and measure.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// What searches and knock-outs found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Findings {
+    /// CPR and CMD (Mueller et al. 2025): areas under faithfulness and under its distance from 1, over the share of
+    /// nodes kept. Not clamped.
+    pub cpr_cmd: Option<(f64, f64)>,
+    /// What each node of the circuit is worth.
+    pub nodes: Vec<NodeWorth>,
+    /// Edges that can be cut without loss, `from → to`, and how many there are.
+    pub needless_edges: Option<(Vec<String>, usize)>,
+    /// Nodes of the smallest part of the circuit that a greedy search found to do as well.
+    pub smallest_subset: Option<usize>,
+    /// The loss without the circuit over the sum of what its nodes cost one by one: far above 1, they stand in for
+    /// each other.
+    pub joint_over_sum: Option<f64>,
+    /// What attacks on the nodes outside achieved.
+    pub attacks: Vec<Attack>,
+    /// Circuits for the same task that share little with this one.
+    pub rivals: Vec<Rival>,
+    /// Nodes of the circuit without which nothing else in the model does the task.
+    pub core: Option<usize>,
+    /// With so many inputs and none worse, the (1 − p) quantile of KL(model ‖ circuit) is below the largest seen, at
+    /// 95 % confidence: (p, nats).
+    pub worst_input: Option<(f64, f64)>,
+}
+
+/// What one node of the circuit is worth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeWorth {
+    /// The node.
+    pub node: String,
+    /// Rise of the circuit's loss without it, nats.
+    pub in_circuit: Estimate,
+    /// p-value of "it is worth less than the margin", after Holm.
+    pub p_value: f64,
+    /// Rise of the model's loss (at its best shift) without it, nats.
+    pub in_model: f64,
+    /// Correlation of its values in the circuit's run with those in the model's, over tokens; none where it is
+    /// constant in one of them.
+    pub role: Option<f64>,
+}
+
+/// The worst partial ablation of nodes outside a circuit that was found within a budget.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attack {
+    /// Which nodes were safe: `circuit`, or `random` of the same size.
+    pub on: String,
+    /// Nodes that may be ablated: the sum of `1 − r`.
+    pub budget: f64,
+    /// KL(model ‖ attacked) over the candidates on pairs that the attack was not made on, nats.
+    pub kl: Estimate,
+    /// Fraction of those sequences on which it prefers the model's candidate.
+    pub agreement: Estimate,
+    /// Nodes it ablates most, and to what part.
+    pub nodes: Vec<(String, f32)>,
+}
+
+/// Another circuit for the same task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rival {
+    /// Its nodes.
+    pub nodes: usize,
+    /// Those that it shares with the circuit.
+    pub shared: usize,
+    /// Its loss on held-out pairs, nats.
+    pub loss: Estimate,
+    /// How often it agrees with the model there.
+    pub agreement: Estimate,
+}
+
 /// Everything the judge has to say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -289,6 +469,12 @@ pub struct Report {
     pub verdict: Verdict,
     /// Why, in plain words, the decisive ones first.
     pub reasons: Vec<String>,
+    /// The level that was asked for, 1 to 6.
+    pub level: u8,
+    /// The highest level whose required checks, and those of all levels below it, were made and passed.
+    pub rung: u8,
+    /// What was left out, and why: time, an interruption, or nothing to do it with.
+    pub unfinished: Vec<String>,
     /// Size of the circuit; absent after an early error.
     pub size: Option<Size>,
     /// Every check, in the order it was made.
@@ -297,6 +483,10 @@ pub struct Report {
     pub matrix: Vec<Cell>,
     /// The circuit among random sets.
     pub random_sets: Vec<RandomSets>,
+    /// Drawings' worth of numbers: what happens along a dial.
+    pub curves: Vec<Curve>,
+    /// What every level above the tables found out, in full.
+    pub findings: Findings,
     /// The ten choices behind the numbers.
     pub declarations: Vec<Declaration>,
     /// The thresholds.
@@ -305,12 +495,12 @@ pub struct Report {
 
 impl Report {
     /// The check of this name (and ablation), if it was made.
-    pub fn check(&self, name: &str, ablation: Option<Fill>) -> Option<&Check> {
+    pub fn check(&self, name: &str, ablation: Option<Scheme>) -> Option<&Check> {
         self.checks.iter().find(|c| c.name == name && c.ablation == ablation)
     }
 
     /// The run of this kind, if it was made.
-    pub fn cell(&self, split: Split, kept: Kept, ablation: Option<Fill>) -> Option<&Cell> {
+    pub fn cell(&self, split: Split, kept: Kept, ablation: Option<Scheme>) -> Option<&Cell> {
         self.matrix.iter().find(|c| c.split == split && c.kept == kept && c.ablation == ablation)
     }
 }

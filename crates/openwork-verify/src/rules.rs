@@ -3,15 +3,16 @@
 use std::f64::consts::LN_2;
 
 use crate::{
-    Cell, Check, Control, ControlKind, CounterExample, Estimate, Faithfulness, Fill, Role, Settings, Size, Split,
-    Status, Verdict,
+    Cell, Check, Control, ControlKind, CounterExample, Estimate, Faithfulness, Fill, Norms, Report, Role, Scheme,
+    Settings, Size, Split, Status, Verdict,
     measure::Measured,
     stats::{Resamples, binomial_tail},
 };
 
-/// A check without numbers.
+/// A check without numbers. Its level is that of the run when it is added to the report.
 pub(crate) fn check(name: &str, role: Role, status: Status, explanation: String) -> Check {
     Check {
+        level: 0,
         name: name.into(),
         role,
         split: None,
@@ -24,7 +25,7 @@ pub(crate) fn check(name: &str, role: Role, status: Status, explanation: String)
     }
 }
 
-fn status(passed: bool) -> Status {
+pub(crate) fn status(passed: bool) -> Status {
     if passed { Status::Passed } else { Status::Failed }
 }
 
@@ -77,7 +78,17 @@ pub(crate) fn through_nodes(faithfulness: &Faithfulness, settings: &Settings) ->
     }
 }
 
-/// Sufficiency on one split under one ablation. Under zero ablation the same is asked `ForStrong` only.
+/// What sufficiency under a scheme means for the verdict. Resampling and zeros are asked of a strong circuit; constants
+/// that know the task, and frozen norms beside another ablation than the published one, are reported.
+fn role(scheme: Scheme) -> Role {
+    match (scheme.fill, scheme.norms) {
+        (Fill::Mean, _) => Role::Required,
+        (Fill::Zero | Fill::SameTemplate | Fill::AnyTemplate, Norms::Free) => Role::ForStrong,
+        _ => Role::Reported,
+    }
+}
+
+/// Sufficiency on one split under one scheme.
 pub(crate) fn sufficiency(
     (model, cell): (&Cell, &Cell),
     (circuit, nothing): (&Measured, &Measured),
@@ -86,13 +97,14 @@ pub(crate) fn sufficiency(
     settings: &Settings,
 ) -> Vec<Check> {
     let (split, fill) = (cell.split, cell.ablation.expect("a circuit's run ablates"));
-    let role = if fill == Fill::Mean { Role::Required } else { Role::ForStrong };
+    let role = role(fill);
+    let family = family(split, fill);
     let one = |what: &str, estimate: Estimate, threshold: f64, passed: bool, words: String| Check {
         split: Some(split),
         ablation: Some(fill),
         estimate: Some(estimate),
         threshold: Some(threshold),
-        ..check(&format!("{}: {what}", family(split)), role, status(passed), words)
+        ..check(&format!("{family}: {what}"), role, status(passed), words)
     };
     let at_least = |what: &str, estimate: Estimate, threshold: f64, words: &str| {
         let passed = estimate.ci95.0 >= threshold;
@@ -105,7 +117,7 @@ pub(crate) fn sufficiency(
         )
     };
     let on = format!("on {split} under {fill} ablation");
-    if split == Split::HeldOutTemplates {
+    if split != Split::HeldOut {
         let mut accuracy = at_least(
             "accuracy",
             cell.accuracy,
@@ -133,7 +145,7 @@ pub(crate) fn sufficiency(
             ablation: Some(fill),
             threshold: Some(0.0),
             ..check(
-                "sufficiency: direction",
+                &format!("{family}: direction"),
                 role,
                 status(scale > 0.0),
                 format!(
@@ -169,10 +181,11 @@ pub(crate) fn sufficiency(
     ]
 }
 
-fn family(split: Split) -> &'static str {
-    match split {
-        Split::HeldOut => "sufficiency",
-        Split::HeldOutTemplates => "held-out templates",
+fn family(split: Split, scheme: Scheme) -> String {
+    match (split, scheme.norms) {
+        (Split::HeldOut, Norms::Free) => "sufficiency".into(),
+        (Split::HeldOut, Norms::Frozen) => "frozen norms".into(),
+        (shift, _) => shift.to_string(),
     }
 }
 
@@ -187,7 +200,7 @@ pub(crate) fn necessity(without: &[f64], model: &[f64], resamples: &Resamples, s
     let rest = if passed { "" } else { ": the rest of the model does the task without the circuit" };
     Check {
         split: Some(Split::HeldOut),
-        ablation: Some(Fill::Mean),
+        ablation: Some(Scheme::MEAN),
         estimate: Some(rise),
         threshold: Some(threshold),
         ..check(
@@ -256,9 +269,19 @@ pub(crate) fn selective(size: Size, settings: &Settings) -> Check {
     }
 }
 
-/// The verdict of checks that have all been made, and the reasons.
-pub(crate) fn verdict(checks: &[Check], counter_example: Option<CounterExample>) -> (Verdict, Vec<String>) {
-    let with = |role: Role, status: Status| checks.iter().filter(move |c| c.role == role && c.status == status);
+/// The highest level whose required checks, and those of all levels below, passed.
+pub(crate) fn rung(checks: &[Check], level: u8) -> u8 {
+    let good = |level: u8| {
+        let of_level =
+            || checks.iter().filter(move |c| c.level == level && matches!(c.role, Role::Gate | Role::Required));
+        of_level().next().is_some() && of_level().all(|c| c.status == Status::Passed)
+    };
+    (1..=level).take_while(|&level| good(level)).last().unwrap_or(0)
+}
+
+/// The verdict of a report whose checks have all been made, and the reasons.
+pub(crate) fn verdict(report: &Report, counter_example: Option<CounterExample>) -> (Verdict, Vec<String>) {
+    let with = |role: Role, status: Status| report.checks.iter().filter(move |c| c.role == role && c.status == status);
     let words = |c: &Check| format!("{}: {}", c.name, c.explanation);
     let refuting: Vec<&Check> = with(Role::Required, Status::Failed).collect();
     if !refuting.is_empty() {
@@ -266,16 +289,23 @@ pub(crate) fn verdict(checks: &[Check], counter_example: Option<CounterExample>)
         by.dedup();
         return (Verdict::Refuted { by, counter_example }, refuting.into_iter().map(words).collect());
     }
-    let weak: Vec<String> = with(Role::Required, Status::NotApplicable)
+    let mut weak: Vec<String> = with(Role::Required, Status::NotApplicable)
         .chain(with(Role::ForStrong, Status::Failed))
         .chain(with(Role::ForStrong, Status::NotApplicable))
         .map(words)
         .collect();
+    weak.extend(report.unfinished.iter().map(|what| format!("not finished: {what}")));
+    if report.level < STRONG_LEVEL {
+        weak.push(format!("levels {} to {STRONG_LEVEL} were not asked for", report.level + 1));
+    }
     if weak.is_empty() {
-        return (Verdict::Strong, vec!["every check passed, under zero ablation as well".into()]);
+        return (Verdict::Strong, vec!["every check passed, under every ablation".into()]);
     }
     (
         Verdict::Weak,
         std::iter::once("every required check passed, but not all is well:".to_owned()).chain(weak).collect(),
     )
 }
+
+/// The last level that tries to refute; the one above certifies.
+pub(crate) const STRONG_LEVEL: u8 = 5;

@@ -50,6 +50,25 @@ pub struct Settings {
     pub max_shortage: f64,
     /// A circuit that keeps more than this share of the active nodes is called trivial.
     pub max_share: f64,
+    /// A node must be worth this share of what the model knows, in the circuit, to be needed: Wang et al. 2023 ask
+    /// for 1 % of the logit difference.
+    pub min_worth: f64,
+    /// Knocking the same nodes out of circuit and model may part their losses by at most this share of what the model
+    /// knows: beyond a half, circuit and model are nearer to not sharing the mechanism than to sharing it.
+    pub max_incompleteness: f64,
+    /// Nodes outside that an adversary may ablate, as a share of the circuit's nodes, without turning the answers.
+    pub adversary_share: f64,
+    /// Steps of an attack.
+    pub adversary_steps: usize,
+    /// A rival that shares at most this part of the circuit's nodes makes it one of several.
+    pub rival_overlap: f64,
+    /// Steps of the search for a rival.
+    pub rival_steps: usize,
+    /// A circuit is equivalent to the model if their mean losses differ by less than this (nats), and KL stays below
+    /// it: a tenth of a nat is a seventh of what there is to know about a binary answer.
+    pub equivalence_margin: f64,
+    /// Inputs that a search for the worst tries.
+    pub inputs: usize,
 }
 
 impl Default for Settings {
@@ -73,6 +92,14 @@ impl Default for Settings {
             active_share: 0.01,
             max_shortage: 0.1,
             max_share: 0.5,
+            min_worth: 0.01,
+            max_incompleteness: 0.5,
+            adversary_share: 0.25,
+            adversary_steps: 12,
+            rival_overlap: 0.5,
+            rival_steps: 120,
+            equivalence_margin: 0.1,
+            inputs: 512,
         }
     }
 }
@@ -105,6 +132,11 @@ impl Settings {
             self.active_share,
             self.max_shortage,
             self.max_share,
+            self.min_worth,
+            self.max_incompleteness,
+            self.adversary_share,
+            self.rival_overlap,
+            self.equivalence_margin,
         ];
         numbers.iter().any(|x| !x.is_finite() || *x < 0.0).then(|| "a threshold is negative or not finite".into())
     }

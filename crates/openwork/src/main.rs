@@ -13,6 +13,7 @@ mod progress;
 mod prune;
 mod quickstart;
 mod recipe;
+mod replay;
 mod report;
 mod sample;
 mod show;
@@ -61,6 +62,8 @@ enum Command {
     Prune(prune::Args),
     /// Judge a circuit: exit code 0 if it passes, 1 if it is refuted
     Verify(verify::Args),
+    /// Run the counter-example of a refuted circuit again: exit code 0 if it is as the report says
+    Replay(replay::Args),
     /// Write a page on a run's circuits and their verdicts
     Report(report::Args),
     /// The whole way on generated programs: data, training, circuits, verdicts, a page
@@ -89,6 +92,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Tasks(command) => tasks::run(command),
         Command::Prune(args) => prune::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Report(args) => report::run(args),
         Command::Quickstart(args) => quickstart::run(args),
         Command::Devices => devices::run(),

@@ -13,7 +13,7 @@ use openwork_data::{PUBLISHED_VOCAB_SIZE, Tokenizer, corpus::GeneratedOptions};
 use openwork_extract::Settings as Budget;
 use openwork_ops::{Device, DeviceChoice};
 use openwork_train::Stopped;
-use openwork_verify::Settings;
+use openwork_verify::{Limits, Settings};
 
 use crate::{
     data, devices, interrupt, prune, recipe, report,
@@ -135,7 +135,8 @@ fn circuit(subject: &prune::Subject, task: &tasks::Task, device: &Device) -> Res
 fn judged(subject: &prune::Subject, circuit: &CircuitFile) -> Result<bool> {
     let path = verify::report_path(&prune::path(subject, &circuit.task));
     if !path.exists() {
-        let (controls, report) = verify::judge(subject, circuit, true, &judge())?;
+        let (controls, report) =
+            verify::judge(subject, circuit, true, &judge(), &Limits::level(verify::DEFAULT_LEVEL))?;
         verify::VerdictFile::new(circuit, controls, report).write(&path)?;
     }
     let report = verify::VerdictFile::read(&path)?.report;

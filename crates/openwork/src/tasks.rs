@@ -11,6 +11,7 @@ use openwork_data::Tokenizer;
 use openwork_model::{Model, NoTap};
 
 pub use openwork_circuit::tasks::Task;
+use openwork_verify::Shift;
 
 use crate::{
     model,
@@ -65,6 +66,8 @@ pub struct Pairs {
     pub held_out: Vec<Pair>,
     /// Pairs of templates that occur nowhere else.
     pub held_out_templates: Vec<Pair>,
+    /// Fresh pairs longer than nearly all that the circuit is selected on.
+    pub lengths: Vec<Pair>,
 }
 
 impl Pairs {
@@ -76,6 +79,8 @@ impl Pairs {
     const HELD_OUT: usize = 192;
     /// Pairs drawn beyond those, since some share a prompt with another and are left out.
     const SPARE: usize = 48;
+    /// Pairs drawn to find long ones among them.
+    const POOL: usize = 2400;
 
     /// Draws the pairs of `task`. No prompt of a held-out pair occurs in any pair before it.
     pub fn draw(task: &Task, tokenizer: &Tokenizer, seed: u64) -> Result<Self> {
@@ -85,9 +90,13 @@ impl Pairs {
         let mut selection = draw(Split::Validation, Self::SELECTION + Self::HELD_OUT + Self::SPARE)?;
         let mut held_out = selection.split_off(Self::SELECTION);
         let mut held_out_templates = draw(Split::HeldOutTemplate, Self::HELD_OUT + Self::SPARE)?;
+        // A larger draw adds to a smaller one; tasks of few words have no more.
+        let mut lengths = task.pairs(&encode, Split::Validation, Self::POOL, seed).unwrap_or_default();
+        let limit = long(&selection);
+        lengths.retain(|p| p.positive.len() > limit && p.negative.len() > limit);
         let prompts = |p: &Pair| [p.positive.clone(), p.negative.clone()];
         let mut seen: HashSet<Vec<u16>> = train.iter().chain(&selection).flat_map(prompts).collect();
-        for pairs in [&mut held_out, &mut held_out_templates] {
+        for pairs in [&mut held_out, &mut held_out_templates, &mut lengths] {
             pairs.retain(|p| {
                 let fresh = prompts(p).iter().all(|prompt| !seen.contains(prompt));
                 seen.extend(prompts(p));
@@ -95,8 +104,23 @@ impl Pairs {
             });
             pairs.truncate(Self::HELD_OUT);
         }
-        Ok(Self { train, selection, held_out, held_out_templates })
+        Ok(Self { train, selection, held_out, held_out_templates, lengths })
     }
+
+    /// The pairs from elsewhere, as the judge takes them.
+    pub fn shifts(&self) -> [Shift<'_>; 2] {
+        [
+            Shift { split: openwork_verify::Split::HeldOutTemplates, pairs: &self.held_out_templates },
+            Shift { split: openwork_verify::Split::Lengths, pairs: &self.lengths },
+        ]
+    }
+}
+
+/// The length that nineteen prompts in twenty do not exceed.
+fn long(pairs: &[Pair]) -> usize {
+    let mut lengths: Vec<usize> = pairs.iter().flat_map(|p| [p.positive.len(), p.negative.len()]).collect();
+    lengths.sort_unstable();
+    lengths[lengths.len() * 19 / 20]
 }
 
 /// The task of a name, or an error that lists the names.

@@ -5,15 +5,17 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use openwork_circuit::{CircuitFile, Means};
 use openwork_extract::{Search, Settings as Budget, nonsense_labels, random_weights};
 use openwork_model::Model;
-use openwork_verify::{Case, Control, ControlKind, Report, Settings};
+use openwork_verify::{Case, Control, ControlKind, Limits, Report, Settings};
 
 use crate::{
+    interrupt,
     prune::{Subject, with_progress},
     show::say,
     tasks::{self, Pairs},
@@ -42,19 +44,46 @@ pub struct Args {
     /// Random node sets of each kind
     #[arg(long, default_value_t = Settings::default().random_sets)]
     random_sets: usize,
+    /// How far to go: 1 the model does the task, 2 sufficiency, 3 necessity and controls, 4 adversaries, 5 causal
+    /// scrubbing and hypotheses, 6 certificates
+    #[arg(long, default_value_t = DEFAULT_LEVEL, value_parser = clap::value_parser!(u8).range(1..=6))]
+    level: u8,
+    /// Time for all levels together, such as 90s or 10m; what does not fit is named in the report [default: as long
+    /// as it takes]
+    #[arg(long, value_parser = humantime::parse_duration)]
+    budget: Option<Duration>,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
 }
+
+/// Everything that tries to refute; certificates are asked for.
+pub const DEFAULT_LEVEL: u8 = 5;
 
 /// Runs the command. Exit code 0: the circuit passes; 1: it does not.
 pub fn run(args: Args) -> Result<ExitCode> {
     let subject = Subject::open(&args.model, args.tokenizer.as_deref(), args.data.as_deref())?;
     let circuit = CircuitFile::load(&args.circuit, &subject.model, &subject.sha256)?;
     let settings = Settings { random_sets: args.random_sets, ..Settings::default() };
-    let (controls, report) = judge(&subject, &circuit, !args.no_controls, &settings)?;
+    interrupt::listen()?;
+    let limits = Limits { level: args.level, budget: args.budget, interrupted: &interrupt::requested };
+    let (controls, report) = judge(&subject, &circuit, !args.no_controls, &settings, &limits)?;
     let out = args.out.unwrap_or_else(|| report_path(&args.circuit));
     let file = VerdictFile::new(&circuit, controls, report);
     file.write(&out)?;
-    say!("{}", file.report.words().trim_end());
-    say!("{}", out.display());
+    if args.json {
+        say!("{}", serde_json::to_string_pretty(&file)?);
+    } else {
+        say!("{}", file.report.words().trim_end());
+        say!("{}", out.display());
+        if let openwork_verify::Verdict::Refuted { counter_example: Some(_), .. } = &file.report.verdict {
+            say!("to see it again: openwork replay {} {}", args.model.display(), out.display());
+        }
+    }
+    if interrupt::requested() {
+        eprintln!("interrupted: the report holds what was found until then");
+        return Ok(ExitCode::from(interrupt::INTERRUPTED));
+    }
     Ok(ExitCode::from(match file.report.verdict {
         openwork_verify::Verdict::Error => 2,
         verdict => u8::from(!verdict.passed()),
@@ -72,6 +101,7 @@ pub fn judge(
     circuit: &CircuitFile,
     with_controls: bool,
     settings: &Settings,
+    limits: &Limits<'_>,
 ) -> Result<(Vec<Control>, Report)> {
     let task = tasks::find(&circuit.task)?;
     ensure!(
@@ -81,7 +111,8 @@ pub fn judge(
         subject.means.sha256()
     );
     let pairs = Pairs::draw(task, &subject.tokenizer, circuit.seed)?;
-    let controls = match with_controls {
+    // Controls are what level 3 looks at.
+    let controls = match with_controls && limits.level >= 3 {
         true => controls(subject, circuit, &pairs)?,
         false => vec![],
     };
@@ -92,12 +123,12 @@ pub fn judge(
         calibration: circuit.calibration,
         target_loss: circuit.target_loss,
         held_out: &pairs.held_out,
-        held_out_templates: &pairs.held_out_templates,
+        shifts: &pairs.shifts(),
         selection: &pairs.selection,
     };
     let progress = crate::progress::Progress::new(None, 0);
     let mut stage = 0;
-    let report = openwork_verify::verify(&case, &controls, settings, &mut |what| {
+    let report = openwork_verify::verify(&case, &controls, settings, limits, &mut |what| {
         stage += 1;
         progress.update(stage, || format!("{}: {what}", circuit.task));
     });
@@ -124,6 +155,7 @@ fn controls(subject: &Subject, circuit: &CircuitFile, pairs: &Pairs) -> Result<V
         selection: relabel(&pairs.selection),
         held_out: vec![],
         held_out_templates: vec![],
+        lengths: vec![],
     };
     let random = random_weights(&subject.model, circuit.seed);
     let random_means = subject.sample.first(CONTROL_TOKENS).means(&random);
@@ -160,7 +192,7 @@ pub struct VerdictFile {
     pub report: Report,
 }
 
-const FORMAT: &str = "openwork-verdict 1";
+const FORMAT: &str = "openwork-verdict 2";
 
 impl VerdictFile {
     /// A judgement on `circuit`.

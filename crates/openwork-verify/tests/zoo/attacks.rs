@@ -29,11 +29,14 @@ fn error(spoil: impl FnOnce(&mut Bed), words: &str) {
 
 #[test]
 fn judging_on_the_pairs_of_the_search_is_an_error() {
-    error(|b| b.held_out[3] = b.selection[5].clone(), "held-out pair 3 has a prompt that the circuit was selected on");
+    error(
+        |b| b.held_out[3] = b.selection[5].clone(),
+        "held-out pairs: pair 3 has a prompt that the circuit was selected on",
+    );
     // One prompt of the pair is enough.
-    error(|b| b.held_out[3].negative = b.selection[5].negative.clone(), "held-out pair 3");
-    error(|b| b.held_out_templates[0].positive = b.selection[5].positive.clone(), "held-out template pair 0");
-    error(|b| b.held_out_templates[2].template = 0, "template of held-out template pair 2");
+    error(|b| b.held_out[3].negative = b.selection[5].negative.clone(), "held-out pairs: pair 3");
+    error(|b| b.held_out_templates[0].positive = b.selection[5].positive.clone(), "held-out templates: pair 0");
+    error(|b| b.held_out_templates[2].template = 0, "the template of pair 2");
     // Beyond the context of 12 the model sees nothing.
     error(
         |b| {
@@ -41,13 +44,13 @@ fn judging_on_the_pairs_of_the_search_is_an_error() {
             b.selection[0].positive = long.clone();
             b.held_out[0].positive = [vec![CUE[0], 5], long].concat();
         },
-        "held-out pair 0",
+        "held-out pairs: pair 0",
     );
 }
 
 #[test]
 fn repeating_pairs_is_an_error_and_few_pairs_decide_nothing() {
-    error(|b| b.held_out[9] = b.held_out[8].clone(), "held-out pair 9 occurs twice");
+    error(|b| b.held_out[9] = b.held_out[8].clone(), "held-out pairs: pair 9 occurs twice");
     let mut few = bed();
     few.held_out.truncate(39);
     expect(&few.judge(&truth()), &Verdict::Undefined);
@@ -99,7 +102,7 @@ fn padding_the_circuit_does_not_make_it_stronger() {
     assert_ne!(report.verdict, Verdict::Strong, "{}", report.words());
     assert_eq!(report.check("not trivial", None).unwrap().status, Status::Failed);
     // Random sets so large contain the path by chance, and outside the circuit there are too few nodes for them.
-    let of = |name| report.check(name, Some(openwork_verify::Fill::Mean)).unwrap().status;
+    let of = |name| report.check(name, Some(openwork_verify::Scheme::MEAN)).unwrap().status;
     assert_eq!(of("necessity: against random sets"), Status::NotApplicable);
     assert_eq!(of("sufficiency: against random sets"), Status::Failed);
 }
@@ -122,7 +125,7 @@ fn templates_the_model_itself_fails_on_are_not_held_against_the_circuit() {
     // A cue that the model does not know: it says the same twice.
     bed.held_out_templates = pairs(60, 1, [14, 15], 5);
     let report = bed.judge(&truth());
-    let check = report.check("held-out templates: accuracy", Some(openwork_verify::Fill::Mean)).unwrap();
+    let check = report.check("held-out templates: accuracy", Some(openwork_verify::Scheme::MEAN)).unwrap();
     assert_eq!(check.status, Status::NotApplicable, "{}", report.words());
     assert_ne!(report.verdict, Verdict::Strong);
 }
@@ -153,7 +156,7 @@ fn the_words_name_verdict_reasons_and_every_choice() {
     for expected in ["VERDICT: REFUTED", "for example pair", "on held-out pairs", "scales of norms: free"] {
         assert!(words.contains(expected), "{expected} is not in\n{words}");
     }
-    assert_eq!(report.declarations.len(), 10);
+    assert_eq!(report.declarations.len(), 11);
     assert!(report.checks.iter().all(|c| !c.explanation.is_empty()));
     assert!(report.cell(Split::HeldOutTemplates, openwork_verify::Kept::Model, None).is_some());
 }

@@ -9,7 +9,7 @@
 
 use openwork_circuit::{Calibration, Means, Node, NodeSet, NodeSpace, evaluate, tasks::Pair};
 use openwork_model::{Activation, At, Bigram, Config, Model, Site};
-use openwork_verify::{Case, Control, ControlKind, Report, Settings, verify};
+use openwork_verify::{Case, Control, ControlKind, Limits, Report, Settings, Shift, Split, verify};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -222,11 +222,11 @@ impl Bed {
             calibration: self.calibration.unwrap_or_else(fitted),
             target_loss: 0.15,
             held_out: &self.held_out,
-            held_out_templates: &self.held_out_templates,
+            shifts: &[Shift { split: Split::HeldOutTemplates, pairs: &self.held_out_templates }],
             selection: &self.selection,
         };
         let mut messages = 0;
-        let report = verify(&case, &self.controls, &self.settings, &mut |_| messages += 1);
+        let report = verify(&case, &self.controls, &self.settings, &Limits::level(5), &mut |_| messages += 1);
         assert!(messages > 0, "progress is told");
         report
     }

@@ -2,7 +2,7 @@
 
 use openwork_circuit::{Node, NodeSet, NodeSpace};
 use openwork_model::{At, Config, Model, Site};
-use openwork_verify::{Control, ControlKind, Faithfulness, Fill, Kept, Split, Status, Verdict};
+use openwork_verify::{Control, ControlKind, Faithfulness, Kept, Scheme, Split, Status, Verdict};
 use rand::RngExt;
 
 use crate::{
@@ -26,7 +26,7 @@ fn all_nodes_pass_but_are_called_trivial() {
     let report = Bed::new(Plan::default()).judge(&NodeSet::all(NodeSpace::new(&config())));
     expect(&report, &Verdict::Weak);
     assert_eq!(report.check("not trivial", None).unwrap().status, Status::Failed);
-    let cell = report.cell(Split::HeldOut, Kept::Circuit, Some(Fill::Mean)).unwrap();
+    let cell = report.cell(Split::HeldOut, Kept::Circuit, Some(Scheme::MEAN)).unwrap();
     assert_eq!((cell.kl.mean, cell.agreement.mean), (0.0, 1.0));
 }
 
@@ -49,8 +49,9 @@ fn each_missing_link_is_noticed() {
         let node = fewer.remove(missing);
         let report = bed.judge(&set(&fewer));
         if node.site.at == At::Neuron {
-            // Either neuron alone will do: its silence means the other sign, once calibrated.
-            expect(&report, &Verdict::Strong);
+            // Either neuron alone will do, since its silence means the other sign, once calibrated. But then the model
+            // can do without it and the circuit can not.
+            assert_eq!(refuted_by(&report), ["completeness"], "without {node}");
         } else {
             assert!(refuted_by(&report).iter().any(|c| c.starts_with("sufficiency")), "without {node}");
         }
@@ -78,10 +79,14 @@ fn one_of_two_redundant_paths_is_sufficient_but_not_necessary() {
     let bed = Bed::new(Plan { second_path: 1.0, both_channels: true, ..Plan::default() });
     let report = bed.judge(&set(&path_nodes(&[0], false)));
     let by = refuted_by(&report);
-    assert!(by.iter().all(|c| c.starts_with("necessity")) && by.contains(&"necessity: effect"), "{}", report.words());
+    assert_eq!(by, ["necessity: effect", "necessity: against random sets", "completeness"], "{}", report.words());
     let Verdict::Refuted { counter_example: Some(example), .. } = &report.verdict else { panic!("none given") };
     // Without the circuit the model still tells the two prompts apart.
-    assert!(example.kept == Kept::AllButCircuit && example.run[0] > 1.0 && example.run[1] < -1.0);
+    assert!(
+        example.intervention.what.contains("only the circuit is ablated")
+            && example.run[0] > 1.0
+            && example.run[1] < -1.0
+    );
     // Both together are the circuit.
     expect(&bed.judge(&set(&path_nodes(&[0, 1], false))), &Verdict::Strong);
 }
@@ -102,7 +107,8 @@ fn a_circuit_that_misses_other_templates_is_refuted_by_them_alone() {
     let report = bed.judge(&set(&path_nodes(&[0], false)));
     assert_eq!(refuted_by(&report), ["held-out templates: accuracy", "held-out templates: agreement"]);
     let Verdict::Refuted { counter_example: Some(example), .. } = &report.verdict else { panic!("none given") };
-    assert_eq!((example.split, example.kept), (Split::HeldOutTemplates, Kept::Circuit));
+    assert_eq!(example.split, Split::HeldOutTemplates);
+    assert!(example.intervention.what.contains("only the circuit is kept"));
     expect(&bed.judge(&set(&path_nodes(&[0, 1], false))), &Verdict::Strong);
 }
 
@@ -111,7 +117,7 @@ fn a_circuit_that_beats_the_model_is_not_what_the_model_does() {
     let bed = Bed::new(Plan { noise: 4.0, ..Plan::default() });
     let report = bed.judge(&set(&path_nodes(&[0], false)));
     let cell = |kept, fill| report.cell(Split::HeldOut, kept, fill).unwrap();
-    let (model, circuit) = (cell(Kept::Model, None), cell(Kept::Circuit, Some(Fill::Mean)));
+    let (model, circuit) = (cell(Kept::Model, None), cell(Kept::Circuit, Some(Scheme::MEAN)));
     assert!(model.accuracy.mean < 0.95 && circuit.accuracy.mean == 1.0, "{}", report.words());
     assert!(refuted_by(&report).contains(&"sufficiency: agreement"), "{}", report.words());
     let Some(Faithfulness::Defined { ratio_of_means, .. }) = &circuit.faithfulness else { panic!("undefined") };
@@ -127,14 +133,16 @@ fn a_circuit_right_on_the_candidates_and_wrong_on_everything_else_is_refuted() {
     let at = |at, index| Node { site: Site { layer: 0, at }, index };
     nodes.extend([at(At::MlpRead, 8), at(At::MlpRead, 9), at(At::Neuron, 4), at(At::MlpWrite, 2)]);
     let report = bed.judge(&set(&nodes));
-    assert_eq!(refuted_by(&report), ["sufficiency: nearer to the model than nothing"]);
+    let nearer = ["sufficiency", "frozen norms"].map(|family| format!("{family}: nearer to the model than nothing"));
+    assert_eq!(refuted_by(&report), nearer);
 }
 
 #[test]
 fn a_circuit_is_not_necessary_where_random_nodes_matter_as_much() {
     let bed = Bed::new(Plan { cancel: 12.0, ..Plan::default() });
     let report = bed.judge(&set(&path_nodes(&[0], false)));
-    assert_eq!(refuted_by(&report), ["necessity: against random sets"]);
+    // One of two that cancel is what an adversary looks for.
+    assert_eq!(refuted_by(&report), ["necessity: against random sets", "adversary"]);
     assert!(report.random_sets[1].p_value >= report.random_sets[0].p_value, "active nodes are the stricter control");
 }
 
@@ -142,7 +150,7 @@ fn a_circuit_is_not_necessary_where_random_nodes_matter_as_much() {
 fn random_nodes_that_matter_enough_count_even_if_the_circuit_matters_a_little_more() {
     let bed = Bed::new(Plan { cancel: 4.0, ..Plan::default() });
     let report = bed.judge(&set(&path_nodes(&[0], false)));
-    assert_eq!(refuted_by(&report), ["necessity: against random sets"]);
+    assert_eq!(refuted_by(&report), ["necessity: against random sets", "adversary"]);
     let active = &report.random_sets[1];
     let count = |bar: f64| active.random.iter().filter(|&&l| l >= bar).count();
     assert!(count(active.circuit) < 5 && count(0.36) > 10, "{active:?}");
@@ -153,8 +161,8 @@ fn a_circuit_that_needs_the_mean_of_another_node_is_weak() {
     let bed = Bed::new(Plan { constant: true, ..Plan::default() });
     let report = bed.judge(&set(&path_nodes(&[0], false)));
     expect(&report, &Verdict::Weak);
-    assert_eq!(report.check("sufficiency: loss", Some(Fill::Mean)).unwrap().status, Status::Passed);
-    assert_eq!(report.check("sufficiency: loss", Some(Fill::Zero)).unwrap().status, Status::Failed);
+    assert_eq!(report.check("sufficiency: loss", Some(Scheme::MEAN)).unwrap().status, Status::Passed);
+    assert_eq!(report.check("sufficiency: loss", Some(Scheme::ZERO)).unwrap().status, Status::Failed);
     assert!(report.reasons.iter().any(|r| r.contains("zero ablation")), "{:?}", report.reasons);
     expect(&bed.judge(&set(&path_nodes(&[0], true))), &Verdict::Strong);
 }
@@ -200,7 +208,7 @@ fn a_task_that_bypasses_all_nodes_is_undefined() {
     cue_last(&mut bed.selection);
     let report = bed.judge(&set(&path_nodes(&[0], false)));
     expect(&report, &Verdict::Undefined);
-    let cell = report.cell(Split::HeldOut, Kept::Circuit, Some(Fill::Mean)).unwrap();
+    let cell = report.cell(Split::HeldOut, Kept::Circuit, Some(Scheme::MEAN)).unwrap();
     assert!(matches!(cell.faithfulness, Some(Faithfulness::Undefined { .. })));
 }
 

@@ -164,7 +164,7 @@ fn section(out: &mut String, judged: &Judged) {
 /// The verdict in a word.
 fn badge(judged: &Judged) -> String {
     let class = match judged.report.verdict {
-        Verdict::Strong => "strong",
+        Verdict::Strong | Verdict::Certified { .. } => "strong",
         Verdict::Weak => "weak",
         Verdict::Refuted { .. } | Verdict::Error => "refuted",
         Verdict::NoTask | Verdict::Undefined => "none",

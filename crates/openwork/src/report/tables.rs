@@ -59,7 +59,7 @@ pub fn matrix(out: &mut String, report: &Report) {
         let fill = cell.ablation.map_or("–".to_owned(), |a| a.to_string());
         let split = match cell.split {
             Split::HeldOut => "fresh",
-            Split::HeldOutTemplates => "held-out templates",
+            other => &other.to_string(),
         };
         let _ = write!(out, "<tr{class}><td>{}</td><td>{fill}</td><td>{split}</td>", cell.kept);
         for e in [&cell.loss, &cell.loss_uncalibrated, &cell.accuracy, &cell.agreement, &cell.kl] {

@@ -1,0 +1,250 @@
+//! Adversaries: who can break the circuit without touching it?
+//!
+//! A circuit is said to be what matters. So nobody who ablates a few *other* nodes, in part and everywhere alike, should
+//! turn the answers. Unbounded, an adversary turns the answers of nearly every circuit ever found (Bushnaq in the
+//! discussion of Drori 2026), of random ones and of honest ones; so it has a budget, one scheme for all inputs, and is
+//! tried on random circuits beside.
+
+use openwork_circuit::{NodeSet, Outcome, Values, evaluate};
+use openwork_model::NoTap;
+
+use crate::{
+    Attack, Fill, Scheme,
+    bench::Bench,
+    measure::{Measured, kl_binary},
+    stats::{Resamples, fraction},
+};
+
+/// The coefficients r (1 = whole) of all nodes that ablate nodes outside `safe`, at most `budget = Σ(1 − r)` of them,
+/// so that the model's answers on `bench` suffer most.
+///
+/// Maximises the mean of `−log p(the model's answer)` by Frank and Wolfe's method, whose every step goes towards the
+/// best vertex of the budget's polytope: whole nodes. The first step follows the margin itself, since at the model the
+/// loss of a sure answer has no slope left.
+pub(crate) fn attack(bench: &Bench<'_>, safe: &NodeSet, budget: f64, fill: Fill, steps: usize) -> Vec<f32> {
+    let n = safe.kept().len();
+    let signs: Vec<f64> = bench.model.differences.iter().map(|d| if *d < 0.0 { -1.0 } else { 1.0 }).collect();
+    let mut ablated = vec![0.0_f64; n];
+    let mut best: Option<(f64, Vec<f64>)> = None;
+    for step in 0..=steps {
+        let r = coefficients(&ablated);
+        let objective = |s: usize, d: f64| {
+            let x = -signs[s] * d;
+            let loss = x.max(0.0) + (-x.abs()).exp().ln_1p();
+            let slope = if step == 0 { 1.0 } else { 1.0 / (1.0 + (-x).exp()) };
+            (loss, -signs[s] * slope)
+        };
+        let (loss, gradient) = bench.partial_gradient(&r, fill, &objective);
+        if best.as_ref().is_none_or(|(b, _)| loss > *b) {
+            best = Some((loss, ablated.clone()));
+        }
+        if step == steps {
+            break;
+        }
+        let vertex = vertex(&gradient, safe, budget);
+        let towards = 2.0 / (step as f64 + 2.0);
+        ablated.iter_mut().zip(vertex).for_each(|(a, v)| *a += towards * (v - *a));
+    }
+    coefficients(&best.expect("at least one step").1)
+}
+
+fn coefficients(ablated: &[f64]) -> Vec<f32> {
+    ablated.iter().map(|a| (1.0 - a) as f32).collect()
+}
+
+/// Whole nodes outside `safe` whose ablation raises the objective most (the gradient is with respect to r), the last
+/// one in part if the budget is no whole number.
+fn vertex(gradient: &[f64], safe: &NodeSet, budget: f64) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..gradient.len()).filter(|&n| !safe.kept()[n] && gradient[n] < 0.0).collect();
+    order.sort_by(|&a, &b| gradient[a].total_cmp(&gradient[b]).then(a.cmp(&b)));
+    let mut vertex = vec![0.0; gradient.len()];
+    let mut left = budget;
+    for node in order {
+        if left <= 0.0 {
+            break;
+        }
+        vertex[node] = left.min(1.0);
+        left -= 1.0;
+    }
+    vertex
+}
+
+/// What an attack does on pairs that it was not made on.
+pub(crate) fn outcome_of(
+    on: &str,
+    bench: &Bench<'_>,
+    r: &[f32],
+    (budget, fill): (f64, Fill),
+    resamples: &Resamples,
+) -> (Attack, Measured) {
+    let run = bench.partial(r, fill, true);
+    let measured = Measured::new(&run, openwork_circuit::Calibration::NONE, &bench.model);
+    let space = bench.space();
+    let mut nodes: Vec<(usize, f32)> = r.iter().copied().enumerate().filter(|(_, r)| *r < 1.0).collect();
+    nodes.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let attack = Attack {
+        on: on.into(),
+        budget,
+        kl: resamples.mean(&measured.kl_candidates),
+        agreement: fraction(&measured.agree),
+        nodes: nodes.iter().take(12).map(|&(n, r)| (space.node(n).to_string(), r)).collect(),
+    };
+    (attack, measured)
+}
+
+/// KL(model ‖ run) over the candidates with nodes outside the circuit restored to the part r, for r from 0 to 1 in
+/// tenths: it should fall steadily. Where it rises, what is restored cancels something.
+pub(crate) fn relaxation(bench: &Bench<'_>, circuit: &NodeSet) -> Vec<(f64, f64)> {
+    let at = |tenth: usize| {
+        let part = tenth as f32 / 10.0;
+        let r: Vec<f32> = circuit.kept().iter().map(|&kept| if kept { 1.0 } else { part }).collect();
+        let run: Outcome = bench.partial(&r, Fill::Mean, false);
+        let kl = run.differences.iter().zip(&bench.model.differences).map(|(&q, &p)| kl_binary(p, q));
+        (f64::from(part), kl.sum::<f64>() / run.differences.len() as f64)
+    };
+    (0..=10).map(at).collect()
+}
+
+/// For every node of the circuit: the correlation, over real tokens, of its values in the circuit's run with those in
+/// the model's; `None` where it is constant in either.
+pub(crate) fn roles(bench: &Bench<'_>, circuit: &NodeSet) -> Vec<(usize, Option<f64>)> {
+    let model = bench.subject.model;
+    let record = |in_circuit: bool| -> Vec<(Values, Vec<usize>)> {
+        let space = bench.space();
+        let one = |batch: &openwork_circuit::Batch| {
+            let mut values = Values::new(space.clone());
+            let tokens = openwork_model::Tokens::new(&batch.tokens, batch.seq_len);
+            if in_circuit {
+                let ablation = bench.subject.constants(Fill::Mean).expect("constants");
+                // The kept node's own value is what it would be before the next ablation: record after keeping.
+                let mut both = Both(openwork_circuit::Keep::new(circuit, ablation), values);
+                model.forward(tokens, Some(&batch.readout), &mut both);
+                values = both.1;
+            } else {
+                model.forward(tokens, Some(&batch.readout), &mut values);
+            }
+            let real = batch.readout.iter().enumerate().flat_map(|(i, &last)| i * batch.seq_len..=last).collect();
+            (values, real)
+        };
+        bench.batches().iter().map(one).collect()
+    };
+    let (plain, ablated) = (record(false), record(true));
+    let space = bench.space();
+    let correlation = |number: usize| {
+        let node = space.node(number);
+        let (mut n, mut sums) = (0.0, [0.0_f64; 5]);
+        for ((a, real), (b, _)) in plain.iter().zip(&ablated) {
+            let (a, b) = (a.at(node.site).row(node.index).to_owned(), b.at(node.site).row(node.index).to_owned());
+            for &t in real {
+                let (x, y) = (f64::from(a[t]), f64::from(b[t]));
+                n += 1.0;
+                [x, y, x * x, y * y, x * y].into_iter().zip(&mut sums).for_each(|(v, s)| *s += v);
+            }
+        }
+        let [x, y, xx, yy, xy] = sums.map(|s| s / n);
+        let (vx, vy) = (xx - x * x, yy - y * y);
+        // Variances at the level of rounding are none.
+        let still = |variance: f64, square: f64| variance <= 1e-9 * square.max(1e-12);
+        (!still(vx, xx) && !still(vy, yy)).then(|| ((xy - x * y) / (vx * vy).sqrt()).clamp(-1.0, 1.0))
+    };
+    circuit.numbers().map(|n| (n, correlation(n))).collect()
+}
+
+struct Both<'a>(openwork_circuit::Keep<'a>, Values);
+
+impl openwork_model::Tap for Both<'_> {
+    fn forward(&mut self, site: openwork_model::Site, value: &mut openwork_model::Matrix) {
+        self.0.forward(site, value);
+        self.1.forward(site, value);
+    }
+}
+
+/// The worst inputs that a search found: prompts made of others of the same template and length, by exchanging tokens
+/// where those differ, so that circuit and model part most. Every prompt is judged by KL(model ‖ circuit) over the
+/// candidates, the circuit calibrated.
+pub(crate) struct WorstInput {
+    pub prompts: [Vec<u16>; 2],
+    pub candidates: (u16, u16),
+    pub kl: f64,
+    pub model: [f64; 2],
+    pub run: [f64; 2],
+}
+
+/// Tries `count` prompts; returns the one of largest KL and how many of them turned a sure answer of the model (by
+/// more than a nat).
+pub(crate) fn worst_input(
+    bench: &Bench<'_>,
+    circuit: &NodeSet,
+    calibration: openwork_circuit::Calibration,
+    count: usize,
+    seed: u64,
+) -> Option<(WorstInput, usize)> {
+    use rand::{RngExt, SeedableRng};
+    const ROUNDS: usize = 4;
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(1 << 42);
+    // Prompts by template and length.
+    let mut groups = std::collections::BTreeMap::<(usize, usize), Vec<(Vec<u16>, (u16, u16))>>::new();
+    for s in 0..2 * bench.pairs.len() {
+        let (pair, prompt) = (&bench.pairs[s / 2], bench.prompt(s).to_vec());
+        let group = groups.entry((pair.template, prompt.len())).or_default();
+        group.push((prompt, (pair.answer, pair.alternative)));
+    }
+    let mut groups: Vec<_> = groups.into_values().filter(|g| g.len() > 1).collect();
+    if groups.is_empty() {
+        return None;
+    }
+    let per_round = count.div_ceil(ROUNDS);
+    let (mut worst, mut turned): (Option<WorstInput>, usize) = (None, 0);
+    for _ in 0..ROUNDS {
+        let mut children: Vec<(usize, Vec<u16>, (u16, u16))> = Vec::with_capacity(per_round);
+        while children.len() < per_round {
+            let g = rng.random_range(0..groups.len());
+            let group = &groups[g];
+            let (mut child, candidates) = group[rng.random_range(0..group.len())].clone();
+            let other = &group[rng.random_range(0..group.len())].0;
+            child.iter_mut().zip(other).for_each(|(c, &o)| *c = if rng.random_bool(0.5) { o } else { *c });
+            children.push((g, child, candidates));
+        }
+        // Each prompt twice over, since runs are of pairs.
+        let pairs: Vec<openwork_circuit::tasks::Pair> = children
+            .iter()
+            .map(|(_, p, (answer, alternative))| openwork_circuit::tasks::Pair {
+                positive: p.clone(),
+                negative: p.clone(),
+                answer: *answer,
+                alternative: *alternative,
+                template: 0,
+            })
+            .collect();
+        let batches = openwork_circuit::batches(&pairs, 8, bench.subject.model.config.n_ctx);
+        let plain = evaluate(bench.subject.model, &batches, false, || NoTap, |_| ()).differences;
+        let ablation = bench.subject.constants(Scheme::MEAN.fill).expect("constants");
+        let keep = || openwork_circuit::Keep::new(circuit, ablation);
+        let run = evaluate(bench.subject.model, &batches, false, keep, |_| ()).differences;
+        let mut scored: Vec<(f64, usize)> = Vec::with_capacity(children.len());
+        for i in 0..children.len() {
+            let (p, q) = (plain[2 * i], calibration.scale * run[2 * i] + calibration.shift);
+            let kl = kl_binary(p, q);
+            turned += usize::from(p.abs() > 1.0 && p.signum() != q.signum());
+            scored.push((kl, i));
+            if worst.as_ref().is_none_or(|w| kl > w.kl) {
+                let (_, prompt, candidates) = &children[i];
+                worst = Some(WorstInput {
+                    prompts: [prompt.clone(), prompt.clone()],
+                    candidates: *candidates,
+                    kl,
+                    model: [p, p],
+                    run: [q, q],
+                });
+            }
+        }
+        // The worst become parents.
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+        for (_, i) in scored.into_iter().take(per_round / 8) {
+            let (g, prompt, candidates) = &children[i];
+            groups[*g].push((prompt.clone(), *candidates));
+        }
+    }
+    worst.map(|w| (w, turned))
+}

@@ -1,0 +1,364 @@
+//! The run: what is checked in which order, how long it may take, and where it stops.
+
+mod adversaries;
+mod necessity;
+mod sufficiency;
+
+use std::time::{Duration, Instant};
+
+use openwork_circuit::{Calibration, NodeSet, edges, tasks::Pair};
+
+use crate::{
+    Case, Check, Control, CounterExample, Declaration, Findings, Intervention, Limits, Norms, Report, Role, Scheme,
+    Settings, Size, Split, Status, Verdict, audit,
+    bench::{Bench, Fills, Subject},
+    rules,
+    stats::Resamples,
+};
+
+/// Why a run ends before its last check.
+enum Stop {
+    Error(String),
+    NoTask,
+    Undefined,
+}
+
+impl From<String> for Stop {
+    fn from(fault: String) -> Self {
+        Stop::Error(fault)
+    }
+}
+
+/// Shares of the time that levels 1 to 6 get.
+const SHARES: [f64; 6] = [0.05, 0.15, 0.25, 0.25, 0.15, 0.15];
+
+/// Judges a circuit. `controls` are what the search that found it achieved where it must fail; without one of each
+/// kind the verdict is [`Verdict::Weak`] at best. `progress` is told what is being done.
+///
+/// The same case, controls and settings give the same report, whatever the number of threads, unless time runs out.
+pub fn verify(
+    case: &Case<'_>,
+    controls: &[Control],
+    settings: &Settings,
+    limits: &Limits<'_>,
+    progress: &mut dyn FnMut(&str),
+) -> Report {
+    let report = Report {
+        verdict: Verdict::Error,
+        reasons: Vec::new(),
+        level: limits.level,
+        rung: 0,
+        unfinished: Vec::new(),
+        size: None,
+        checks: Vec::new(),
+        matrix: Vec::new(),
+        random_sets: Vec::new(),
+        curves: Vec::new(),
+        findings: Findings::default(),
+        declarations: declarations(case),
+        settings: settings.clone(),
+    };
+    let fills = Fills::new(case.circuit, case.selection);
+    let subject = Subject { model: case.model, means: case.means, fills: &fills, seed: settings.seed };
+    let now = Instant::now();
+    let mut judge = Judge {
+        case,
+        subject,
+        settings,
+        limits,
+        progress,
+        report,
+        counter_example: None,
+        level: 0,
+        started: now,
+        level_started: now,
+    };
+    let stop = judge.run(controls);
+    let Judge { mut report, counter_example, .. } = judge;
+    let gate = |report: &Report| -> Vec<String> {
+        let failed = report.checks.iter().filter(|c| c.status == Status::Failed && c.role == Role::Gate);
+        failed.map(|c| c.explanation.clone()).collect()
+    };
+    if !matches!(stop, Err(Stop::Error(_))) {
+        let words = "keeping all nodes is the model bit for bit, keeping none is ablating all, every hook fired and did \
+                     its work, gradients are finite differences, no pair was selected on, all numbers are finite";
+        report.checks.insert(0, rules::check("self-checks", Role::Gate, Status::Passed, words.into()));
+    }
+    report.rung = rules::rung(&report.checks, report.level);
+    (report.verdict, report.reasons) = match stop {
+        Ok(()) => rules::verdict(&report, counter_example),
+        Err(Stop::Error(fault)) => {
+            report.checks.push(rules::check("self-checks", Role::Gate, Status::Failed, fault.clone()));
+            report.rung = 0;
+            (Verdict::Error, vec![fault])
+        }
+        Err(Stop::NoTask) => (Verdict::NoTask, gate(&report)),
+        Err(Stop::Undefined) => (Verdict::Undefined, gate(&report)),
+    };
+    report
+}
+
+struct Judge<'a> {
+    case: &'a Case<'a>,
+    subject: Subject<'a>,
+    settings: &'a Settings,
+    limits: &'a Limits<'a>,
+    progress: &'a mut dyn FnMut(&str),
+    report: Report,
+    counter_example: Option<CounterExample>,
+    level: u8,
+    started: Instant,
+    level_started: Instant,
+}
+
+/// What several levels look at.
+struct Benches<'a> {
+    held_out: Bench<'a>,
+    selection: Bench<'a>,
+    /// Fewer held-out pairs, for what is run hundreds of times, and as many selection pairs.
+    few: Bench<'a>,
+    few_selection: Bench<'a>,
+    /// Resamples of both.
+    resamples: Resamples,
+    few_resamples: Resamples,
+    active: Vec<bool>,
+}
+
+impl<'a> Judge<'a> {
+    fn run(&mut self, controls: &[Control]) -> Result<(), Stop> {
+        (self.progress)("self-checks");
+        audit::inputs(self.case, self.settings)?;
+        let n = self.case.held_out.len();
+        if n < self.settings.min_pairs {
+            let words = format!("{n} held-out pairs cannot decide, at least {} are needed", self.settings.min_pairs);
+            self.push(rules::check("enough pairs", Role::Gate, Status::Failed, words));
+            return Err(Stop::Undefined);
+        }
+        let benches = self.benches()?;
+        let unit = Declaration { what: "intervals".into(), value: format!("over {}", benches.resamples.unit()) };
+        self.report.declarations.push(unit);
+        benches.few.check_identity()?;
+        benches.few_selection.check_gradient()?;
+        self.report.size = Some(self.size(&benches.active));
+        self.begin(1);
+        let published = self.task(&benches)?;
+        for level in 2..=self.limits.level.min(rules::STRONG_LEVEL) {
+            self.begin(level);
+            match level {
+                2 => self.sufficiency(&benches, &published)?,
+                3 => self.necessity(&benches, controls)?,
+                4 => self.adversaries(&benches)?,
+                _ => (),
+            }
+        }
+        Ok(())
+    }
+
+    fn benches(&self) -> Result<Benches<'a>, String> {
+        let (case, settings, subject) = (self.case, self.settings, self.subject);
+        let few = |pairs: &[Pair]| Bench::new(subject, &some_of(pairs, settings.random_pairs));
+        let held_out = Bench::new(subject, case.held_out)?;
+        let few_held_out = few(case.held_out)?;
+        let active = held_out.activity.active(case.circuit.space(), settings.active_share);
+        Ok(Benches {
+            selection: Bench::new(subject, case.selection)?,
+            few_selection: few(case.selection)?,
+            resamples: resamples(&held_out.pairs, settings),
+            few_resamples: resamples(&few_held_out.pairs, settings),
+            held_out,
+            few: few_held_out,
+            active,
+        })
+    }
+
+    /// Starts a level and its share of the time.
+    fn begin(&mut self, level: u8) {
+        self.level = level;
+        self.level_started = Instant::now();
+    }
+
+    /// Whether the time of this level is over, or somebody wants to end the run.
+    fn is_over(&self) -> bool {
+        is_over(self.limits, self.started, self.level_started, self.level)
+    }
+
+    /// Whether there is time for a step. If not, the check that it would have made is not made, and the report says so.
+    fn has_time(&mut self, check: &str, role: Role) -> bool {
+        if !self.is_over() {
+            (self.progress)(check);
+            return true;
+        }
+        let why = if (self.limits.interrupted)() { "interrupted" } else { "no time was left" };
+        self.unfinished(check, why);
+        self.push(rules::check(check, role, Status::NotApplicable, format!("not made: {why}")));
+        false
+    }
+
+    fn unfinished(&mut self, what: &str, why: &str) {
+        self.report.unfinished.push(format!("{what} (level {}): {why}", self.level));
+    }
+
+    fn push(&mut self, check: Check) {
+        self.report.checks.push(Check { level: self.level, ..check });
+    }
+
+    fn size(&self, active: &[bool]) -> Size {
+        let circuit = self.case.circuit;
+        Size {
+            nodes: circuit.len(),
+            edges: edges(self.case.model, circuit).len(),
+            model_nodes: circuit.space().len(),
+            active_nodes: active.iter().filter(|&&a| a).count(),
+            active_in_circuit: circuit.numbers().filter(|&n| active[n]).count(),
+        }
+    }
+
+    /// What the model knows of the task, in nats: `ln 2 − loss`.
+    fn known(&self, bench: &Bench<'_>) -> f64 {
+        std::f64::consts::LN_2 - crate::random::mean(&crate::measure::losses_at_best_shift(&bench.model))
+    }
+
+    /// Notes the first example that speaks against the circuit.
+    fn refute_by(&mut self, example: impl FnOnce() -> CounterExample) {
+        if self.counter_example.is_none() {
+            self.counter_example = Some(example());
+        }
+    }
+}
+
+/// Whether the time of a level is over, or that of the run, or somebody wants to end it.
+fn is_over(limits: &Limits<'_>, started: Instant, level_started: Instant, level: u8) -> bool {
+    let share = SHARES[usize::from(level.max(1)) - 1];
+    let spent = |budget: Duration| level_started.elapsed() > budget.mul_f64(share) || started.elapsed() > budget;
+    (limits.interrupted)() || limits.budget.is_some_and(spent)
+}
+
+/// A counter-example that is a pair of a split.
+struct Shown<'a> {
+    check: &'a str,
+    split: Split,
+    pair: usize,
+    bench: &'a Bench<'a>,
+    /// Calibrated logit differences of the run.
+    run: &'a [f64],
+    calibration: Calibration,
+}
+
+impl Shown<'_> {
+    fn example(&self, intervention: Intervention) -> CounterExample {
+        let two = |d: &[f64]| [d[2 * self.pair], d[2 * self.pair + 1]];
+        let pair = &self.bench.pairs[self.pair];
+        CounterExample {
+            check: self.check.into(),
+            split: self.split,
+            pair: Some(self.pair),
+            prompts: [self.bench.prompt(2 * self.pair).to_vec(), self.bench.prompt(2 * self.pair + 1).to_vec()],
+            candidates: (pair.answer, pair.alternative),
+            intervention,
+            calibration: self.calibration,
+            model: two(&self.bench.model.differences),
+            run: two(self.run),
+        }
+    }
+
+    /// The intervention that keeps `nodes` under a scheme.
+    fn kept(&self, what: &str, nodes: &NodeSet, scheme: Scheme) -> Intervention {
+        let subject = self.bench.subject;
+        let source = |i: usize| self.bench.prompt(self.bench.source(2 * self.pair + i, scheme.fill)).to_vec();
+        let constants = match subject.constants(scheme.fill) {
+            Some(openwork_circuit::Ablation::Constant(values)) => {
+                Some((0..values.len()).filter(|&n| !nodes.kept()[n]).map(|n| values[n]).collect())
+            }
+            _ => None,
+        };
+        Intervention {
+            what: what.into(),
+            scheme,
+            kept: runs(nodes.numbers()),
+            partly: vec![],
+            sources: subject.constants(scheme.fill).is_none().then(|| [source(0), source(1)]),
+            constants,
+        }
+    }
+
+    /// The intervention that keeps node n to the part `r[n]`.
+    fn partly(what: &str, r: &[f32], scheme: Scheme) -> Intervention {
+        Intervention {
+            what: what.into(),
+            scheme,
+            kept: runs(r.iter().enumerate().filter(|(_, r)| **r == 1.0).map(|(n, _)| n)),
+            partly: r.iter().copied().enumerate().filter(|(_, r)| *r > 0.0 && *r < 1.0).collect(),
+            sources: None,
+            constants: None,
+        }
+    }
+}
+
+/// Rising numbers as runs `(first, length)`.
+fn runs(numbers: impl Iterator<Item = usize>) -> Vec<(usize, usize)> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for n in numbers {
+        match runs.last_mut() {
+            Some((first, length)) if *first + *length == n => *length += 1,
+            _ => runs.push((n, 1)),
+        }
+    }
+    runs
+}
+
+/// At most `n` pairs, evenly spread.
+fn some_of(pairs: &[Pair], n: usize) -> Vec<Pair> {
+    let n = n.min(pairs.len());
+    (0..n).map(|i| pairs[i * pairs.len() / n].clone()).collect()
+}
+
+/// Resamples of pairs, grouped by their templates.
+fn resamples(pairs: &[Pair], settings: &Settings) -> Resamples {
+    let labels: Vec<Vec<usize>> = pairs.iter().map(|p| vec![p.template]).collect();
+    Resamples::grouped(&labels, settings.bootstrap, settings.seed)
+}
+
+/// The pair where a function of its index is largest.
+fn worst_pair(n: usize, badness: impl Fn(usize) -> f64) -> usize {
+    (0..n).max_by(|&a, &b| badness(a).total_cmp(&badness(b))).expect("a split has pairs")
+}
+
+fn declarations(case: &Case<'_>) -> Vec<Declaration> {
+    let tokens = case.means.n_tokens();
+    let ablation = format!(
+        "the node's mean over {tokens} training tokens decides; beside it zero, its mean on the task, its value on other \
+         prompts (of the same template, of any) and the constant that suits the circuit best"
+    );
+    let mut input = format!("{} fresh pairs of the templates of the search", case.held_out.len());
+    case.shifts.iter().for_each(|s| input += &format!(", {} pairs of {}", s.pairs.len(), s.split));
+    let selection = format!("{} pairs, none of whose prompts is evaluated on", case.selection.len());
+    let norms = match case.model.config.norm {
+        openwork_model::NormKind::Rms | openwork_model::NormKind::Layer => {
+            "free (recomputed in the ablated run), and frozen at those of the plain model"
+        }
+    };
+    [
+        ("granularity", "nodes: one feature at one site, for all tokens; edges follow from the weights between them"),
+        ("component types", "attention reads, queries, keys, values and writes; MLP reads, neurons and writes"),
+        ("ablation value", &ablation),
+        ("token positions", "all; answers are read at the last one"),
+        ("direction", "values are destroyed in the clean run, none is restored into a corrupt one"),
+        ("set ablated", "the complement of the circuit (sufficiency) and the circuit (necessity)"),
+        ("scales of norms", norms),
+        ("input distribution", &input),
+        ("reference", "the model (agreement, KL) and the right answers (loss, accuracy)"),
+        ("selection and evaluation", &selection),
+    ]
+    .map(|(what, value)| Declaration { what: what.into(), value: value.into() })
+    .into()
+}
+
+/// Schemes other than the published one.
+fn other_schemes() -> impl Iterator<Item = Scheme> {
+    Scheme::all().filter(|s| *s != Scheme::MEAN)
+}
+
+/// Whether a scheme freezes norms.
+fn is_frozen(scheme: Scheme) -> bool {
+    scheme.norms == Norms::Frozen
+}

@@ -1,0 +1,379 @@
+//! Level 3: does the model need the circuit, more than other nodes; does it break where the circuit breaks; and does
+//! the circuit need all of itself?
+
+use openwork_circuit::{Calibration, NodeSet};
+
+use super::{Benches, Judge, Shown, Stop, sufficiency::range, worst_pair};
+use crate::{
+    Check, Control, ControlKind, Draw, Kept, NodeWorth, RandomSets, Role, Scheme, Settings, Split, Status,
+    bench::Bench,
+    knockouts::{self, Knockout},
+    measure::{Measured, losses_at_best_shift},
+    random::{Comparison, calibrate, mean},
+    rules,
+    stats::{Resamples, holm, p_not_above},
+};
+
+impl Judge<'_> {
+    /// Level 3.
+    pub(super) fn necessity(&mut self, benches: &Benches<'_>, controls: &[Control]) -> Result<(), Stop> {
+        self.effect(benches)?;
+        self.random_sets(benches)?;
+        for kind in [ControlKind::NonsenseLabels, ControlKind::RandomWeights] {
+            let check = rules::control(kind, controls, self.report.size.expect("known by now"));
+            self.push(check);
+        }
+        self.completeness(benches)?;
+        self.minimality(benches)?;
+        Ok(())
+    }
+
+    /// What ablating only the circuit costs the model.
+    fn effect(&mut self, benches: &Benches<'_>) -> Result<(), String> {
+        let (bench, resamples, circuit) = (&benches.held_out, &benches.resamples, self.case.circuit);
+        let others = circuit.complement();
+        let run = bench.run(&others, Scheme::MEAN)?;
+        let without = Measured::new(&run, Calibration::NONE, &bench.model);
+        let kept = (Split::HeldOut, Kept::AllButCircuit, Some(Scheme::MEAN));
+        self.report.matrix.push(without.cell(kept, Calibration::NONE, None, resamples));
+        let (shifted, model) = (losses_at_best_shift(&run), losses_at_best_shift(&bench.model));
+        let check = rules::necessity(&shifted, &model, resamples, self.settings);
+        if check.status == Status::Failed {
+            // Where the model does best without the circuit.
+            let pair = worst_pair(shifted.len(), |i| -shifted[i]);
+            let shown = Shown {
+                check: &check.name,
+                split: Split::HeldOut,
+                pair,
+                bench,
+                run: &without.differences,
+                calibration: Calibration::NONE,
+            };
+            self.refute_by(|| shown.example(shown.kept("only the circuit is ablated", &others, Scheme::MEAN)));
+        }
+        self.push(check);
+        Ok(())
+    }
+
+    /// Necessity and sufficiency against random sets, on part of the pairs.
+    fn random_sets(&mut self, benches: &Benches<'_>) -> Result<(), String> {
+        let (circuit, settings) = (self.case.circuit, self.settings);
+        let (necessity, sufficiency) = ("necessity: against random sets", "sufficiency: against random sets");
+        if circuit.is_empty() || circuit.complement().is_empty() {
+            let words = "a circuit of no nodes or of all has no random sets of its size to be compared with";
+            for name in [necessity, sufficiency] {
+                self.push(rules::check(name, Role::Required, Status::NotApplicable, words.into()));
+            }
+            return Ok(());
+        }
+        if !self.has_time(necessity, Role::Required) {
+            return Ok(());
+        }
+        let bench = &benches.few;
+        let own = bench.run_differences(circuit, Scheme::MEAN)?.loss(self.case.calibration);
+        let limit = settings.loss_limit(self.case.target_loss);
+        let model = mean(&losses_at_best_shift(&bench.model));
+        let limits = self.limits;
+        let (started, level_started, level) = (self.started, self.level_started, self.level);
+        let out_of_time = || super::is_over(limits, started, level_started, level);
+        let comparison = Comparison {
+            bench,
+            selection: &benches.few_selection,
+            circuit,
+            necessary: model + settings.min_necessity * (std::f64::consts::LN_2 - model),
+            sufficient: limit,
+            active: &benches.active,
+            settings,
+            out_of_time: &out_of_time,
+        };
+        let counted = comparison.ablated(Draw::Others, self.progress)?;
+        let activity = comparison.ablated(Draw::ActiveOthers, self.progress)?;
+        let kept = comparison.kept(own, self.progress)?;
+        let adjusted = holm(&[counted.p_value.max(activity.p_value), kept.p_value]);
+
+        let too_short = counted.wanting.1 as f64 > settings.max_shortage * circuit.len() as f64;
+        let mut first = rank(necessity, adjusted[0], settings, necessity_words(&counted, &activity));
+        if too_short {
+            first.status = Status::NotApplicable;
+            first.explanation = format!(
+                "the circuit fills its sites so far that random sets outside it lack {} of its {} nodes",
+                counted.wanting.1,
+                circuit.len()
+            );
+        }
+        let reached = kept.random.iter().filter(|&&l| l <= limit).count();
+        let words = format!(
+            "kept alone, random sets of the circuit's size have losses {} nats; the circuit {:.4}; {reached} of {} reach \
+             {limit:.4}",
+            range(&kept.random),
+            kept.circuit,
+            kept.random.len()
+        );
+        let mut checks = [first, rank(sufficiency, adjusted[1], settings, words)];
+        let fewest = [&counted, &activity, &kept].map(|s| s.random.len()).into_iter().min().expect("three");
+        if fewest < settings.random_sets {
+            self.unfinished(&format!("random sets: {fewest} of {}", settings.random_sets), "no time was left");
+            // Few sets cannot reach a small p: that is no failure of the circuit.
+            checks.iter_mut().filter(|c| c.status == Status::Failed).for_each(|c| c.status = Status::NotApplicable);
+        }
+        checks.into_iter().for_each(|check| self.push(check));
+        self.report.random_sets.extend([counted, activity, kept]);
+        Ok(())
+    }
+
+    /// Do circuit and model break alike when the same nodes are knocked out of both? Searched on selection pairs, judged
+    /// on held-out ones.
+    fn completeness(&mut self, benches: &Benches<'_>) -> Result<(), String> {
+        let (name, circuit) = ("completeness", self.case.circuit);
+        if circuit.is_empty() || !self.has_time(name, Role::Required) {
+            return Ok(());
+        }
+        let (limits, started, level_started, level) = (self.limits, self.started, self.level_started, self.level);
+        let out_of_time = || super::is_over(limits, started, level_started, level);
+        let found = knockouts::incompleteness(&benches.few_selection, circuit, self.settings.seed, &out_of_time)?;
+        let Knockout { how, nodes, .. } = &found[0];
+        let bench = &benches.few;
+        let (_, gaps) = knockouts::gap(bench, circuit, nodes)?;
+        let estimate = benches.few_resamples.mean(&gaps);
+        let threshold = self.settings.max_incompleteness * self.known(bench);
+        let passed = estimate.ci95.0 <= threshold && estimate.ci95.1 >= -threshold;
+        let names: Vec<String> = nodes.iter().take(6).map(|&n| circuit.space().node(n).to_string()).collect();
+        let more = if nodes.len() > 6 { format!(" and {} more", nodes.len() - 6) } else { String::new() };
+        let which = if nodes.is_empty() { "no node".into() } else { format!("{}{more}", names.join(", ")) };
+        let words = format!(
+            "with {which} knocked out of both ({how}; the worst of {} tried), the circuit's loss is {estimate} nats above \
+             the model's; beyond ±{threshold:.4} they do not share the mechanism{}",
+            found.len(),
+            match (passed, estimate.mean > 0.0) {
+                (true, _) => "",
+                (_, true) => ": something outside the circuit stands in for it",
+                (_, false) => ": something outside the circuit works against it",
+            }
+        );
+        if !passed {
+            let mut others = vec![true; circuit.space().len()];
+            nodes.iter().for_each(|&n| others[n] = false);
+            let set = NodeSet::of(circuit.space().clone(), (0..others.len()).filter(|&n| others[n]));
+            let run = bench.run(&set, Scheme::MEAN)?;
+            let pair = worst_pair(gaps.len(), |i| gaps[i]);
+            let shown = Shown {
+                check: name,
+                split: Split::HeldOut,
+                pair,
+                bench,
+                run: &run.differences,
+                calibration: Calibration::NONE,
+            };
+            self.refute_by(|| {
+                shown.example(shown.kept("nodes of the circuit are knocked out of the model", &set, Scheme::MEAN))
+            });
+        }
+        self.push(Check {
+            split: Some(Split::HeldOut),
+            ablation: Some(Scheme::MEAN),
+            estimate: Some(estimate),
+            threshold: Some(threshold),
+            ..rules::check(name, Role::Required, rules::status(passed), words)
+        });
+        Ok(())
+    }
+
+    /// Is every node needed, and every edge?
+    fn minimality(&mut self, benches: &Benches<'_>) -> Result<(), String> {
+        let (name, circuit, bench) = ("minimality: nodes", self.case.circuit, &benches.few);
+        // A circuit of a large part of the model is called trivial elsewhere; knocking out each node would take for ever.
+        if circuit.is_empty() || circuit.len() > MOST_NODES || !self.has_time(name, Role::ForStrong) {
+            return Ok(());
+        }
+        let (limits, started, level_started, level) = (self.limits, self.started, self.level_started, self.level);
+        let out_of_time = || super::is_over(limits, started, level_started, level);
+        let nodes: Vec<usize> = circuit.numbers().collect();
+        let margin = self.settings.min_worth * self.known(bench);
+        let Some((worths, p)) = self.worths(benches, &nodes, margin, &out_of_time)? else {
+            self.unfinished(name, "no time was left");
+            self.push(rules::check(name, Role::ForStrong, Status::NotApplicable, "not made: no time was left".into()));
+            return Ok(());
+        };
+        self.node_worths(bench, &benches.few_resamples, &nodes, &worths, &p)?;
+        let needless: Vec<String> = nodes
+            .iter()
+            .zip(&p)
+            .filter(|(_, p)| **p > self.settings.alpha)
+            .map(|(&n, _)| circuit.space().node(n).to_string())
+            .collect();
+        let words = format!(
+            "{} of {} nodes are shown to be worth more than {margin:.4} nats of the circuit's loss each, on held-out pairs \
+             under mean or zero ablation or on pairs from elsewhere{}",
+            nodes.len() - needless.len(),
+            nodes.len(),
+            if needless.is_empty() { String::new() } else { format!("; not shown: {}", shortened(&needless)) }
+        );
+        self.push(Check {
+            threshold: Some(margin),
+            ..rules::check(name, Role::ForStrong, rules::status(needless.is_empty()), words)
+        });
+        self.subset(bench, &nodes, &worths, margin, &out_of_time)?;
+        self.edges(bench, margin, &out_of_time);
+        Ok(())
+    }
+
+    /// What each of the circuit's nodes is worth on held-out pairs under mean ablation, and the p-value of "it is worth no
+    /// more than `margin` anywhere": there, under zero ablation (which needs what is constant too) or on pairs from
+    /// elsewhere (which may take other ways). Corrected for the number of places and by Holm for that of nodes.
+    #[allow(clippy::type_complexity, reason = "worth and p-value by node")]
+    fn worths(
+        &mut self,
+        benches: &Benches<'_>,
+        nodes: &[usize],
+        margin: f64,
+        out_of_time: &dyn Fn() -> bool,
+    ) -> Result<Option<(Vec<Vec<f64>>, Vec<f64>)>, String> {
+        let circuit = self.case.circuit;
+        let elsewhere: Result<Vec<Bench<'_>>, String> = self
+            .case
+            .shifts
+            .iter()
+            .filter(|s| s.pairs.len() >= self.settings.min_pairs)
+            .map(|s| Bench::new(self.subject, &super::some_of(s.pairs, self.settings.random_pairs)))
+            .collect();
+        let elsewhere = elsewhere?;
+        let zero = calibrate(&benches.few_selection.run_differences(circuit, Scheme::ZERO)?);
+        let mut places = vec![(&benches.few, Scheme::MEAN, self.case.calibration), (&benches.few, Scheme::ZERO, zero)];
+        places.extend(elsewhere.iter().map(|bench| (bench, Scheme::MEAN, self.case.calibration)));
+        let (mut first, mut p) = (Vec::new(), vec![1.0_f64; nodes.len()]);
+        for (place, &(bench, scheme, calibration)) in places.iter().enumerate() {
+            let with_all = bench.run_differences(circuit, scheme)?.pair_losses(calibration);
+            for (i, &node) in nodes.iter().enumerate() {
+                if out_of_time() {
+                    return Ok(None);
+                }
+                // Once shown to be needed, needed.
+                if place > 0 && p[i] * (places.len() * nodes.len()) as f64 <= self.settings.alpha {
+                    continue;
+                }
+                let worth = knockouts::worth(bench, circuit, (scheme, calibration), &with_all, node)?;
+                p[i] = p[i].min(p_not_above(&worth, margin));
+                if place == 0 {
+                    first.push(worth);
+                }
+            }
+        }
+        let corrected: Vec<f64> = p.iter().map(|p| (p * places.len() as f64).min(1.0)).collect();
+        Ok(Some((first, holm(&corrected))))
+    }
+
+    /// What each node is worth in the circuit and in the model, and all of them together.
+    fn node_worths(
+        &mut self,
+        bench: &Bench<'_>,
+        resamples: &Resamples,
+        nodes: &[usize],
+        worths: &[Vec<f64>],
+        p: &[f64],
+    ) -> Result<(), String> {
+        let circuit = self.case.circuit;
+        let model = mean(&losses_at_best_shift(&bench.model));
+        let without = |removed: &dyn Fn(usize) -> bool| -> Result<f64, String> {
+            let kept = NodeSet::of(circuit.space().clone(), (0..circuit.space().len()).filter(|&n| !removed(n)));
+            Ok(mean(&losses_at_best_shift(&bench.run_differences(&kept, Scheme::MEAN)?)) - model)
+        };
+        let mut sum = 0.0;
+        for ((&node, worth), &p_value) in nodes.iter().zip(worths).zip(p) {
+            let in_model = without(&|n| n == node)?;
+            sum += in_model;
+            self.report.findings.nodes.push(NodeWorth {
+                node: circuit.space().node(node).to_string(),
+                in_circuit: resamples.mean(worth),
+                p_value,
+                in_model,
+                role: None,
+            });
+        }
+        let joint = without(&|n| circuit.kept()[n])?;
+        // Sums at the level of rounding divide to anything.
+        self.report.findings.joint_over_sum = (sum > 1e-3).then_some(joint / sum);
+        Ok(())
+    }
+
+    fn subset(
+        &mut self,
+        bench: &Bench<'_>,
+        nodes: &[usize],
+        worths: &[Vec<f64>],
+        margin: f64,
+        out_of_time: &dyn Fn() -> bool,
+    ) -> Result<(), String> {
+        let mut order: Vec<usize> = (0..nodes.len()).collect();
+        order.sort_by(|&a, &b| mean(&worths[a]).total_cmp(&mean(&worths[b])).then(a.cmp(&b)));
+        let by_worth: Vec<usize> = order.into_iter().map(|i| nodes[i]).collect();
+        let (circuit, calibration) = (self.case.circuit, self.case.calibration);
+        let smallest = knockouts::smallest_subset(bench, circuit, calibration, &by_worth, margin, out_of_time)?;
+        let Some(smallest) = smallest else {
+            self.unfinished("minimality: subsets", "no time was left");
+            return Ok(());
+        };
+        self.report.findings.smallest_subset = Some(smallest);
+        let words = format!(
+            "dropping nodes greedily, {smallest} of {} keep the circuit's loss within {margin:.4} nats: an upper bound \
+             on the smallest part, which is hard to find exactly",
+            nodes.len()
+        );
+        self.push(rules::check("minimality: subsets", Role::Reported, Status::Passed, words));
+        Ok(())
+    }
+
+    fn edges(&mut self, bench: &Bench<'_>, margin: f64, out_of_time: &dyn Fn() -> bool) {
+        let name = "minimality: edges";
+        if self.report.size.is_some_and(|s| s.edges > MOST_EDGES) || !self.has_time(name, Role::Reported) {
+            return;
+        }
+        let (circuit, calibration) = (self.case.circuit, self.case.calibration);
+        let (needless, tried) = knockouts::needless_edges(bench, circuit, calibration, margin, out_of_time);
+        let names: Vec<String> = needless.iter().map(|e| format!("{} → {}", e.from, e.to)).collect();
+        let words = format!(
+            "{} of {tried} edges can be cut one at a time (their reader gets the mean) at no more than {margin:.4} nats{}",
+            names.len(),
+            if names.is_empty() { String::new() } else { format!(": {}", shortened(&names)) }
+        );
+        self.push(rules::check(name, Role::Reported, Status::Passed, words));
+        self.report.findings.needless_edges = Some((names, tried));
+    }
+}
+
+/// Nodes and edges beyond which single knock-outs are not tried.
+const MOST_NODES: usize = 400;
+const MOST_EDGES: usize = 1000;
+
+fn shortened(names: &[String]) -> String {
+    let shown = names.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > 8 { format!("{shown} and {} more", names.len() - 8) } else { shown }
+}
+
+fn rank(name: &str, p: f64, settings: &Settings, words: String) -> Check {
+    let passed = p <= settings.alpha;
+    Check {
+        split: Some(Split::HeldOut),
+        ablation: Some(Scheme::MEAN),
+        p_value: Some(p),
+        threshold: Some(settings.alpha),
+        ..rules::check(name, Role::Required, rules::status(passed), format!("{words}; p = {p:.3} after Holm"))
+    }
+}
+
+fn necessity_words(counted: &RandomSets, active: &RandomSets) -> String {
+    let wanting = match active.wanting {
+        (0, _) => String::new(),
+        (sites, nodes) => {
+            format!("; at {sites} sites other active nodes run short, {nodes} had to be replaced by silent ones")
+        }
+    };
+    format!(
+        "without the circuit the loss is {:.4} nats at the best shift; without as many other nodes {} (p = {:.3}), \
+         without as many other active nodes {} (p = {:.3}){wanting}; the larger p decides",
+        counted.circuit,
+        range(&counted.random),
+        counted.p_value,
+        range(&active.random),
+        active.p_value
+    )
+}

@@ -1,0 +1,253 @@
+//! Knock-outs inside the circuit: completeness (does the model break where the circuit breaks?) and minimality (is every
+//! node and every edge needed?).
+
+use openwork_circuit::{Ablation, Calibration, Edge, Keep, NodeSet, Outcome, edges, evaluate};
+use openwork_model::{At, Model, Site};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::{Fill, Scheme, bench::Bench, measure::losses_at_best_shift};
+
+/// Loss of every pair at the best scale (not below zero) and shift: what the run still knows about the answer.
+pub(crate) fn informed_losses(run: &Outcome) -> Vec<f64> {
+    let calibration = run.calibrate();
+    if calibration.scale > 0.0 && calibration.shift.is_finite() {
+        return run.pair_losses(calibration);
+    }
+    losses_at_best_shift(run)
+}
+
+/// A knock-out of nodes from circuit and model.
+#[derive(Clone, Debug)]
+pub(crate) struct Knockout {
+    /// How it was found, for people.
+    pub how: &'static str,
+    pub nodes: Vec<usize>,
+    /// Mean loss of the circuit less that of the model, both without the nodes.
+    pub gap: f64,
+}
+
+/// Mean over pairs of `L(M_{C∖K}) − L(M_{∖K})` (Wang et al. 2023: incompleteness without the absolute value), each at
+/// its best scale and shift; and its value for every pair.
+pub(crate) fn gap(bench: &Bench<'_>, circuit: &NodeSet, knocked_out: &[usize]) -> Result<(f64, Vec<f64>), String> {
+    let mut kept = circuit.kept().to_vec();
+    let mut others = vec![true; kept.len()];
+    for &node in knocked_out {
+        (kept[node], others[node]) = (false, false);
+    }
+    let set = |kept: &[bool]| NodeSet::of(circuit.space().clone(), (0..kept.len()).filter(|&n| kept[n]));
+    let losses = |kept: &[bool]| Ok::<_, String>(informed_losses(&bench.run_differences(&set(kept), Scheme::MEAN)?));
+    let differences: Vec<f64> = losses(&kept)?.iter().zip(losses(&others)?).map(|(c, m)| c - m).collect();
+    Ok((differences.iter().sum::<f64>() / differences.len() as f64, differences))
+}
+
+/// Looks for nodes K of the circuit whose knock-out breaks circuit and model most differently: none, single nodes,
+/// random sets, greedily, and by gradient. Worst first. `out_of_time` ends the search early.
+pub(crate) fn incompleteness(
+    bench: &Bench<'_>,
+    circuit: &NodeSet,
+    seed: u64,
+    out_of_time: &dyn Fn() -> bool,
+) -> Result<Vec<Knockout>, String> {
+    const SINGLES: usize = 32;
+    const RANDOM: usize = 16;
+    const GREEDY: usize = 3;
+    let nodes: Vec<usize> = circuit.numbers().collect();
+    let mut found: Vec<Knockout> = Vec::new();
+    let mut attempt = |how: &'static str, knocked_out: &[usize]| -> Result<f64, String> {
+        let (gap, _) = gap(bench, circuit, knocked_out)?;
+        found.push(Knockout { how, nodes: knocked_out.to_vec(), gap });
+        Ok(gap.abs())
+    };
+    attempt("nothing", &[])?;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(1 << 41);
+    let mut singles = nodes.clone();
+    (1..singles.len()).rev().for_each(|i| singles.swap(i, rng.random_range(0..=i)));
+    for &node in singles.iter().take(SINGLES) {
+        if out_of_time() {
+            break;
+        }
+        attempt("one node", &[node])?;
+    }
+    for i in 0..RANDOM {
+        if out_of_time() {
+            break;
+        }
+        let share = if i % 2 == 0 { 0.5 } else { 0.25 };
+        let drawn: Vec<usize> = nodes.iter().copied().filter(|_| rng.random_bool(share)).collect();
+        attempt("random nodes", &drawn)?;
+    }
+    let mut chosen: Vec<usize> = Vec::new();
+    for _ in 0..GREEDY.min(nodes.len()) {
+        let mut best: Option<(f64, usize)> = None;
+        for &node in singles.iter().take(SINGLES).filter(|n| !chosen.contains(n)) {
+            if out_of_time() {
+                break;
+            }
+            let more: Vec<usize> = chosen.iter().copied().chain([node]).collect();
+            let gap = attempt("greedily", &more)?;
+            if best.is_none_or(|(b, _)| gap > b) {
+                best = Some((gap, node));
+            }
+        }
+        let Some((_, node)) = best else { break };
+        chosen.push(node);
+    }
+    if !out_of_time() && !nodes.is_empty() {
+        attempt("by gradient", &learned(bench, circuit))?;
+    }
+    found.sort_by(|a, b| b.gap.abs().total_cmp(&a.gap.abs()));
+    Ok(found)
+}
+
+/// Nodes whose knock-out parts circuit and model, by ascending `KL(M_{∖K} ‖ M_{C∖K})` over the candidates in
+/// coefficients of the circuit's nodes (after AutoCircuit's learned knock-outs).
+fn learned(bench: &Bench<'_>, circuit: &NodeSet) -> Vec<usize> {
+    const STEPS: usize = 8;
+    let n = circuit.kept().len();
+    // Coefficients of the circuit's nodes; others are 0 in the circuit and 1 in the model.
+    let mut r = vec![0.5_f32; n];
+    let with = |r: &[f32], others: f32| -> Vec<f32> {
+        r.iter().zip(circuit.kept()).map(|(&r, &kept)| if kept { r } else { others }).collect()
+    };
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    for _ in 0..STEPS {
+        let (of_circuit, of_model) = (with(&r, 0.0), with(&r, 1.0));
+        let q = bench.partial(&of_circuit, Fill::Mean, false).differences;
+        let p = bench.partial(&of_model, Fill::Mean, false).differences;
+        let by_q = |s: usize, q: f64| (0.0, sigmoid(q) - sigmoid(p[s]));
+        let by_p = |s: usize, p: f64| (0.0, sigmoid(p) * sigmoid(-p) * (p - q[s]));
+        let (_, dq) = bench.partial_gradient(&of_circuit, Fill::Mean, &by_q);
+        let (_, dp) = bench.partial_gradient(&of_model, Fill::Mean, &by_p);
+        for (node, r) in r.iter_mut().enumerate() {
+            let slope = dq[node] + dp[node];
+            *r = (*r + 0.15 * slope.signum() as f32 * f32::from(u8::from(slope != 0.0))).clamp(0.0, 1.0);
+        }
+    }
+    circuit.numbers().filter(|&n| r[n] < 0.5).collect()
+}
+
+/// What a node of the circuit is worth: the circuit's loss (at its own calibration) without it less with it, pair by
+/// pair.
+pub(crate) fn worth(
+    bench: &Bench<'_>,
+    circuit: &NodeSet,
+    (scheme, calibration): (Scheme, Calibration),
+    with_all: &[f64],
+    node: usize,
+) -> Result<Vec<f64>, String> {
+    let rest = NodeSet::of(circuit.space().clone(), circuit.numbers().filter(|&n| n != node));
+    let without = bench.run_differences(&rest, scheme)?.pair_losses(calibration);
+    Ok(without.iter().zip(with_all).map(|(w, a)| w - a).collect())
+}
+
+/// The size of what is left when nodes are dropped, least worth first, as long as the loss stays within `margin` of
+/// the circuit's.
+pub(crate) fn smallest_subset(
+    bench: &Bench<'_>,
+    circuit: &NodeSet,
+    calibration: Calibration,
+    by_worth: &[usize],
+    margin: f64,
+    out_of_time: &dyn Fn() -> bool,
+) -> Result<Option<usize>, String> {
+    let loss = |nodes: &NodeSet| Ok::<_, String>(bench.run_differences(nodes, Scheme::MEAN)?.loss(calibration));
+    let limit = loss(circuit)? + margin;
+    let mut kept: Vec<usize> = by_worth.to_vec();
+    for &node in by_worth {
+        if out_of_time() {
+            return Ok(None);
+        }
+        let fewer: Vec<usize> = kept.iter().copied().filter(|&n| n != node).collect();
+        if loss(&NodeSet::of(circuit.space().clone(), fewer.iter().copied()))? <= limit {
+            kept = fewer;
+        }
+    }
+    Ok(Some(kept.len()))
+}
+
+/// Edges that can be cut one at a time without raising the circuit's loss by more than `margin`: the reader gets the
+/// mean of what it read instead. Also how many were tried.
+pub(crate) fn needless_edges(
+    bench: &Bench<'_>,
+    circuit: &NodeSet,
+    calibration: Calibration,
+    margin: f64,
+    out_of_time: &dyn Fn() -> bool,
+) -> (Vec<Edge>, usize) {
+    let subject = bench.subject;
+    let mut model = subject.model.clone();
+    let loss = |model: &Model| {
+        let keep = || Keep::new(circuit, Ablation::Mean(subject.means));
+        evaluate(model, bench.batches(), false, keep, |_| ()).loss(calibration)
+    };
+    let limit = loss(&model) + margin;
+    let (mut needless, mut tried) = (Vec::new(), 0);
+    for edge in edges(subject.model, circuit) {
+        if out_of_time() {
+            break;
+        }
+        tried += 1;
+        let mean = subject.means.values()[circuit.space().number(edge.from).expect("a node of the circuit")];
+        let cut = Cut::new(&model, edge);
+        cut.set(&mut model, 0.0, cut.bias + cut.weight * mean);
+        if loss(&model) <= limit {
+            needless.push(edge);
+        }
+        cut.set(&mut model, cut.weight, cut.bias);
+    }
+    (needless, tried)
+}
+
+/// The weight of an edge, and the bias of the row that it is in.
+struct Cut {
+    layer: usize,
+    to: At,
+    row: usize,
+    column: usize,
+    weight: f32,
+    bias: f32,
+}
+
+impl Cut {
+    fn new(model: &Model, edge: Edge) -> Self {
+        let Site { layer, at: to } = edge.to.site;
+        let d_attn = model.config.n_head * model.config.d_head;
+        let first = match to {
+            At::Key => d_attn,
+            At::Value => 2 * d_attn,
+            _ => 0,
+        };
+        let mut cut =
+            Self { layer, to, row: first + edge.to.index, column: edge.from.index, weight: edge.weight, bias: 0.0 };
+        let linear = cut.linear(model);
+        cut.bias = linear.bias.as_ref().map_or(0.0, |b| b.dense()[[cut.row, 0]]);
+        cut
+    }
+
+    fn linear<'a>(&self, model: &'a Model) -> &'a openwork_model::Linear<openwork_model::Weight> {
+        let block = &model.params.blocks[self.layer];
+        match self.to {
+            At::AttnWrite => &block.attn_out,
+            At::Neuron => &block.fc,
+            At::MlpWrite => &block.proj,
+            _ => &block.qkv,
+        }
+    }
+
+    /// A model without biases keeps none: there a cut edge gives zero.
+    fn set(&self, model: &mut Model, weight: f32, bias: f32) {
+        let block = &mut model.params.blocks[self.layer];
+        let linear = match self.to {
+            At::AttnWrite => &mut block.attn_out,
+            At::Neuron => &mut block.fc,
+            At::MlpWrite => &mut block.proj,
+            _ => &mut block.qkv,
+        };
+        linear.weight.update(|w| w[[self.row, self.column]] = weight);
+        if let Some(b) = &mut linear.bias {
+            b.update(|b| b[[self.row, 0]] = bias);
+        }
+    }
+}
