@@ -5,8 +5,10 @@
 
 mod control;
 mod mask;
+mod objective;
 mod prune;
 mod select;
 
 pub use control::{nonsense_labels, random_weights};
+pub use objective::Objective;
 pub use prune::{NotReached, Progress, PruneError, Pruned, Search, Settings};

@@ -16,6 +16,7 @@ use rayon::prelude::*;
 
 use crate::{
     mask::{MaskedOnGpu, loss_and_gates},
+    objective::{Objective, Target},
     select::Selection,
 };
 
@@ -48,6 +49,10 @@ pub struct Settings {
     pub init_noise: f64,
     /// Seed of noise and batches.
     pub seed: u64,
+    /// What masks are learned for, and circuits selected by.
+    pub objective: Objective,
+    /// Nodes that the adversary of [`Objective::Adversarial`] ablates, as a share of the open ones.
+    pub adversary_share: f64,
 }
 
 impl Default for Settings {
@@ -68,6 +73,8 @@ impl Default for Settings {
             init_bias: 0.1,
             init_noise: 0.01,
             seed: 0,
+            objective: Objective::Task,
+            adversary_share: 0.25,
         }
     }
 }
@@ -91,6 +98,9 @@ impl Settings {
             init_bias: real("init_bias")?,
             init_noise: real("init_noise")?,
             seed,
+            // Files from before there were others.
+            objective: *Objective::ALL.get(names.get("objective").map_or(Some(0), |_| whole("objective"))?)?,
+            adversary_share: names.get("adversary_share").map_or(Some(0.25), |_| real("adversary_share"))?,
         })
     }
 
@@ -108,6 +118,8 @@ impl Settings {
             ("temperature", self.temperature),
             ("init_bias", self.init_bias),
             ("init_noise", self.init_noise),
+            ("objective", self.objective.number()),
+            ("adversary_share", self.adversary_share),
         ]
         .map(|(k, v)| (k.to_owned(), v))
         .into()
@@ -147,6 +159,9 @@ pub enum PruneError {
     /// The model does not do the task.
     #[error(transparent)]
     NotReached(#[from] NotReached),
+    /// Masks for another objective than the task loss are learned on the CPU only.
+    #[error("masks for the objective {0} are learned on the CPU: leave out --device or say --device cpu")]
+    OnCpuOnly(Objective),
     /// The GPU.
     #[error("the search on the GPU stopped")]
     Gpu(#[from] GpuError),
@@ -195,6 +210,9 @@ impl Search<'_> {
             return Err(NotReached { loss, target: settings.target_loss }.into());
         }
         let Device::Cuda(gpu) = device else { return Ok(self.search(progress)) };
+        if settings.objective != Objective::Task {
+            return Err(PruneError::OnCpuOnly(settings.objective));
+        }
         let space = NodeSpace::new(&model.config);
         let mut masked = MaskedOnGpu::new(model, gpu)?;
         let mut gates = |tau: &[f32], pairs: &[Pair]| {
@@ -216,7 +234,14 @@ impl Search<'_> {
     pub fn search(&self, progress: &mut dyn FnMut(Progress)) -> Pruned {
         let Self { model, means, settings, .. } = *self;
         let space = NodeSpace::new(&model.config);
+        let mut adversary = Vec::new();
         let mut gates = |tau: &[f32], pairs: &[Pair]| {
+            let target = || Target::new(model, &space, means, pairs);
+            match settings.objective {
+                Objective::Task => (),
+                Objective::Kl => return Ok::<_, Infallible>(target().kl(tau)),
+                Objective::Adversarial => return Ok(target().adversarial(tau, &mut adversary, settings)),
+            }
             // A fixed split into chunks, added up in order: the number of threads does not matter.
             let parts: Vec<(f64, Vec<f32>)> = batches(pairs, settings.batch_pairs.div_ceil(4), model.config.n_ctx)
                 .par_iter()
@@ -227,7 +252,7 @@ impl Search<'_> {
             for (_, gates) in &parts {
                 gradient.iter_mut().zip(gates).for_each(|(g, &x)| *g += f64::from(x) / sequences);
             }
-            Ok::<_, Infallible>((parts.iter().map(|p| p.0).sum::<f64>() / sequences, gradient))
+            Ok((parts.iter().map(|p| p.0).sum::<f64>() / sequences, gradient))
         };
         match self.search_with(&mut gates, progress) {
             Ok(pruned) => pruned,
@@ -236,7 +261,7 @@ impl Search<'_> {
     }
 
     fn selection(&self) -> Selection<'_> {
-        Selection::new(self.model, self.means, self.train, self.validation, self.settings.target_loss)
+        Selection::new(self.model, self.means, self.train, self.validation, self.settings)
     }
 
     fn search_with<E>(&self, gates: &mut Gates<'_, E>, progress: &mut dyn FnMut(Progress)) -> Result<Pruned, E> {
@@ -247,7 +272,8 @@ impl Search<'_> {
             let nodes = selection.fewest(&space, &tau);
             let (loss, calibration) = selection.loss(&nodes);
             let n_edges = edges(self.model, &nodes).len();
-            found.push(Pruned { n_edges, calibration, loss, reached: loss <= self.settings.target_loss, nodes });
+            let reached = selection.reaches(&nodes);
+            found.push(Pruned { n_edges, calibration, loss, reached, nodes });
         }
         // One that reached the target before one that did not, then the fewest edges, then the fewest nodes.
         let rank = |p: &Pruned| (!p.reached, p.n_edges, p.nodes.len());
@@ -402,7 +428,60 @@ mod tests {
         let search = Search { model: &model, means: &means, train: &pairs, validation: &pairs, settings: &settings };
         match search.prune(&Device::Cpu, &mut |_| ()).unwrap_err() {
             PruneError::NotReached(NotReached { loss, .. }) => assert!(loss > 0.69),
-            PruneError::Gpu(error) => panic!("{error}"),
+            other => panic!("{other}"),
         }
+    }
+
+    #[test]
+    fn an_adversary_makes_the_search_take_in_what_cancels() {
+        // Neurons 5 and 6 cancel each other in the channel that answers; neuron 4 is for the other cue what 3 is for
+        // the one.
+        let mut model = planted();
+        let block = &mut model.params.blocks[0];
+        model.params.embed.update(|w| {
+            w.column_mut(3).fill(0.0);
+            (w[[1, 3]], w[[2, 3]]) = (1.5, 1.5);
+        });
+        block.fc.weight.update(|w| {
+            (4..7).for_each(|neuron| w.row_mut(neuron).fill(0.0));
+            (w[[4, 0]], w[[5, 3]], w[[6, 3]]) = (-2.0, 3.0, 3.0);
+        });
+        block.proj.weight.update(|w| {
+            (4..7).for_each(|neuron| w.column_mut(neuron).fill(0.0));
+            (w[[1, 4]], w[[1, 5]], w[[1, 6]]) = (-4.0, 6.0, -6.0);
+        });
+        let means = Means::compute(&model, &[0, 1, 2, 5, 6, 7, 1, 2, 3, 4, 2, 1, 0, 0, 5, 5], 4);
+        let pairs: Vec<Pair> = (0..24)
+            .map(|i| Pair {
+                positive: vec![5 + i % 3, i % 8, 1],
+                negative: vec![5 + i % 3, i % 8, 2],
+                answer: 3,
+                alternative: 4,
+                template: 0,
+            })
+            .collect();
+        let find = |objective| {
+            let settings = Settings { restarts: 1, steps: 150, batch_pairs: 8, objective, ..Settings::default() };
+            let (train, validation) = (&pairs[..12], &pairs[12..]);
+            let search = Search { model: &model, means: &means, train, validation, settings: &settings };
+            let found = search.prune(&Device::Cpu, &mut |_| ()).unwrap();
+            assert!(found.reached, "{objective}");
+            let gpu = Device::Cuda(Simulator::gpu(100 << 10, 4, 2));
+            if objective != Objective::Task {
+                assert!(matches!(search.prune(&gpu, &mut |_| ()), Err(PruneError::OnCpuOnly(o)) if o == objective));
+            }
+            found.nodes.nodes().map(|n| n.to_string()).collect::<Vec<_>>()
+        };
+        let [task, kl, adversarial] = Objective::ALL.map(find);
+        for found in [&task, &kl, &adversarial] {
+            assert!(
+                ["0.mlp.post_act[3]", "0.mlp.post_act[4]"].iter().any(|c| found.iter().any(|n| n == c)),
+                "{found:?}"
+            );
+        }
+        let cancelling = ["0.mlp.post_act[5]", "0.mlp.post_act[6]"];
+        let holds = |found: &[String]| cancelling.iter().all(|c| found.iter().any(|n| n == c));
+        assert!(!holds(&task) && holds(&adversarial), "{task:?}\n{adversarial:?}");
+        assert!(adversarial.len() > task.len());
     }
 }

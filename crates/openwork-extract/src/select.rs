@@ -3,7 +3,12 @@
 use openwork_circuit::{
     Ablation, Batch, Calibration, Keep, Means, NodeSet, NodeSpace, Outcome, batches, evaluate, tasks::Pair,
 };
-use openwork_model::Model;
+use openwork_model::{Model, NoTap};
+
+use crate::{
+    Settings,
+    objective::{Objective, attack_cost},
+};
 
 /// Evaluates candidate circuits: calibrated on training pairs, measured on validation pairs.
 pub(crate) struct Selection<'a> {
@@ -11,7 +16,10 @@ pub(crate) struct Selection<'a> {
     means: &'a Means,
     train: Vec<Batch>,
     validation: Vec<Batch>,
-    target: f64,
+    settings: &'a Settings,
+    /// The whole model's logit differences on the validation pairs, and some of those pairs for attacks.
+    plain: Vec<f64>,
+    attacked: Vec<Pair>,
 }
 
 /// Training pairs the two-parameter calibration is fitted on.
@@ -21,10 +29,41 @@ const CALIBRATION_PAIRS: usize = 32;
 const PAIRS_PER_BATCH: usize = 8;
 
 impl<'a> Selection<'a> {
-    pub fn new(model: &'a Model, means: &'a Means, train: &[Pair], validation: &[Pair], target: f64) -> Self {
+    pub fn new(
+        model: &'a Model,
+        means: &'a Means,
+        train: &[Pair],
+        validation: &[Pair],
+        settings: &'a Settings,
+    ) -> Self {
         let group = |pairs: &[Pair]| batches(pairs, PAIRS_PER_BATCH, model.config.n_ctx);
-        let train = group(&train[..train.len().min(CALIBRATION_PAIRS)]);
-        Self { model, means, train, validation: group(validation), target }
+        let attacked = validation[..validation.len().min(CALIBRATION_PAIRS)].to_vec();
+        let (train, validation) = (group(&train[..train.len().min(CALIBRATION_PAIRS)]), group(validation));
+        let plain = match settings.objective {
+            Objective::Task => vec![],
+            _ => evaluate(model, &validation, false, || NoTap, |_| ()).differences,
+        };
+        Self { model, means, train, validation, settings, plain, attacked }
+    }
+
+    /// Whether a circuit meets the target by its objective: the task loss; and KL(model ‖ circuit) over the two
+    /// candidates, uncalibrated; and what a short attack on closed nodes costs the model.
+    pub fn reaches(&self, nodes: &NodeSet) -> bool {
+        let target = self.settings.target_loss;
+        if self.loss(nodes).0 > target {
+            return false;
+        }
+        if self.settings.objective == Objective::Task {
+            return true;
+        }
+        let run = self.run(nodes, &self.validation).differences;
+        let kl = run.iter().zip(&self.plain).map(|(&q, &p)| kl_of_odds(p, q)).sum::<f64>() / run.len() as f64;
+        if kl > target {
+            return false;
+        }
+        let Self { model, means, .. } = *self;
+        self.settings.objective == Objective::Kl
+            || attack_cost(model, nodes.space(), means, nodes, &self.attacked, self.settings) <= target
     }
 
     /// Calibrated loss on the validation pairs, in nats per sequence, and the calibration.
@@ -50,7 +89,7 @@ impl<'a> Selection<'a> {
         let mut ranking: Vec<usize> = (0..tau.len()).collect();
         ranking.sort_by(|&a, &b| tau[b].total_cmp(&tau[a]).then(a.cmp(&b)));
         let top = |k: usize| NodeSet::of(space.clone(), ranking[..k].iter().copied());
-        let within = |k: usize| self.loss(&top(k)).0 <= self.target;
+        let within = |k: usize| self.reaches(&top(k));
         if within(0) {
             return top(0); // what no node mediates needs no node; the verifier says what that is worth
         }
@@ -77,10 +116,17 @@ impl<'a> Selection<'a> {
         let mut kept = ranked.to_vec();
         for &node in ranked.iter().rev() {
             let without: Vec<usize> = kept.iter().copied().filter(|&n| n != node).collect();
-            if self.loss(&NodeSet::of(space.clone(), without.iter().copied())).0 <= self.target {
+            if self.reaches(&NodeSet::of(space.clone(), without.iter().copied())) {
                 kept = without;
             }
         }
         NodeSet::of(space.clone(), kept)
     }
+}
+
+/// KL divergence in nats of two-way distributions of log odds `p` and `q`.
+fn kl_of_odds(p: f64, q: f64) -> f64 {
+    let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
+    let part = |p: f64, q: f64| (-softplus(-p)).exp() * (softplus(-q) - softplus(-p));
+    part(p, q) + part(-p, -q)
 }

@@ -19,33 +19,60 @@ use crate::{
 /// so that the model's answers on `bench` suffer most.
 ///
 /// Maximises the mean of `−log p(the model's answer)` by Frank and Wolfe's method, whose every step goes towards the
-/// best vertex of the budget's polytope: whole nodes. The first step follows the margin itself, since at the model the
-/// loss of a sure answer has no slope left.
+/// best vertex of the budget's polytope: whole nodes. At the model the loss of sure answers has no slope, and what moves
+/// all answers one way has none in the mean; so there are several starts: against the margins, against one answer,
+/// against the other, and the nodes that cost most when they are knocked out one by one.
 pub(crate) fn attack(bench: &Bench<'_>, safe: &NodeSet, budget: f64, fill: Fill, steps: usize) -> Vec<f32> {
     let n = safe.kept().len();
     let signs: Vec<f64> = bench.model.differences.iter().map(|d| if *d < 0.0 { -1.0 } else { 1.0 }).collect();
-    let mut ablated = vec![0.0_f64; n];
-    let mut best: Option<(f64, Vec<f64>)> = None;
-    for step in 0..=steps {
-        let r = coefficients(&ablated);
-        let objective = |s: usize, d: f64| {
-            let x = -signs[s] * d;
-            let loss = x.max(0.0) + (-x.abs()).exp().ln_1p();
-            let slope = if step == 0 { 1.0 } else { 1.0 / (1.0 + (-x).exp()) };
-            (loss, -signs[s] * slope)
-        };
-        let (loss, gradient) = bench.partial_gradient(&r, fill, &objective);
-        if best.as_ref().is_none_or(|(b, _)| loss > *b) {
-            best = Some((loss, ablated.clone()));
+    let loss_of = |s: usize, d: f64| softplus(-signs[s] * d);
+    let slope_of = |s: usize, d: f64| -signs[s] / (1.0 + (signs[s] * d).exp());
+    let whole = vec![1.0_f32; n];
+    let gradient = |r: &[f32], slope: &(dyn Fn(usize, f64) -> f64 + Sync)| {
+        bench.partial_gradient(r, fill, &|s, d| (loss_of(s, d), slope(s, d)))
+    };
+    let (clean, against_margins) = gradient(&whole, &|s, _| -signs[s]);
+    let (_, upwards) = gradient(&whole, &|_, _| 1.0);
+    let downwards: Vec<f64> = upwards.iter().map(|g| -g).collect();
+    let mut starts: Vec<Vec<f64>> =
+        [&against_margins, &upwards, &downwards].map(|g| vertex(g, safe, budget)).into_iter().collect();
+    let knocked = knock_outs(bench, safe, &upwards, &against_margins, fill, &signs);
+    starts.push(vertex(&knocked, safe, budget));
+    let mut best = (clean, vec![0.0; n]);
+    for start in starts {
+        let mut ablated = start;
+        for step in 0..=steps {
+            let (loss, gradient) = gradient(&coefficients(&ablated), &slope_of);
+            if loss > best.0 {
+                best = (loss, ablated.clone());
+            }
+            let towards = 2.0 / (step as f64 + 3.0);
+            let vertex = vertex(&gradient, safe, budget);
+            ablated.iter_mut().zip(vertex).for_each(|(a, v)| *a += towards * (v - *a));
         }
-        if step == steps {
-            break;
-        }
-        let vertex = vertex(&gradient, safe, budget);
-        let towards = 2.0 / (step as f64 + 2.0);
-        ablated.iter_mut().zip(vertex).for_each(|(a, v)| *a += towards * (v - *a));
     }
-    coefficients(&best.expect("at least one step").1)
+    coefficients(&best.1)
+}
+
+/// Minus the loss without each of the few nodes of largest slopes, 0 for all others.
+fn knock_outs(bench: &Bench<'_>, safe: &NodeSet, a: &[f64], b: &[f64], fill: Fill, signs: &[f64]) -> Vec<f64> {
+    const TRIED: usize = 32;
+    let mut order: Vec<usize> = (0..a.len()).filter(|&n| !safe.kept()[n]).collect();
+    let slope = |n: usize| a[n].abs() + b[n].abs();
+    order.sort_by(|&x, &y| slope(y).total_cmp(&slope(x)).then(x.cmp(&y)));
+    let mut losses = vec![0.0; a.len()];
+    let mut r = vec![1.0_f32; a.len()];
+    for &node in order.iter().take(TRIED).filter(|&&n| slope(n) > 0.0) {
+        r[node] = 0.0;
+        let d = bench.partial(&r, fill, false).differences;
+        losses[node] = -d.iter().zip(signs).map(|(d, s)| softplus(-s * d)).sum::<f64>() / d.len() as f64;
+        r[node] = 1.0;
+    }
+    losses
+}
+
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
 fn coefficients(ablated: &[f64]) -> Vec<f32> {

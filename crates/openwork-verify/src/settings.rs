@@ -58,7 +58,7 @@ pub struct Settings {
     pub max_incompleteness: f64,
     /// Nodes outside that an adversary may ablate, as a share of the circuit's nodes, without turning the answers.
     pub adversary_share: f64,
-    /// Steps of an attack.
+    /// Steps of an attack from each of its starts.
     pub adversary_steps: usize,
     /// A rival that shares at most this part of the circuit's nodes makes it one of several.
     pub rival_overlap: f64,
@@ -95,7 +95,7 @@ impl Default for Settings {
             min_worth: 0.01,
             max_incompleteness: 0.5,
             adversary_share: 0.25,
-            adversary_steps: 12,
+            adversary_steps: 4,
             rival_overlap: 0.5,
             rival_steps: 120,
             equivalence_margin: 0.1,

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use openwork_circuit::{CircuitFile, Means};
 use openwork_data::Tokenizer;
-use openwork_extract::{Search, Settings};
+use openwork_extract::{Objective, Search, Settings};
 use openwork_model::Model;
 use openwork_ops::{Device, DeviceChoice};
 
@@ -65,13 +65,17 @@ pub struct Budget {
     /// Seed of pairs, masks and batches
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// What masks are learned for: task (the published task loss), kl (to do what the model does) or adversarial (and
+    /// to be safe from ablation of a few nodes outside)
+    #[arg(long, default_value_t)]
+    pub objective: Objective,
 }
 
 impl Budget {
     /// As settings of the search.
     pub fn settings(&self) -> Settings {
-        let &Budget { target_loss, restarts, steps, k_coef, lr, seed } = self;
-        Settings { target_loss, restarts, steps, k_coef, lr, seed, ..Settings::default() }
+        let &Budget { target_loss, restarts, steps, k_coef, lr, seed, objective } = self;
+        Settings { target_loss, restarts, steps, k_coef, lr, seed, objective, ..Settings::default() }
     }
 }
 
