@@ -1,0 +1,4 @@
+//! What the crate promises: models do what their programs say, and the true circuits are true.
+
+mod programs;
+mod truth;
