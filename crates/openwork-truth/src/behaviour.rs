@@ -62,8 +62,12 @@ impl Behaviour {
 
     /// Largest `KL(p ‖ q) = Σ p (log p − log q)` over prompts, in nats.
     pub fn largest_kl(&self, other: &Self) -> f64 {
-        let kl = |(p, q): (&Vec<f64>, &Vec<f64>)| p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
         self.0.iter().zip(&other.0).map(kl).fold(0.0, f64::max)
+    }
+
+    /// Mean `KL(p ‖ q)` over prompts, in nats.
+    pub fn mean_kl(&self, other: &Self) -> f64 {
+        self.0.iter().zip(&other.0).map(kl).sum::<f64>() / self.0.len() as f64
     }
 
     /// By how much the right token leads the next one, at the prompt where it leads least; negative where it does not lead.
@@ -75,4 +79,8 @@ impl Behaviour {
         };
         self.0.iter().zip(prompts).map(one).fold(f64::INFINITY, f64::min)
     }
+}
+
+fn kl((p, q): (&Vec<f64>, &Vec<f64>)) -> f64 {
+    p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum()
 }

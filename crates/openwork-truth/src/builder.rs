@@ -73,7 +73,7 @@ pub(crate) struct Neuron {
     pub writes: Vec<(usize, f32)>,
 }
 
-/// Collects a program; [`Builder::build`](crate::Options) turns it into weights.
+/// Collects a program; [`Builder::build`] turns it into weights.
 pub struct Builder {
     pub(crate) vocab_size: usize,
     pub(crate) n_ctx: usize,
@@ -253,7 +253,23 @@ impl Builder {
 
     /// The logit of `token` is [`LOGIT`] · channel.
     pub fn output(&mut self, token: usize, channel: Channel) {
-        self.unembed.push((token, channel.0, LOGIT));
+        self.output_times(token, channel, LOGIT);
+    }
+
+    /// Adds `weight · channel` to the logit of `token`.
+    pub fn output_times(&mut self, token: usize, channel: Channel, weight: f32) {
+        self.unembed.push((token, channel.0, weight));
+    }
+
+    /// Adds `Σ writes · ReLU(Σ reads + bias)`: a neuron as it is.
+    pub fn relu(&mut self, reads: &[(Channel, f32)], bias: f32, writes: &[(Channel, f32)]) {
+        let plain = |list: &[(Channel, f32)]| list.iter().map(|(c, x)| (c.0, *x)).collect();
+        self.neuron(plain(reads), bias, plain(writes));
+    }
+
+    /// Channels so far.
+    pub fn n_channels(&self) -> usize {
+        self.ready.len()
     }
 
     /// Blocks that the program takes.

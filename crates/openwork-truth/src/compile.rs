@@ -33,7 +33,7 @@ pub struct Prompt {
 impl Compiled {
     /// The model of a program.
     pub fn new(program: Program, options: &Options) -> Self {
-        let (model, ids) = program.write().build(options);
+        let crate::Built { model, ids, .. } = program.write().build(options);
         let mut vocabulary = vec![String::new(); ids.len()];
         for (name, &id) in program.vocabulary().into_iter().zip(&ids) {
             vocabulary[usize::from(id)] = name;

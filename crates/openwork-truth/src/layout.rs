@@ -1,10 +1,12 @@
 //! From a program to weights: where each variable, head and neuron lies, and what useless company it gets.
 
-use openwork_model::{Activation, Bigram, Config, Matrix, Model, NormKind, Positions};
+use openwork_model::{Activation, At, Bigram, Config, Matrix, Model, NormKind, Positions, Site};
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-use crate::builder::{Builder, Entry};
+use openwork_circuit::{Node, NodeSet, NodeSpace};
+
+use crate::builder::{Builder, Channel, Entry};
 
 /// How a program becomes a model. None of it changes what the model computes, so that verdicts must not depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +39,15 @@ impl Options {
     }
 }
 
+/// A program's model, and where its parts lie.
+pub struct Built {
+    /// The weights.
+    pub model: Model,
+    /// Id of every token.
+    pub ids: Vec<u16>,
+    places: Places,
+}
+
 /// Where things lie: logical number → physical number.
 struct Places {
     channels: Vec<usize>,
@@ -48,11 +59,37 @@ struct Places {
     neurons: Vec<Vec<usize>>,
 }
 
+/// Some of a program's operations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    heads: Vec<usize>,
+    neurons: Vec<usize>,
+    constants: bool,
+}
+
+impl Parts {
+    /// These operations and those.
+    pub fn and(&self, other: &Self) -> Self {
+        Self {
+            heads: [&self.heads[..], &other.heads].concat(),
+            neurons: [&self.neurons[..], &other.neurons].concat(),
+            constants: self.constants || other.constants,
+        }
+    }
+}
+
+impl Built {
+    /// Where a channel lies.
+    pub fn channel(&self, channel: Channel) -> usize {
+        self.places.channels[channel.0]
+    }
+}
+
 impl Builder {
-    /// The model, and the id of every token.
+    /// The model, the id of every token, and where things lie.
     ///
     /// Without norm, AbsTopK, bigram table; ReLU; added positions.
-    pub fn build(&self, options: &Options) -> (Model, Vec<u16>) {
+    pub fn build(&self, options: &Options) -> Built {
         let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
         let config = self.config(options.noise);
         let mut order = |n: usize, shuffle: bool| {
@@ -74,7 +111,72 @@ impl Builder {
         self.attention(&mut model, &places);
         self.mlps(&mut model, &places);
         self.noise(&mut model, &places, options.noise, &mut rng);
-        (model, ids)
+        Built { model, ids, places }
+    }
+
+    /// The operations from the given numbers of heads and neurons on, to tell operations apart while they are written.
+    pub fn since(&self, (heads, neurons): (usize, usize)) -> Parts {
+        Parts {
+            heads: (heads..self.heads.len()).collect(),
+            neurons: (neurons..self.neurons.len()).collect(),
+            constants: false,
+        }
+    }
+
+    /// Heads and neurons so far.
+    pub fn mark(&self) -> (usize, usize) {
+        (self.heads.len(), self.neurons.len())
+    }
+
+    /// All operations.
+    pub fn parts(&self) -> Parts {
+        Parts { constants: !self.constants.is_empty(), ..self.since((0, 0)) }
+    }
+
+    /// The nodes of some operations: what they read (as far as it comes from tokens, places or one of them), compute and
+    /// write.
+    pub fn nodes(&self, built: &Built, parts: &Parts) -> NodeSet {
+        let config = &built.model.config;
+        let space = NodeSpace::new(config);
+        let mut live: Vec<bool> = vec![false; self.ready.len()];
+        let heads = || parts.heads.iter().map(|&h| (&self.heads[h], self.place_of_head(built, h)));
+        let neurons = || parts.neurons.iter().map(|&n| (&self.neurons[n], self.place_of_neuron(built, n)));
+        self.embed.iter().chain(&self.position).for_each(|e| live[e.1] = true);
+        self.constants.iter().filter(|_| parts.constants).for_each(|c| live[c.0] = true);
+        heads().flat_map(|h| &h.0.write).for_each(|e| live[e.0] = true);
+        neurons().flat_map(|n| &n.0.writes).for_each(|w| live[w.0] = true);
+        let mut kept = vec![];
+        let mut keep = |layer, at, index| {
+            kept.push(space.number(Node { site: Site { layer, at }, index }).expect("a node of the model"));
+        };
+        let channel = |c: usize| built.places.channels[c];
+        for (head, place) in heads() {
+            let dimension = |d: usize| place * config.d_head + built.places.dimensions[head.layer][place][d];
+            for (entries, at) in [(&head.query, At::Query), (&head.key, At::Key), (&head.value, At::Value)] {
+                for &(d, c, _) in entries.iter().filter(|e| live[e.1]) {
+                    keep(head.layer, At::AttnRead, channel(c));
+                    keep(head.layer, at, dimension(d));
+                }
+            }
+            head.write.iter().for_each(|e| keep(head.layer, At::AttnWrite, channel(e.0)));
+        }
+        for (neuron, place) in neurons() {
+            keep(neuron.layer, At::Neuron, place);
+            neuron.reads.iter().filter(|r| live[r.0]).for_each(|r| keep(neuron.layer, At::MlpRead, channel(r.0)));
+            neuron.writes.iter().for_each(|w| keep(neuron.layer, At::MlpWrite, channel(w.0)));
+        }
+        self.constants.iter().filter(|_| parts.constants).for_each(|c| keep(0, At::MlpWrite, channel(c.0)));
+        NodeSet::of(space.clone(), kept)
+    }
+
+    fn place_of_head(&self, built: &Built, head: usize) -> usize {
+        let layer = self.heads[head].layer;
+        built.places.heads[layer][self.heads[..head].iter().filter(|h| h.layer == layer).count()]
+    }
+
+    fn place_of_neuron(&self, built: &Built, neuron: usize) -> usize {
+        let layer = self.neurons[neuron].layer;
+        built.places.neurons[layer][self.neurons[..neuron].iter().filter(|n| n.layer == layer).count()]
     }
 
     fn config(&self, noise: Noise) -> Config {

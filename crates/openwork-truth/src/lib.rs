@@ -6,12 +6,15 @@ mod behaviour;
 mod builder;
 mod compile;
 mod layout;
+mod pathology;
 mod program;
 mod truth;
+pub mod zoo;
 
 pub use behaviour::{Behaviour, PromptBatch, text};
 pub use builder::{Builder, Channel, LOGIT, SCORE, Variable};
 pub use compile::{Compiled, Prompt};
-pub use layout::{Noise, Options};
+pub use layout::{Built, Noise, Options, Parts};
+pub use pathology::{CUE_CONTEXT, HandBuilt, Pathology, token};
 pub use program::{BOS, Input, Program};
 pub use truth::{Fill, TOLERANCE, Truth, effect, means, reaching, remove};

@@ -3,3 +3,4 @@
 mod programs;
 mod tracr;
 mod truth;
+mod zoo;

@@ -26,18 +26,10 @@ fn the_truth_suffices_and_each_of_its_nodes_is_needed() {
         for fill in [Fill::Zero, Fill::Mean] {
             let nodes = Truth::nodes(&compiled.model, &domain, fill.ablation(&means));
             let (kl, distance) = keeping(&compiled, &domain, &nodes, fill);
-            println!(
-                "{} {fill:?}: {} of {} nodes, kl {kl:e}, {distance:e}",
-                program.name(),
-                nodes.len(),
-                nodes.space().len()
-            );
             // What is left out moves log-probabilities by rounding and half matches, and KL by the square of that.
             assert!(kl < 1e-9 && distance < TOLERANCE / 2.0, "{} {fill:?}: {kl:e}, {distance:e}", program.name());
-            let mut least = f64::INFINITY;
             for node in (0..nodes.space().len()).filter(|&n| nodes.kept()[n]) {
                 let (_, distance) = keeping(&compiled, &domain, &without(&nodes, node), fill);
-                least = least.min(distance);
                 assert!(
                     distance > 10.0 * TOLERANCE,
                     "{} {fill:?}: without {} {distance:e}",
@@ -45,7 +37,6 @@ fn the_truth_suffices_and_each_of_its_nodes_is_needed() {
                     nodes.space().node(node)
                 );
             }
-            println!("  least effect {least:e}");
         }
     }
 }
@@ -61,7 +52,6 @@ fn inputs_of_one_length_have_less_truth() {
             };
             let (all, fixed) = (truth(&compiled.domain()), truth(&compiled.prompts(n..=n)));
             let names = |set: &NodeSet| set.nodes().map(|n| n.to_string()).collect::<Vec<_>>();
-            println!("{} {fill:?}: {} nodes, {} on length {n}", program.name(), all.len(), fixed.len());
             let extra: Vec<String> = names(&fixed).into_iter().filter(|n| !names(&all).contains(n)).collect();
             assert!(extra.is_empty(), "{}: {extra:?}", program.name());
             // Where places are told apart, those of shorter prompts are not needed.
@@ -83,13 +73,6 @@ fn edges_are_those_between_true_nodes_that_matter() {
             let means = means(&compiled.model, &domain, compiled.bos());
             let truth = Truth::find(&compiled.model, &domain, Fill::Mean.ablation(&means));
             let between = openwork_circuit::edges(&compiled.model, &truth.nodes);
-            println!(
-                "{}: {} nodes, {} of {} edges",
-                program.name(),
-                truth.nodes.len(),
-                truth.edges.len(),
-                between.len()
-            );
             assert!(truth.edges.iter().all(|e| between.contains(e)));
             // Every true node but those next to the residual stream reads and is read.
             for node in truth.nodes.nodes() {
