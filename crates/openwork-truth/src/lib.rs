@@ -5,6 +5,7 @@
 mod behaviour;
 mod builder;
 mod compile;
+mod inject;
 mod layout;
 mod pathology;
 mod program;
@@ -14,6 +15,7 @@ pub mod zoo;
 pub use behaviour::{Behaviour, PromptBatch, text};
 pub use builder::{Builder, Channel, LOGIT, SCORE, Variable};
 pub use compile::{Compiled, Prompt};
+pub use inject::{InjectError, Injected, Injection};
 pub use layout::{Built, Noise, Options, Parts};
 pub use pathology::{CUE_CONTEXT, HandBuilt, Pathology, token};
 pub use program::{BOS, Input, Program};

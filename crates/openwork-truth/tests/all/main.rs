@@ -1,5 +1,6 @@
 //! What the crate promises: models do what their programs say, and the true circuits are true.
 
+mod inject;
 mod programs;
 mod tracr;
 mod truth;

@@ -186,7 +186,17 @@ fn the_norm_cheat_works_only_while_norms_are_free() {
             let batch = PromptBatch::new(std::slice::from_ref(prompt));
             let model = Behaviour::of(&p.model, &batch, &mut record);
             let last = |at: At| {
-                record.values.iter().find(|v| v.0.at == at).unwrap().1.columns().into_iter().last().unwrap().to_owned()
+                record
+                    .values
+                    .iter()
+                    .find(|v| v.0.at == at)
+                    .unwrap()
+                    .1
+                    .columns()
+                    .into_iter()
+                    .next_back()
+                    .unwrap()
+                    .to_owned()
             };
             let (resid, read) = (last(At::FinalResid), last(At::FinalRead));
             let scale = (read.dot(&read) / resid.dot(&resid)).sqrt();
