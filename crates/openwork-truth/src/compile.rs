@@ -1,9 +1,10 @@
 //! The programs in the language of the [`Builder`].
 
+use openwork_circuit::NodeSet;
 use openwork_model::Model;
 
 use crate::{
-    Input, Options, Program,
+    Built, Input, Options, Program,
     builder::{Builder, Variable},
     program::BOS,
 };
@@ -19,6 +20,9 @@ pub struct Compiled {
     pub ids: Vec<u16>,
     /// Tokens by id.
     pub vocabulary: Vec<String>,
+    /// The program's nodes: those that are true on all inputs under zero or under mean ablation (a test holds it to
+    /// [`Truth`](crate::Truth)).
+    pub circuit: NodeSet,
 }
 
 /// A prompt and the right next token, by id.
@@ -33,12 +37,15 @@ pub struct Prompt {
 impl Compiled {
     /// The model of a program.
     pub fn new(program: Program, options: &Options) -> Self {
-        let crate::Built { model, ids, .. } = program.write().build(options);
+        let builder = program.write();
+        let built = builder.build(options);
+        let circuit = builder.nodes(&built, &builder.parts());
+        let Built { model, ids, .. } = built;
         let mut vocabulary = vec![String::new(); ids.len()];
         for (name, &id) in program.vocabulary().into_iter().zip(&ids) {
             vocabulary[usize::from(id)] = name;
         }
-        Self { program, model, ids, vocabulary }
+        Self { program, model, ids, vocabulary, circuit }
     }
 
     /// An input as the model reads it.
@@ -125,7 +132,7 @@ impl Program {
                 b.both(places.channel(here), questions.channel(question), &[to]);
             }
         }
-        let found = b.aggregate(&target, &places, |q, k| q == k, &symbols);
+        let found = b.aggregate(&target, &places, |q, k| q == k && q > 0, &symbols);
         self.answer_symbols(b, &found);
     }
 
@@ -199,7 +206,9 @@ impl Program {
         for kind in 0..kinds {
             b.step(&[(balance.channel(kind), -1.0)], (half, half), None, &[(negative.channel(0), 1.0)]);
         }
-        let ever = b.aggregate(&questions, &places, up_to, &negative);
+        // With one kind of bracket the first time is at an odd place.
+        let looks = |q: usize, k: usize| up_to(q, k) && (kinds > 1 || k % 2 == 1);
+        let ever = b.aggregate(&questions, &places, looks, &negative);
         let answer = b.variable(2);
         let no = [(answer.channel(0), 2.0)];
         b.step(&[(ever.channel(0), 1.0)], (half, half), None, &no);
@@ -213,10 +222,12 @@ impl Program {
     /// take several ablated nodes to see that each matters.
     fn induction(self, b: &mut Builder) {
         let (symbols, places) = (self.symbols_of(b), b.positions());
-        let previous = b.aggregate(&places, &places, |q, k| k + 1 == q, &symbols);
+        // Before the first symbol is none, and no input has what it looks for right before its end.
+        let looks = |q: usize, k: usize| k + 1 == q && (2..self.n_max()).contains(&q);
+        let previous = b.aggregate(&places, &places, looks, &symbols);
         let certain = b.variable(symbols.size());
         for s in 0..symbols.size() {
-            b.step(&[(previous.channel(s), 1.0)], (0.95, 0.05), None, &[(certain.channel(s), 1.0)]);
+            b.relu(&[(previous.channel(s), 20.0)], -19.0, &[(certain.channel(s), 1.0)]);
         }
         let found = b.aggregate(&symbols, &certain, |q, k| q == k, &symbols);
         self.answer_symbols(b, &found);

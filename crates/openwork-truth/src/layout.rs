@@ -23,19 +23,28 @@ pub struct Options {
 
 /// Parts that compute something from tokens, the program's variables and each other, and never reach the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Noise {
-    /// Channels of the residual stream.
-    pub channels: usize,
-    /// Heads a block.
-    pub heads: usize,
-    /// Neurons a block.
-    pub neurons: usize,
+pub enum Noise {
+    /// None.
+    #[default]
+    None,
+    /// A little more than the program's own channels, heads and neurons, so that most nodes are no part of it.
+    AsMuch,
+}
+
+impl Noise {
+    /// Useless things for so many useful ones.
+    pub(crate) fn count(self, useful: usize) -> usize {
+        match self {
+            Self::None => 0,
+            Self::AsMuch => useful + useful / 4 + 1,
+        }
+    }
 }
 
 impl Options {
-    /// A random order, random ids and some noise, all by `seed`.
+    /// A random order, random ids and noise, all by `seed`.
     pub fn random(seed: u64) -> Self {
-        Self { seed, permute: true, rename: true, noise: Noise { channels: 6, heads: 1, neurons: 6 } }
+        Self { seed, permute: true, rename: true, noise: Noise::AsMuch }
     }
 }
 
@@ -110,7 +119,7 @@ impl Builder {
         self.embeddings(&mut model, &places.channels, &ids);
         self.attention(&mut model, &places);
         self.mlps(&mut model, &places);
-        self.noise(&mut model, &places, options.noise, &mut rng);
+        self.noise(&mut model, &places, &mut rng);
         Built { model, ids, places }
     }
 
@@ -181,18 +190,22 @@ impl Builder {
 
     fn config(&self, noise: Noise) -> Config {
         let n_layer = self.n_layer();
-        let by_layer = |layers: Vec<usize>| (0..n_layer).map(|l| layers.iter().filter(|&&x| x == l).count()).max();
-        let heads = by_layer(self.heads.iter().map(|h| h.layer).collect());
-        let neurons = by_layer(self.neurons.iter().map(|n| n.layer).collect());
+        let most = |layers: Vec<usize>| {
+            let counts = (0..n_layer).map(|l| layers.iter().filter(|&&x| x == l).count());
+            counts.max().unwrap_or(0).max(1)
+        };
+        let heads = most(self.heads.iter().map(|h| h.layer).collect());
+        let neurons = most(self.neurons.iter().map(|n| n.layer).collect());
         let dimensions = self.heads.iter().flat_map(|h| h.query.iter().chain(&h.value)).map(|e| e.0 + 1).max();
+        let with_noise = |n: usize| n + noise.count(n);
         Config {
             vocab_size: self.vocab_size,
             n_ctx: self.n_ctx,
             n_layer,
-            n_head: (heads.unwrap_or(0) + noise.heads).max(1),
+            n_head: with_noise(heads),
             d_head: dimensions.unwrap_or(1),
-            d_model: self.ready.len() + noise.channels,
-            d_mlp: (neurons.unwrap_or(0) + noise.neurons).max(1),
+            d_model: with_noise(self.ready.len()),
+            d_mlp: with_noise(neurons),
             ..plain_config()
         }
     }
@@ -245,8 +258,8 @@ impl Builder {
         }
     }
 
-    /// Random parts: they read three random channels each and write noise channels only.
-    fn noise(&self, model: &mut Model, places: &Places, noise: Noise, rng: &mut ChaCha8Rng) {
+    /// Random parts in all places that are free: they read three random channels each and write noise channels only.
+    fn noise(&self, model: &mut Model, places: &Places, rng: &mut ChaCha8Rng) {
         let noisy = &places.channels[self.ready.len()..];
         if noisy.is_empty() {
             return;
@@ -259,14 +272,14 @@ impl Builder {
             let three = |w: &mut Matrix, row: usize, rng: &mut ChaCha8Rng| {
                 (0..3).for_each(|_| w[[row, rng.random_range(0..config.d_model)]] = 2.0 * (rng.random::<f32>() - 0.5));
             };
-            for &head in &places.heads[layer][config.n_head - noise.heads..] {
+            for &head in &places.heads[layer][self.heads.iter().filter(|h| h.layer == layer).count()..] {
                 for dimension in head * d_head..(head + 1) * d_head {
                     block.qkv.weight.update(|w| (0..3).for_each(|part| three(w, part * d_attn + dimension, rng)));
                     let to = noisy[rng.random_range(0..noisy.len())];
                     block.attn_out.weight.update(|w| w[[to, dimension]] = 0.5);
                 }
             }
-            for &neuron in &places.neurons[layer][config.d_mlp - noise.neurons..] {
+            for &neuron in &places.neurons[layer][self.neurons.iter().filter(|n| n.layer == layer).count()..] {
                 block.fc.weight.update(|w| three(w, neuron, rng));
                 let to = noisy[rng.random_range(0..noisy.len())];
                 block.proj.weight.update(|w| w[[to, neuron]] = 0.5);

@@ -88,12 +88,9 @@ struct Plan {
 impl HandBuilt {
     /// The model. `strength` in (0, 1] is how bad it is: of the backup, the cancelling pair, the constant …
     pub fn new(pathology: Pathology, strength: f32, options: &Options) -> Self {
-        let plan = Plan::new(pathology, strength);
-        let cheat = pathology == Pathology::NormCheat;
-        // Noise would be part of what the norm sees, and the cheat is tuned.
-        let noise = if cheat { Noise::default() } else { options.noise };
-        let mut built = plan.builder.build(&Options { noise, ..*options });
-        if cheat {
+        let plan = Plan::new(pathology, strength, options.noise);
+        let mut built = plan.builder.build(options);
+        if pathology == Pathology::NormCheat {
             equal_norms(&mut built);
         }
         let space = openwork_circuit::NodeSpace::new(&built.model.config);
@@ -199,7 +196,7 @@ impl Start {
 }
 
 impl Plan {
-    fn new(pathology: Pathology, strength: f32) -> Self {
+    fn new(pathology: Pathology, strength: f32, noise: Noise) -> Self {
         match pathology {
             Pathology::Honest => {
                 let mut s = Start::new();
@@ -209,7 +206,7 @@ impl Plan {
             Pathology::Backup => Self::two_heads(strength, true),
             Pathology::NegativeHead => Self::two_heads(-strength, false),
             Pathology::CancellingPair => Self::cancelling_pair(strength),
-            Pathology::NormCheat => Self::norm_cheat(strength),
+            Pathology::NormCheat => Self::norm_cheat(strength, noise),
             Pathology::PositionalShortcut => Self::positional_shortcut(),
             Pathology::MeanOnly => Self::mean_only(strength),
             Pathology::RoleSwap => Self::role_swap(strength),
@@ -270,7 +267,7 @@ impl Plan {
     /// With e² = d_model + 1 the squared length of token and fetched sign, and a² = d_model / e² from the norm before the
     /// neurons: signal over norm is `k / √(e² + a² k²)` in the circuit and `8 / √(e² + a² (64 + B²))` in the model, equal for
     /// `B² = e² (64 − k²) / (k² a²)`.
-    fn norm_cheat(strength: f32) -> Self {
+    fn norm_cheat(strength: f32, noise: Noise) -> Self {
         const COPIES: usize = 8;
         let copies = ((COPIES as f32 * (1.0 - strength)).round() as usize).max(1);
         let mut s = Start::new();
@@ -291,7 +288,8 @@ impl Plan {
         let filler = |t: usize| if token::FILLERS.contains(&t) { if t < half { 1.0 } else { -1.0 } } else { 0.0 };
         let kind = s.b.token_numbers(1, |t, _| filler(t));
         let bulk = s.b.variable(1);
-        let d_model = s.b.n_channels() as f32;
+        let own = s.b.n_channels();
+        let d_model = (own + noise.count(own)) as f32;
         let (all, kept) = ((COPIES * COPIES) as f32, (copies * copies) as f32);
         let size = ((d_model + 1.0).powi(2) / d_model * (all - kept) / kept).sqrt();
         for sign in [1.0, -1.0] {
