@@ -1,0 +1,146 @@
+//! Plants on hand-built models.
+
+use openwork_circuit::{Keep, NodeSet, NodeSpace, batches, evaluate};
+use openwork_model::Model;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{
+    Bed, HELD_OUT, HandBuilt, Plant, Planted, SELECTION, SHIFTED,
+    cue::{At, Kind, Source},
+};
+use crate::{CUE_CONTEXT, Options, Pathology, layout::plain_config, token};
+
+/// Sequences of training text, a quarter.
+const TEXT: usize = 100;
+
+impl Plant {
+    pub(super) fn by_hand(self, severity: f32, seed: u64) -> Planted {
+        let pathology = match self {
+            Self::True => [Pathology::Honest, Pathology::RoleSwap, Pathology::TwoVariables, Pathology::NegativeHead]
+                [(seed / 4 % 4) as usize],
+            Self::Backup => Pathology::Backup,
+            Self::CancellingPair => Pathology::CancellingPair,
+            Self::NormCheat => Pathology::NormCheat,
+            Self::PositionalShortcut => Pathology::PositionalShortcut,
+            Self::RoleSwap => Pathology::RoleSwap,
+            Self::MeanOnly => Pathology::MeanOnly,
+            Self::WrongHypothesis => Pathology::TwoVariables,
+            Self::Undefined => Pathology::DirectPath,
+            Self::TwoCircuits => Pathology::TwoCircuits,
+            other => unreachable!("{other:?} is not built by hand"),
+        };
+        let strength = match (self, pathology) {
+            // A negative head as strong as the other would leave no answer.
+            (Self::True, Pathology::NegativeHead) => 0.5,
+            (Self::PositionalShortcut, _) => 1.0,
+            _ => severity,
+        };
+        let hand = HandBuilt::new(pathology, strength, &Options::random(seed));
+        let circuit = if self == Self::True { hand.truth.clone() } else { hand.circuit.clone() };
+        let variables = hand.variables.clone();
+        let mut planted = bed(hand, pathology, severity, seed).planted(self, severity, seed, circuit);
+        planted.variables = variables.clone();
+        planted.true_variables = variables;
+        if self == Self::WrongHypothesis {
+            let [a, b] = &mut planted.variables[..] else { unreachable!("two variables") };
+            std::mem::swap(&mut a.1, &mut b.1);
+        }
+        if self == Self::RoleSwap {
+            // What the neurons carry in the model is the opposite.
+            let [a, b] = &mut planted.true_variables[..] else { unreachable!("two variables") };
+            std::mem::swap(&mut a.1, &mut b.1);
+        }
+        planted
+    }
+}
+
+fn bed(hand: HandBuilt, pathology: Pathology, severity: f32, seed: u64) -> Bed {
+    let mut source = Source::new(ChaCha8Rng::seed_from_u64(seed ^ 0x7A00), &hand.built.ids);
+    let at = match pathology {
+        Pathology::PositionalShortcut => At::First,
+        Pathology::DirectPath => At::Last,
+        _ => At::Anywhere,
+    };
+    let usual = Kind::usual(at, pathology == Pathology::TwoVariables);
+    let selection = source.pairs(SELECTION, &usual);
+    let held_out = source.pairs(HELD_OUT, &usual);
+    let longer = Kind { lengths: 7..10, template: 1, ..usual.clone() };
+    let words = Kind { fillers: token::FILLERS.end - 4..token::FILLERS.end, template: 2, ..usual.clone() };
+    let mut shifted = vec![("length", source.pairs(SHIFTED, &longer)), ("vocabulary", source.pairs(SHIFTED, &words))];
+    if pathology == Pathology::PositionalShortcut {
+        let elsewhere = Kind { at: At::NotFirst, template: 3, ..usual.clone() };
+        let here = Kind { template: 3, ..usual.clone() };
+        let n = (SHIFTED as f32 * severity).round() as usize;
+        let mut pairs = source.pairs(n, &elsewhere);
+        pairs.extend(source.pairs(SHIFTED - n, &here));
+        shifted.insert(0, ("templates", pairs));
+    }
+    let text = source.text(TEXT, &usual);
+    let HandBuilt { built, truth, .. } = hand;
+    Bed {
+        host: "by hand",
+        model: built.model,
+        text,
+        seq_len: CUE_CONTEXT,
+        truth,
+        selection,
+        held_out,
+        shifted,
+        domain: None,
+    }
+}
+
+/// A dense model of random weights, and the best of thirty random circuits on the selection pairs.
+pub(super) fn dead_salmon(seed: u64) -> Planted {
+    let config = openwork_model::Config {
+        vocab_size: token::COUNT,
+        n_ctx: CUE_CONTEXT,
+        n_layer: 2,
+        n_head: 2,
+        d_head: 4,
+        d_model: 16,
+        d_mlp: 32,
+        norm: openwork_model::NormKind::Rms,
+        ..plain_config()
+    };
+    let mut model = Model::init(config, seed);
+    // So that it has opinions: weights of 0.4 make of a normalised 16 channels something of order one.
+    model.params.values_mut().into_iter().for_each(|w| w.update(|w| *w *= 20.0));
+    for block in &mut model.params.blocks {
+        [&mut block.attn_norm, &mut block.mlp_norm].into_iter().for_each(|n| n.gain.update(|g| g.fill(1.0)));
+    }
+    model.params.final_norm.gain.update(|g| g.fill(1.0));
+    let ids: Vec<u16> = (0..token::COUNT as u16).collect();
+    let mut source = Source::new(ChaCha8Rng::seed_from_u64(seed ^ 0x7A01), &ids);
+    let usual = Kind::usual(At::Anywhere, false);
+    let (selection, held_out) = (source.pairs(SELECTION, &usual), source.pairs(HELD_OUT, &usual));
+    let longer = source.pairs(SHIFTED, &Kind { lengths: 7..10, template: 1, ..usual.clone() });
+    let text = source.text(TEXT, &usual);
+    let space = NodeSpace::new(&model.config);
+    let batch = batches(&selection, SELECTION, CUE_CONTEXT);
+    let loss = |nodes: &NodeSet| {
+        let outcome = evaluate(&model, &batch, false, || Keep::new(nodes, openwork_circuit::Ablation::Zero), |_| ());
+        outcome.loss(outcome.calibrate())
+    };
+    let random = |rng: &mut ChaCha8Rng| {
+        NodeSet::of(space.clone(), (0..space.len()).filter(|_| rng.random_range(0..10) < 3).collect::<Vec<_>>())
+    };
+    let tries = (0..30).map(|_| random(&mut source.rng));
+    let tries: Vec<(f64, NodeSet)> = tries.map(|nodes| (loss(&nodes), nodes)).collect();
+    let best = tries.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).expect("thirty").1;
+    let bed = Bed {
+        host: "untrained",
+        truth: NodeSet::empty(space.clone()),
+        text,
+        seq_len: CUE_CONTEXT,
+        selection,
+        held_out,
+        shifted: vec![("length", longer)],
+        domain: None,
+        model,
+    };
+    let mut planted = bed.planted(Plant::DeadSalmon, 1.0, seed, best);
+    planted.truth = None;
+    planted
+}

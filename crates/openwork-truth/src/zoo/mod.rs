@@ -1,0 +1,289 @@
+//! The zoo: twenty kinds of circuits, honest ones and ones that lie, with everything a judge needs and the verdict it should
+//! reach. It is the test of whoever judges: what is refuted of the honest is a false alarm, what is not of the others a miss.
+
+mod cue;
+mod hand;
+mod programs;
+
+use openwork_circuit::{Means, NodeSet, tasks::Pair};
+use openwork_model::Model;
+
+use crate::{HandBuilt, Prompt};
+
+/// A kind of circuit. Numbers are those of our list of plants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Plant {
+    /// 1. All nodes: exact, and says nothing.
+    AllNodes,
+    /// 2. The true circuit.
+    True,
+    /// 3. No nodes.
+    Empty,
+    /// 4. The true circuit without one node; the more severe, the more the node does.
+    OneMissing,
+    /// 5. The true circuit and idle nodes, as many as the severity's share of its size.
+    Padded,
+    /// 6. The severity's share of the true nodes exchanged for random ones of the same sites.
+    Random,
+    /// 7. One of two heads that do the same; the other is as strong as the severity.
+    Backup,
+    /// 8. Two strong nodes that cancel each other, both left out.
+    CancellingPair,
+    /// 9. The true circuit of a model, for labels that have nothing to do with it.
+    Nonsense,
+    /// 10. A model that was never trained, and the best of some random circuits.
+    DeadSalmon,
+    /// 11. A circuit that is amplified by a norm because all else is gone.
+    NormCheat,
+    /// 12. A head that looks at the place where the cue happens to be in the data.
+    PositionalShortcut,
+    /// 13. What is true for prompts of the longest lengths alone; the model does all lengths.
+    FixedLength,
+    /// 14. Two neurons that mean something else in the model than in the circuit.
+    RoleSwap,
+    /// 15. A circuit that needs the mean of a node that it leaves out.
+    MeanOnly,
+    /// 16. The true circuit with two variables of its hypothesis exchanged.
+    WrongHypothesis,
+    /// 17. The true circuit, judged by a harness one of whose hooks does nothing.
+    DeadHook,
+    /// 18. The true circuit, judged on pairs of which the severity's share are those it was selected on.
+    Leak,
+    /// 19. A model whose answer bypasses all nodes, so that nothing can be said of any.
+    Undefined,
+    /// 20. One of two paths that share nothing.
+    TwoCircuits,
+}
+
+/// What a judge should say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// As good as can be.
+    Pass,
+    /// Not the circuit it is said to be.
+    Refuted,
+    /// The model does not do the task.
+    NoTask,
+    /// Something is wrong with the measurement.
+    Error,
+    /// Nothing can be said.
+    Undefined,
+    /// A pass with a reservation.
+    Weak(&'static str),
+}
+
+/// A circuit to be judged.
+pub struct Planted {
+    /// Its kind.
+    pub plant: Plant,
+    /// Program or pathology that the model was made from, for tables.
+    pub host: &'static str,
+    /// How bad it is, in (0, 1].
+    pub severity: f32,
+    /// Seed it was made from.
+    pub seed: u64,
+    /// The model.
+    pub model: Model,
+    /// Means of its nodes over `text`.
+    pub means: Means,
+    /// Training text, sequences of `seq_len`.
+    pub text: Vec<u16>,
+    /// Length of a sequence of the text.
+    pub seq_len: usize,
+    /// The circuit that is claimed.
+    pub circuit: NodeSet,
+    /// The true circuit, where there is one.
+    pub truth: Option<NodeSet>,
+    /// Loss that the circuit claims, nats per sequence.
+    pub target_loss: f64,
+    /// Pairs it was selected on.
+    pub selection: Vec<Pair>,
+    /// Pairs of the same kind to judge it on, none of whose prompts is in `selection`.
+    pub held_out: Vec<Pair>,
+    /// Pairs that differ from these in one respect, which is named. None of their prompts is in `selection`, and templates
+    /// have numbers of their own.
+    pub shifted: Vec<(&'static str, Vec<Pair>)>,
+    /// All prompts there are, where they are few.
+    pub domain: Option<Vec<Prompt>>,
+    /// Variables of the hypothesis that is claimed, and the nodes said to carry each.
+    pub variables: Vec<(&'static str, NodeSet)>,
+    /// Variables and the nodes that do carry them.
+    pub true_variables: Vec<(&'static str, NodeSet)>,
+    /// Whether the harness must be made to skip a hook.
+    pub dead_hook: bool,
+    /// What a judge should say.
+    pub expected: Expected,
+    /// Families of checks of which one must fire; the first is the one made for it. Others may fire too unless the plant is
+    /// honest.
+    pub should_fire: &'static [&'static str],
+}
+
+impl Plant {
+    /// All twenty, in order.
+    pub fn all() -> [Self; 20] {
+        use Plant::*;
+        [
+            AllNodes,
+            True,
+            Empty,
+            OneMissing,
+            Padded,
+            Random,
+            Backup,
+            CancellingPair,
+            Nonsense,
+            DeadSalmon,
+            NormCheat,
+            PositionalShortcut,
+            FixedLength,
+            RoleSwap,
+            MeanOnly,
+            WrongHypothesis,
+            DeadHook,
+            Leak,
+            Undefined,
+            TwoCircuits,
+        ]
+    }
+
+    /// Its number in the list, from 1.
+    pub fn number(self) -> usize {
+        self as usize + 1
+    }
+
+    /// Its name, for files and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AllNodes => "all nodes",
+            Self::True => "true circuit",
+            Self::Empty => "no nodes",
+            Self::OneMissing => "one node missing",
+            Self::Padded => "padded",
+            Self::Random => "random circuit",
+            Self::Backup => "backup head",
+            Self::CancellingPair => "cancelling pair",
+            Self::Nonsense => "nonsense labels",
+            Self::DeadSalmon => "dead salmon",
+            Self::NormCheat => "norm cheat",
+            Self::PositionalShortcut => "positional shortcut",
+            Self::FixedLength => "fixed length",
+            Self::RoleSwap => "role swap",
+            Self::MeanOnly => "mean only",
+            Self::WrongHypothesis => "wrong hypothesis",
+            Self::DeadHook => "dead hook",
+            Self::Leak => "leak",
+            Self::Undefined => "bypass",
+            Self::TwoCircuits => "two circuits",
+        }
+    }
+
+    /// Severities to plant it at, ascending; the last is 1.
+    pub fn severities(self) -> &'static [f32] {
+        match self {
+            // By how much the missing node does.
+            Self::OneMissing => &[0.25, 0.5, 1.0],
+            Self::Padded | Self::Random | Self::CancellingPair | Self::Leak => &[0.25, 0.5, 1.0],
+            Self::Backup | Self::TwoCircuits => &[0.25, 0.5, 1.0],
+            // Copies kept of eight: 4, 2, 1.
+            Self::NormCheat => &[0.5, 0.75, 1.0],
+            Self::PositionalShortcut => &[0.25, 0.5, 1.0],
+            Self::FixedLength => &[0.5, 1.0],
+            // Below one half roles are weaker, not swapped.
+            Self::RoleSwap => &[0.75, 1.0],
+            Self::MeanOnly => &[0.5, 1.0],
+            _ => &[1.0],
+        }
+    }
+
+    /// What a judge should say, and which families of checks should make it.
+    pub fn expected(self) -> (Expected, &'static [&'static str]) {
+        use Expected::{Error, NoTask, Pass, Refuted, Undefined, Weak};
+        match self {
+            Self::AllNodes => (Weak("trivial"), &[]),
+            Self::True => (Pass, &[]),
+            Self::Empty | Self::OneMissing => (Refuted, &["sufficiency"]),
+            Self::Padded => (Refuted, &["minimality"]),
+            Self::Random => (Refuted, &["random", "sufficiency"]),
+            Self::Backup => (Refuted, &["completeness", "necessity", "rival"]),
+            Self::CancellingPair => (Refuted, &["adversary"]),
+            Self::Nonsense | Self::DeadSalmon => (NoTask, &["task"]),
+            Self::NormCheat => (Refuted, &["frozen norm"]),
+            Self::PositionalShortcut => (Refuted, &["shift"]),
+            Self::FixedLength => (Refuted, &["shift", "exhaustive"]),
+            Self::RoleSwap => (Refuted, &["interchange"]),
+            Self::MeanOnly => (Weak("mean-dependent"), &["ablation matrix"]),
+            Self::WrongHypothesis => (Refuted, &["interchange"]),
+            Self::DeadHook => (Error, &["self-check"]),
+            Self::Leak => (Error, &["leak"]),
+            Self::Undefined => (Undefined, &["undefined"]),
+            Self::TwoCircuits => (Refuted, &["rival", "necessity"]),
+        }
+    }
+
+    /// The circuit of this kind. The same arguments give the same circuit; seeds give different programs, orders, names, noise
+    /// and data.
+    ///
+    /// # Panics
+    /// When `severity` is not in (0, 1].
+    pub fn build(self, severity: f32, seed: u64) -> Planted {
+        assert!(severity > 0.0 && severity <= 1.0, "a severity is in (0, 1], not {severity}");
+        match self {
+            Self::AllNodes | Self::Empty | Self::OneMissing | Self::Padded | Self::Random | Self::Nonsense => {
+                self.of_program(severity, seed)
+            }
+            Self::FixedLength | Self::DeadHook | Self::Leak => self.of_program(severity, seed),
+            // One true circuit in four is built by hand.
+            Self::True if seed % 4 != 3 => self.of_program(severity, seed),
+            Self::DeadSalmon => hand::dead_salmon(seed),
+            _ => self.by_hand(severity, seed),
+        }
+    }
+}
+
+/// What the two ways of building have in common: data, and a circuit that is the truth.
+struct Bed {
+    host: &'static str,
+    model: Model,
+    text: Vec<u16>,
+    seq_len: usize,
+    truth: NodeSet,
+    selection: Vec<Pair>,
+    held_out: Vec<Pair>,
+    shifted: Vec<(&'static str, Vec<Pair>)>,
+    domain: Option<Vec<Prompt>>,
+}
+
+impl Bed {
+    fn planted(self, plant: Plant, severity: f32, seed: u64, circuit: NodeSet) -> Planted {
+        let means = Means::compute(&self.model, &self.text, self.seq_len);
+        let (expected, should_fire) = plant.expected();
+        Planted {
+            plant,
+            host: self.host,
+            severity,
+            seed,
+            means,
+            circuit,
+            truth: Some(self.truth),
+            target_loss: 0.15,
+            model: self.model,
+            text: self.text,
+            seq_len: self.seq_len,
+            selection: self.selection,
+            held_out: self.held_out,
+            shifted: self.shifted,
+            domain: self.domain,
+            variables: vec![],
+            true_variables: vec![],
+            dead_hook: false,
+            expected,
+            should_fire,
+        }
+    }
+}
+
+/// Pairs to select on, and to judge on.
+const SELECTION: usize = 48;
+const HELD_OUT: usize = 72;
+/// Pairs of each shift.
+const SHIFTED: usize = 64;

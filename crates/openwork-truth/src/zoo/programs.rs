@@ -1,0 +1,200 @@
+//! Plants on compiled programs.
+
+use std::collections::HashSet;
+
+use openwork_circuit::{Ablation, Keep, NodeSet, tasks::Pair};
+use openwork_model::NoTap;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{Bed, HELD_OUT, Plant, Planted, SELECTION, SHIFTED};
+use crate::{Behaviour, Compiled, Fill, Input, Options, Program, Prompt, PromptBatch, Truth, means, reaching, text};
+
+impl Plant {
+    pub(super) fn of_program(self, severity: f32, seed: u64) -> Planted {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x9A00);
+        // Seeds go through the programs; only reversing counts from the end, and has less truth on one length.
+        let program = match self {
+            Self::FixedLength => Program::Reverse,
+            _ => Program::all()[(seed % 9) as usize],
+        };
+        let compiled = Compiled::new(program, &Options::random(seed));
+        let n_max = program.n_max();
+        // What the claim was made on: all lengths, or the longest ones.
+        let lengths = match self {
+            Self::FixedLength if severity < 1.0 => n_max - 1..=n_max,
+            Self::FixedLength => n_max..=n_max,
+            _ => program.n_min()..=n_max,
+        };
+        let mut bed = bed(&compiled, lengths.clone(), &mut rng);
+        let truth = bed.truth.clone();
+        let circuit = match self {
+            Self::AllNodes => NodeSet::all(truth.space().clone()),
+            Self::Empty => NodeSet::empty(truth.space().clone()),
+            Self::OneMissing => one_missing(&bed, &compiled, severity),
+            Self::Padded => padded(&bed, severity, &mut rng),
+            Self::Random => exchanged(&truth, severity, &mut rng),
+            Self::FixedLength => either_truth(&compiled, &compiled.prompts(lengths)),
+            _ => truth,
+        };
+        match self {
+            Self::Nonsense => nonsense(&mut bed, &compiled, &mut rng),
+            Self::Leak => {
+                let n = (HELD_OUT as f32 * severity).ceil() as usize;
+                let leaked = bed.selection.iter().cycle().take(n.min(SELECTION)).cloned();
+                bed.held_out.splice(..n.min(SELECTION), leaked);
+            }
+            _ => (),
+        }
+        let mut planted = bed.planted(self, severity, seed, circuit);
+        planted.dead_hook = self == Self::DeadHook;
+        planted
+    }
+}
+
+/// What is true under zero or under mean ablation.
+fn either_truth(compiled: &Compiled, prompts: &[Prompt]) -> NodeSet {
+    let means = means(&compiled.model, prompts, compiled.bos());
+    let [zero, mean] =
+        [Fill::Zero, Fill::Mean].map(|fill| Truth::nodes(&compiled.model, prompts, fill.ablation(&means)));
+    NodeSet::of(zero.space().clone(), (0..zero.space().len()).filter(|&n| zero.kept()[n] || mean.kept()[n]))
+}
+
+/// Whether an input belongs to the template that is held out: it begins (for brackets: ends) with a certain symbol, so that the
+/// other template still needs every part of the program.
+fn is_other_template(program: Program, input: &Input) -> bool {
+    let last = program.symbols().len() - 1;
+    match program {
+        Program::Dyck1 | Program::Dyck2 => input.symbols.last() == Some(&0) && input.symbols.len() > 1,
+        _ => input.symbols[0] == last && input.symbols.len() > 1,
+    }
+}
+
+fn bed(compiled: &Compiled, lengths: std::ops::RangeInclusive<usize>, rng: &mut ChaCha8Rng) -> Bed {
+    let program = compiled.program;
+    let all = program.inputs(program.n_min()..=program.n_max());
+    let (mut usual, mut other, mut out) = (vec![], vec![], vec![]);
+    for input in all {
+        let list = match input.symbols.len() {
+            n if !lengths.contains(&n) => &mut out,
+            _ if is_other_template(program, &input) => &mut other,
+            _ => &mut usual,
+        };
+        list.push(compiled.prompt(&input));
+    }
+    // A third of the prompts is for selection.
+    let (mut select, mut judge) = (vec![], vec![]);
+    usual.into_iter().for_each(|p| if rng.random_range(0..3) == 0 { select.push(p) } else { judge.push(p) });
+    let mut shifted = vec![("templates", pairs(&other, SHIFTED, 1, rng))];
+    if !out.is_empty() {
+        shifted.insert(0, ("length", pairs(&out, SHIFTED, 2, rng)));
+    }
+    let domain = compiled.domain();
+    let (text, seq_len) = text(&domain, compiled.bos());
+    Bed {
+        host: program.name(),
+        model: compiled.model.clone(),
+        text,
+        seq_len,
+        truth: compiled.circuit.clone(),
+        selection: pairs(&select, SELECTION, 0, rng),
+        held_out: pairs(&judge, HELD_OUT, 0, rng),
+        shifted,
+        domain: Some(domain),
+    }
+}
+
+/// `n` different pairs of prompts with different answers. Answers take turns being drawn, so that rare ones are there too.
+fn pairs(prompts: &[Prompt], n: usize, template: usize, rng: &mut ChaCha8Rng) -> Vec<Pair> {
+    let mut answers: Vec<u16> = prompts.iter().map(|p| p.answer).collect();
+    answers.sort_unstable();
+    answers.dedup();
+    assert!(answers.len() > 1, "all prompts have one answer");
+    let (mut found, mut seen) = (vec![], HashSet::new());
+    let one = |answer: u16, rng: &mut ChaCha8Rng| {
+        let with: Vec<&Prompt> = prompts.iter().filter(|p| p.answer == answer).collect();
+        with[rng.random_range(0..with.len())]
+    };
+    for attempt in 0..100 * n {
+        let answer = answers[attempt % answers.len()];
+        let positive = one(answer, rng);
+        let others: Vec<u16> = answers.iter().copied().filter(|&a| a != answer).collect();
+        let negative = one(others[rng.random_range(0..others.len())], rng);
+        if seen.insert((&positive.tokens, &negative.tokens)) {
+            found.push(Pair {
+                positive: positive.tokens.clone(),
+                negative: negative.tokens.clone(),
+                answer,
+                alternative: negative.answer,
+                template,
+            });
+        }
+        if found.len() == n {
+            break;
+        }
+    }
+    assert!(found.len() == n, "only {} of {n} pairs of {} prompts", found.len(), prompts.len());
+    found
+}
+
+/// The truth without one of its nodes: by mean KL under mean ablation over the domain, the severest is the one that does most.
+fn one_missing(bed: &Bed, compiled: &Compiled, severity: f32) -> NodeSet {
+    let domain = bed.domain.as_ref().expect("programs have domains");
+    let batch = PromptBatch::new(domain);
+    let whole = Behaviour::of(&bed.model, &batch, &mut NoTap);
+    let means = means(&bed.model, domain, compiled.bos());
+    let space = bed.truth.space();
+    let without =
+        |node: usize| NodeSet::of(space.clone(), (0..space.len()).filter(|&n| n != node && bed.truth.kept()[n]));
+    let mut harm: Vec<(f64, usize)> = (0..space.len())
+        .filter(|&n| bed.truth.kept()[n])
+        .map(|node| {
+            let keep =
+                |ablation| whole.mean_kl(&Behaviour::of(&bed.model, &batch, &mut Keep::new(&without(node), ablation)));
+            (keep(Ablation::Mean(&means)), node)
+        })
+        .collect();
+    harm.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let index = ((harm.len() as f32 * severity).ceil() as usize).clamp(1, harm.len()) - 1;
+    without(harm[index].1)
+}
+
+/// The truth and nodes from which nothing reaches the output.
+fn padded(bed: &Bed, severity: f32, rng: &mut ChaCha8Rng) -> NodeSet {
+    let reaching = reaching(&bed.model);
+    let mut idle: Vec<usize> = (0..reaching.space().len()).filter(|&n| !reaching.kept()[n]).collect();
+    let n = ((bed.truth.len() as f32 * severity).ceil() as usize).min(idle.len());
+    let idle = (0..n).map(|_| idle.swap_remove(rng.random_range(0..idle.len()))).collect::<Vec<_>>();
+    let kept = (0..reaching.space().len()).filter(|&n| bed.truth.kept()[n]);
+    NodeSet::of(reaching.space().clone(), kept.chain(idle).collect::<Vec<_>>())
+}
+
+/// A share of the nodes of each site exchanged for random ones of the same site.
+fn exchanged(truth: &NodeSet, severity: f32, rng: &mut ChaCha8Rng) -> NodeSet {
+    let mut kept = vec![];
+    for (_, range) in truth.space().sites() {
+        let mut pool: Vec<usize> = range.clone().collect();
+        for node in range.clone().filter(|&n| truth.kept()[n]) {
+            if rng.random::<f32>() >= severity {
+                kept.push(node);
+                pool.retain(|&n| n != node);
+            }
+        }
+        let wanted = range.clone().filter(|&n| truth.kept()[n]).count();
+        let have = kept.iter().filter(|n| range.contains(n)).count();
+        kept.extend((have..wanted).map(|_| pool.swap_remove(rng.random_range(0..pool.len()))));
+    }
+    NodeSet::of(truth.space().clone(), kept)
+}
+
+/// Labels that have nothing to do with the prompts: which of two tokens that are no answers is right is drawn by lot.
+fn nonsense(bed: &mut Bed, compiled: &Compiled, rng: &mut ChaCha8Rng) {
+    let answers: HashSet<u16> = compiled.domain().iter().map(|p| p.answer).collect();
+    let others: Vec<u16> = compiled.ids.iter().copied().filter(|id| !answers.contains(id)).collect();
+    let two = [others[0], others[1 % others.len()]];
+    let shifted = bed.shifted.iter_mut().flat_map(|s| &mut s.1);
+    for pair in bed.selection.iter_mut().chain(&mut bed.held_out).chain(shifted) {
+        let first = rng.random_range(0..2);
+        (pair.answer, pair.alternative) = (two[first], two[1 - first]);
+    }
+}

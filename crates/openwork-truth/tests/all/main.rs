@@ -1,0 +1,7 @@
+//! What the crate promises: models do what their programs say, and the true circuits are true.
+
+mod inject;
+mod programs;
+mod tracr;
+mod truth;
+mod zoo;

@@ -1,0 +1,277 @@
+//! Each plant is what it is said to be: honest circuits are, and the others lie in the way that makes them plants.
+
+use std::collections::HashSet;
+
+use openwork_circuit::{Ablation, Keep, NodeSet, edges, tasks::Pair};
+use openwork_model::{At, Matrix, NoTap, Site, Tap};
+use openwork_truth::{
+    Behaviour, Prompt, PromptBatch,
+    zoo::{Expected, Plant, Planted},
+};
+
+fn prompts(pairs: &[Pair]) -> Vec<Prompt> {
+    let both = |p: &Pair| {
+        [(&p.positive, p.answer), (&p.negative, p.alternative)].map(|(t, answer)| Prompt { tokens: t.clone(), answer })
+    };
+    pairs.iter().flat_map(both).collect()
+}
+
+fn whole(planted: &Planted, pairs: &[Pair]) -> Behaviour {
+    Behaviour::of(&planted.model, &PromptBatch::new(&prompts(pairs)), &mut NoTap)
+}
+
+fn keeping(planted: &Planted, pairs: &[Pair], nodes: &NodeSet, ablation: Ablation<'_>) -> Behaviour {
+    Behaviour::of(&planted.model, &PromptBatch::new(&prompts(pairs)), &mut Keep::new(nodes, ablation))
+}
+
+/// Mean KL of the circuit from the model on some pairs: under mean and under zero ablation.
+fn kl(planted: &Planted, pairs: &[Pair]) -> [f64; 2] {
+    [Ablation::Mean(&planted.means), Ablation::Zero]
+        .map(|ablation| whole(planted, pairs).mean_kl(&keeping(planted, pairs, &planted.circuit, ablation)))
+}
+
+/// Fraction of prompts whose right candidate has the higher probability; a tie counts half.
+fn accuracy(behaviour: &Behaviour, pairs: &[Pair]) -> f64 {
+    let one = |(i, p): (usize, &Vec<f64>)| {
+        let d = p[usize::from(pairs[i / 2].answer)] - p[usize::from(pairs[i / 2].alternative)];
+        let d = if i % 2 == 0 { d } else { -d };
+        if d.abs() < 1e-6 { 0.5 } else { f64::from(u8::from(d > 0.0)) }
+    };
+    behaviour.0.iter().enumerate().map(one).sum::<f64>() / behaviour.0.len() as f64
+}
+
+fn prompts_of(pairs: &[Pair]) -> HashSet<Vec<u16>> {
+    pairs.iter().flat_map(|p| [p.positive.clone(), p.negative.clone()]).collect()
+}
+
+#[test]
+fn every_plant_has_data_that_fit() {
+    for (plant, seed) in Plant::all().into_iter().zip(0..) {
+        for &severity in plant.severities() {
+            let p = plant.build(severity, seed);
+            let name = format!("{} at {severity} with seed {seed}", plant.name());
+            assert!(p.held_out.len() >= 60 && p.selection.len() >= 40, "{name}");
+            let selected = prompts_of(&p.selection);
+            let shared = prompts_of(&p.held_out).intersection(&selected).count();
+            assert_eq!(shared > 0, plant == Plant::Leak, "{name}: {shared} prompts shared");
+            let used: HashSet<usize> = p.held_out.iter().chain(&p.selection).map(|p| p.template).collect();
+            assert!(!p.shifted.is_empty(), "{name}");
+            for (_, pairs) in &p.shifted {
+                assert!(pairs.len() >= 40 && prompts_of(pairs).is_disjoint(&selected), "{name}");
+                assert!(pairs.iter().all(|p| !used.contains(&p.template)), "{name}");
+            }
+            let shifted = p.shifted.iter().flat_map(|s| &s.1);
+            for pair in p.held_out.iter().chain(&p.selection).chain(shifted) {
+                assert!(pair.answer != pair.alternative, "{name}");
+                for prompt in [&pair.positive, &pair.negative] {
+                    assert!(prompt.len() <= p.model.config.n_ctx, "{name}");
+                    assert!(prompt.iter().all(|&t| usize::from(t) < p.model.config.vocab_size), "{name}");
+                }
+            }
+            let right = accuracy(&whole(&p, &p.held_out), &p.held_out);
+            match p.expected {
+                Expected::NoTask => assert!((0.3..0.7).contains(&right), "{name}: {right}"),
+                _ => assert_eq!(right, 1.0, "{name}: the model does its task"),
+            }
+            assert_eq!((p.expected, p.should_fire), plant.expected());
+        }
+    }
+}
+
+#[test]
+fn honest_circuits_are_different_and_true() {
+    let mut seen = HashSet::new();
+    // All nine programs and all four hand-built ones; every seed is another circuit.
+    for seed in 0..16 {
+        let p = Plant::True.build(1.0, seed);
+        for pairs in [&p.held_out, &p.selection, &p.shifted[0].1] {
+            let kl = kl(&p, pairs);
+            assert!(kl.iter().all(|&k| k < 1e-6), "{} with seed {seed}: {kl:?}", p.host);
+        }
+        assert!(!edges(&p.model, &p.circuit).is_empty());
+        let weights: Vec<u32> = p.model.params.embed.dense().iter().map(|x| x.to_bits()).collect();
+        assert!(seen.insert((p.host, p.circuit.kept().to_vec(), weights)), "seed {seed} repeats a circuit");
+    }
+    let [a, b] = [3, 3].map(|seed| Plant::True.build(1.0, seed));
+    assert!(a.held_out == b.held_out && a.circuit == b.circuit && a.text == b.text && a.means == b.means);
+}
+
+#[test]
+fn circuits_that_lack_something_are_far_from_the_model() {
+    for plant in [Plant::Empty, Plant::OneMissing, Plant::Random] {
+        for &severity in plant.severities() {
+            let kl: Vec<f64> = (0..4).map(|seed| plant.build(severity, seed)).map(|p| kl(&p, &p.held_out)[0]).collect();
+            // Of programs with many nodes for few inputs each, no single one does more.
+            let least = if severity == 1.0 { 0.2 } else { 1e-3 };
+            assert!(kl.iter().all(|&k| k > least), "{} at {severity}: {kl:?}", plant.name());
+        }
+    }
+}
+
+#[test]
+fn padding_is_idle() {
+    for severity in [0.25, 1.0] {
+        let p = Plant::Padded.build(severity, 2);
+        let truth = p.truth.as_ref().unwrap();
+        let more = p.circuit.len() - truth.len();
+        assert!(more as f32 >= 0.2 * severity * truth.len() as f32);
+        assert!(kl(&p, &p.held_out).iter().all(|&k| k < 1e-6));
+    }
+}
+
+#[test]
+fn backups_and_second_paths_hide_that_the_circuit_is_not_needed() {
+    for plant in [Plant::Backup, Plant::TwoCircuits] {
+        let p = plant.build(1.0, 1);
+        let [mean, zero] = kl(&p, &p.held_out);
+        assert!(mean < 1e-3 && zero < 1e-3, "{}: the circuit suffices: {mean} {zero}", plant.name());
+        // Without the circuit's head the model is as right as before.
+        let own = |n: &usize| {
+            p.circuit.kept()[*n]
+                && !matches!(p.circuit.space().node(*n).site.at, At::MlpRead | At::Neuron | At::MlpWrite)
+        };
+        let space = p.circuit.space();
+        let rest = NodeSet::of(space.clone(), (0..space.len()).filter(|n| !own(n)));
+        let without = keeping(&p, &p.held_out, &rest, Ablation::Mean(&p.means));
+        assert_eq!(accuracy(&without, &p.held_out), 1.0, "{}", plant.name());
+        let honest = Plant::True.build(1.0, 3);
+        let without = keeping(&honest, &honest.held_out, &honest.circuit.complement(), Ablation::Mean(&honest.means));
+        assert!(accuracy(&without, &honest.held_out) < 0.6, "an honest circuit is needed");
+    }
+}
+
+#[test]
+fn a_cancelling_pair_is_seen_only_one_at_a_time() {
+    for &severity in Plant::CancellingPair.severities() {
+        let p = Plant::CancellingPair.build(severity, 5);
+        assert!(kl(&p, &p.held_out).iter().all(|&k| k < 1e-6));
+        let space = p.circuit.space();
+        let neuron = |n: &usize| space.node(*n).site.at == At::Neuron && !p.circuit.kept()[*n];
+        let worst = (0..space.len()).filter(neuron).map(|out| {
+            let others = NodeSet::of(space.clone(), (0..space.len()).filter(|&n| n != out));
+            whole(&p, &p.held_out).mean_kl(&keeping(&p, &p.held_out, &others, Ablation::Zero))
+        });
+        let worst = worst.fold(0.0, f64::max);
+        assert!(severity < 1.0 || worst > 0.5, "{worst}");
+    }
+}
+
+/// Scales what the unembedding reads of the last token as the norm of another run did.
+struct Frozen<'a>(Keep<'a>, f32, Option<Matrix>);
+
+impl Tap for Frozen<'_> {
+    fn forward(&mut self, site: Site, value: &mut Matrix) {
+        self.0.forward(site, value);
+        match site.at {
+            At::FinalResid => self.2 = Some(value.clone()),
+            At::FinalRead => {
+                let resid = self.2.as_ref().unwrap();
+                let last = resid.column(resid.ncols() - 1);
+                value.column_mut(0).assign(&(&last * self.1));
+            }
+            _ => (),
+        }
+    }
+}
+
+#[test]
+fn the_norm_cheat_works_only_while_norms_are_free() {
+    for &severity in Plant::NormCheat.severities() {
+        let p = Plant::NormCheat.build(severity, 6);
+        let [mean, zero] = kl(&p, &p.held_out);
+        assert!(mean < 1e-3 && zero < 1e-3, "free at {severity}: {mean} {zero}");
+        // One prompt at a time: the stream has all its columns, the norm the last alone.
+        let frozen = |prompt: &Prompt| {
+            let mut record = openwork_model::Record::default();
+            let batch = PromptBatch::new(std::slice::from_ref(prompt));
+            let model = Behaviour::of(&p.model, &batch, &mut record);
+            let last = |at: At| {
+                record
+                    .values
+                    .iter()
+                    .find(|v| v.0.at == at)
+                    .unwrap()
+                    .1
+                    .columns()
+                    .into_iter()
+                    .next_back()
+                    .unwrap()
+                    .to_owned()
+            };
+            let (resid, read) = (last(At::FinalResid), last(At::FinalRead));
+            let scale = (read.dot(&read) / resid.dot(&resid)).sqrt();
+            let mut tap = Frozen(Keep::new(&p.circuit, Ablation::Mean(&p.means)), scale, None);
+            model.mean_kl(&Behaviour::of(&p.model, &batch, &mut tap))
+        };
+        let all = prompts(&p.held_out);
+        let frozen = all.iter().map(frozen).sum::<f64>() / all.len() as f64;
+        assert!(frozen > 100.0 * mean && frozen > 0.01, "frozen at {severity}: {frozen}");
+        assert!(severity < 1.0 || frozen > 0.5, "{frozen}");
+    }
+}
+
+#[test]
+fn shortcuts_fail_elsewhere() {
+    for (plant, shift, seed) in [(Plant::PositionalShortcut, "templates", 1), (Plant::FixedLength, "length", 0)] {
+        for &severity in plant.severities() {
+            let p = plant.build(severity, seed);
+            assert!(kl(&p, &p.held_out)[0] < 1e-3, "{}: {:?}", plant.name(), kl(&p, &p.held_out));
+            let pairs = &p.shifted.iter().find(|s| s.0 == shift).unwrap().1;
+            assert_eq!(accuracy(&whole(&p, pairs), pairs), 1.0, "the model does it there too");
+            let there = kl(&p, pairs)[0];
+            assert!(there > 0.1, "{} at {severity}: {there}", plant.name());
+        }
+    }
+}
+
+#[test]
+fn swapped_neurons_mean_the_opposite_in_the_model() {
+    for &severity in Plant::RoleSwap.severities() {
+        let p = Plant::RoleSwap.build(severity, 3);
+        assert!(kl(&p, &p.held_out).iter().all(|&k| k < 1e-3), "{:?}", kl(&p, &p.held_out));
+        struct Neurons<'a>(Keep<'a>, Vec<Matrix>);
+        impl Tap for Neurons<'_> {
+            fn forward(&mut self, site: Site, value: &mut Matrix) {
+                self.0.forward(site, value);
+                if site.at == At::Neuron {
+                    self.1.push(value.clone());
+                }
+            }
+        }
+        let prompts = prompts(&p.held_out[..20]);
+        let space = p.circuit.space();
+        let node = |set: &NodeSet| (0..space.len()).find(|&n| set.kept()[n]).map(|n| space.node(n).index).unwrap();
+        let plus = node(&p.variables[0].1);
+        for (i, prompt) in prompts.iter().enumerate() {
+            let batch = PromptBatch::new(std::slice::from_ref(prompt));
+            let last = |nodes: &NodeSet| {
+                let mut tap = Neurons(Keep::new(nodes, Ablation::Mean(&p.means)), vec![]);
+                Behaviour::of(&p.model, &batch, &mut tap);
+                tap.1[0].row(plus).iter().last().copied().unwrap()
+            };
+            let (alone, inside) = (last(&p.circuit), last(&NodeSet::all(space.clone())));
+            assert_eq!((alone > 0.1, inside > 0.1), (i % 2 == 0, i % 2 == 1), "{alone} {inside}");
+        }
+    }
+}
+
+#[test]
+fn a_mean_does_for_the_constant_and_zero_does_not() {
+    for &severity in Plant::MeanOnly.severities() {
+        let [mean, zero] =
+            (0..1).map(|seed| Plant::MeanOnly.build(severity, seed)).map(|p| kl(&p, &p.held_out)).next().unwrap();
+        assert!(mean < 1e-6 && zero > 0.5, "{severity}: {mean} {zero}");
+    }
+}
+
+#[test]
+fn wrong_hypotheses_name_the_other_node_and_bypasses_need_none() {
+    let p = Plant::WrongHypothesis.build(1.0, 0);
+    assert!(p.variables[0].1 == p.true_variables[1].1 && p.variables[1].1 == p.true_variables[0].1);
+    assert!(p.variables[0].1 != p.variables[1].1 && kl(&p, &p.held_out)[0] < 1e-6);
+    let p = Plant::Undefined.build(1.0, 0);
+    let nothing = NodeSet::empty(p.circuit.space().clone());
+    let without = keeping(&p, &p.held_out, &nothing, Ablation::Mean(&p.means));
+    assert_eq!(accuracy(&without, &p.held_out), 1.0);
+    assert!(Plant::DeadHook.build(1.0, 0).dead_hook && !p.dead_hook);
+}
