@@ -20,6 +20,7 @@
 //! of a pair are dependent.
 
 mod audit;
+pub mod certificate;
 mod judge;
 mod measure;
 mod random;
