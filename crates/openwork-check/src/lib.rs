@@ -24,6 +24,7 @@
 
 mod certificate;
 mod exhaustive;
+mod form;
 mod forward;
 mod model;
 mod relaxation;
