@@ -246,7 +246,7 @@ impl Config {
                 (None, Some(_)) => r.size("n_mlp")?,
                 (None, None) => 4 * d_model,
             },
-            norm: if r.flag("rms_norm", false)? { NormKind::Rms } else { NormKind::Layer },
+            norm: r.norm()?,
             norm_bias: r.flag("ln_bias", true)?,
             linear_bias: r.flag("bias", true)?,
             activation: match r.text("activation_type", "gelu")?.as_str() {
@@ -281,7 +281,7 @@ impl Config {
             let name = |at: &At| ACT_SITES.iter().find(|s| s.1 == *at).expect("an AbsTopK site").0;
             a.sites.iter().map(name).collect::<Vec<_>>().join(",")
         });
-        let value = json!({
+        let mut value = json!({
             "block_size": self.n_ctx,
             "vocab_size": self.vocab_size,
             "n_layer": self.n_layer,
@@ -310,6 +310,10 @@ impl Config {
             "flash": true,
             "sink": self.sink,
         });
+        if self.norm == NormKind::None {
+            // A key of our own: the published format knows two norms only.
+            value["norm"] = json!("none");
+        }
         serde_json::to_string_pretty(&value).expect("plain values")
     }
 }
@@ -356,6 +360,17 @@ impl Reader {
         self.optional(key).map_or(Ok(default), |v| v.as_bool().ok_or_else(|| bad(key, &v, "true or false")))
     }
 
+    /// `rms_norm` tells the published norms apart; our own key `norm` says that there is none.
+    fn norm(&mut self) -> Result<NormKind, ConfigError> {
+        let rms = self.flag("rms_norm", false)?;
+        match self.optional("norm") {
+            None => Ok(if rms { NormKind::Rms } else { NormKind::Layer }),
+            Some(Value::String(s)) if s == "none" && !rms => Ok(NormKind::None),
+            Some(other) if rms => Err(bad("norm", &other, "no such key beside `rms_norm` = true")),
+            Some(other) => Err(bad("norm", &other, "none (leave the key out for the norms `rms_norm` tells apart)")),
+        }
+    }
+
     fn text(&mut self, key: &'static str, default: &str) -> Result<String, ConfigError> {
         self.optional(key)
             .map_or(Ok(default.to_owned()), |v| v.as_str().map(str::to_owned).ok_or_else(|| bad(key, &v, "a string")))
@@ -381,6 +396,9 @@ mod tests {
         };
         let text = config.to_published();
         assert_eq!(Config::from_published(&text), Ok((config, vec![])));
+        let without = Config { norm: NormKind::None, positions: Positions::Added, ..Config::default() };
+        assert_eq!(Config::from_published(&without.to_published()), Ok((without, vec![])));
+        assert!(!text.contains("\"norm\""), "published norms are written as published");
         let text = text.replacen('{', "{\"pfrac\": 0.25, \"novel\": 1,", 1);
         assert_eq!(Config::from_published(&text).unwrap().1, ["novel", "pfrac"]);
     }
@@ -392,6 +410,9 @@ mod tests {
         assert_eq!(error("\"n_layer\"", "\"layers\""), "the configuration lacks `n_layer`");
         assert_eq!(error("\"gelu\"", "\"swish\""), "`activation_type` is \"swish\"; expected gelu or relu");
         assert_eq!(error("\"n_head\": 4", "\"n_head\": -4"), "`n_head` is -4; expected a positive whole number");
+        let norm = |name: &str| error("\"rms_norm\": true", &format!("\"rms_norm\": false, \"norm\": {name}"));
+        assert!(norm("\"no\"").starts_with("`norm` is \"no\"; expected none (leave"));
+        assert!(error("\"rms_norm\"", "\"norm\": \"none\", \"rms_norm\"").contains("beside `rms_norm`"));
         assert!(error("attn_in,", "attn_ni,").starts_with("`afrac_loctypes` is \"attn_ni\""));
         assert!(error("\"identity\"", "\"relu\"").starts_with("`residual_activation_type`"));
     }

@@ -3,7 +3,7 @@
 use openwork_cuda::{Gpu, GpuError, Parameter, Parameters, Shape};
 use openwork_ops::{Cuda, CudaGradient};
 
-use crate::{Config, Model, Params, Ties};
+use crate::{Config, Model, NormKind, Params, Ties};
 
 /// A model on a GPU: its parameters, and the tree of handles to them that passes run on.
 pub struct GpuModel {
@@ -26,9 +26,10 @@ impl Model {
     /// A copy of this model on a GPU, with sparse products where the CPU has them.
     ///
     /// # Errors
-    /// When there are no kernels for its sizes, or the device has too little memory.
+    /// When there are no kernels for its sizes or its norm, or the device has too little memory.
     pub fn upload(&self, gpu: &Gpu) -> Result<GpuModel, GpuError> {
         let config = self.config.clone();
+        supports_norm(config.norm)?;
         Cuda::supports(config.d_head, config.d_mlp.max(config.d_read()))?;
         let weights = self.params.values();
         let nonzeros: Vec<usize> = weights.iter().map(|w| w.nnz()).collect();
@@ -49,6 +50,17 @@ impl Model {
     }
 }
 
+/// Models without norms are compiled ones, too small for a GPU to pay: there is no kernel for them.
+fn supports_norm(norm: NormKind) -> Result<(), GpuError> {
+    match norm {
+        NormKind::Rms | NormKind::Layer => Ok(()),
+        NormKind::None => Err(GpuError::Unsupported {
+            what: "models without norms".into(),
+            instead: "those with RMSNorm or LayerNorm run there, this one on the CPU".into(),
+        }),
+    }
+}
+
 impl GpuModel {
     /// Where gradients of every entry of the parameters go. They are added to what is there
     /// ([`Parameters::zero_gradients`]).
@@ -58,5 +70,17 @@ impl GpuModel {
             let parameter = parameters.next().expect("same tree").clone();
             CudaGradient { parameter, at_nonzeros: false }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_without_norms_are_refused_in_words() {
+        assert!(supports_norm(NormKind::Rms).is_ok() && supports_norm(NormKind::Layer).is_ok());
+        let error = supports_norm(NormKind::None).unwrap_err().to_string();
+        assert!(error.contains("no kernel for models without norms") && error.contains("on the CPU"), "{error}");
     }
 }

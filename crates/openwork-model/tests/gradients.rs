@@ -30,6 +30,7 @@ fn configs() -> Vec<(&'static str, Config)> {
     vec![
         ("published defaults", base.clone()),
         ("no blocks", with(&|c| c.n_layer = 0)),
+        ("no norm", with(&|c| c.norm = NormKind::None)),
         ("no AbsTopK, added positions", with(&|c| (c.act_density, c.positions) = (None, Positions::Added))),
         ("sink, concatenated positions", with(&|c| (c.sink, c.positions) = (true, Positions::Concat { width: 6 }))),
         (

@@ -1,4 +1,4 @@
-//! RMSNorm and LayerNorm over the features of each token.
+//! RMSNorm, LayerNorm, or none, over the features of each token.
 
 use crate::{Matrix, Weight, math, row, row_mut, simd};
 
@@ -9,14 +9,17 @@ pub enum NormKind {
     Rms,
     /// `(x − mean x) / √(var x + ε)`, ε = 1e-5.
     Layer,
+    /// `x` itself: models compiled from programs have exact values in the residual stream.
+    None,
 }
 
 impl NormKind {
-    /// The ε under the root.
+    /// The ε under the root (0 where there is no root).
     pub fn eps(self) -> f32 {
         match self {
             Self::Rms => f32::EPSILON,
             Self::Layer => 1e-5,
+            Self::None => 0.0,
         }
     }
 }
@@ -41,7 +44,7 @@ pub fn norm(kind: NormKind, gain: &Weight, bias: Option<&Weight>, x: &Matrix, y:
 /// `dx += ∂loss/∂x`, and where `dgain` is given, `dgain`, `dbias` += theirs. `x` is the input of [`norm`].
 ///
 /// With n = normalised(x), s = its scale and h = gain·dy:
-/// `dx = s (h − n · mean(h n))`, for LayerNorm also `− s mean(h)`.
+/// `dx = s (h − n · mean(h n))`, for LayerNorm also `− s mean(h)`; without a norm `dx = h`.
 pub fn norm_backward(
     kind: NormKind,
     gain: &Weight,
@@ -80,6 +83,10 @@ pub fn norm_backward(
                     dbias[[f, 0]] += math::sum(dy);
                 }
             }
+            if kind == NormKind::None {
+                // No statistics, so nothing flows back through them.
+                mean_hn.fill(0.0);
+            }
             for f in 0..features {
                 let g = gain.dense()[[f, 0]];
                 let (x, dy) = (row(x, f), row(dy, f));
@@ -92,9 +99,12 @@ pub fn norm_backward(
     );
 }
 
-/// Mean (zero for RMSNorm) and 1/√(second moment + ε) of every token.
+/// Mean (zero for RMSNorm) and 1/√(second moment + ε) of every token; 0 and 1 without a norm.
 fn statistics(kind: NormKind, x: &Matrix) -> (Vec<f32>, Vec<f32>) {
     let (features, tokens) = x.dim();
+    if kind == NormKind::None {
+        return (vec![0.0; tokens], vec![1.0; tokens]);
+    }
     let mut mean = vec![0.0_f32; tokens];
     let mut scale = vec![0.0_f32; tokens];
     simd(
@@ -124,7 +134,7 @@ mod tests {
 
     #[test]
     fn matches_the_reference_and_finite_differences() {
-        for kind in [NormKind::Rms, NormKind::Layer] {
+        for kind in [NormKind::Rms, NormKind::Layer, NormKind::None] {
             let (x, dy) = (random(19, 21, 1), random(19, 21, 2));
             let (gain, bias) = (Weight::new(random(19, 1, 3)), Weight::new(random(19, 1, 4)));
             let (xd, gd, bd) = (x.mapv(f64::from), gain.dense().mapv(f64::from), bias.dense().mapv(f64::from));
@@ -139,6 +149,13 @@ mod tests {
             gradient(&dg, &gd, &dy, |g| crate::reference::norm(kind, g, Some(&bd), &xd));
             gradient(&db, &bd, &dy, |b| crate::reference::norm(kind, &gd, Some(b), &xd));
         }
+    }
+
+    #[test]
+    fn without_a_norm_the_values_are_exactly_those_read() {
+        let (x, mut y) = (random(5, 3, 1), Matrix::zeros((5, 3)));
+        norm(NormKind::None, &Weight::new(Matrix::ones((5, 1))), None, &x, &mut y);
+        assert_eq!(x, y);
     }
 
     #[test]

@@ -15,13 +15,15 @@ pub fn linear(w: &Array2<f64>, b: Option<&Array2<f64>>, x: &Array2<f64>) -> Arra
 
 /// `gain · normalised(x) + bias`.
 pub fn norm(kind: NormKind, gain: &Array2<f64>, bias: Option<&Array2<f64>>, x: &Array2<f64>) -> Array2<f64> {
-    let mean = match kind {
-        NormKind::Rms => x.mean_axis(Axis(0)).expect("features") * 0.0,
-        NormKind::Layer => x.mean_axis(Axis(0)).expect("features"),
+    let centred = match kind {
+        NormKind::Rms | NormKind::None => x.clone(),
+        NormKind::Layer => x - &x.mean_axis(Axis(0)).expect("features"),
     };
-    let centred = x - &mean;
     let second = centred.mapv(|c| c * c).mean_axis(Axis(0)).expect("features");
-    let normalised = centred / second.mapv(|s| (s + f64::from(kind.eps())).sqrt());
+    let normalised = match kind {
+        NormKind::None => centred,
+        NormKind::Rms | NormKind::Layer => centred / second.mapv(|s| (s + f64::from(kind.eps())).sqrt()),
+    };
     let y = normalised * gain;
     match bias {
         Some(bias) => y + bias,

@@ -1,0 +1,102 @@
+//! True circuits: sufficient on all inputs, and nothing in them is idle.
+
+use openwork_circuit::{Keep, NodeSet};
+use openwork_model::NoTap;
+use openwork_truth::{Behaviour, Compiled, Fill, Options, Program, Prompt, PromptBatch, TOLERANCE, Truth, means};
+
+/// Keeping `nodes` alone: largest KL from the model, and the log-probabilities' largest distance.
+fn keeping(compiled: &Compiled, domain: &[Prompt], nodes: &NodeSet, fill: Fill) -> (f64, f64) {
+    let batch = PromptBatch::new(domain);
+    let whole = Behaviour::of(&compiled.model, &batch, &mut NoTap);
+    let means = means(&compiled.model, domain, compiled.bos());
+    let kept = Behaviour::of(&compiled.model, &batch, &mut Keep::new(nodes, fill.ablation(&means)));
+    (whole.largest_kl(&kept), whole.distance(&kept))
+}
+
+fn without(nodes: &NodeSet, node: usize) -> NodeSet {
+    NodeSet::of(nodes.space().clone(), (0..nodes.space().len()).filter(|&n| n != node && nodes.kept()[n]))
+}
+
+#[test]
+fn the_truth_suffices_and_each_of_its_nodes_is_needed() {
+    for program in Program::all() {
+        let compiled = Compiled::new(program, &Options::default());
+        let domain = compiled.domain();
+        let means = means(&compiled.model, &domain, compiled.bos());
+        for fill in [Fill::Zero, Fill::Mean] {
+            let nodes = Truth::nodes(&compiled.model, &domain, fill.ablation(&means));
+            let (kl, distance) = keeping(&compiled, &domain, &nodes, fill);
+            println!(
+                "{} {fill:?}: {} of {} nodes, kl {kl:e}, {distance:e}",
+                program.name(),
+                nodes.len(),
+                nodes.space().len()
+            );
+            // What is left out moves log-probabilities by rounding and half matches, and KL by the square of that.
+            assert!(kl < 1e-9 && distance < TOLERANCE / 2.0, "{} {fill:?}: {kl:e}, {distance:e}", program.name());
+            let mut least = f64::INFINITY;
+            for node in (0..nodes.space().len()).filter(|&n| nodes.kept()[n]) {
+                let (_, distance) = keeping(&compiled, &domain, &without(&nodes, node), fill);
+                least = least.min(distance);
+                assert!(
+                    distance > 10.0 * TOLERANCE,
+                    "{} {fill:?}: without {} {distance:e}",
+                    program.name(),
+                    nodes.space().node(node)
+                );
+            }
+            println!("  least effect {least:e}");
+        }
+    }
+}
+
+#[test]
+fn inputs_of_one_length_have_less_truth() {
+    for program in Program::all() {
+        let compiled = Compiled::new(program, &Options::default());
+        let n = program.n_max();
+        for fill in [Fill::Zero, Fill::Mean] {
+            let truth = |prompts: &[Prompt]| {
+                Truth::nodes(&compiled.model, prompts, fill.ablation(&means(&compiled.model, prompts, compiled.bos())))
+            };
+            let (all, fixed) = (truth(&compiled.domain()), truth(&compiled.prompts(n..=n)));
+            let names = |set: &NodeSet| set.nodes().map(|n| n.to_string()).collect::<Vec<_>>();
+            println!("{} {fill:?}: {} nodes, {} on length {n}", program.name(), all.len(), fixed.len());
+            let extra: Vec<String> = names(&fixed).into_iter().filter(|n| !names(&all).contains(n)).collect();
+            assert!(extra.is_empty(), "{}: {extra:?}", program.name());
+            // Where places are told apart, those of shorter prompts are not needed.
+            if program == Program::Reverse {
+                assert!(fixed.len() < all.len() - 5, "{} of {}", fixed.len(), all.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn edges_are_those_between_true_nodes_that_matter() {
+    for program in [Program::Reverse, Program::QuoteClosing, Program::Histogram] {
+        let plain = Compiled::new(program, &Options::default());
+        let noisy = Compiled::new(program, &Options { noise: Options::random(0).noise, ..Options::default() });
+        let mut sizes = vec![];
+        for compiled in [plain, noisy] {
+            let domain = compiled.domain();
+            let means = means(&compiled.model, &domain, compiled.bos());
+            let truth = Truth::find(&compiled.model, &domain, Fill::Mean.ablation(&means));
+            let between = openwork_circuit::edges(&compiled.model, &truth.nodes);
+            println!(
+                "{}: {} nodes, {} of {} edges",
+                program.name(),
+                truth.nodes.len(),
+                truth.edges.len(),
+                between.len()
+            );
+            assert!(truth.edges.iter().all(|e| between.contains(e)));
+            // Every true node but those next to the residual stream reads and is read.
+            for node in truth.nodes.nodes() {
+                assert!(truth.edges.iter().any(|e| e.from == node || e.to == node), "{node} has no edge");
+            }
+            sizes.push((truth.nodes.len(), truth.edges.len()));
+        }
+        assert_eq!(sizes[0], sizes[1], "noise adds nothing to the truth of {}", program.name());
+    }
+}
