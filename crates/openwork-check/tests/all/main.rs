@@ -3,6 +3,7 @@
 
 mod claims;
 mod parity;
+mod relaxation;
 
 use std::{
     collections::BTreeMap,

@@ -10,13 +10,13 @@ use rand::RngExt;
 
 use crate::{random_model, rng};
 
-fn configurations() -> Vec<Config> {
+pub fn configurations() -> Vec<Config> {
     let mut all = Vec::new();
     let positions =
         [Positions::None, Positions::Added, Positions::Concat { width: 3 }, Positions::Sinusoidal { width: 4 }];
     let sites = [At::AttnRead, At::Key, At::Value, At::AttnWrite, At::Neuron];
     for (i, positions) in positions.into_iter().enumerate() {
-        for norm in [NormKind::Rms, NormKind::Layer] {
+        for norm in [NormKind::Rms, NormKind::Layer, NormKind::None] {
             for switch in [false, true] {
                 all.push(Config {
                     vocab_size: 11,
@@ -95,7 +95,7 @@ fn logits_are_those_of_the_model_whatever_the_configuration() {
         let other = openwork_check::logits(&path, &[1, 2, 3], &[(&node, 9.0)]).unwrap();
         moved += usize::from(plain.column(0).iter().zip(&other).any(|(a, b)| (f64::from(*a) - b).abs() > 0.01));
     }
-    assert!(compared == 16 * 6 * 11 && moved >= 10, "{compared} {moved}");
+    assert!(compared == 24 * 6 * 11 && moved >= 10, "{compared} {moved}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{About, exhaustive, statistical};
+use super::{About, exhaustive, relaxation, statistical};
 
 /// A certificate, ready to be written.
 #[derive(Clone, Debug, Serialize)]
@@ -40,6 +40,7 @@ enum Inputs {
 pub(super) enum Claim {
     Exhaustive(exhaustive::Claim),
     Statistical(statistical::Claim),
+    Relaxation(relaxation::Claim),
 }
 
 /// How far the numbers may be off, relative to `1 + |value|`. Runs are f32: 2⁻²⁴ an operation, over some 30

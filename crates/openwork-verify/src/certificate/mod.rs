@@ -9,6 +9,7 @@
 
 mod exhaustive;
 mod file;
+mod relaxation;
 mod run;
 mod statistical;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use exhaustive::{Scheme, exhaustive};
 pub use file::Certificate;
+pub use relaxation::{Relax, Rivals, relaxation};
 pub use statistical::{Event, Sample, statistical};
 
 /// What a certificate is about.
