@@ -2,6 +2,10 @@
 //! they are honest, and refuse whatever is not.
 
 mod claims;
+mod hand_made;
+#[allow(dead_code, reason = "tests of the verdict use more of it")]
+#[path = "../../../openwork-verify/tests/zoo/micro.rs"]
+mod micro;
 mod parity;
 mod relaxation;
 
