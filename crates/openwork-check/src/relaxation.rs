@@ -230,7 +230,7 @@ impl<'a> Walk<'a> {
         let (least, most) = (total(Form::least_size), total(Form::size));
         let slack = SLACK * (n + 8.0);
         // One symbol for the scale, if it is uncertain beyond rounding.
-        let symbol = (half > 1e-9 * middle && self.symbols.used < self.symbols.most).then(|| self.symbols.used);
+        let symbol = (half > 1e-9 * middle && self.symbols.used < self.symbols.most).then_some(self.symbols.used);
         self.symbols.used += usize::from(symbol.is_some());
         let feature = |(i, x): (usize, &Form)| {
             let (gain, bias) = (norm.gain[i], norm.bias.as_ref().map_or(0.0, |b| b[i]));

@@ -8,7 +8,7 @@ use openwork_model::{
 };
 use rand::RngExt;
 
-use crate::{random_model, rng};
+use crate::{random_model, random_nodes, rng};
 
 pub fn configurations() -> Vec<Config> {
     let mut all = Vec::new();
@@ -71,9 +71,9 @@ fn logits_are_those_of_the_model_whatever_the_configuration() {
         for len in [1, 4, 7] {
             let prompt: Vec<u16> = (0..len).map(|_| rng.random_range(0..11)).collect();
             let wide: Vec<usize> = prompt.iter().map(|&t| usize::from(t)).collect();
-            let held: BTreeMap<usize, f32> = (0..space.len())
-                .filter_map(|n| rng.random_bool(0.1).then(|| (n, rng.random_range(0.0..2.0_f32) - 1.0)))
-                .collect();
+            let held = random_nodes(&space, 0.1, &mut rng);
+            let held: BTreeMap<usize, f32> =
+                held.numbers().map(|n| (n, rng.random_range(0.0..2.0_f32) - 1.0)).collect();
             for held in [BTreeMap::new(), held] {
                 let names: Vec<(String, f64)> =
                     held.iter().map(|(&n, &x)| (space.node(n).to_string(), f64::from(x))).collect();

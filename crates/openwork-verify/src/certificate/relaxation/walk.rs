@@ -270,12 +270,12 @@ impl Walk<'_> {
         y.low = Zip::from(&x.low).map_collect(|l| (l * low).min(l * high)) - &ends;
         y.high = Zip::from(&x.high).map_collect(|h| (h * low).max(h * high)) + &ends;
         if !exact {
-            let squares = [x.least_size(), size].map(|size| size.mapv(|s| s * s));
-            let total = squares.each_ref().map(|squares| squares.sum());
+            let [least_squares, squares] = [x.least_size(), size].map(|size| size.mapv(|s| s * s));
+            let (least_total, total) = (least_squares.sum(), squares.sum());
             let eps = self.eps();
             for i in 0..n {
-                let least = (total[0] - squares[0][i] - slack * total[0]).max(0.0);
-                let most = (total[1] - squares[1][i]).max(0.0) + slack * total[1];
+                let least = (least_total - least_squares[i] - slack * least_total).max(0.0);
+                let most = (total - squares[i]).max(0.0) + slack * total;
                 let quotient = |x: f64, others: f64| x / ((x * x + others) / n as f64 + eps).sqrt();
                 let l = quotient(x.low[i], if x.low[i] >= 0.0 { most } else { least });
                 let h = quotient(x.high[i], if x.high[i] >= 0.0 { least } else { most });
