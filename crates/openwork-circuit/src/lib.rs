@@ -6,6 +6,7 @@
 //! (`openwork-verify`), which share no other code.
 
 mod ablation;
+mod domain;
 mod edges;
 mod evaluate;
 mod file;
@@ -15,6 +16,7 @@ mod norms;
 pub mod tasks;
 
 pub use ablation::{Ablation, Keep, Partial, Values};
+pub use domain::{Domain, DomainError};
 pub use edges::{Edge, edges};
 pub use evaluate::{Batch, Calibration, Outcome, batches, evaluate};
 pub use file::{CircuitError, CircuitFile};

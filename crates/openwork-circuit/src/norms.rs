@@ -92,6 +92,9 @@ impl<T: Tap> Tap for Frozen<'_, T> {
 }
 
 fn scales(kind: NormKind, x: &Matrix) -> Vec<f32> {
+    if kind == NormKind::None {
+        return vec![1.0; x.ncols()];
+    }
     let n = x.nrows() as f64;
     let one = |column: ndarray::ArrayView1<'_, f32>| {
         let sum = |f: &dyn Fn(f64) -> f64| column.iter().map(|&x| f(f64::from(x))).sum::<f64>();
@@ -117,7 +120,7 @@ mod tests {
 
     #[test]
     fn frozen_at_its_own_scales_the_model_is_the_model() {
-        for norm in [NormKind::Rms, NormKind::Layer] {
+        for norm in [NormKind::Rms, NormKind::Layer, NormKind::None] {
             let (model, tokens) = setting(norm);
             let batch = Tokens::new(&tokens, 6);
             let readout = [5, 11];

@@ -140,9 +140,12 @@ pub fn reaching(model: &Model) -> NodeSet {
 
 /// What the node that an edge reads is when ablated.
 fn fill(nodes: &NodeSet, edge: &Edge, ablation: Ablation<'_>) -> f32 {
+    let node = nodes.space().number(edge.from).expect("a node of the model");
     match ablation {
         Ablation::Zero => 0.0,
-        Ablation::Mean(means) => means.values()[nodes.space().number(edge.from).expect("a node of the model")],
+        Ablation::Mean(means) => means.values()[node],
+        Ablation::Constant(values) => values[node],
+        Ablation::Recorded(_) => panic!("an edge is cut for a constant, and recorded values are none"),
     }
 }
 

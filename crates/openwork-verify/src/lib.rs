@@ -25,6 +25,7 @@ mod activity;
 mod adversary;
 mod audit;
 mod bench;
+pub mod certificate;
 mod curve;
 mod judge;
 mod knockouts;

@@ -1,6 +1,7 @@
 //! The `openwork` program: parse, call, show. One module per command group; what they compute lives in the
 //! library crates.
 
+mod check_certificate;
 mod data;
 mod devices;
 mod exchange;
@@ -64,6 +65,8 @@ enum Command {
     Verify(verify::Args),
     /// Run the counter-example of a refuted circuit again: exit code 0 if it is as the report says
     Replay(replay::Args),
+    /// Re-derive a certificate by other means than those that wrote it: exit code 0 if it holds, 1 if not
+    CheckCertificate(check_certificate::Args),
     /// Write a page on a run's circuits and their verdicts
     Report(report::Args),
     /// The whole way on generated programs: data, training, circuits, verdicts, a page
@@ -93,6 +96,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Prune(args) => prune::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::CheckCertificate(args) => check_certificate::run(args),
         Command::Report(args) => report::run(args),
         Command::Quickstart(args) => quickstart::run(args),
         Command::Devices => devices::run(),

@@ -336,6 +336,7 @@ fn declarations(case: &Case<'_>) -> Vec<Declaration> {
         openwork_model::NormKind::Rms | openwork_model::NormKind::Layer => {
             "free (recomputed in the ablated run), and frozen at those of the plain model"
         }
+        openwork_model::NormKind::None => "the model has no norms",
     };
     [
         ("granularity", "nodes: one feature at one site, for all tokens; edges follow from the weights between them"),

@@ -64,7 +64,7 @@ impl Judge<'_> {
 
     /// A model without norms has none to freeze.
     fn has_norms(&self) -> bool {
-        matches!(self.case.model.config.norm, openwork_model::NormKind::Rms | openwork_model::NormKind::Layer)
+        self.case.model.config.norm != openwork_model::NormKind::None
     }
 
     pub(super) fn model_cell(&mut self, split: Split, bench: &Bench<'_>, resamples: &Resamples) -> Measured {

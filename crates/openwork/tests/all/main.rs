@@ -5,6 +5,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+mod certificates;
 mod circuits;
 mod devices;
 mod errors;

@@ -1,0 +1,297 @@
+//! Reads a model file: safetensors with the configuration in its metadata, sparse matrices as four arrays.
+
+use std::{collections::HashMap, path::Path};
+
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+/// A matrix as the nonzeros of its rows.
+pub struct Sparse(pub Vec<Vec<(usize, f64)>>);
+
+/// Weights and bias of a linear layer.
+pub struct Linear {
+    pub weight: Sparse,
+    pub bias: Option<Vec<f64>>,
+}
+
+/// Gain and bias of a norm.
+pub struct Norm {
+    pub gain: Vec<f64>,
+    pub bias: Option<Vec<f64>>,
+}
+
+pub struct Block {
+    pub attn_norm: Norm,
+    pub attn_pos_norm: Option<Norm>,
+    pub qkv: Linear,
+    pub sink: Option<Vec<f64>>,
+    pub attn_out: Linear,
+    pub mlp_norm: Norm,
+    pub mlp_pos_norm: Option<Norm>,
+    pub fc: Linear,
+    pub proj: Linear,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum NormKind {
+    /// x / √(mean x² + 2⁻²³)
+    Rms,
+    /// (x − mean) / √(variance + 1e-5)
+    Layer,
+    /// x
+    None,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Activation {
+    /// x Φ(x)
+    Gelu,
+    /// max(x, 0)
+    Relu,
+}
+
+/// The eight kinds of node, in the order of a block, as nodes name them and as `afrac_loctypes` does.
+pub const KINDS: [(&str, &str); 8] = [
+    ("attn.act_in", "attn_in"),
+    ("attn.q", "attn_q"),
+    ("attn.k", "attn_k"),
+    ("attn.v", "attn_v"),
+    ("attn.resid_delta", "attn_out"),
+    ("mlp.act_in", "mlp_in"),
+    ("mlp.post_act", "mlp_neuron"),
+    ("mlp.resid_delta", "mlp_out"),
+];
+
+/// A model in f64.
+pub struct Model {
+    pub sha256: String,
+    pub vocab: usize,
+    pub n_ctx: usize,
+    pub n_head: usize,
+    pub d_head: usize,
+    pub norm: NormKind,
+    pub activation: Activation,
+    /// Width of every kind of node.
+    pub widths: [usize; 8],
+    /// What AbsTopK keeps at every kind of node.
+    pub top_k: [Option<usize>; 8],
+    /// Token embeddings, a row a token.
+    pub embed: Sparse,
+    /// Position vectors, a row a position, and whether they are added (else they lie beside the stream).
+    pub position: Option<(Sparse, bool)>,
+    pub blocks: Vec<Block>,
+    pub final_norm: Norm,
+    /// `None`: the embedding.
+    pub unembed: Option<Sparse>,
+    pub bigram: Option<Sparse>,
+    pub logits_bias: Option<Vec<f64>>,
+}
+
+impl Model {
+    /// Width of the residual stream.
+    pub fn d_model(&self) -> usize {
+        self.widths[4]
+    }
+
+    /// Number of the first node of a kind in a layer; nodes are numbered in the order of the forward pass.
+    pub fn first_node(&self, layer: usize, kind: usize) -> usize {
+        layer * self.widths.iter().sum::<usize>() + self.widths[..kind].iter().sum::<usize>()
+    }
+
+    /// Number of nodes.
+    pub fn nodes(&self) -> usize {
+        self.first_node(self.blocks.len(), 0)
+    }
+
+    /// Number of a node by its name, such as `2.mlp.post_act[118]`.
+    pub fn node(&self, name: &str) -> Option<usize> {
+        let (site, index) = name.strip_suffix(']')?.split_once('[')?;
+        let (layer, kind) = site.split_once('.')?;
+        let (layer, index): (usize, usize) = (layer.parse().ok()?, index.parse().ok()?);
+        let kind = KINDS.iter().position(|k| k.0 == kind)?;
+        (layer < self.blocks.len() && index < self.widths[kind]).then(|| self.first_node(layer, kind) + index)
+    }
+
+    /// Reads the file.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+        let sha256 = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| e.to_string())?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        if metadata.get("format").map(String::as_str) != Some("openwork-model 1") {
+            return Err("its metadata does not say format \"openwork-model 1\"".into());
+        }
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| e.to_string())?;
+        build(&file, &metadata, sha256)
+    }
+}
+
+/// Keys of the configuration, with the defaults of absent ones.
+struct Config(Map<String, Value>);
+
+impl Config {
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.0.get(key).filter(|v| !v.is_null())
+    }
+
+    fn size(&self, key: &str) -> Result<usize, String> {
+        let size = self.get(key).and_then(Value::as_u64).filter(|&n| n > 0 && n < 1 << 31);
+        size.map(|n| n as usize).ok_or_else(|| format!("its configuration needs a positive whole number `{key}`"))
+    }
+
+    fn flag(&self, key: &str, default: bool) -> Result<bool, String> {
+        self.get(key).map_or(Ok(default), |v| v.as_bool().ok_or_else(|| format!("`{key}` is {v}, expected a boolean")))
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.get(key).and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
+fn build(file: &SafeTensors<'_>, metadata: &HashMap<String, String>, sha256: String) -> Result<Model, String> {
+    let config = metadata.get("config").ok_or("its metadata has no `config`")?;
+    let c = Config(serde_json::from_str(config).map_err(|e| format!("its configuration: {e}"))?);
+    let d = c.size(if c.get("d_model").is_some() { "d_model" } else { "n_embd" })?;
+    let (vocab, n_ctx, n_head) = (c.size("vocab_size")?, c.size("block_size")?, c.size("n_head")?);
+    let d_head = if c.get("d_head").is_some() { c.size("d_head")? } else { d / n_head };
+    let d_mlp = match (c.get("d_mlp"), c.get("n_mlp")) {
+        (Some(_), _) => c.size("d_mlp")?,
+        (None, Some(_)) => c.size("n_mlp")?,
+        (None, None) => 4 * d,
+    };
+    let norm = match (c.text("norm"), c.flag("rms_norm", false)?) {
+        ("none", _) => NormKind::None,
+        ("", true) => NormKind::Rms,
+        ("", false) => NormKind::Layer,
+        (other, _) => return Err(format!("`norm` is {other:?}, expected none")),
+    };
+    let activation = match c.text("activation_type") {
+        "gelu" | "" => Activation::Gelu,
+        "relu" => Activation::Relu,
+        other => return Err(format!("`activation_type` is {other:?}, expected gelu or relu")),
+    };
+    if !["", "identity"].contains(&c.text("residual_activation_type")) {
+        return Err("`residual_activation_type` is not identity".into());
+    }
+    let beside = if c.get("d_pos_emb").is_some() { c.size("d_pos_emb")? } else { 0 };
+    let (read, attn) = (d + beside, n_head * d_head);
+    let widths = [read, attn, attn, attn, d, read, d_mlp, d];
+    let mut top_k = [None; 8];
+    if let Some(fraction) = c.get("afrac") {
+        let fraction = fraction.as_f64().filter(|f| *f > 0.0).ok_or("`afrac` is not a positive number")?;
+        let sites: Vec<&str> = c.text("afrac_loctypes").split(',').map(str::trim).collect();
+        let everywhere = c.get("afrac_loctypes").is_none();
+        for (i, kind) in KINDS.iter().enumerate() {
+            if fraction < 1.0 && (everywhere || sites.contains(&kind.1)) {
+                top_k[i] = Some((fraction * widths[i] as f64) as usize);
+            }
+        }
+    }
+    let linear_bias = c.flag("bias", true)?;
+    let norm_bias = norm == NormKind::Layer && c.flag("ln_bias", true)?;
+    let make_norm = |name: &str, width| {
+        let bias = if norm_bias { Some(vector(file, &format!("{name}.bias"), width)?) } else { None };
+        Ok::<_, String>(Norm { gain: vector(file, &format!("{name}.weight"), width)?, bias })
+    };
+    let make_linear = |name: &str, rows, cols| {
+        let bias = if linear_bias { Some(vector(file, &format!("{name}.bias"), rows)?) } else { None };
+        Ok::<_, String>(Linear { weight: matrix(file, &format!("{name}.weight"), rows, cols)?, bias })
+    };
+    let pos_norm = |name: &str| if beside > 0 { make_norm(name, beside).map(Some) } else { Ok(None) };
+    let mut blocks = Vec::new();
+    for layer in 0..c.size("n_layer")? {
+        let name = |rest: &str| format!("transformer.h.{layer}.{rest}");
+        blocks.push(Block {
+            attn_norm: make_norm(&name("ln_1"), d)?,
+            attn_pos_norm: pos_norm(&name("ln_p1"))?,
+            qkv: make_linear(&name("attn.c_attn"), 3 * attn, read)?,
+            sink: match c.flag("sink", false)? {
+                true => Some(vector(file, &name("attn.attn_imp.sink_logit"), n_head)?),
+                false => None,
+            },
+            attn_out: make_linear(&name("attn.c_proj"), d, attn)?,
+            mlp_norm: make_norm(&name("ln_2"), d)?,
+            mlp_pos_norm: pos_norm(&name("ln_p2"))?,
+            fc: make_linear(&name("mlp.c_fc"), d_mlp, read)?,
+            proj: make_linear(&name("mlp.c_proj"), d, d_mlp)?,
+        });
+    }
+    // Added position vectors are optional: a model without positions has none. So is the bias of the logits.
+    let has = |name: &str| file.tensor(name).is_ok() || file.tensor(&format!("{name}.csr.shape")).is_ok();
+    const POSITIONS: &str = "transformer.wpe.weight";
+    let position = match (beside, has(POSITIONS)) {
+        (0, false) => None,
+        (0, true) => Some((matrix(file, POSITIONS, n_ctx, d)?, true)),
+        (width, _) => Some((matrix(file, POSITIONS, n_ctx, width)?, false)),
+    };
+    let table =
+        |there: bool, name: &str, cols| if there { matrix(file, name, vocab, cols).map(Some) } else { Ok(None) };
+    let logits_bias = has("final_logits_bias").then(|| vector(file, "final_logits_bias", vocab)).transpose()?;
+    Ok(Model {
+        sha256,
+        vocab,
+        n_ctx,
+        n_head,
+        d_head,
+        norm,
+        activation,
+        widths,
+        top_k,
+        embed: matrix(file, "transformer.wte.weight", vocab, d)?,
+        position,
+        blocks,
+        final_norm: make_norm("transformer.ln_f", d)?,
+        unembed: table(!c.flag("tied_unembed", false)?, "lm_head.weight", d)?,
+        bigram: table(c.flag("enable_bigram_table", false)?, "bigram_table", vocab)?,
+        logits_bias,
+    })
+}
+
+/// A vector of a given length, with every number finite.
+fn vector(file: &SafeTensors<'_>, name: &str, len: usize) -> Result<Vec<f64>, String> {
+    let wide = matrix(file, name, len, 0)?;
+    Ok(wide.0.iter().map(|row| row.first().map_or(0.0, |e| e.1)).collect())
+}
+
+/// A matrix of a given shape, dense or sparse in the file; `cols` 0 asks for a vector.
+fn matrix(file: &SafeTensors<'_>, name: &str, rows: usize, cols: usize) -> Result<Sparse, String> {
+    let part = |end: &str| file.tensor(&format!("{name}{end}")).map_err(|_| format!("it has no tensor `{name}{end}`"));
+    let wrong = || format!("tensor `{name}` is not a matrix of {rows} x {cols} finite f32");
+    let finite = |values: Vec<f64>| if values.iter().all(|x| x.is_finite()) { Ok(values) } else { Err(wrong()) };
+    if let Ok(dense) = file.tensor(name) {
+        let shape = if cols == 0 { vec![rows] } else { vec![rows, cols] };
+        if dense.dtype() != Dtype::F32 || dense.shape() != shape {
+            return Err(wrong());
+        }
+        let values = finite(numbers(dense.data(), |b| f64::from(f32::from_le_bytes(b))))?;
+        let nonzeros = |row: &[f64]| row.iter().copied().enumerate().filter(|e| e.1 != 0.0).collect();
+        return Ok(Sparse(values.chunks_exact(cols.max(1)).map(nonzeros).collect()));
+    }
+    let whole = |end: &str| -> Result<Vec<usize>, String> {
+        let array = part(end)?;
+        let list = match array.dtype() {
+            Dtype::I64 => numbers(array.data(), i64::from_le_bytes),
+            Dtype::U16 => numbers(array.data(), |b| i64::from(u16::from_le_bytes(b))),
+            _ => return Err(wrong()),
+        };
+        list.into_iter().map(|i| usize::try_from(i).map_err(|_| wrong())).collect()
+    };
+    let (shape, starts, columns) = (whole(".csr.shape")?, whole(".csr.row_ptr")?, whole(".csr.col_idx")?);
+    let values = part(".csr.values")?;
+    let values = finite(numbers(values.data(), |b| f64::from(f32::from_le_bytes(b))))?;
+    let rising = starts.windows(2).all(|w| w[0] <= w[1]);
+    let ends = starts.first() == Some(&0) && starts.last() == Some(&values.len()) && starts.len() == rows + 1;
+    // A row is written with rising columns; a column listed twice would mean two things.
+    let ordered = |w: &[usize]| columns[w[0]..w[1]].windows(2).all(|c| c[0] < c[1]);
+    let fits = columns.len() == values.len() && columns.iter().all(|&c| c < cols.max(1));
+    if shape != [rows, cols.max(1)] || !rising || !ends || !fits || !starts.windows(2).all(ordered) {
+        return Err(wrong());
+    }
+    let row = |w: &[usize]| (w[0]..w[1]).map(|i| (columns[i], values[i])).collect();
+    Ok(Sparse(starts.windows(2).map(row).collect()))
+}
+
+fn numbers<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
+    bytes.chunks_exact(N).map(|b| read(b.try_into().expect("chunks of this size"))).collect()
+}

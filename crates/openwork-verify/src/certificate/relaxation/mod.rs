@@ -1,0 +1,114 @@
+//! Sound bounds over all partial ablations: every ablated node, at every token by itself, anywhere between its value and
+//! its fill. The forward pass runs on zonotopes ([`zone`]) with boxes around them; `openwork-check` does the same, one
+//! number at a time, and describes each step.
+
+mod attend;
+mod walk;
+mod zone;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::{About, Certificate, CertificateError, Certified, Kind, file};
+use walk::Weights;
+
+/// Which tokens the model's answer is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rivals {
+    /// Every other token of the vocabulary.
+    AllTokens,
+    /// The other one of the input's two candidates.
+    OtherCandidate,
+}
+
+/// How to relax.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relax {
+    /// Rivals of the model's answer.
+    pub rivals: Rivals,
+    /// Whether the scales of norms are held at those of the model's run: a statement about another network, in which
+    /// an ablation cannot turn everything else up.
+    pub frozen_norms: bool,
+    /// Most noise symbols an input: memory is tokens · features · symbols · 8 bytes. 0 is interval arithmetic.
+    pub symbols: usize,
+    /// How many inputs to bound, from the first on.
+    pub inputs: usize,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Claim {
+    inputs: usize,
+    rivals: Rivals,
+    frozen_norms: bool,
+    symbols: usize,
+    model_answers: Vec<usize>,
+    bounds: Vec<Option<f64>>,
+    certified: usize,
+    least_bound: Option<f64>,
+}
+
+/// Bounds are claimed this much lower, relative to `1 + |bound|`: the checker rounds otherwise than this, and must not
+/// find less.
+const MARGIN: f64 = 1e-6;
+
+/// Bounds from below how far the model's answer stays above its rivals, in logits, under every partial ablation
+/// (`x ← fill + r (x − fill)`, any r in [0, 1] for every ablated node and token by itself); an input is certified if
+/// that is above zero. The statement is about the network in exact arithmetic, and rounding is paid for.
+///
+/// # Errors
+/// When parts do not fit each other.
+pub fn relaxation(about: &About<'_>, relax: Relax) -> Result<(Certificate, Certified), CertificateError> {
+    about.check()?;
+    if relax.rivals == Rivals::OtherCandidate && about.candidates.is_none() {
+        let expected = "two an input, for a margin between them".into();
+        return Err(CertificateError::Misfit { what: "candidates", found: 0, expected });
+    }
+    let weights = Weights::new(about);
+    let n = about.inputs.len();
+    let found: Vec<(usize, Option<f64>)> =
+        (0..n).into_par_iter().map(|input| bound(about, &weights, relax, input)).collect();
+    let (model_answers, bounds): (Vec<usize>, Vec<Option<f64>>) = found.into_iter().unzip();
+    let certified = bounds.iter().flatten().filter(|&&b| b > 0.0).count();
+    let least_bound = bounds.iter().try_fold(f64::INFINITY, |m, b| b.map(|b| m.min(b)));
+    let mut unfinished = Vec::new();
+    if relax.inputs < n {
+        unfinished.push(format!("bounds of {} of {n} inputs", n - relax.inputs));
+    }
+    let result = Certified {
+        kind: Kind::Relaxation,
+        scope: format!(
+            "every partial ablation towards {}, node by node and token by token, on {certified} of {n} inputs{}",
+            about.fill_in_words(),
+            if relax.frozen_norms { ", scales of norms held at the model's" } else { "" }
+        ),
+        bound: least_bound.unwrap_or(f64::NEG_INFINITY),
+        share: certified as f64 / n as f64,
+        unfinished,
+    };
+    let Relax { rivals, frozen_norms, symbols, .. } = relax;
+    let claim = Claim { inputs: n, rivals, frozen_norms, symbols, model_answers, bounds, certified, least_bound };
+    Ok((Certificate::new(about, file::Claim::Relaxation(claim)), result))
+}
+
+/// The model's answer to an input, and the bound.
+fn bound(about: &About<'_>, weights: &Weights<'_>, relax: Relax, input: usize) -> (usize, Option<f64>) {
+    let prompt = about.inputs.get(input);
+    let token = *prompt.last().expect("a prompt has tokens");
+    let plain = weights.propagate(&prompt, &vec![true; about.circuit.kept().len()], relax.symbols, None);
+    let logits = weights.logits(&plain, token);
+    let choices: Vec<usize> = match (relax.rivals, about.candidates) {
+        (Rivals::OtherCandidate, Some(pairs)) => [pairs[input].0, pairs[input].1].map(usize::from).to_vec(),
+        _ => (0..logits.len()).collect(),
+    };
+    let answer = choices.iter().copied().fold(choices[0], |best, c| if logits[c] > logits[best] { c } else { best });
+    if input >= relax.inputs {
+        return (answer, None);
+    }
+    let frozen = relax.frozen_norms.then_some(&plain.scales);
+    let outcome = weights.propagate(&prompt, about.circuit.kept(), relax.symbols, frozen);
+    let rivals = choices.into_iter().filter(|&rival| rival != answer);
+    let least = rivals.map(|rival| weights.margin(&outcome, token, answer, rival)).fold(f64::INFINITY, f64::min);
+    let claimed = least - MARGIN * (1.0 + least.abs());
+    (answer, claimed.is_finite().then_some(claimed))
+}

@@ -1,0 +1,296 @@
+//! The forward pass on zones: block after block, in a block site after site, at a site token after token.
+
+use ndarray::{Array2, Axis, Zip, s};
+use openwork_model::{At, Block, Config, Linear, Model, Norm, NormKind, Params, Positions, Site};
+
+use super::{
+    super::About,
+    attend::{Heads, attend},
+    zone::{Affine, SLACK, Symbols, Vector, Zone},
+};
+
+/// The weights in f64, made ready once for all inputs.
+pub(super) struct Weights<'a> {
+    about: &'a About<'a>,
+    embed: Array2<f64>,
+    position: Option<Array2<f64>>,
+    blocks: Vec<BlockWeights>,
+    final_gain: Vector,
+    final_bias: Vector,
+    unembed: Array2<f64>,
+    bigram: Option<Array2<f64>>,
+    logits_bias: Vector,
+}
+
+struct BlockWeights {
+    /// Gain and bias of the residual stream, then of position channels beside it.
+    attn_norm: Vec<[Vector; 2]>,
+    qkv: [Affine; 3],
+    sink: Option<Vector>,
+    attn_out: Affine,
+    mlp_norm: Vec<[Vector; 2]>,
+    fc: Affine,
+    proj: Affine,
+}
+
+impl<'a> Weights<'a> {
+    pub fn new(about: &'a About<'a>) -> Self {
+        let model: &Model = about.model;
+        let mut weights = model.params.values().into_iter();
+        let params: Params<Array2<f64>> =
+            Params::build(&model.config, |_, _| weights.next().expect("the same tree").dense().mapv(f64::from));
+        let [final_gain, final_bias] = norm(&params.final_norm);
+        Self {
+            about,
+            blocks: params.blocks.iter().map(|block| BlockWeights::new(&model.config, block)).collect(),
+            final_gain,
+            final_bias,
+            unembed: params.unembed.unwrap_or_else(|| params.embed.clone()),
+            logits_bias: column(&params.logits_bias),
+            embed: params.embed,
+            position: params.position,
+            bigram: params.bigram,
+        }
+    }
+}
+
+fn column(vector: &Array2<f64>) -> Vector {
+    vector.column(0).to_owned()
+}
+
+fn norm(norm: &Norm<Array2<f64>>) -> [Vector; 2] {
+    let gain = column(&norm.gain);
+    let bias = norm.bias.as_ref().map_or_else(|| Vector::zeros(gain.len()), column);
+    [gain, bias]
+}
+
+impl BlockWeights {
+    fn new(config: &Config, block: &Block<Array2<f64>>) -> Self {
+        let d = config.n_head * config.d_head;
+        let affine = |l: &Linear<Array2<f64>>, rows: std::ops::Range<usize>| {
+            let bias = l.bias.as_ref().map(|b| column(b).slice(s![rows.clone()]).to_owned());
+            Affine::new(l.weight.slice(s![rows, ..]).to_owned(), bias)
+        };
+        let whole = |l: &Linear<Array2<f64>>| affine(l, 0..l.weight.nrows());
+        let norms = |main, beside: &Option<_>| std::iter::once(main).chain(beside).map(norm).collect();
+        Self {
+            attn_norm: norms(&block.attn_norm, &block.attn_pos_norm),
+            qkv: [0, 1, 2].map(|i| affine(&block.qkv, i * d..(i + 1) * d)),
+            sink: block.sink.as_ref().map(column),
+            attn_out: whole(&block.attn_out),
+            mlp_norm: norms(&block.mlp_norm, &block.mlp_pos_norm),
+            fc: whole(&block.fc),
+            proj: whole(&block.proj),
+        }
+    }
+}
+
+/// Bounds of the scale 1/s of every norm, in the order they are met.
+pub(super) type Scales = Vec<(f64, f64)>;
+
+/// What comes out at the last token: the centred residual stream and the scales, the last of them the final norm's.
+pub(super) struct Outcome {
+    stream: Zone,
+    pub scales: Scales,
+}
+
+/// A forward pass with nodes kept or faded.
+struct Walk<'a> {
+    weights: &'a Weights<'a>,
+    kept: &'a [bool],
+    symbols: Symbols,
+    scales: Scales,
+    frozen: Option<&'a Scales>,
+}
+
+impl Weights<'_> {
+    /// Propagates a prompt; with `kept` all true the zones are points. `frozen` are scales to use in place of bounds.
+    pub fn propagate(&self, prompt: &[u16], kept: &[bool], most_symbols: usize, frozen: Option<&Scales>) -> Outcome {
+        let mut walk = Walk { weights: self, kept, symbols: Symbols::new(most_symbols), scales: vec![], frozen };
+        let stream = walk.run(prompt);
+        Outcome { stream, scales: walk.scales }
+    }
+
+    /// Logits of a run whose zones are points.
+    pub fn logits(&self, outcome: &Outcome, token: u16) -> Vector {
+        let (low, high) = *outcome.scales.last().expect("the final norm");
+        let read = &outcome.stream.centre * ((low + high) / 2.0) * &self.final_gain + &self.final_bias;
+        let logits = self.unembed.dot(&read) + &self.logits_bias;
+        match &self.bigram {
+            Some(table) => logits + table.row(usize::from(token)),
+            None => logits,
+        }
+    }
+
+    /// Lower bound of `logit(answer) − logit(rival)`. Both have one scale: the form of their difference is bounded
+    /// before it is scaled, so that what they share cancels.
+    pub fn margin(&self, outcome: &Outcome, token: u16, answer: usize, rival: usize) -> f64 {
+        let x = &outcome.stream;
+        let rows = &self.unembed.row(answer) - &self.unembed.row(rival);
+        let weights = (&rows * &self.final_gain).insert_axis(Axis(0));
+        let form = Affine::new(weights, None).apply(x);
+        let mut constants = (&rows * &self.final_bias).to_vec();
+        constants.extend([self.logits_bias[answer], -self.logits_bias[rival]]);
+        if let Some(table) = &self.bigram {
+            constants.extend([table[[usize::from(token), answer]], -table[[usize::from(token), rival]]]);
+        }
+        let (low, high) = *outcome.scales.last().expect("the final norm");
+        let size = form.size()[0] * high + constants.iter().map(|c| c.abs()).sum::<f64>();
+        let least = (form.low[0] * low).min(form.low[0] * high) + constants.iter().sum::<f64>();
+        least - SLACK * (x.len() as f64 + 8.0) * size
+    }
+}
+
+impl Walk<'_> {
+    fn run(&mut self, prompt: &[u16]) -> Zone {
+        let weights = self.weights;
+        let config = &weights.about.model.config;
+        let mut streams = Vec::with_capacity(prompt.len());
+        let mut beside = Vec::with_capacity(prompt.len());
+        for (t, &token) in prompt.iter().enumerate() {
+            let mut stream = Zone::point(weights.embed.row(usize::from(token)).to_owned());
+            let position = weights.position.as_ref().map(|table| Zone::point(table.row(t).to_owned()));
+            match (position, config.positions) {
+                (Some(position), Positions::Added) => stream = stream.plus(&position),
+                (Some(position), _) => beside.push(position),
+                (None, _) => (),
+            }
+            streams.push(stream);
+        }
+        for layer in 0..config.n_layer {
+            self.block(layer, &mut streams, &beside);
+        }
+        let (stream, scale) = self.scale(streams.pop().expect("a prompt has tokens"));
+        self.scales.push(scale);
+        stream
+    }
+
+    fn block(&mut self, layer: usize, streams: &mut [Zone], beside: &[Zone]) {
+        let (block, n) = (&self.weights.blocks[layer], streams.len());
+        let config = &self.weights.about.model.config;
+        let site = |at| Site { layer, at };
+        // After the last block only the last token is read.
+        let first = if layer + 1 == config.n_layer { n - 1 } else { 0 };
+        let reads = self.read(&block.attn_norm, streams, beside, 0);
+        let reads = self.nodes(site(At::AttnRead), reads);
+        let [q, k, v] = &block.qkv;
+        let queries = self.nodes(site(At::Query), reads[first..].iter().map(|x| q.apply(x)).collect());
+        let keys = self.nodes(site(At::Key), reads.iter().map(|x| k.apply(x)).collect());
+        let values = self.nodes(site(At::Value), reads.iter().map(|x| v.apply(x)).collect());
+        let heads = Heads { n_head: config.n_head, d_head: config.d_head, sink: block.sink.as_ref() };
+        let mut writes = Vec::with_capacity(queries.len());
+        for (i, query) in queries.iter().enumerate() {
+            let seen = ..first + i + 1;
+            writes.push(block.attn_out.apply(&attend(heads, query, &keys[seen], &values[seen], &mut self.symbols)));
+        }
+        let writes = self.nodes(site(At::AttnWrite), writes);
+        streams[first..].iter_mut().zip(&writes).for_each(|(x, write)| *x = x.plus(write));
+
+        let reads = self.read(&block.mlp_norm, streams, beside, first);
+        let reads = self.nodes(site(At::MlpRead), reads);
+        let mut neurons = Vec::with_capacity(reads.len());
+        for read in &reads {
+            neurons.push(block.fc.apply(read).activate(config.activation, &mut self.symbols));
+        }
+        let neurons = self.nodes(site(At::Neuron), neurons);
+        let writes = self.nodes(site(At::MlpWrite), neurons.iter().map(|x| block.proj.apply(x)).collect());
+        streams[first..].iter_mut().zip(&writes).for_each(|(x, write)| *x = x.plus(write));
+    }
+
+    /// AbsTopK, then what is ablated fades.
+    fn nodes(&mut self, site: Site, tokens: Vec<Zone>) -> Vec<Zone> {
+        let about = self.weights.about;
+        let range = about.circuit.space().range(site).expect("a site of nodes");
+        let faded: Vec<bool> = self.kept[range.clone()].iter().map(|kept| !kept).collect();
+        let fill: Vector = range.map(|node| f64::from(about.fill(node))).collect();
+        let k = about.model.config.act_k(site.at);
+        let mut one = |zone: Zone| {
+            let zone = match k {
+                Some(k) => zone.abs_top_k(k, &mut self.symbols),
+                None => zone,
+            };
+            zone.fade(&faded, &fill, &mut self.symbols)
+        };
+        tokens.into_iter().map(&mut one).collect()
+    }
+
+    /// What a block reads, of the tokens from `first` on.
+    fn read(&mut self, norms: &[[Vector; 2]], streams: &[Zone], beside: &[Zone], first: usize) -> Vec<Zone> {
+        let mut reads = Vec::with_capacity(streams.len() - first);
+        for t in first..streams.len() {
+            let read = self.normalise(&norms[0], streams[t].clone());
+            reads.push(match norms.get(1) {
+                Some(norm) => read.beside(&self.normalise(norm, beside[t].clone())),
+                None => read,
+            });
+        }
+        reads
+    }
+
+    fn eps(&self) -> f64 {
+        f64::from(self.weights.about.model.config.norm.eps())
+    }
+
+    /// What the norm scales, and bounds of its scale.
+    fn scale(&self, x: Zone) -> (Zone, (f64, f64)) {
+        let n = x.len() as f64;
+        let x = match self.weights.about.model.config.norm {
+            NormKind::None => return (x, (1.0, 1.0)),
+            NormKind::Rms => x,
+            NormKind::Layer => centred(&x),
+        };
+        if let Some(frozen) = self.frozen {
+            return (x, frozen[self.scales.len()]);
+        }
+        let slack = SLACK * (n + 8.0);
+        let [low, high] = [x.least_size(), x.size()].map(|size| size.mapv(|s| s * s).sum() / n + self.eps());
+        (x, ((1.0 - slack) / high.sqrt(), (1.0 + slack) / low.sqrt()))
+    }
+
+    /// `gain x / s + bias`. The noise of the scale is one symbol for all features. In the box, a feature's own square is
+    /// told from those of the others: the quotient rises with the feature.
+    fn normalise(&mut self, [gain, bias]: &[Vector; 2], x: Zone) -> Zone {
+        let exact = self.frozen.is_some() || self.weights.about.model.config.norm == NormKind::None;
+        let (x, (low, high)) = self.scale(x);
+        self.scales.push((low, high));
+        let (n, middle, half) = (x.len(), (low + high) / 2.0, (high - low) / 2.0);
+        let mut y = x.scaled(&Vector::from_elem(n, middle), &Vector::zeros(n));
+        let (radius, size) = (x.radius(), x.size());
+        let reach = x.centre.mapv(f64::abs) + &radius;
+        if half > 1e-9 * middle && self.symbols.left() {
+            let symbol = self.symbols.next();
+            y.add_symbol(&(&x.centre * half), symbol);
+            y.own.scaled_add(half, &radius);
+        } else {
+            y.own.scaled_add(half, &size);
+        }
+        y.own.scaled_add(8.0 * f64::EPSILON * half, &reach);
+        let slack = SLACK * (n as f64 + 8.0);
+        let ends = &size * (slack * high);
+        y.low = Zip::from(&x.low).map_collect(|l| (l * low).min(l * high)) - &ends;
+        y.high = Zip::from(&x.high).map_collect(|h| (h * low).max(h * high)) + &ends;
+        if !exact {
+            let [least_squares, squares] = [x.least_size(), size].map(|size| size.mapv(|s| s * s));
+            let (least_total, total) = (least_squares.sum(), squares.sum());
+            let eps = self.eps();
+            for i in 0..n {
+                let least = (least_total - least_squares[i] - slack * least_total).max(0.0);
+                let most = (total - squares[i]).max(0.0) + slack * total;
+                let quotient = |x: f64, others: f64| x / ((x * x + others) / n as f64 + eps).sqrt();
+                let l = quotient(x.low[i], if x.low[i] >= 0.0 { most } else { least });
+                let h = quotient(x.high[i], if x.high[i] >= 0.0 { least } else { most });
+                y.low[i] = y.low[i].max(l - slack * l.abs());
+                y.high[i] = y.high[i].min(h + slack * h.abs());
+            }
+        }
+        y.scaled(gain, bias)
+    }
+}
+
+/// `x − mean(x)`.
+fn centred(x: &Zone) -> Zone {
+    let n = x.len();
+    let mean = Affine::new(Array2::from_elem((1, n), 1.0 / n as f64), None).apply(x);
+    let spread = Affine::new(Array2::from_elem((n, 1), -1.0), None).apply(&mean);
+    x.plus(&spread)
+}

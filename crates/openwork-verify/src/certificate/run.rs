@@ -1,0 +1,112 @@
+//! Runs of circuits on many inputs at once, and what is compared of their logits.
+
+use openwork_circuit::NodeSpace;
+use openwork_model::{Matrix, Model, NoTap, Site, Tap, Tokens, Workspace};
+
+/// Most sequences of a pass: wide enough for the kernels, small enough to stay in the cache.
+pub(super) const BATCH: usize = 32;
+
+/// Where ablated nodes take their values from.
+pub(super) enum Source<'a> {
+    /// A constant a node.
+    Constants(&'a dyn Fn(usize) -> f32),
+    /// Another input's run, aligned at the last token; the first token's values stand for what is before it.
+    Run(&'a Recorded),
+    /// `x ← fill + r (x − fill)`, coefficients and constants by node, in all sequences but the first.
+    Partial(&'a [f32], &'a dyn Fn(usize) -> f32),
+}
+
+/// Keeps some nodes and gives the others values from elsewhere.
+pub(super) struct Replace<'a> {
+    pub space: &'a NodeSpace,
+    pub kept: &'a [bool],
+    pub source: Source<'a>,
+    pub seq_len: usize,
+}
+
+impl Tap for Replace<'_> {
+    fn forward(&mut self, site: Site, value: &mut Matrix) {
+        let Some(range) = self.space.range(site) else { return };
+        for (mut row, node) in value.rows_mut().into_iter().zip(range) {
+            if self.kept[node] {
+                continue;
+            }
+            match &self.source {
+                Source::Constants(fill) => row.fill(fill(node)),
+                Source::Run(run) => {
+                    for (i, x) in row.iter_mut().enumerate() {
+                        let t = (i % self.seq_len + run.seq_len).saturating_sub(self.seq_len);
+                        *x = run.values[node * run.seq_len + t];
+                    }
+                }
+                Source::Partial(r, fill) => {
+                    let (r, fill) = (r[node], fill(node));
+                    row.iter_mut().skip(self.seq_len).for_each(|x| *x = fill + r * (*x - fill));
+                }
+            }
+        }
+    }
+}
+
+/// What all nodes do on one input, `[nodes, tokens]`.
+pub(super) struct Recorded {
+    seq_len: usize,
+    values: Vec<f32>,
+}
+
+impl Recorded {
+    pub fn new(model: &Model, space: &NodeSpace, prompt: &[u16], memory: &mut Workspace) -> Self {
+        struct Record<'a>(&'a NodeSpace, Recorded);
+        impl Tap for Record<'_> {
+            fn forward(&mut self, site: Site, value: &mut Matrix) {
+                let Some(range) = self.0.range(site) else { return };
+                let n = self.1.seq_len;
+                let to = &mut self.1.values[range.start * n..range.end * n];
+                to.iter_mut().zip(value.iter()).for_each(|(to, x)| *to = *x);
+            }
+        }
+        let empty = Self { seq_len: prompt.len(), values: vec![0.0; space.len() * prompt.len()] };
+        let mut record = Record(space, empty);
+        last_logits(model, prompt, prompt.len(), &mut record, memory);
+        record.1
+    }
+}
+
+/// Logits at the last token of every sequence.
+pub(super) fn last_logits(
+    model: &Model,
+    tokens: &[u16],
+    seq_len: usize,
+    tap: &mut dyn Tap,
+    memory: &mut Workspace,
+) -> Vec<Vec<f32>> {
+    let readout: Vec<usize> = (1..=tokens.len() / seq_len).map(|i| i * seq_len - 1).collect();
+    let pass = model.forward_in(Tokens::new(tokens, seq_len), Some(&readout), tap, memory);
+    let logits = pass.logits.columns().into_iter().map(|c| c.to_vec()).collect();
+    pass.recycle(memory);
+    logits
+}
+
+/// [`last_logits`] of the model alone.
+pub(super) fn plain_logits(model: &Model, tokens: &[u16], seq_len: usize, memory: &mut Workspace) -> Vec<Vec<f32>> {
+    last_logits(model, tokens, seq_len, &mut NoTap, memory)
+}
+
+/// Index of the largest entry, the first of equal ones.
+pub(super) fn argmax(x: &[f32]) -> usize {
+    (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best })
+}
+
+/// KL(softmax p ‖ softmax q) in nats, of logits, summed in f64.
+pub(super) fn kl(p: &[f32], q: &[f32]) -> f64 {
+    let log_sum = |x: &[f32]| {
+        let largest = f64::from(x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        largest + x.iter().map(|&x| (f64::from(x) - largest).exp()).sum::<f64>().ln()
+    };
+    let (zp, zq) = (log_sum(p), log_sum(q));
+    let term = |(&p, &q): (&f32, &f32)| {
+        let (p, q) = (f64::from(p) - zp, f64::from(q) - zq);
+        p.exp() * (p - q)
+    };
+    p.iter().zip(q).map(term).sum()
+}

@@ -1,0 +1,122 @@
+//! A sample of inputs and partial ablations.
+
+use openwork_model::Workspace;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::{
+    About, Certificate, CertificateError, Certified, Kind, file,
+    run::{Replace, Source, argmax, last_logits},
+};
+use crate::stats::binomial_tail;
+
+/// When a circuit agrees with the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// Both have the same most likely token.
+    SameArgmax,
+    /// Both prefer the same one of the input's two candidates.
+    SameCandidate,
+}
+
+/// What to draw.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// What is counted.
+    pub event: Event,
+    /// Seed of the draws.
+    pub seed: u64,
+    /// How many.
+    pub samples: u64,
+    /// Confidence of the bound, such as 0.95.
+    pub confidence: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Claim {
+    inputs: usize,
+    event: Event,
+    seed: u64,
+    samples: u64,
+    failures: u64,
+    confidence: f64,
+    lower_bound: f64,
+}
+
+/// Draws inputs (uniformly, with replacement) and partial ablations (`x ← fill + r (x − fill)`, r uniform in [0, 1) for
+/// every ablated node by itself, the same at all tokens), and bounds the probability that circuit and model agree:
+/// the one-sided lower bound of Clopper and Pearson 1934. Same seed, same sample, whatever the threads; the stream is
+/// written down in `openwork-check`.
+///
+/// # Errors
+/// When parts do not fit each other.
+pub fn statistical(about: &About<'_>, sample: Sample) -> Result<(Certificate, Certified), CertificateError> {
+    about.check()?;
+    let misfit = |what, found, expected: &str| CertificateError::Misfit { what, found, expected: expected.into() };
+    if sample.samples == 0 || !(sample.confidence > 0.0 && sample.confidence < 1.0) {
+        return Err(misfit("samples", sample.samples as usize, "at least one, and a confidence between 0 and 1"));
+    }
+    if sample.event == Event::SameCandidate && about.candidates.is_none() {
+        return Err(misfit("candidates", 0, "two an input, for an event about them"));
+    }
+    let one = |memory: &mut Workspace, number: u64| u64::from(!agrees(about, sample, number, memory));
+    let failures = (0..sample.samples).into_par_iter().map_init(Workspace::default, one).sum();
+    let lower_bound = lower_bound(sample.samples as usize, failures, sample.confidence);
+    let Sample { event, seed, samples, confidence } = sample;
+    let inputs = about.inputs.len();
+    let claim = Claim { inputs, event, seed, samples, failures, confidence, lower_bound };
+    let certified = Certified {
+        kind: Kind::Statistical,
+        scope: format!(
+            "with confidence {confidence}, over {inputs} inputs and partial ablations towards {}, each equally likely",
+            about.fill_in_words()
+        ),
+        bound: lower_bound,
+        share: (samples - failures) as f64 / samples as f64,
+        unfinished: vec![],
+    };
+    Ok((Certificate::new(about, file::Claim::Statistical(claim)), certified))
+}
+
+fn agrees(about: &About<'_>, sample: Sample, number: u64, memory: &mut Workspace) -> bool {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&sample.seed.to_le_bytes());
+    let mut rng = ChaCha8Rng::from_seed(key);
+    rng.set_stream(number);
+    let input = ((u128::from(rng.next_u64()) * about.inputs.len() as u128) >> 64) as usize;
+    let kept = about.circuit.kept();
+    // 24 bits are exact in f32.
+    let mut coefficient = |&kept: &bool| if kept { 1.0 } else { (rng.next_u32() >> 8) as f32 / (1 << 24) as f32 };
+    let r: Vec<f32> = kept.iter().map(&mut coefficient).collect();
+    let prompt = about.inputs.get(input);
+    let fill = |node| about.fill(node);
+    let source = Source::Partial(&r, &fill);
+    let mut tap = Replace { space: about.circuit.space(), kept, source, seq_len: prompt.len() };
+    // The model and the ablated run side by side.
+    let logits = last_logits(about.model, &[&prompt[..], &prompt[..]].concat(), prompt.len(), &mut tap, memory);
+    let choice = |logits: &[f32]| match (sample.event, about.candidates) {
+        (Event::SameCandidate, Some(pairs)) => {
+            let (a, b) = pairs[input];
+            usize::from(logits[usize::from(a)] <= logits[usize::from(b)])
+        }
+        _ => argmax(logits),
+    };
+    choice(&logits[0]) == choice(&logits[1])
+}
+
+/// The p at which `n − failures` or more successes of n have probability `1 − confidence`.
+fn lower_bound(n: usize, failures: u64, confidence: f64) -> f64 {
+    let successes = n - failures as usize;
+    if successes == 0 {
+        return 0.0;
+    }
+    let (mut low, mut high) = (0.0, 1.0);
+    for _ in 0..60 {
+        let middle = (low + high) / 2.0;
+        if binomial_tail(n, successes, middle) < 1.0 - confidence { low = middle } else { high = middle }
+    }
+    low
+}
