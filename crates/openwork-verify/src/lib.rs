@@ -22,9 +22,11 @@
 mod audit;
 mod judge;
 mod measure;
+mod prompts;
 mod random;
 mod report;
 mod rules;
+mod scrub;
 mod settings;
 mod stats;
 mod words;
@@ -38,6 +40,7 @@ pub use report::{
     Cell, Check, CounterExample, Declaration, Draw, Faithfulness, Fill, Kept, RandomSets, Report, Role, Size, Split,
     Status, Verdict,
 };
+pub use scrub::{ScrubError, ScrubSettings, Scrubbed, ScrubbedRun, Sources, WorstScrub, scrub};
 pub use settings::Settings;
 pub use stats::Estimate;
 

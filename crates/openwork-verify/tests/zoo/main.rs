@@ -3,6 +3,7 @@
 mod attacks;
 mod micro;
 mod plants;
+mod scrub;
 
 use openwork_verify::{Report, Verdict};
 
