@@ -30,6 +30,7 @@ mod rules;
 mod scrub;
 mod settings;
 mod stats;
+mod watch;
 mod words;
 
 use openwork_circuit::{Calibration, Means, NodeSet, tasks::Pair};
@@ -44,6 +45,7 @@ pub use report::{
 pub use scrub::{ScrubError, ScrubSettings, Scrubbed, ScrubbedRun, Sources, WorstScrub, scrub};
 pub use settings::Settings;
 pub use stats::Estimate;
+pub use watch::{Alarm, Sighting, Watch, WatchError, WatchSettings};
 
 /// A circuit and what it is accused of: being how this model does this task.
 #[derive(Clone, Copy)]

@@ -133,16 +133,6 @@ pub(crate) fn aligned(source: &[f32], p: usize, len: usize) -> f32 {
     source[(source.len() + p).saturating_sub(len)]
 }
 
-/// KL(p ‖ q) in nats of two distributions given as log-probabilities.
-pub(crate) fn kl(p: &[f32], q: &[f32]) -> f64 {
-    p.iter().zip(q).map(|(&p, &q)| f64::from(p).exp() * (f64::from(p) - f64::from(q))).sum()
-}
-
-/// The first of the largest.
-pub(crate) fn argmax(values: &[f32]) -> usize {
-    (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
-}
-
 #[cfg(test)]
 mod tests {
     use openwork_model::{Config, NoTap, Record};
@@ -177,7 +167,7 @@ mod tests {
         let all = |source: &[f32], len: usize| (0..len).map(|p| aligned(source, p, len)).collect::<Vec<_>>();
         assert_eq!(all(&[1.0, 2.0, 3.0], 2), [2.0, 3.0]);
         assert_eq!(all(&[1.0, 2.0], 4), [1.0, 1.0, 1.0, 2.0]);
-        assert_eq!((argmax(&[1.0, 3.0, 3.0]), seen(&[1, 2, 3], 2)), (1, &[2, 3][..]));
+        assert_eq!(seen(&[1, 2, 3], 2), [2, 3]);
         assert!(fault(&[&[1], &[]], 4).unwrap().starts_with("prompt 1") && fault(&[&[3]], 4).is_none());
     }
 }

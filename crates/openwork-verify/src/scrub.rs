@@ -28,8 +28,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Estimate, Faithfulness, Settings,
-    measure::faithfulness,
-    prompts::{self, Chunk, Recorded, aligned, argmax, chunks, kl, seen},
+    measure::{above_zero, argmax, faithfulness, kl},
+    prompts::{self, Chunk, Recorded, aligned, chunks, seen},
     stats::{Resamples, fraction},
 };
 
@@ -322,17 +322,6 @@ impl Bench<'_> {
     }
 }
 
-/// 1 above zero, 0 below, one half at it.
-fn above_zero(x: f64) -> f64 {
-    if x > 0.0 {
-        1.0
-    } else if x < 0.0 {
-        0.0
-    } else {
-        0.5
-    }
-}
-
 /// The tap that scrubs. It keeps the residual stream of embedding and kept writes itself, so that every reader can be
 /// given other additions to it.
 struct ScrubTap<'a> {
@@ -349,7 +338,7 @@ struct ScrubTap<'a> {
 
 /// Where the sources of one prompt come from.
 enum Draws {
-    PerPath(ChaCha8Rng),
+    PerPath(Box<ChaCha8Rng>),
     Shared(usize),
 }
 
@@ -359,7 +348,7 @@ impl Draws {
         let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
         rng.set_stream((scrub * prompts + prompt) as u64);
         match settings.sources {
-            Sources::PerPath => Self::PerPath(rng),
+            Sources::PerPath => Self::PerPath(Box::new(rng)),
             Sources::Shared => Self::Shared(rng.random_range(0..prompts)),
         }
     }
@@ -417,10 +406,8 @@ impl<'a> ScrubTap<'a> {
             At::ResidMid => writer.layer < site.layer || (writer.layer == site.layer && writer.at == At::AttnWrite),
             _ => writer.layer < site.layer,
         };
-        let sites = self.recorded.space.sites();
-        for writer in 0..sites.len() {
-            let written = sites[writer].0;
-            if matches!(written.at, At::AttnWrite | At::MlpWrite) && before(&written) {
+        for (writer, (written, _)) in self.recorded.space.sites().iter().enumerate() {
+            if matches!(written.at, At::AttnWrite | At::MlpWrite) && before(written) {
                 self.resample(writer, value, |entry, source| *entry += source);
             }
         }

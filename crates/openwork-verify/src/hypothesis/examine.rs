@@ -243,8 +243,8 @@ impl Examiner<'_> {
         let groups: Vec<Group> =
             variables.iter().map(|v| self.bench.group(v.nodes.iter().copied(), v.at.into())).collect();
         let n = variables.len();
-        for v in 0..n {
-            let name = variables[v].name.as_str();
+        for (v, variable) in variables.iter().enumerate() {
+            let name = variable.name.as_str();
             let alone = move |_: &mut ChaCha8Rng| (0..n).map(|other| other == v).collect();
             let min = self.settings.min_interchange;
             let changes = self.interchanges(&groups, alone, Wanted::Changes)?;

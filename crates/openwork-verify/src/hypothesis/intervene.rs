@@ -9,7 +9,10 @@ use super::{
     HypothesisError, Prompts, Tokens,
     model::{Answers, HighLevel},
 };
-use crate::prompts::{self, Chunk, PER_CHUNK, Recorded, aligned, kl, seen};
+use crate::{
+    measure::kl,
+    prompts::{self, Chunk, PER_CHUNK, Recorded, aligned, seen},
+};
 
 /// Some nodes at some tokens.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use minijinja::{Environment, Expression, Value};
 
 use super::{Hypothesis, HypothesisError, Prompts, expression::message};
-use crate::prompts::argmax;
+use crate::measure::argmax;
 
 /// A hypothesis ready to be evaluated.
 pub(super) struct HighLevel<'a> {

@@ -5,6 +5,7 @@ mod hypothesis;
 mod micro;
 mod plants;
 mod scrub;
+mod watch;
 
 use openwork_verify::{Report, Verdict};
 
