@@ -20,6 +20,7 @@
 //! of a pair are dependent.
 
 mod audit;
+pub mod equivalence;
 pub mod hypothesis;
 mod judge;
 mod measure;

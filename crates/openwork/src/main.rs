@@ -6,6 +6,7 @@ mod devices;
 mod exchange;
 mod forward;
 mod generate;
+mod hypothesis;
 mod interrupt;
 mod model;
 mod plot;
@@ -20,6 +21,7 @@ mod tasks;
 mod tokenizer;
 mod train;
 mod verify;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -61,6 +63,10 @@ enum Command {
     Prune(prune::Args),
     /// Judge a circuit: exit code 0 if it passes, 1 if it is refuted
     Verify(verify::Args),
+    /// Test what a file says that nodes mean: exit code 0 if it is supported
+    Hypothesis(hypothesis::Args),
+    /// Run a circuit beside its model on prompts as they come: exit code 1 if one is flagged
+    Watch(watch::Args),
     /// Write a page on a run's circuits and their verdicts
     Report(report::Args),
     /// The whole way on generated programs: data, training, circuits, verdicts, a page
@@ -89,6 +95,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Tasks(command) => tasks::run(command),
         Command::Prune(args) => prune::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Hypothesis(args) => hypothesis::run(args),
+        Command::Watch(args) => watch::run(args),
         Command::Report(args) => report::run(args),
         Command::Quickstart(args) => quickstart::run(args),
         Command::Devices => devices::run(),
