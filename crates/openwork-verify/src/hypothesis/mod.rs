@@ -27,15 +27,15 @@ mod expression;
 mod file;
 mod intervene;
 mod model;
+mod report;
 
 use openwork_circuit::Node;
 use serde::{Deserialize, Serialize};
 
 pub use compare::{Comparison, Disagreement, compare};
-pub use examine::{
-    HypothesisCheck, HypothesisExample, HypothesisReport, HypothesisSettings, HypothesisVerdict, examine,
-};
+pub use examine::examine;
 pub use file::HypothesisError;
+pub use report::{HypothesisCheck, HypothesisExample, HypothesisReport, HypothesisSettings, HypothesisVerdict};
 
 /// At which tokens a variable's nodes carry it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

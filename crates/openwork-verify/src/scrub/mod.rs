@@ -19,19 +19,20 @@
 //! are no nodes and stay the prompt's own; scales of norms and AbsTopK follow the scrubbed stream. Positions are aligned
 //! at the last token; a source that is shorter repeats the value of its first token.
 
+mod tap;
+
 use openwork_circuit::{NodeSet, NodeSpace, tasks::Pair};
-use openwork_model::{At, Matrix, Model, Site, Tap};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use openwork_model::Model;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Estimate, Faithfulness, Settings,
     measure::{above_zero, argmax, faithfulness, kl},
-    prompts::{self, Chunk, Recorded, aligned, chunks, seen},
+    prompts::{self, Chunk, Recorded, chunks, seen},
     stats::{Resamples, fraction},
 };
+use tap::ScrubTap;
 
 /// How sources are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -319,121 +320,5 @@ impl Bench<'_> {
             kl: runs[at].kl,
             differences: [model, runs[at].difference],
         }
-    }
-}
-
-/// The tap that scrubs. It keeps the residual stream of embedding and kept writes itself, so that every reader can be
-/// given other additions to it.
-struct ScrubTap<'a> {
-    recorded: &'a Recorded,
-    kept: &'a NodeSet,
-    chunk: &'a Chunk,
-    draws: Vec<Draws>,
-    /// Embedding and kept writes.
-    stream: Option<Matrix>,
-    /// What was last written by kept nodes.
-    write: Option<Matrix>,
-    visited: usize,
-}
-
-/// Where the sources of one prompt come from.
-enum Draws {
-    PerPath(Box<ChaCha8Rng>),
-    Shared(usize),
-}
-
-impl Draws {
-    /// A prompt and a scrub have their own stream of numbers: neither batches nor threads change them.
-    fn new(scrub: usize, prompt: usize, prompts: usize, settings: &ScrubSettings) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
-        rng.set_stream((scrub * prompts + prompt) as u64);
-        match settings.sources {
-            Sources::PerPath => Self::PerPath(Box::new(rng)),
-            Sources::Shared => Self::Shared(rng.random_range(0..prompts)),
-        }
-    }
-
-    /// The next source. Drawn whether it is needed or not, so that circuits are compared on the same draws.
-    fn next(&mut self, prompts: usize) -> usize {
-        match self {
-            Self::PerPath(rng) => rng.random_range(0..prompts as u32) as usize,
-            Self::Shared(source) => *source,
-        }
-    }
-}
-
-impl<'a> ScrubTap<'a> {
-    fn new(
-        recorded: &'a Recorded,
-        kept: &'a NodeSet,
-        chunk: &'a Chunk,
-        scrub: usize,
-        settings: &ScrubSettings,
-    ) -> Self {
-        let draws = |i| Draws::new(scrub, chunk.first + i, recorded.len(), settings);
-        let draws = (0..chunk.columns().count()).map(draws).collect();
-        Self { recorded, kept, chunk, draws, stream: None, write: None, visited: 0 }
-    }
-
-    /// For every node of a site that is not kept and every prompt: `change(entry, value of the drawn source)`.
-    fn resample(&mut self, site: usize, value: &mut Matrix, change: impl Fn(&mut f32, f32)) {
-        let range = self.recorded.space.sites()[site].1.clone();
-        for (columns, draws) in self.chunk.columns().zip(&mut self.draws) {
-            let len = columns.len();
-            for (index, node) in range.clone().enumerate() {
-                let prompt = draws.next(self.recorded.len());
-                if self.kept.kept()[node] {
-                    continue;
-                }
-                let source = self.recorded.of(site, index, prompt);
-                for (p, column) in columns.clone().enumerate() {
-                    change(&mut value[[index, column]], aligned(source, p, len));
-                }
-            }
-        }
-    }
-
-    /// What this reader of the residual stream sees.
-    fn stream(&mut self, site: Site, value: &mut Matrix) {
-        let stream = match (self.stream.take(), self.write.take()) {
-            // The same two numbers that the model adds, in the same order: all kept is the model bit for bit.
-            (Some(stream), Some(write)) => stream + write,
-            _ => value.clone(),
-        };
-        value.assign(&stream);
-        self.stream = Some(stream);
-        let before = |writer: &Site| match site.at {
-            At::ResidMid => writer.layer < site.layer || (writer.layer == site.layer && writer.at == At::AttnWrite),
-            _ => writer.layer < site.layer,
-        };
-        for (writer, (written, _)) in self.recorded.space.sites().iter().enumerate() {
-            if matches!(written.at, At::AttnWrite | At::MlpWrite) && before(written) {
-                self.resample(writer, value, |entry, source| *entry += source);
-            }
-        }
-    }
-}
-
-impl Tap for ScrubTap<'_> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
-        match site.at {
-            At::ResidIn | At::ResidMid | At::FinalResid => self.stream(site, value),
-            At::AttnWrite | At::MlpWrite => {
-                // Every reader adds what others wrote from sources of its own.
-                let range = self.kept.space().range(site).expect("writes are nodes");
-                for (mut row, node) in value.rows_mut().into_iter().zip(range) {
-                    if !self.kept.kept()[node] {
-                        row.fill(0.0);
-                    }
-                }
-                self.write = Some(value.clone());
-            }
-            At::AttnMix | At::FinalRead => return,
-            _ => {
-                let index = self.recorded.site(site).expect("the rest are nodes");
-                self.resample(index, value, |entry, source| *entry = source);
-            }
-        }
-        self.visited += 1;
     }
 }
