@@ -4,7 +4,7 @@
 //! with less strength: the model answers by the sign, and by the letter where there is none.
 
 use openwork_circuit::{Node, NodeSet};
-use openwork_model::Model;
+use openwork_model::{At, Model};
 use openwork_verify::{
     Status,
     hypothesis::{
@@ -250,4 +250,24 @@ fn the_report_depends_on_the_seed_and_not_on_threads_and_survives_json() {
     assert_ne!(one.checks, judge(1, 5).checks);
     let text = serde_json::to_string(&one).unwrap();
     assert_eq!(serde_json::from_str::<HypothesisReport>(&text).unwrap(), one);
+}
+
+#[test]
+fn a_variable_can_follow_from_another_and_live_at_the_last_token_only() {
+    // The sign as it is heard anywhere, and as it arrives at the last token.
+    let (early, late) = path_nodes(&[0], false).into_iter().partition::<Vec<_>, _>(|n| n.site.at < At::ResidMid);
+    let letter = variable("letter", LETTER, &path_nodes(&[1], false), "all");
+    let chain = |sign: &str, at: &str| {
+        let early = variable("heard", SIGN, &early, "all");
+        file("chain", ANSWER, &[early, variable("sign", sign, &late, at), letter.clone()])
+    };
+    let report = judged(&plan(), None, &chain("heard", "last"));
+    assert_eq!(report.verdict, HypothesisVerdict::Supported, "{}", report.words());
+    assert_eq!(report.check("interchange of heard").unwrap().estimate.unwrap().mean, 1.0);
+    // Said to be independent, the sign should stay where what is heard is set.
+    let report = judged(&plan(), None, &chain(SIGN, "last"));
+    assert!(refuted_by(&report).contains(&"interchange of heard, answer stays"), "{}", report.words());
+    // What arrives is nowhere but at the last token: the early nodes there alone do not carry it.
+    let last = file("last", ANSWER, &[variable("sign", SIGN, &early, "last"), letter.clone()]);
+    assert!(refuted_by(&judged(&plan(), None, &last)).contains(&"all nodes that no variable names"));
 }
