@@ -27,17 +27,22 @@ mod audit;
 mod bench;
 pub mod certificate;
 mod curve;
+pub mod equivalence;
+pub mod hypothesis;
 mod judge;
 mod knockouts;
 mod measure;
 mod optimal;
+mod prompts;
 mod random;
 mod replay;
 mod report;
 mod rival;
 mod rules;
+mod scrub;
 mod settings;
 mod stats;
+mod watch;
 mod words;
 
 use openwork_circuit::{Calibration, Means, NodeSet, tasks::Pair};
@@ -50,8 +55,10 @@ pub use report::{
     Attack, Cell, Check, CounterExample, Curve, Declaration, Draw, Faithfulness, Fill, Findings, Intervention, Kept,
     NodeWorth, Norms, RandomSets, Report, Rival, Role, Scheme, Size, Split, Status, Verdict,
 };
+pub use scrub::{ScrubError, ScrubSettings, Scrubbed, ScrubbedRun, Sources, WorstScrub, scrub};
 pub use settings::Settings;
 pub use stats::Estimate;
+pub use watch::{Alarm, Sighting, Watch, WatchError, WatchSettings};
 
 /// A circuit and what it is accused of: being how this model does this task.
 #[derive(Clone, Copy)]

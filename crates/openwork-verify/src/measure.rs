@@ -117,7 +117,7 @@ pub(crate) fn losses_at_best_shift(run: &Outcome) -> Vec<f64> {
 }
 
 /// 1 above zero, 0 below, ½ at it.
-fn above_zero(d: f64) -> f64 {
+pub(crate) fn above_zero(d: f64) -> f64 {
     if d == 0.0 { 0.5 } else { f64::from(u8::from(d > 0.0)) }
 }
 
@@ -129,11 +129,11 @@ pub(crate) fn kl_binary(p: f64, q: f64) -> f64 {
 }
 
 /// `Σ p (log p − log q)` of log-probabilities.
-fn kl(p: &[f32], q: &[f32]) -> f64 {
+pub(crate) fn kl(p: &[f32], q: &[f32]) -> f64 {
     p.iter().zip(q).map(|(&p, &q)| f64::from(p).exp() * (f64::from(p) - f64::from(q))).sum()
 }
 
-fn argmax(x: &[f32]) -> usize {
+pub(crate) fn argmax(x: &[f32]) -> usize {
     (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best })
 }
 

@@ -7,6 +7,7 @@ mod devices;
 mod exchange;
 mod forward;
 mod generate;
+mod hypothesis;
 mod interrupt;
 mod model;
 mod plot;
@@ -22,6 +23,7 @@ mod tasks;
 mod tokenizer;
 mod train;
 mod verify;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -67,6 +69,10 @@ enum Command {
     Replay(replay::Args),
     /// Re-derive a certificate by other means than those that wrote it: exit code 0 if it holds, 1 if not
     CheckCertificate(check_certificate::Args),
+    /// Test what a file says that nodes mean: exit code 0 if it is supported
+    Hypothesis(hypothesis::Args),
+    /// Run a circuit beside its model on prompts as they come: exit code 1 if one is flagged
+    Watch(watch::Args),
     /// Write a page on a run's circuits and their verdicts
     Report(report::Args),
     /// The whole way on generated programs: data, training, circuits, verdicts, a page
@@ -97,6 +103,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Verify(args) => verify::run(args),
         Command::Replay(args) => replay::run(args),
         Command::CheckCertificate(args) => check_certificate::run(args),
+        Command::Hypothesis(args) => hypothesis::run(args),
+        Command::Watch(args) => watch::run(args),
         Command::Report(args) => report::run(args),
         Command::Quickstart(args) => quickstart::run(args),
         Command::Devices => devices::run(),

@@ -1,8 +1,11 @@
 //! Circuits that are right, and circuits that lie: each must get its verdict, from the check that should see it.
 
 mod attacks;
+mod hypothesis;
 mod micro;
 mod plants;
+mod scrub;
+mod watch;
 
 use openwork_verify::{Report, Verdict};
 

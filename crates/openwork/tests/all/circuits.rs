@@ -8,7 +8,7 @@ use openwork_circuit::{Calibration, CircuitFile, Means, NodeSet, NodeSpace};
 use crate::{ok, run, stderr};
 
 /// A run of two steps with a vocabulary in which answers are single tokens.
-fn young_model(dir: &Path) {
+pub fn young_model(dir: &Path) {
     let recipe =
         crate::pipeline::RECIPE.replace("vocab_size = 320", "vocab_size = 2048").replace("steps = 240", "steps = 2");
     std::fs::write(dir.join("young.toml"), recipe.replace("n_ctx = 32", "n_ctx = 128")).unwrap();
@@ -18,7 +18,7 @@ fn young_model(dir: &Path) {
 }
 
 /// The circuit of all nodes, as a file.
-fn whole_model(dir: &Path) -> CircuitFile {
+pub fn whole_model(dir: &Path) -> CircuitFile {
     let loaded = openwork_model::load(dir.join("run/model.safetensors")).unwrap();
     let means = Means::load(&dir.join("run/means.safetensors"), &loaded.model, &loaded.sha256).unwrap();
     let circuit = CircuitFile {

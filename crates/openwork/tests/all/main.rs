@@ -12,6 +12,7 @@ mod errors;
 mod forward;
 mod kill;
 mod pipeline;
+mod watch;
 
 /// The program, with its arguments; runs in `dir`.
 fn openwork<S: AsRef<std::ffi::OsStr>>(dir: &Path, args: &[S]) -> Command {

@@ -1,0 +1,257 @@
+//! The hypothesis file, TOML, and what can be wrong with it.
+
+use std::path::{Path, PathBuf};
+
+use minijinja::Environment;
+use openwork_circuit::{Node, NodeSpace};
+use openwork_model::Config;
+use serde::Deserialize;
+
+use super::{
+    Hypothesis, Tokens, Variable,
+    expression::{environment, is_known, message},
+};
+
+/// Why a hypothesis cannot be used. Every message names the file and what in it.
+#[derive(Debug, thiserror::Error)]
+pub enum HypothesisError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// It is not TOML, or has another form; the message shows the line.
+    #[error("{file} is not a hypothesis: {reason}")]
+    Format {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A variable cannot be what it is said to be.
+    #[error("{file}: variable {variable}: {reason}")]
+    Variable {
+        /// The file.
+        file: String,
+        /// Its name.
+        variable: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// The answer is wrong.
+    #[error("{file}: answer: {reason}")]
+    Answer {
+        /// The file.
+        file: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// An expression fails on a prompt.
+    #[error("{file}: {what} has no value on the prompt {prompt}: {reason}")]
+    Evaluation {
+        /// The file.
+        file: String,
+        /// `variable NAME` or `answer`.
+        what: String,
+        /// Texts of the prompt's tokens.
+        prompt: String,
+        /// What the expression did.
+        reason: String,
+    },
+    /// The prompts cannot be used.
+    #[error("{0}")]
+    Prompts(String),
+    /// The model did not run as it must: no result would mean anything.
+    #[error("{0}")]
+    Run(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Toml {
+    name: String,
+    #[serde(default)]
+    description: String,
+    variable: Vec<TomlVariable>,
+    answer: String,
+    candidates: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TomlVariable {
+    name: String,
+    value: String,
+    nodes: Vec<String>,
+    at: Tokens,
+}
+
+impl Hypothesis {
+    /// Reads a hypothesis about a model of this configuration.
+    pub fn load(path: &Path, config: &Config) -> Result<Self, HypothesisError> {
+        let text = std::fs::read_to_string(path).map_err(|source| HypothesisError::Io { path: path.into(), source })?;
+        Self::parse(&text, &path.display().to_string(), config)
+    }
+
+    /// The same from the text of a file; `file` is what errors call it.
+    pub fn parse(text: &str, file: &str, config: &Config) -> Result<Self, HypothesisError> {
+        let wrong = |reason: String| HypothesisError::Format { file: file.into(), reason };
+        let toml: Toml = toml::from_str(text).map_err(|e| wrong(e.to_string().trim_end().to_owned()))?;
+        if toml.variable.is_empty() {
+            return Err(wrong("it has no [[variable]]: one at least must say what the nodes carry".into()));
+        }
+        let (env, space) = (environment(), NodeSpace::new(config));
+        let names: Vec<String> = toml.variable.iter().map(|v| v.name.clone()).collect();
+        let mut variables: Vec<Variable> = Vec::new();
+        for given in toml.variable {
+            let name = given.name.clone();
+            let wrong = |reason: String| HypothesisError::Variable { file: file.into(), variable: name, reason };
+            variables.push(variable(given, &variables, &names, &env, &space).map_err(wrong)?);
+        }
+        let wrong = |reason: String| HypothesisError::Answer { file: file.into(), reason };
+        for used in names_used(&env, &toml.answer).map_err(wrong)? {
+            if used == "tokens" {
+                return Err(wrong("it uses tokens: what it needs of the prompt must be a variable".into()));
+            }
+            if !names.contains(&used) && !is_known(&env, &used) {
+                return Err(wrong(format!("it uses {used:?}; there are {}", names.join(", "))));
+            }
+        }
+        if toml.candidates.as_ref().is_some_and(|c| c.len() < 2) {
+            return Err(wrong("candidates must be two texts at least, or be left out".into()));
+        }
+        Ok(Self {
+            file: file.into(),
+            name: toml.name,
+            description: toml.description,
+            variables,
+            answer: toml.answer,
+            candidates: toml.candidates,
+        })
+    }
+}
+
+/// Checks one variable; `above` are those before it and `names` those of all.
+fn variable(
+    given: TomlVariable,
+    above: &[Variable],
+    names: &[String],
+    env: &Environment<'_>,
+    space: &NodeSpace,
+) -> Result<Variable, String> {
+    let name = &given.name;
+    let identifier = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !identifier || is_known(env, name) {
+        return Err("its name must be of letters, digits and _, and not be tokens or the name of a function".into());
+    }
+    if above.iter().any(|v| v.name == *name) {
+        return Err("there are two of this name".into());
+    }
+    for used in names_used(env, &given.value)? {
+        if names.contains(&used) && !above.iter().any(|v| v.name == used) {
+            return Err(format!(
+                "its value uses {used}, which is not above it: a variable can use those above it only, so that none \
+                 depends on itself"
+            ));
+        }
+        if !names.contains(&used) && !is_known(env, &used) {
+            let above: Vec<&str> = above.iter().map(|v| v.name.as_str()).collect();
+            return Err(format!("its value uses {used:?}; known are tokens and {}", above.join(", ")));
+        }
+    }
+    if given.nodes.is_empty() {
+        return Err("it has no nodes: name those that carry it, such as nodes = [\"0.attn.v[3]\"]".into());
+    }
+    let mut nodes = Vec::new();
+    for text in &given.nodes {
+        let node: Node = text.parse()?;
+        if space.number(node).is_none() {
+            let width = space.range(node.site).map_or(0, |r| r.len());
+            return Err(format!("the model has no node {node}: {} has {width} nodes, from 0", node.site));
+        }
+        let owner = above.iter().find(|v| v.nodes.contains(&node)).map(|v| v.name.as_str());
+        if let Some(owner) = owner.or(nodes.contains(&node).then_some(name)) {
+            return Err(format!("{node} is named by {owner} already: a node carries one variable"));
+        }
+        nodes.push(node);
+    }
+    Ok(Variable { name: given.name, value: given.value, nodes, at: given.at })
+}
+
+/// The names that an expression uses, functions included.
+fn names_used(env: &Environment<'_>, text: &str) -> Result<Vec<String>, String> {
+    let expression =
+        env.compile_expression(text).map_err(|e| format!("{text:?} is not an expression: {}", message(&e)))?;
+    let mut names: Vec<String> = expression.undeclared_variables(false).into_iter().collect();
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        name = "sign"
+        answer = "'yes' if sign == '+' else 'no'"
+        candidates = ["yes", "no"]
+        [[variable]]
+        name = "sign"
+        value = "last_of(tokens, ['+', '-'])"
+        nodes = ["0.attn.v[0]", "1.mlp.post_act[3]"]
+        at = "last"
+        [[variable]]
+        name = "other"
+        value = "not sign"
+        nodes = ["0.attn.v[1]"]
+        at = "all"
+    "#;
+
+    #[test]
+    fn a_good_file_is_read() {
+        let hypothesis = Hypothesis::parse(GOOD, "h.toml", &Config::default()).unwrap();
+        assert_eq!((hypothesis.name.as_str(), hypothesis.variables.len()), ("sign", 2));
+        assert_eq!(hypothesis.variables[0].nodes[1].to_string(), "1.mlp.post_act[3]");
+        assert_eq!(hypothesis.variables[1].at, Tokens::All);
+        let missing = Hypothesis::load(Path::new("no such file.toml"), &Config::default()).unwrap_err();
+        assert_eq!(missing.to_string(), "cannot read no such file.toml");
+    }
+
+    #[test]
+    fn every_fault_names_the_file_and_what_would_be_right() {
+        let cases = [
+            ("name = \"sign\"\n        answer", "answer", "missing field `name`"),
+            ("at = \"last\"", "at = \"first\"", "unknown variant `first`, expected `last` or `all`"),
+            ("at = \"last\"", "at = \"last\"\nweight = 1", "unknown field `weight`"),
+            ("0.attn.v[0]", "0.attn.v[64]", "variable sign: the model has no node 0.attn.v[64]: 0.attn.v has 64 nodes"),
+            ("0.attn.v[0]", "2.attn.v[0]", "variable sign: the model has no node 2.attn.v[0]"),
+            ("0.attn.v[0]", "0.attn.v", "nodes look like"),
+            ("[\"0.attn.v[1]\"]", "[]", "variable other: it has no nodes"),
+            ("[\"0.attn.v[1]\"]", "[\"0.attn.v[0]\"]", "variable other: 0.attn.v[0] is named by sign already"),
+            ("1.mlp.post_act[3]", "0.attn.v[0]", "variable sign: 0.attn.v[0] is named by sign already"),
+            ("last_of(tokens, ['+', '-'])", "other", "variable sign: its value uses other, which is not above it"),
+            ("\"not sign\"", "\"not other\"", "variable other: its value uses other, which is not above it"),
+            ("not sign", "not sgn", "variable other: its value uses \"sgn\"; known are tokens and sign"),
+            ("not sign", "not (", "variable other: \"not (\" is not an expression"),
+            ("name = \"other\"", "name = \"sign\"", "variable sign: there are two of this name"),
+            ("name = \"other\"", "name = \"count\"", "variable count: its name must be"),
+            ("if sign", "if sgn", "answer: it uses \"sgn\"; there are sign, other"),
+            ("if sign", "if tokens", "answer: it uses tokens"),
+            ("[\"yes\", \"no\"]", "[\"yes\"]", "answer: candidates must be two"),
+        ];
+        for (from, to, expected) in cases {
+            assert!(GOOD.contains(from), "{from}");
+            let text = GOOD.replacen(from, to, 1);
+            let error = Hypothesis::parse(&text, "h.toml", &Config::default()).unwrap_err().to_string();
+            assert!(error.starts_with("h.toml") && error.contains(expected), "{error}, expected {expected}");
+        }
+        let none = "name = \"n\"\nanswer = \"1\"\nvariable = []";
+        assert!(
+            Hypothesis::parse(none, "h.toml", &Config::default()).unwrap_err().to_string().contains("[[variable]]")
+        );
+    }
+}

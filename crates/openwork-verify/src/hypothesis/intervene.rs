@@ -1,0 +1,218 @@
+//! Running the model with some nodes set to what they are on other prompts.
+
+use minijinja::Value;
+use openwork_circuit::Node;
+use openwork_model::{Matrix, Model, Site, Tap};
+use rayon::prelude::*;
+
+use super::{
+    HypothesisError, Prompts, Tokens,
+    model::{Answers, HighLevel},
+};
+use crate::{
+    measure::kl,
+    prompts::{self, Chunk, PER_CHUNK, Recorded, aligned, seen},
+};
+
+/// Some nodes at some tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Group {
+    /// Indices of nodes by site, in the order of the node space.
+    by_site: Vec<Vec<usize>>,
+    when: When,
+}
+
+/// At which tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    All,
+    Last,
+    AllButLast,
+}
+
+impl From<Tokens> for When {
+    fn from(at: Tokens) -> Self {
+        match at {
+            Tokens::Last => When::Last,
+            Tokens::All => When::All,
+        }
+    }
+}
+
+/// What a patched run takes from which prompt.
+#[derive(Clone)]
+pub(super) struct Patch<'a> {
+    pub group: &'a Group,
+    pub source: usize,
+}
+
+/// A run of one prompt with patches. They name no node twice at one token.
+#[derive(Clone)]
+pub(super) struct Job<'a> {
+    pub base: usize,
+    pub patches: Vec<Patch<'a>>,
+}
+
+/// What came out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Outcome {
+    /// The answer, a token.
+    pub answer: u16,
+    /// KL(plain run ‖ patched run) in nats.
+    pub kl: f64,
+}
+
+/// The prompts, the plain model on them, and what a hypothesis says.
+pub(super) struct Bench<'a> {
+    model: &'a Model,
+    pub recorded: Recorded,
+    prompts: Vec<&'a [u16]>,
+    /// Texts of the tokens of every prompt.
+    pub texts: Vec<Vec<String>>,
+}
+
+impl<'a> Bench<'a> {
+    /// Takes the first `max` prompts.
+    pub fn new(model: &'a Model, prompts: Prompts<'a>, max: usize) -> Result<Self, HypothesisError> {
+        let cut = |p: &'a Vec<u16>| seen(p, model.config.n_ctx);
+        let tokens: Vec<&[u16]> = prompts.tokens.iter().take(max).map(cut).collect();
+        if tokens.len() < 2 {
+            let text = format!("{} prompts: interchange needs two at least", tokens.len());
+            return Err(HypothesisError::Prompts(text));
+        }
+        if let Some(fault) = prompts::fault(&tokens, model.config.vocab_size) {
+            return Err(HypothesisError::Prompts(fault));
+        }
+        let texts = tokens.iter().map(|p| p.iter().map(|&t| (prompts.text)(t)).collect()).collect();
+        Ok(Self { model, recorded: Recorded::new(model, &tokens), prompts: tokens, texts })
+    }
+
+    pub fn len(&self) -> usize {
+        self.prompts.len()
+    }
+
+    /// Whether two prompts have as many tokens.
+    pub fn same_length(&self, a: usize, b: usize) -> bool {
+        self.prompts[a].len() == self.prompts[b].len()
+    }
+
+    pub fn group(&self, nodes: impl IntoIterator<Item = Node>, when: When) -> Group {
+        let mut by_site = vec![vec![]; self.recorded.space.sites().len()];
+        for node in nodes {
+            by_site[self.recorded.site(node.site).expect("a node of the model")].push(node.index);
+        }
+        Group { by_site, when }
+    }
+
+    /// The model's answers without any intervention.
+    pub fn plain(&self, answers: &Answers) -> Vec<u16> {
+        self.recorded.log_probs.iter().map(|l| answers.of(l)).collect()
+    }
+
+    /// Runs all jobs; the results do not depend on threads.
+    pub fn run(&self, jobs: &[Job<'_>], answers: &Answers) -> Result<Vec<Outcome>, HypothesisError> {
+        let parts: Result<Vec<Vec<Outcome>>, HypothesisError> =
+            jobs.par_chunks(PER_CHUNK).map(|jobs| self.chunk(jobs, answers)).collect();
+        Ok(parts?.concat())
+    }
+
+    fn chunk(&self, jobs: &[Job<'_>], answers: &Answers) -> Result<Vec<Outcome>, HypothesisError> {
+        let bases: Vec<&[u16]> = jobs.iter().map(|job| self.prompts[job.base]).collect();
+        let chunk = Chunk::new(0, &bases);
+        let mut tap = PatchTap { recorded: &self.recorded, chunk: &chunk, jobs, visited: 0 };
+        let log_probs = chunk.log_probs(self.model, &mut tap);
+        let (visited, expected) = (tap.visited, self.recorded.space.sites().len());
+        if visited != expected {
+            let text = format!("the forward pass visited {visited} sites of nodes, expected {expected}");
+            return Err(HypothesisError::Run(text));
+        }
+        let one = |(job, run): (&Job<'_>, Vec<f32>)| {
+            let kl = kl(&self.recorded.log_probs[job.base], &run);
+            match kl.is_finite() {
+                true => Ok(Outcome { answer: answers.of(&run), kl }),
+                false => Err(HypothesisError::Run(format!("the logits after prompt {} are not finite", job.base))),
+            }
+        };
+        jobs.iter().zip(log_probs).map(one).collect()
+    }
+}
+
+/// What a hypothesis says on every prompt.
+pub(super) struct Sayings {
+    pub values: Vec<Vec<Value>>,
+    /// Predicted answers, tokens.
+    pub answers: Vec<u16>,
+}
+
+impl Sayings {
+    pub fn new(bench: &Bench<'_>, high: &HighLevel<'_>, answers: &Answers) -> Result<Self, HypothesisError> {
+        let none = vec![None; high.hypothesis.variables.len()];
+        let mut all = Self { values: vec![], answers: vec![] };
+        for prompt in &bench.texts {
+            let values = high.values(prompt, &none)?;
+            all.answers.push(predict(high, answers, prompt, &values)?);
+            all.values.push(values);
+        }
+        Ok(all)
+    }
+
+    /// The answer to prompt `base` where every variable that has a source takes its value there.
+    pub fn swapped(
+        &self,
+        bench: &Bench<'_>,
+        high: &HighLevel<'_>,
+        answers: &Answers,
+        base: usize,
+        sources: &[Option<usize>],
+    ) -> Result<u16, HypothesisError> {
+        let forced: Vec<Option<Value>> =
+            sources.iter().enumerate().map(|(v, source)| source.map(|s| self.values[s][v].clone())).collect();
+        let same = |(v, value): (usize, &Option<Value>)| value.as_ref().is_none_or(|x| *x == self.values[base][v]);
+        if forced.iter().enumerate().all(same) {
+            return Ok(self.answers[base]);
+        }
+        let prompt = &bench.texts[base];
+        predict(high, answers, prompt, &high.values(prompt, &forced)?)
+    }
+}
+
+fn predict(
+    high: &HighLevel<'_>,
+    answers: &Answers,
+    prompt: &[String],
+    values: &[Value],
+) -> Result<u16, HypothesisError> {
+    let text = high.answer(prompt, values)?;
+    answers.id(&text).map_err(|reason| high.fails("answer".into(), prompt, reason))
+}
+
+/// The tap that patches: `value[node, token of the base] ← recorded value of the source`, aligned at the last token.
+struct PatchTap<'a> {
+    recorded: &'a Recorded,
+    chunk: &'a Chunk,
+    jobs: &'a [Job<'a>],
+    visited: usize,
+}
+
+impl Tap for PatchTap<'_> {
+    fn forward(&mut self, site: Site, value: &mut Matrix) {
+        let Some(at) = self.recorded.site(site) else { return };
+        self.visited += 1;
+        for (columns, job) in self.chunk.columns().zip(self.jobs) {
+            let len = columns.len();
+            for Patch { group, source } in &job.patches {
+                let tokens = match group.when {
+                    When::All => 0..len,
+                    When::Last => len - 1..len,
+                    When::AllButLast => 0..len - 1,
+                };
+                for &index in &group.by_site[at] {
+                    let values = self.recorded.of(at, index, *source);
+                    for p in tokens.clone() {
+                        value[[index, columns.start + p]] = aligned(values, p, len);
+                    }
+                }
+            }
+        }
+    }
+}

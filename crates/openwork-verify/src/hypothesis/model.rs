@@ -1,0 +1,114 @@
+//! The high-level model that a hypothesis is: prompt to variables to answer, with variables forced to other values.
+
+use std::collections::BTreeMap;
+
+use minijinja::{Environment, Expression, Value};
+
+use super::{Hypothesis, HypothesisError, Prompts, expression::message};
+use crate::measure::argmax;
+
+/// A hypothesis ready to be evaluated.
+pub(super) struct HighLevel<'a> {
+    pub hypothesis: &'a Hypothesis,
+    variables: Vec<Expression<'a, 'static>>,
+    answer: Expression<'a, 'static>,
+}
+
+impl<'a> HighLevel<'a> {
+    pub fn new(env: &'a Environment<'static>, hypothesis: &'a Hypothesis) -> Self {
+        let compile = |text: &str| env.compile_expression_owned(text.to_owned()).expect("checked when it was read");
+        let variables = hypothesis.variables.iter().map(|v| compile(&v.value)).collect();
+        Self { hypothesis, variables, answer: compile(&hypothesis.answer) }
+    }
+
+    /// Values of the variables on a prompt, where some are `forced`.
+    pub fn values(&self, prompt: &[String], forced: &[Option<Value>]) -> Result<Vec<Value>, HypothesisError> {
+        let tokens: Value = prompt.iter().map(String::as_str).collect();
+        let mut context = BTreeMap::from([("tokens".to_owned(), tokens)]);
+        let mut values = Vec::new();
+        for ((variable, expression), forced) in self.hypothesis.variables.iter().zip(&self.variables).zip(forced) {
+            let what = || format!("variable {}", variable.name);
+            let value = match forced {
+                Some(value) => value.clone(),
+                None => self.evaluate(expression, &context, what, prompt)?,
+            };
+            context.insert(variable.name.clone(), value.clone());
+            values.push(value);
+        }
+        Ok(values)
+    }
+
+    /// Text of the answer that follows from the variables.
+    pub fn answer(&self, prompt: &[String], values: &[Value]) -> Result<String, HypothesisError> {
+        let names = self.hypothesis.variables.iter().map(|v| v.name.clone());
+        let context = names.zip(values.iter().cloned()).collect();
+        Ok(self.evaluate(&self.answer, &context, || "answer".into(), prompt)?.to_string())
+    }
+
+    fn evaluate(
+        &self,
+        expression: &Expression<'_, '_>,
+        context: &BTreeMap<String, Value>,
+        what: impl Fn() -> String,
+        prompt: &[String],
+    ) -> Result<Value, HypothesisError> {
+        let value = expression.eval(Value::from_object(context.clone())).map_err(|e| message(&e));
+        match value {
+            Ok(value) if !value.is_undefined() => Ok(value),
+            Ok(_) => Err(self.fails(what(), prompt, "it asks for an entry that is not there".into())),
+            Err(reason) => Err(self.fails(what(), prompt, reason)),
+        }
+    }
+
+    /// The error that an expression fails on a prompt.
+    pub fn fails(&self, what: String, prompt: &[String], reason: String) -> HypothesisError {
+        HypothesisError::Evaluation { file: self.hypothesis.file.clone(), what, prompt: format!("{prompt:?}"), reason }
+    }
+}
+
+/// The tokens that can be answers. Tokens of one text count as one.
+pub(super) struct Answers {
+    ids: BTreeMap<String, u16>,
+    texts: BTreeMap<u16, String>,
+    /// The first token of the same text, by token.
+    first: Vec<u16>,
+    /// Whether only some tokens are candidates.
+    few: bool,
+}
+
+impl Answers {
+    pub fn new(hypothesis: &Hypothesis, vocab_size: usize, prompts: Prompts<'_>) -> Result<Self, HypothesisError> {
+        let mut ids: BTreeMap<String, u16> = BTreeMap::new();
+        let first = (0..vocab_size).map(|t| *ids.entry((prompts.text)(t as u16)).or_insert(t as u16)).collect();
+        if let Some(candidates) = &hypothesis.candidates {
+            if let Some(unknown) = candidates.iter().find(|c| !ids.contains_key(*c)) {
+                let reason = format!("candidate {unknown:?} is not the text of one token of the model");
+                return Err(HypothesisError::Answer { file: hypothesis.file.clone(), reason });
+            }
+            ids.retain(|text, _| candidates.contains(text));
+        }
+        let texts = ids.iter().map(|(text, id)| (*id, text.clone())).collect();
+        Ok(Self { ids, texts, first, few: hypothesis.candidates.is_some() })
+    }
+
+    /// The likeliest.
+    pub fn of(&self, log_probs: &[f32]) -> u16 {
+        if !self.few {
+            return self.first[argmax(log_probs)];
+        }
+        let ids: Vec<u16> = self.texts.keys().copied().collect();
+        let values: Vec<f32> = ids.iter().map(|&id| log_probs[usize::from(id)]).collect();
+        ids[argmax(&values)]
+    }
+
+    pub fn id(&self, text: &str) -> Result<u16, String> {
+        self.ids.get(text).copied().ok_or_else(|| match self.few {
+            true => format!("it is {text:?}, which is none of the candidates"),
+            false => format!("it is {text:?}, which is not the text of one token of the model"),
+        })
+    }
+
+    pub fn text(&self, id: u16) -> String {
+        self.texts[&id].clone()
+    }
+}

@@ -1,0 +1,244 @@
+//! The tap that scrubs one chunk of prompts.
+
+use openwork_circuit::NodeSet;
+use openwork_model::{At, Matrix, Site, Tap};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{ScrubSettings, Sources};
+use crate::prompts::{Chunk, Recorded, aligned};
+
+/// The tap that scrubs. It keeps the residual stream of embedding and kept writes itself, so that every reader can be
+/// given other additions to it.
+pub(super) struct ScrubTap<'a> {
+    recorded: &'a Recorded,
+    kept: &'a NodeSet,
+    chunk: &'a Chunk,
+    draws: Vec<Draws>,
+    /// Embedding and kept writes.
+    stream: Option<Matrix>,
+    /// What was last written by kept nodes.
+    write: Option<Matrix>,
+    /// Places that it changes or keeps account of.
+    pub visited: usize,
+}
+
+/// Where the sources of one prompt come from.
+enum Draws {
+    PerPath(Box<ChaCha8Rng>),
+    Shared(usize),
+}
+
+impl Draws {
+    /// A prompt and a scrub have their own stream of numbers: neither batches nor threads change them.
+    fn new(scrub: usize, prompt: usize, prompts: usize, settings: &ScrubSettings) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
+        rng.set_stream((scrub * prompts + prompt) as u64);
+        match settings.sources {
+            Sources::PerPath => Self::PerPath(Box::new(rng)),
+            Sources::Shared => Self::Shared(rng.random_range(0..prompts)),
+        }
+    }
+
+    /// The next source. Drawn whether it is needed or not, so that circuits are compared on the same draws.
+    fn next(&mut self, prompts: usize) -> usize {
+        match self {
+            Self::PerPath(rng) => rng.random_range(0..prompts as u32) as usize,
+            Self::Shared(source) => *source,
+        }
+    }
+}
+
+impl<'a> ScrubTap<'a> {
+    pub fn new(
+        recorded: &'a Recorded,
+        kept: &'a NodeSet,
+        chunk: &'a Chunk,
+        scrub: usize,
+        settings: &ScrubSettings,
+    ) -> Self {
+        let draws = |i| Draws::new(scrub, chunk.first + i, recorded.len(), settings);
+        let draws = (0..chunk.columns().count()).map(draws).collect();
+        Self { recorded, kept, chunk, draws, stream: None, write: None, visited: 0 }
+    }
+
+    /// For every node of a site that is not kept and every prompt: `change(entry, value of the drawn source)`.
+    fn resample(&mut self, site: usize, value: &mut Matrix, change: impl Fn(&mut f32, f32)) {
+        let range = self.recorded.space.sites()[site].1.clone();
+        for (columns, draws) in self.chunk.columns().zip(&mut self.draws) {
+            let len = columns.len();
+            for (index, node) in range.clone().enumerate() {
+                let prompt = draws.next(self.recorded.len());
+                if self.kept.kept()[node] {
+                    continue;
+                }
+                let source = self.recorded.of(site, index, prompt);
+                for (p, column) in columns.clone().enumerate() {
+                    change(&mut value[[index, column]], aligned(source, p, len));
+                }
+            }
+        }
+    }
+
+    /// What this reader of the residual stream sees.
+    fn stream(&mut self, site: Site, value: &mut Matrix) {
+        let stream = match (self.stream.take(), self.write.take()) {
+            // The same two numbers that the model adds, in the same order: all kept is the model bit for bit.
+            (Some(stream), Some(write)) => stream + write,
+            _ => value.clone(),
+        };
+        value.assign(&stream);
+        self.stream = Some(stream);
+        let before = |writer: &Site| match site.at {
+            At::ResidMid => writer.layer < site.layer || (writer.layer == site.layer && writer.at == At::AttnWrite),
+            _ => writer.layer < site.layer,
+        };
+        for (writer, (written, _)) in self.recorded.space.sites().iter().enumerate() {
+            if matches!(written.at, At::AttnWrite | At::MlpWrite) && before(written) {
+                self.resample(writer, value, |entry, source| *entry += source);
+            }
+        }
+    }
+}
+
+impl Tap for ScrubTap<'_> {
+    fn forward(&mut self, site: Site, value: &mut Matrix) {
+        match site.at {
+            At::ResidIn | At::ResidMid | At::FinalResid => self.stream(site, value),
+            At::AttnWrite | At::MlpWrite => {
+                // Every reader adds what others wrote from sources of its own.
+                let range = self.kept.space().range(site).expect("writes are nodes");
+                for (mut row, node) in value.rows_mut().into_iter().zip(range) {
+                    if !self.kept.kept()[node] {
+                        row.fill(0.0);
+                    }
+                }
+                self.write = Some(value.clone());
+            }
+            At::AttnMix | At::FinalRead => return,
+            _ => {
+                let index = self.recorded.site(site).expect("the rest are nodes");
+                self.resample(index, value, |entry, source| *entry = source);
+            }
+        }
+        self.visited += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use openwork_circuit::NodeSpace;
+    use openwork_model::{Config, Model, Record};
+
+    use super::*;
+    use crate::prompts::chunks;
+
+    /// A scrub and what every place then held.
+    struct Both<'a>(ScrubTap<'a>, Record);
+
+    impl Tap for Both<'_> {
+        fn forward(&mut self, site: Site, value: &mut Matrix) {
+            self.0.forward(site, value);
+            self.1.forward(site, value);
+        }
+    }
+
+    fn model() -> Model {
+        let shape = Config { vocab_size: 20, n_ctx: 8, n_layer: 2, d_model: 16, d_mlp: 32, ..Config::default() };
+        // No zeros of AbsTopK, which all sources would share.
+        let config = Config { act_density: None, ..shape };
+        let mut model = Model::init(config, 2);
+        // Writes as large as embeddings, so that none is lost in rounding.
+        model.params.values_mut().into_iter().for_each(|w| w.update(|w| *w *= 4.0));
+        model
+    }
+
+    /// Prompts of five tokens, of which the first `scrubbed` are run.
+    fn run(model: &Model, kept: &NodeSet, sources: Sources, scrubbed: usize) -> (Recorded, Record, Vec<usize>) {
+        let prompts: Vec<Vec<u16>> =
+            (0..7_u16).map(|n| (0..5).map(|t| (3 * t * (n + 1) + 5 * n) % 20).collect()).collect();
+        let prompts: Vec<&[u16]> = prompts.iter().map(Vec::as_slice).collect();
+        let recorded = Recorded::new(model, &prompts);
+        let settings = ScrubSettings { sources, ..ScrubSettings::default() };
+        let chunk = chunks(&prompts[..scrubbed]).remove(0);
+        let mut both = Both(ScrubTap::new(&recorded, kept, &chunk, 0, &settings), Record::default());
+        chunk.log_probs(model, &mut both);
+        let Both(tap, record) = both;
+        let drawn = tap.draws.iter().map(|d| if let Draws::Shared(s) = d { *s } else { usize::MAX }).collect();
+        (recorded, record, drawn)
+    }
+
+    fn at(record: &Record, layer: usize, at: At) -> &Matrix {
+        &record.values.iter().find(|(site, _)| *site == Site { layer, at }).unwrap().1
+    }
+
+    #[test]
+    fn a_shared_source_is_the_sum_of_kept_and_borrowed_writes_everywhere() {
+        let model = model();
+        let space = NodeSpace::new(&model.config);
+        let kept = NodeSet::of(space.clone(), (0..space.len()).filter(|n| n % 3 == 0));
+        let (recorded, record, drawn) = run(&model, &kept, Sources::Shared, 4);
+        for (prompt, &source) in drawn.iter().enumerate() {
+            for token in 0..5 {
+                let column = 5 * prompt + token;
+                for (index, (site, range)) in space.sites().iter().enumerate() {
+                    if matches!(site.at, At::AttnWrite | At::MlpWrite) {
+                        continue;
+                    }
+                    for (row, node) in range.clone().enumerate().filter(|(_, node)| !kept.kept()[*node]) {
+                        let borrowed = recorded.of(index, row, source)[token];
+                        assert_eq!(at(&record, site.layer, site.at)[[row, column]], borrowed, "{}", space.node(node));
+                    }
+                }
+                for channel in 0..16 {
+                    let mut expected = at(&record, 0, At::ResidIn)[[channel, column]];
+                    for layer in 0..2 {
+                        for write in [At::AttnWrite, At::MlpWrite] {
+                            let site = Site { layer, at: write };
+                            let own = at(&record, layer, write)[[channel, column]];
+                            let node = space.range(site).unwrap().start + channel;
+                            let borrowed = recorded.of(recorded.site(site).unwrap(), channel, source)[token];
+                            expected += if kept.kept()[node] { own } else { borrowed };
+                        }
+                    }
+                    let found = at(&record, 2, At::FinalResid)[[channel, column]];
+                    // Four sums of numbers of at most some tens.
+                    assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_reader_and_writer_has_a_source_of_its_own() {
+        let model = model();
+        let (recorded, record, _) = run(&model, &NodeSet::empty(NodeSpace::new(&model.config)), Sources::PerPath, 1);
+        let writer = |layer, at| recorded.site(Site { layer, at }).unwrap();
+        let written = |site: usize, channel: usize, source: usize| recorded.of(site, channel, source)[4];
+        let embedded = |channel: usize| at(&record, 0, At::ResidIn)[[channel, 4]];
+        // One writer: which source did each channel get, at the reader in the middle of the first block?
+        let (attention, mlp) = (writer(0, At::AttnWrite), writer(0, At::MlpWrite));
+        let source_of = |channel: usize| {
+            let rest = at(&record, 0, At::ResidMid)[[channel, 4]] - embedded(channel);
+            (0..7).find(|&s| (written(attention, channel, s) - rest).abs() < 1e-5)
+        };
+        let middle: Vec<usize> = (0..16).map(|c| source_of(c).expect("one of the sources")).collect();
+        assert!(middle.iter().collect::<BTreeSet<_>>().len() > 3, "channels have their own: {middle:?}");
+        // Two writers, at the next reader: a pair of sources explains the sum, mostly not one for both, and the
+        // attention's is not the one of the reader before.
+        let pairs_of = |channel: usize| -> Vec<(usize, usize)> {
+            let rest = at(&record, 1, At::ResidIn)[[channel, 4]] - embedded(channel);
+            let sum = |a: usize, m: usize| written(attention, channel, a) + written(mlp, channel, m);
+            let all = (0..7).flat_map(|a| (0..7).map(move |m| (a, m)));
+            all.filter(|&(a, m)| (sum(a, m) - rest).abs() < 1e-5).collect()
+        };
+        let next: Vec<Vec<(usize, usize)>> = (0..16).map(pairs_of).collect();
+        assert!(next.iter().all(|pairs| !pairs.is_empty()));
+        let apart = next.iter().filter(|pairs| pairs.iter().all(|(a, m)| a != m)).count();
+        let anew = next.iter().zip(&middle).filter(|(pairs, before)| pairs.iter().all(|(a, _)| a != *before)).count();
+        // By chance six of seven: 14 of 16 in the mean.
+        assert!(apart > 8 && anew > 8, "{apart} {anew} {next:?}");
+    }
+}

@@ -1,0 +1,98 @@
+//! `openwork watch` and `openwork hypothesis`, on a model too young to do any task.
+
+use std::{io::Write, process::Stdio};
+
+use crate::{
+    circuits::{whole_model, young_model},
+    ok, openwork, run, stderr,
+};
+
+#[test]
+fn prompts_unlike_those_of_the_task_are_flagged_with_the_reason() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    young_model(dir);
+    let _ = run(dir, "prune run --task for_while --steps 2"); // takes the means
+    whole_model(dir);
+    std::fs::write(dir.join("odd.txt"), "\n@@ éé ~~ ??? \t\t |||| ЖЖ \u{1F600} $$$ ^^ ;;; @ é ~ !!!\n").unwrap();
+    let output = run(dir, "watch run run/circuits/for_while.json --prompts odd.txt --margin 0");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let words = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(words.starts_with("line 2: ") && words.contains("node ") && words.contains(" outside "), "{words}");
+    assert!(stderr(&output).contains("1 of 1 prompts flagged"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("has not been verified"), "{}", stderr(&output));
+
+    // Prompts of the task, from standard input, as JSON both ways; a circuit of all nodes is the model.
+    let shown = ok(dir, "tasks show for_while --pairs 1");
+    let prompt = shown.split("---\n").nth(1).unwrap().split('⟨').next().unwrap();
+    let mut child =
+        openwork(dir, &["watch", "run", "run/circuits/for_while.json", "--jsonl", "--json", "--margin", "9"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+    let text = serde_json::to_string(prompt).unwrap();
+    writeln!(child.stdin.take().unwrap(), "{text}\n{{\"prompt\": {text}}}").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let lines: Vec<serde_json::Value> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!((lines.len(), &lines[0]["prompt"], &lines[1]["line"]), (2, &prompt.into(), &2.into()));
+    for line in &lines {
+        assert_eq!((&line["kl"], line["differences"][0] == line["differences"][1]), (&0.0.into(), true), "{line}");
+        let known =
+            line["alarms"].as_array().unwrap().iter().all(|a| a["alarm"] != "answers" && a["alarm"] != "divergence");
+        assert!(known && line["reasons"].as_array().unwrap().len() == line["alarms"].as_array().unwrap().len());
+    }
+
+    for (content, options, message) in [
+        ("[1]", "--jsonl", "bad.txt, line 1"),
+        ("ok\n{", "--jsonl", "bad.txt, line 1"),
+        ("\"\"", "--jsonl", "the prompt is empty"),
+        ("x", "--margin -1", "the margin is -1"),
+    ] {
+        std::fs::write(dir.join("bad.txt"), content).unwrap();
+        let options = options.replace("--margin -1", "--margin=-1");
+        let output = run(dir, &format!("watch run run/circuits/for_while.json --prompts bad.txt {options}"));
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(message), "{}", stderr(&output));
+    }
+    let output = run(dir, "watch run run/circuits/for_while.json --prompts none.txt");
+    assert!(stderr(&output).contains("cannot read none.txt"), "{}", stderr(&output));
+    hypotheses(dir);
+}
+
+/// A hypothesis that an untrained model refutes, its comparison with another, and errors.
+fn hypotheses(dir: &std::path::Path) {
+    let file = |answer: &str, node: &str| {
+        format!(
+            "name = \"{answer}\"\nanswer = \"'{answer}' if start == 'x' else ' in'\"\n[[variable]]\nname = \"start\"\n\
+             value = \"tokens[0]\"\nnodes = [\"{node}\"]\nat = \"last\"\n"
+        )
+    };
+    std::fs::write(dir.join("one.toml"), file("x", "0.attn.v[3]")).unwrap();
+    std::fs::write(dir.join("two.toml"), file("x", "0.attn.v[99]")).unwrap();
+    std::fs::write(dir.join("three.toml"), file("y", "0.attn.v[3]").replace("' in'", "'a'")).unwrap();
+    let output = run(dir, "hypothesis run one.toml --task for_while --circuit run/circuits/for_while.json");
+    let words = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(words.contains("HYPOTHESIS x: REFUTED by") && words.contains("the model's answers"), "{words}");
+    let compared = ok(dir, "hypothesis run one.toml --against three.toml --task for_while");
+    assert!(
+        compared.contains("\"x\" and \"y\" predict otherwise on ") && compared.contains("for example ["),
+        "{compared}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&ok(dir, "hypothesis run one.toml --against three.toml --task for_while --json")).unwrap();
+    assert!(json["differ"].as_u64() > Some(0), "{json}");
+    for (line, message) in [
+        ("hypothesis run two.toml --task for_while", "two.toml: variable start: the model has no node 0.attn.v[99]"),
+        ("hypothesis run none.toml --task for_while", "cannot read none.toml"),
+        ("hypothesis run one.toml --task for_whale", "there is no task \"for_whale\""),
+        ("hypothesis run one.toml", "--task"),
+    ] {
+        let output = run(dir, line);
+        assert_eq!(output.status.code(), Some(2), "{line}");
+        assert!(stderr(&output).contains(message), "{}", stderr(&output));
+    }
+}
