@@ -123,7 +123,7 @@ mod tests {
         };
         let deviation = |pairs: &[Pair]| {
             let fills = Fills::new(&NodeSet::empty(NodeSpace::new(&model.config)), pairs);
-            let subject = Subject { model: &model, means: &means, fills: &fills, seed: 1 };
+            let subject = Subject { model: &model, means: &means, fills: &fills, seed: 1, dead_hook: None };
             Bench::new(subject, pairs).unwrap().activity.deviation
         };
         let whole = deviation(&[pair(&[3, 4, 5, 6], &[7, 8])]);

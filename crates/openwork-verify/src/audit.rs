@@ -12,9 +12,9 @@ use std::{
 };
 
 use openwork_circuit::{Ablation, Batch, Frozen, Keep, NodeSet, NodeSpace, NormScales, Outcome, evaluate, tasks::Pair};
-use openwork_model::{At, Matrix, Model, Site, Tap};
+use openwork_model::{At, Matrix, Site, Tap};
 
-use crate::{Case, Settings, Split};
+use crate::{Case, Settings, Split, bench::Subject};
 
 /// A tap that watches an ablating tap: every site of the node set is visited once, every ablated row holds the
 /// ablation's value afterwards, and what is left at the two writes of a block is what the residual stream receives.
@@ -79,21 +79,37 @@ impl<T: Tap> Tap for Audit<'_, T> {
     }
 }
 
+/// The ablation, at all sites but one that is dead, if one is.
+struct Hook<'a> {
+    keep: Keep<'a>,
+    dead: Option<Site>,
+}
+
+impl Tap for Hook<'_> {
+    fn forward(&mut self, site: Site, value: &mut Matrix) {
+        if self.dead != Some(site) {
+            self.keep.forward(site, value);
+        }
+    }
+}
+
 /// Runs a batch with only `nodes` kept, watched, under frozen norms if their scales are given. Also says how many
 /// entries the ablation changed.
 pub(crate) fn watched_run(
-    model: &Model,
+    subject: Subject<'_>,
     batch: &Batch,
     nodes: &NodeSet,
     ablation: Ablation<'_>,
     frozen: Option<&NormScales>,
     with_log_probs: bool,
 ) -> Result<(Outcome, usize), String> {
-    let tap = || Audit::new(Keep::new(nodes, ablation), nodes, ablation);
+    let Subject { model, dead_hook, .. } = subject;
+    let tap = || Audit::new(Hook { keep: Keep::new(nodes, ablation), dead: dead_hook }, nodes, ablation);
     let (fault, changed) = (Mutex::new(None), AtomicUsize::new(0));
-    let done = |audit: &Audit<'_, Keep<'_>>| {
-        changed.fetch_add(audit.inner.changed, Relaxed);
-        let own = (audit.inner.visited != audit.inner.expected()).then(|| "a hook did not fire".to_owned());
+    let done = |audit: &Audit<'_, Hook<'_>>| {
+        let keep = &audit.inner.keep;
+        changed.fetch_add(keep.changed, Relaxed);
+        let own = (keep.visited != keep.expected()).then(|| "a hook did not fire".to_owned());
         if let Some(found) = audit.fault().or(own) {
             *fault.lock().expect("no panic holds it") = Some(found);
         }
@@ -205,9 +221,10 @@ fn disjoint(case: &Case<'_>) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use openwork_circuit::{Means, batches};
-    use openwork_model::{Config, NoTap, Tokens};
+    use openwork_model::{Config, Model, NoTap, Tokens};
 
     use super::*;
+    use crate::bench::Fills;
 
     fn setting() -> (Model, Means, NodeSet, Vec<Batch>) {
         let model = Model::init(Config { vocab_size: 20, n_ctx: 8, ..Config::default() }, 2);
@@ -284,8 +301,10 @@ mod tests {
     #[test]
     fn a_run_must_change_something_exactly_when_a_node_deviates() {
         let (model, means, nodes, batches) = setting();
+        let fills = Fills::new(&nodes, &[]);
+        let subject = Subject { model: &model, means: &means, fills: &fills, seed: 1, dead_hook: None };
         let run =
-            |nodes: &NodeSet| watched_run(&model, &batches[0], nodes, Ablation::Mean(&means), None, false).unwrap().1;
+            |nodes: &NodeSet| watched_run(subject, &batches[0], nodes, Ablation::Mean(&means), None, false).unwrap().1;
         let deviates = |yes: bool| vec![yes; nodes.space().len()];
         assert!(must_change(&nodes, &deviates(true), run(&nodes)).is_ok());
         assert!(must_change(&nodes, &deviates(false), run(&nodes)).unwrap_err().contains("changed something"));

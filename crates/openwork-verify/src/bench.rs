@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use openwork_circuit::{
     Ablation, Batch, Means, NodeSet, NodeSpace, NormScales, Outcome, Partial, Values, batches, evaluate, tasks::Pair,
 };
-use openwork_model::{Matrix, Model, NoTap, Tokens};
+use openwork_model::{Matrix, Model, NoTap, Site, Tokens};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -22,6 +22,8 @@ pub(crate) struct Subject<'a> {
     pub means: &'a Means,
     pub fills: &'a Fills,
     pub seed: u64,
+    /// See [`crate::Limits::dead_hook`].
+    pub dead_hook: Option<Site>,
 }
 
 /// Constants that are worked out when they are first asked for: on the selection pairs, for the circuit.
@@ -123,7 +125,6 @@ impl<'a> Bench<'a> {
     }
 
     fn watched(&self, nodes: &NodeSet, scheme: Scheme, with_log_probs: bool) -> Result<Outcome, String> {
-        let model = self.subject.model;
         let constants = self.subject.constants(scheme.fill);
         let one = |i: usize| {
             let batch = &self.batches[i];
@@ -134,7 +135,7 @@ impl<'a> Bench<'a> {
                 (None, Some(values)) => Ablation::Recorded(values),
                 (None, None) => unreachable!("one of the two is there"),
             };
-            audit::watched_run(model, batch, nodes, ablation, frozen, with_log_probs)
+            audit::watched_run(self.subject, batch, nodes, ablation, frozen, with_log_probs)
         };
         let parts: Result<Vec<(Outcome, usize)>, String> = (0..self.batches.len()).into_par_iter().map(one).collect();
         let (mut all, mut changed) = (Outcome::default(), 0);

@@ -26,6 +26,7 @@ mod adversary;
 mod audit;
 mod bench;
 pub mod certificate;
+mod certify;
 mod curve;
 pub mod equivalence;
 pub mod hypothesis;
@@ -46,9 +47,10 @@ mod watch;
 mod words;
 
 use openwork_circuit::{Calibration, Means, NodeSet, tasks::Pair};
-use openwork_model::Model;
+use openwork_model::{Model, Site};
 use serde::{Deserialize, Serialize};
 
+pub use certify::certify;
 pub use judge::verify;
 pub use replay::replay;
 pub use report::{
@@ -57,7 +59,7 @@ pub use report::{
 };
 pub use scrub::{ScrubError, ScrubSettings, Scrubbed, ScrubbedRun, Sources, WorstScrub, scrub};
 pub use settings::Settings;
-pub use stats::Estimate;
+pub use stats::{Estimate, proportion};
 pub use watch::{Alarm, Sighting, Watch, WatchError, WatchSettings};
 
 /// A circuit and what it is accused of: being how this model does this task.
@@ -81,6 +83,17 @@ pub struct Case<'a> {
     /// The pairs the circuit was selected on. None may recur above; node sets that come without a calibration
     /// are calibrated on them.
     pub selection: &'a [Pair],
+    /// What somebody says that the nodes mean.
+    pub meaning: Option<Meaning<'a>>,
+}
+
+/// A hypothesis about a circuit, and what tokens are called in it.
+#[derive(Clone, Copy)]
+pub struct Meaning<'a> {
+    /// The hypothesis.
+    pub hypothesis: &'a hypothesis::Hypothesis,
+    /// Text of a token.
+    pub text: &'a dyn Fn(u16) -> String,
 }
 
 /// Pairs that differ from those the circuit was selected on in one respect.
@@ -102,12 +115,14 @@ pub struct Limits<'a> {
     pub budget: Option<std::time::Duration>,
     /// Looked at between measurements: once true, the run ends with the report as far as it got.
     pub interrupted: &'a (dyn Fn() -> bool + Sync),
+    /// Makes the ablation skip a site, as a broken hook would: for those who test whether the judge notices.
+    pub dead_hook: Option<Site>,
 }
 
 impl Limits<'_> {
     /// Levels up to `level`, without a budget.
     pub fn level(level: u8) -> Self {
-        Self { level, budget: None, interrupted: &|| false }
+        Self { level, budget: None, interrupted: &|| false, dead_hook: None }
     }
 }
 

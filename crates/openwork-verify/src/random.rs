@@ -194,7 +194,7 @@ mod tests {
         let text: Vec<u16> = (0..96).map(|_| tokens.random_range(0..16)).collect();
         let means = Means::compute(&model, &text, 6);
         let fills = Fills::new(&NodeSet::empty(NodeSpace::new(&model.config)), &pairs);
-        let subject = Subject { model: &model, means: &means, fills: &fills, seed: 1 };
+        let subject = Subject { model: &model, means: &means, fills: &fills, seed: 1, dead_hook: None };
         let bench = Bench::new(subject, &pairs).unwrap();
         let space = NodeSpace::new(&model.config);
         let active = vec![true; space.len()];

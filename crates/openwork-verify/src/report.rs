@@ -3,7 +3,7 @@
 use openwork_circuit::Calibration;
 use serde::{Deserialize, Serialize};
 
-use crate::{Estimate, Settings};
+use crate::{Estimate, Scrubbed, Settings, certificate::Certified, hypothesis::HypothesisReport};
 
 /// Which pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -416,6 +416,12 @@ pub struct Findings {
     /// With so many inputs and none worse, the (1 − p) quantile of KL(model ‖ circuit) is below the largest seen, at
     /// 95 % confidence: (p, nats).
     pub worst_input: Option<(f64, f64)>,
+    /// What causal scrubbing found.
+    pub scrubbed: Option<Scrubbed>,
+    /// What became of the hypothesis that came with the circuit.
+    pub hypothesis: Option<HypothesisReport>,
+    /// Certificates, each in a file of its own.
+    pub certificates: Vec<Certified>,
 }
 
 /// What one node of the circuit is worth.

@@ -69,6 +69,8 @@ pub struct Settings {
     pub equivalence_margin: f64,
     /// Inputs that a search for the worst tries.
     pub inputs: usize,
+    /// Causal scrubbing must leave this share of what the model gains over nothing: more than it takes.
+    pub min_scrubbed: f64,
 }
 
 impl Default for Settings {
@@ -100,6 +102,7 @@ impl Default for Settings {
             rival_steps: 120,
             equivalence_margin: 0.1,
             inputs: 512,
+            min_scrubbed: 0.5,
         }
     }
 }
@@ -137,6 +140,7 @@ impl Settings {
             self.adversary_share,
             self.rival_overlap,
             self.equivalence_margin,
+            self.min_scrubbed,
         ];
         numbers.iter().any(|x| !x.is_finite() || *x < 0.0).then(|| "a threshold is negative or not finite".into())
     }

@@ -165,6 +165,11 @@ pub(crate) fn fraction(values: &[f64]) -> Estimate {
     Estimate { mean: total / n as f64, ci95: (lower_bound(n, few, 0.025), upper_bound(n, many, 0.025)), n }
 }
 
+/// The exact (Clopper and Pearson 1934) 95 % interval of the probability of what happened k times of n.
+pub fn proportion(k: usize, n: usize) -> (f64, f64) {
+    (lower_bound(n, k, 0.025), upper_bound(n, k, 0.025))
+}
+
 /// The largest p that `k` or more successes of `n` refute at level `alpha`.
 pub(crate) fn lower_bound(n: usize, k: usize, alpha: f64) -> f64 {
     let beta = |k: usize| Beta::new(k as f64, (n - k + 1) as f64).expect("positive");

@@ -66,7 +66,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let circuit = CircuitFile::load(&args.circuit, &subject.model, &subject.sha256)?;
     let settings = Settings { random_sets: args.random_sets, ..Settings::default() };
     interrupt::listen()?;
-    let limits = Limits { level: args.level, budget: args.budget, interrupted: &interrupt::requested };
+    let limits = Limits { level: args.level, budget: args.budget, interrupted: &interrupt::requested, dead_hook: None };
     let (controls, report) = judge(&subject, &circuit, !args.no_controls, &settings, &limits)?;
     let out = args.out.unwrap_or_else(|| report_path(&args.circuit));
     let file = VerdictFile::new(&circuit, controls, report);
@@ -125,6 +125,7 @@ pub fn judge(
         held_out: &pairs.held_out,
         shifts: &pairs.shifts(),
         selection: &pairs.selection,
+        meaning: None,
     };
     let progress = crate::progress::Progress::new(None, 0);
     let mut stage = 0;

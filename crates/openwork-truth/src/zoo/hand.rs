@@ -81,6 +81,7 @@ fn bed(hand: HandBuilt, pathology: Pathology, severity: f32, seed: u64) -> Bed {
     Bed {
         host: "by hand",
         model: built.model,
+        ids: built.ids,
         text,
         seq_len: CUE_CONTEXT,
         truth,
@@ -131,6 +132,7 @@ pub(super) fn dead_salmon(seed: u64) -> Planted {
     let best = tries.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).expect("thirty").1;
     let bed = Bed {
         host: "untrained",
+        ids,
         truth: NodeSet::empty(space.clone()),
         text,
         seq_len: CUE_CONTEXT,

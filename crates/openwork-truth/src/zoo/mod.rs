@@ -86,6 +86,8 @@ pub struct Planted {
     pub model: Model,
     /// Means of its nodes over `text`.
     pub means: Means,
+    /// Ids of tokens by their logical numbers, such as those of [`token`](crate::token).
+    pub ids: Vec<u16>,
     /// Training text, sequences of `seq_len`.
     pub text: Vec<u16>,
     /// Length of a sequence of the text.
@@ -244,6 +246,7 @@ impl Plant {
 struct Bed {
     host: &'static str,
     model: Model,
+    ids: Vec<u16>,
     text: Vec<u16>,
     seq_len: usize,
     truth: NodeSet,
@@ -267,6 +270,7 @@ impl Bed {
             truth: Some(self.truth),
             target_loss: 0.15,
             model: self.model,
+            ids: self.ids,
             text: self.text,
             seq_len: self.seq_len,
             selection: self.selection,

@@ -1,6 +1,7 @@
 //! The run: what is checked in which order, how long it may take, and where it stops.
 
 mod adversaries;
+mod meaning;
 mod necessity;
 mod sufficiency;
 
@@ -59,7 +60,8 @@ pub fn verify(
         settings: settings.clone(),
     };
     let fills = Fills::new(case.circuit, case.selection);
-    let subject = Subject { model: case.model, means: case.means, fills: &fills, seed: settings.seed };
+    let Limits { dead_hook, .. } = *limits;
+    let subject = Subject { model: case.model, means: case.means, fills: &fills, seed: settings.seed, dead_hook };
     let now = Instant::now();
     let mut judge = Judge {
         case,
@@ -148,7 +150,7 @@ impl<'a> Judge<'a> {
                 2 => self.sufficiency(&benches, &published)?,
                 3 => self.necessity(&benches, controls)?,
                 4 => self.adversaries(&benches)?,
-                _ => (),
+                _ => self.meaning(&benches)?,
             }
         }
         Ok(())

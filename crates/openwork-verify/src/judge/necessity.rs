@@ -181,8 +181,15 @@ impl Judge<'_> {
     /// Is every node needed, and every edge?
     fn minimality(&mut self, benches: &Benches<'_>) -> Result<(), String> {
         let (name, circuit, bench) = ("minimality: nodes", self.case.circuit, &benches.few);
-        // A circuit of a large part of the model is called trivial elsewhere; knocking out each node would take for ever.
-        if circuit.is_empty() || circuit.len() > MOST_NODES || !self.has_time(name, Role::ForStrong) {
+        // What keeps most of the model is called trivial elsewhere, and of course not all of it is needed.
+        let trivial = rules::selective(self.report.size.expect("known by now"), self.settings).status == Status::Failed;
+        if circuit.is_empty() || circuit.len() > MOST_NODES || trivial {
+            let words =
+                format!("not asked of a circuit of no nodes, of more than {MOST_NODES} or of most of the model");
+            self.push(rules::check(name, Role::Reported, Status::NotApplicable, words));
+            return Ok(());
+        }
+        if !self.has_time(name, Role::Required) {
             return Ok(());
         }
         let (limits, started, level_started, level) = (self.limits, self.started, self.level_started, self.level);
@@ -191,7 +198,7 @@ impl Judge<'_> {
         let margin = self.settings.min_worth * self.known(bench);
         let Some((worths, p)) = self.worths(benches, &nodes, margin, &out_of_time)? else {
             self.unfinished(name, "no time was left");
-            self.push(rules::check(name, Role::ForStrong, Status::NotApplicable, "not made: no time was left".into()));
+            self.push(rules::check(name, Role::Required, Status::NotApplicable, "not made: no time was left".into()));
             return Ok(());
         };
         self.node_worths(bench, &benches.few_resamples, &nodes, &worths, &p)?;
@@ -210,7 +217,7 @@ impl Judge<'_> {
         );
         self.push(Check {
             threshold: Some(margin),
-            ..rules::check(name, Role::ForStrong, rules::status(needless.is_empty()), words)
+            ..rules::check(name, Role::Required, rules::status(needless.is_empty()), words)
         });
         self.subset(bench, &nodes, &worths, margin, &out_of_time)?;
         self.edges(bench, margin, &out_of_time);

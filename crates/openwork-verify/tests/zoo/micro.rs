@@ -224,6 +224,7 @@ impl Bed {
             held_out: &self.held_out,
             shifts: &[Shift { split: Split::HeldOutTemplates, pairs: &self.held_out_templates }],
             selection: &self.selection,
+            meaning: None,
         };
         let mut messages = 0;
         let report = verify(&case, &self.controls, &self.settings, &Limits::level(5), &mut |_| messages += 1);

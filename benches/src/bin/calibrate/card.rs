@@ -1,0 +1,131 @@
+//! The calibration card: tables of what was judged.
+
+use std::{collections::BTreeSet, fmt::Write};
+
+use openwork_truth::zoo::{Expected, Plant};
+use openwork_verify::proportion;
+
+use crate::judging::Judged;
+
+/// Tables of detection, false alarms, and which check fired on what.
+pub fn card(all: &[Judged]) -> String {
+    let mut out = String::new();
+    honest(&mut out, all);
+    detection(&mut out, all);
+    confusion(&mut out, all);
+    holes(&mut out, all);
+    out
+}
+
+/// `18 of 20, 90 % [68, 99]`.
+fn rate(k: usize, n: usize) -> String {
+    let (low, high) = proportion(k, n);
+    let percent = |p: f64| format!("{:.0}", 100.0 * p);
+    format!("{k} of {n}: {} % [{}, {}]", percent(k as f64 / n.max(1) as f64), percent(low), percent(high))
+}
+
+fn of(all: &[Judged], plant: Plant) -> Vec<&Judged> {
+    all.iter().filter(|j| j.plant == plant).collect()
+}
+
+fn honest(out: &mut String, all: &[Judged]) {
+    let honest = of(all, Plant::True);
+    if honest.is_empty() {
+        return;
+    }
+    let alarms = honest.iter().filter(|j| !j.is_caught()).count();
+    let wrong = honest.iter().filter(|j| !j.is_right()).count();
+    let certified = honest.iter().filter(|j| j.verdict == "CERTIFIED").count();
+    let _ = writeln!(
+        out,
+        "## False alarms\n\nOf true circuits, some check fired on {} (95 % intervals), and {} were not called strong or \
+         certified. {certified} were certified over all inputs.\n",
+        rate(alarms, honest.len()),
+        rate(wrong, honest.len())
+    );
+    let _ = writeln!(out, "| model | true circuits | called strong or certified |\n|---|---|---|");
+    let hosts: BTreeSet<&str> = honest.iter().map(|j| j.host).collect();
+    for host in hosts {
+        let of_host: Vec<&&Judged> = honest.iter().filter(|j| j.host == host).collect();
+        let right = of_host.iter().filter(|j| j.is_right()).count();
+        let _ = writeln!(out, "| {host} | {} | {right} |", of_host.len());
+    }
+    out.push('\n');
+}
+
+fn detection(out: &mut String, all: &[Judged]) {
+    let _ = writeln!(
+        out,
+        "## Detection\n\nHow many verdicts were the expected one, and how often the check that was made for the plant fired, \
+         by severity (1 is full).\n\n| # | plant | expected | severity | verdict as expected | caught by its check | check |\n\
+         |---|---|---|---|---|---|---|"
+    );
+    for plant in Plant::all().into_iter().filter(|p| *p != Plant::True) {
+        for &severity in plant.severities() {
+            let judged: Vec<&Judged> = of(all, plant).into_iter().filter(|j| j.severity == severity).collect();
+            let Some(first) = judged.first() else { continue };
+            let right = judged.iter().filter(|j| j.is_right()).count();
+            let caught = judged.iter().filter(|j| j.is_caught()).count();
+            let expected = match first.expected {
+                Expected::Weak(why) => format!("weak: {why}"),
+                other => format!("{other:?}").to_lowercase(),
+            };
+            let _ = writeln!(
+                out,
+                "| {} | {} | {expected} | {severity} | {} | {} | {} |",
+                plant.number(),
+                plant.name(),
+                rate(right, judged.len()),
+                rate(caught, judged.len()),
+                first.should_fire.join(", ")
+            );
+        }
+    }
+    out.push('\n');
+}
+
+fn confusion(out: &mut String, all: &[Judged]) {
+    let families: BTreeSet<&str> = all.iter().flat_map(|j| j.fired.iter().copied()).collect();
+    let _ = writeln!(
+        out,
+        "## Which check fires on what\n\nPercent of judgements at full severity in which a check of the family failed; bold: \
+         the family that was made for the plant.\n\n| plant | {} |\n|---|{}",
+        families.iter().copied().collect::<Vec<_>>().join(" | "),
+        "---|".repeat(families.len())
+    );
+    for plant in Plant::all() {
+        let full: Vec<&Judged> = of(all, plant).into_iter().filter(|j| j.severity == 1.0).collect();
+        let Some(first) = full.first() else { continue };
+        let cell = |family: &&str| {
+            let n = full.iter().filter(|j| j.fired.contains(family)).count();
+            match (n, first.should_fire.contains(family)) {
+                (0, false) => String::new(),
+                (n, true) => format!("**{}**", 100 * n / full.len()),
+                (n, false) => format!("{}", 100 * n / full.len()),
+            }
+        };
+        let cells: Vec<String> = families.iter().map(cell).collect();
+        let _ = writeln!(out, "| {} | {} |", plant.name(), cells.join(" | "));
+    }
+    out.push('\n');
+}
+
+/// Plants that nobody caught every time, and checks that fire for nothing.
+fn holes(out: &mut String, all: &[Judged]) {
+    let _ = writeln!(out, "## Holes\n");
+    let mut none = true;
+    for plant in Plant::all() {
+        let full: Vec<&Judged> = of(all, plant).into_iter().filter(|j| j.severity == 1.0).collect();
+        let missed = full.iter().filter(|j| !j.is_right()).count();
+        if missed > 0 {
+            none = false;
+            let verdicts: BTreeSet<&str> = full.iter().filter(|j| !j.is_right()).map(|j| j.verdict.as_str()).collect();
+            let said = verdicts.into_iter().collect::<Vec<_>>().join(", ");
+            let _ =
+                writeln!(out, "- {}: {missed} of {} at full severity were called {said}.", plant.name(), full.len());
+        }
+    }
+    if none {
+        let _ = writeln!(out, "At full severity every verdict was the expected one.");
+    }
+}

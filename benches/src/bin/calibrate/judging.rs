@@ -1,0 +1,200 @@
+//! Judging a plant as the program would, and naming the checks that fired.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use openwork_circuit::{Ablation, Calibration, Domain, Keep, NodeSpace, batches, evaluate};
+use openwork_truth::{
+    token,
+    zoo::{Expected, Plant, Planted},
+};
+use openwork_verify::{
+    Case, Check, Control, ControlKind, Fill, Limits, Meaning, Norms, Report, Settings, Shift, Split, Status, Verdict,
+    certify, hypothesis::Hypothesis, verify,
+};
+
+/// What became of a plant.
+pub struct Judged {
+    pub plant: Plant,
+    pub host: &'static str,
+    pub severity: f32,
+    pub seed: u64,
+    pub expected: Expected,
+    pub should_fire: &'static [&'static str],
+    pub verdict: String,
+    /// Families of the checks that failed.
+    pub fired: BTreeSet<&'static str>,
+    pub reasons: Vec<String>,
+    pub seconds: f64,
+}
+
+impl Judged {
+    /// Whether the verdict is the expected one.
+    pub fn is_right(&self) -> bool {
+        let word = self.verdict.as_str();
+        match self.expected {
+            Expected::Pass => matches!(word, "STRONG" | "CERTIFIED"),
+            Expected::Refuted => word == "REFUTED",
+            Expected::NoTask => word == "NO TASK",
+            Expected::Error => word == "ERROR",
+            Expected::Undefined => word == "UNDEFINED",
+            Expected::Weak(_) => word == "WEAK",
+        }
+    }
+
+    /// Whether the check that was made for such plants fired; of an honest circuit, that none did.
+    pub fn is_caught(&self) -> bool {
+        match self.should_fire {
+            [] => self.fired.iter().all(|f| *f == "trivial"),
+            families => families.iter().any(|f| self.fired.contains(f)),
+        }
+    }
+}
+
+/// Builds the case that the program would and judges it on every level.
+pub fn judge(planted: Planted) -> Judged {
+    let started = Instant::now();
+    let settings =
+        Settings { random_sets: 100, random_pairs: 32, bootstrap: 400, seed: planted.seed, ..Settings::default() };
+    // The searches that controls come from are the finder's; here they found nothing where there is nothing.
+    let control = |kind| Control { kind, reached_target: false, loss: std::f64::consts::LN_2, nodes: 0, edges: 0 };
+    let controls = [ControlKind::NonsenseLabels, ControlKind::RandomWeights].map(control);
+    let shifts: Vec<Shift<'_>> =
+        planted.shifted.iter().map(|(name, pairs)| Shift { split: split(name), pairs }).collect();
+    let hypothesis = hypothesis(&planted);
+    let text = |t: u16| text(&planted, t);
+    let meaning = hypothesis.as_ref().map(|hypothesis| Meaning { hypothesis, text: &text });
+    let case = Case {
+        model: &planted.model,
+        means: &planted.means,
+        circuit: &planted.circuit,
+        calibration: calibration(&planted),
+        target_loss: planted.target_loss,
+        held_out: &planted.held_out,
+        shifts: &shifts,
+        selection: &planted.selection,
+        meaning,
+    };
+    // The hook of a site where the circuit ablates something.
+    let space = NodeSpace::new(&planted.model.config);
+    let ablates = |range: &std::ops::Range<usize>| range.clone().any(|n| !planted.circuit.kept()[n]);
+    let dead = space.sites().iter().filter(|(_, range)| ablates(range)).map(|(site, _)| *site).nth(2);
+    let limits = Limits { dead_hook: dead.filter(|_| planted.dead_hook), ..Limits::level(5) };
+    let mut report = verify(&case, &controls, &settings, &limits, &mut |_| ());
+    let mut fired: BTreeSet<&'static str> = report.checks.iter().filter_map(family).collect();
+    if report.verdict == Verdict::Undefined {
+        fired.insert("undefined");
+    }
+    if let Some(false) = exhaustive(&case, &planted, &mut report) {
+        fired.insert("exhaustive");
+    }
+    Judged {
+        plant: planted.plant,
+        host: planted.host,
+        severity: planted.severity,
+        seed: planted.seed,
+        expected: planted.expected,
+        should_fire: planted.should_fire,
+        verdict: report.verdict.word().trim_start_matches("PASS (").trim_end_matches(')').into(),
+        fired,
+        reasons: report.reasons,
+        seconds: started.elapsed().as_secs_f64(),
+    }
+}
+
+/// As the search would: fitted with the circuit under mean ablation on the selection pairs.
+fn calibration(planted: &Planted) -> Calibration {
+    let batches = batches(&planted.selection, 8, planted.model.config.n_ctx);
+    let keep = || Keep::new(&planted.circuit, Ablation::Mean(&planted.means));
+    evaluate(&planted.model, &batches, false, keep, |_| ()).calibrate()
+}
+
+/// Level 6 where all inputs are known: whether circuit and model agree on every one. Plants that end before the last level
+/// have nothing to certify.
+fn exhaustive(case: &Case<'_>, planted: &Planted, report: &mut Report) -> Option<bool> {
+    let domain = planted.domain.as_ref()?;
+    let asked = matches!(planted.plant, Plant::True | Plant::FixedLength)
+        && matches!(report.verdict, Verdict::Strong | Verdict::Weak | Verdict::Refuted { .. });
+    if !asked {
+        return None;
+    }
+    let prompts: Vec<Vec<u16>> = domain.iter().map(|p| p.tokens.clone()).collect();
+    let domain = Domain::listed(&prompts).expect("prompts have tokens");
+    certify(case, "", Some(&domain), report, &mut |_| ()).expect("the domain is the model's");
+    let whole =
+        report.findings.certificates.iter().find(|c| c.kind == openwork_verify::certificate::Kind::Exhaustive)?;
+    Some(whole.share == 1.0)
+}
+
+fn split(name: &str) -> Split {
+    match name {
+        "length" => Split::Lengths,
+        "vocabulary" => Split::Vocabulary,
+        "templates" => Split::HeldOutTemplates,
+        other => unreachable!("the zoo has no shift called {other}"),
+    }
+}
+
+/// The family of a check that failed.
+fn family(check: &Check) -> Option<&'static str> {
+    if check.status != Status::Failed {
+        return None;
+    }
+    let name = check.name.as_str();
+    let starts = |with: &str| name.starts_with(with);
+    let shift = [Split::HeldOutTemplates, Split::Lengths, Split::Vocabulary].iter().any(|s| starts(&s.to_string()));
+    Some(match name {
+        "self-checks" if check.explanation.contains("selected on") || check.explanation.contains("twice") => "leak",
+        "self-checks" => "self-check",
+        "the model does the task" => "task",
+        "the task goes through nodes" | "enough pairs" => "undefined",
+        "sufficiency: against random sets" => "random",
+        "completeness" => "completeness",
+        "minimality: nodes" => "minimality",
+        "roles" | "hypothesis" => "interchange",
+        "causal scrubbing" => "scrubbing",
+        "identified" => "rival",
+        "not trivial" => "trivial",
+        "equivalence" => "equivalence",
+        "worst inputs" => "inputs",
+        "adversary" => "adversary",
+        "adversary of the circuit's size" => "larger adversary",
+        _ if starts("control") => "control",
+        _ if starts("necessity") => "necessity",
+        _ if shift => "shift",
+        // Under another ablation than the published one, with norms free or frozen.
+        _ if check.ablation.is_some_and(|s| s.fill != Fill::Mean) => "ablation matrix",
+        _ if check.ablation.is_some_and(|s| s.norms == Norms::Frozen) => "frozen norm",
+        _ if starts("sufficiency") => "sufficiency",
+        _ => "other",
+    })
+}
+
+/// What tokens of the cue task are called in hypotheses.
+fn text(planted: &Planted, token: u16) -> String {
+    let logical = planted.ids.iter().position(|&id| id == token);
+    match logical {
+        Some(n) if n == token::CUE[0] => "+".into(),
+        Some(n) if n == token::CUE[1] => "-".into(),
+        Some(n) if n == token::SECOND_CUE[0] => "plus".into(),
+        Some(n) if n == token::SECOND_CUE[1] => "minus".into(),
+        Some(n) if n == token::ANSWER[0] => "yes".into(),
+        Some(n) if n == token::ANSWER[1] => "no".into(),
+        _ => format!("t{token}"),
+    }
+}
+
+/// The hypothesis of a model with two variables, as the plant claims it.
+fn hypothesis(planted: &Planted) -> Option<Hypothesis> {
+    if planted.plant != Plant::WrongHypothesis {
+        return None;
+    }
+    let nodes = |i: usize| planted.variables[i].1.nodes().map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ");
+    let file = format!(
+        "name = \"two cues\"\nanswer = \"'yes' if first and second != 'plus' else 'no'\"\ncandidates = [\"yes\", \"no\"]\n\
+         [[variable]]\nname = \"first\"\nvalue = \"'+' in tokens\"\nnodes = [{}]\nat = \"all\"\n\
+         [[variable]]\nname = \"second\"\nvalue = \"'plus' if 'plus' in tokens else 'minus'\"\nnodes = [{}]\nat = \"all\"\n",
+        nodes(0),
+        nodes(1)
+    );
+    Some(Hypothesis::parse(&file, "hypothesis.toml", &planted.model.config).expect("a hypothesis about this model"))
+}

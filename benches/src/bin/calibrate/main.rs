@@ -1,0 +1,113 @@
+//! `cargo xtask calibrate`: how often is the judge wrong? It judges circuits whose truth is known, honest ones and twenty
+//! kinds that lie, and writes down what it said: the calibration card.
+
+mod card;
+mod judging;
+
+use std::{fs, process::ExitCode, time::Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use openwork_benches::{Csv, Machine, commit, exit, repository, today};
+use openwork_truth::zoo::Plant;
+use rayon::prelude::*;
+
+use judging::{Judged, judge};
+
+/// Judge circuits of known truth and write the calibration card
+#[derive(Parser)]
+#[command(name = "cargo xtask calibrate")]
+struct Args {
+    /// Seeds of every plant and severity
+    #[arg(long, default_value_t = 20)]
+    seeds: u64,
+    /// Seeds of the true circuits, whose false alarms are rare and take many to see
+    #[arg(long, default_value_t = 100)]
+    honest: u64,
+    /// Only plants with these names, such as `backup head`
+    #[arg(long)]
+    plant: Vec<String>,
+    /// Print the reasons of every verdict that is not the expected one
+    #[arg(long)]
+    explain: bool,
+    /// Write raw results to benches/runs and the card to docs/calibration.md
+    #[arg(long)]
+    save: bool,
+}
+
+fn main() -> ExitCode {
+    exit(run(Args::parse()))
+}
+
+fn run(args: Args) -> Result<()> {
+    let known: Vec<&str> = Plant::all().iter().map(|p| p.name()).collect();
+    for name in &args.plant {
+        ensure!(known.contains(&name.as_str()), "there is no plant {name:?}; there are {}", known.join(", "));
+    }
+    let plants = Plant::all().into_iter().filter(|p| args.plant.is_empty() || args.plant.iter().any(|n| n == p.name()));
+    let started = Instant::now();
+    let mut all: Vec<Judged> = Vec::new();
+    for plant in plants {
+        let seeds = if plant == Plant::True { args.honest } else { args.seeds };
+        for &severity in plant.severities() {
+            // Plants side by side: their models are too small to keep a machine busy one by one.
+            let judged: Vec<Judged> =
+                (0..seeds).into_par_iter().map(|seed| judge(plant.build(severity, seed))).collect();
+            let right = judged.iter().filter(|j| j.is_right()).count();
+            let caught = judged.iter().filter(|j| j.is_caught()).count();
+            println!(
+                "{:>6.0} s  {:<20} severity {severity:<5} {right:>3} of {seeds} verdicts as expected, {caught:>3} caught by the \
+                 check for it",
+                started.elapsed().as_secs_f64(),
+                plant.name()
+            );
+            for j in judged.iter().filter(|j| args.explain && !(j.is_right() && j.is_caught())) {
+                println!("    seed {} ({}): {} fired {:?}", j.seed, j.host, j.verdict, j.fired);
+                j.reasons.iter().for_each(|r| println!("      {r}"));
+            }
+            all.extend(judged);
+        }
+    }
+    let card = card::card(&all);
+    println!("\n{card}");
+    if args.save {
+        save(&all, &card)?;
+    }
+    Ok(())
+}
+
+fn save(all: &[Judged], card: &str) -> Result<()> {
+    let machine = Machine::here();
+    let folder = repository().join("benches/runs").join(format!("{}-{}", today(), machine.device()));
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let mut csv = Csv::new(["plant", "host", "severity", "seed", "expected", "verdict", "fired", "seconds"]);
+    for j in all {
+        csv.row(vec![
+            j.plant.name().into(),
+            j.host.into(),
+            j.severity.to_string(),
+            j.seed.to_string(),
+            format!("{:?}", j.expected),
+            j.verdict.clone(),
+            j.fired.iter().copied().collect::<Vec<_>>().join(" + "),
+            format!("{:.2}", j.seconds),
+        ]);
+    }
+    let path = folder.join("calibration.csv");
+    openwork_tensor::write_atomic(&path, |w| std::io::Write::write_all(w, csv.text().as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{}", path.display());
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let raw = path.strip_prefix(repository()).unwrap_or(&path).display();
+    let heading = format!(
+        "# The calibration card\n\nWhat the judge says of circuits whose truth is known. Made by `cargo xtask calibrate {}` at \
+         commit {}; every judgement is in [`{raw}`](../{raw}).\n\n",
+        args.join(" "),
+        commit()
+    );
+    let path = repository().join("docs/calibration.md");
+    openwork_tensor::write_atomic(&path, |w| std::io::Write::write_all(w, (heading + card).as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{}", path.display());
+    Ok(())
+}

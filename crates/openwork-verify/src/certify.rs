@@ -1,0 +1,113 @@
+//! Level 6: what can be certified of a circuit that has been judged.
+
+use openwork_circuit::{Domain, NodeSpace, tasks::Pair};
+
+use crate::{
+    Case, Report, Verdict,
+    certificate::{
+        About, Certificate, CertificateError, Certified, Event, Kind, Relax, Rivals, Sample, Scheme, exhaustive,
+        relaxation, statistical,
+    },
+};
+
+/// Runs that an exhaustive certificate may take: minutes for models of thousands of weights.
+const RUNS: usize = 2_000_000;
+
+/// Prompts that a domain may hold to be bounded one by one.
+const BOUNDED: usize = 4096;
+
+/// Noise symbols of a bound: what fits a few hundred megabytes at the size of the quickstart.
+const SYMBOLS: usize = 512;
+
+/// Draws of the statistical certificate: without a failure they bound them at 0.1 %, at 95 % confidence.
+const SAMPLES: u64 = 3000;
+
+/// Writes the certificates that can be written: over all inputs of `domain`, if it is finite and given, and over all
+/// partial ablations; else over samples of the held-out prompts and over partial ablations on some of them. Adds what
+/// was certified to the report, and raises a strong verdict to [`Verdict::Certified`] where every input of the domain is
+/// certified.
+///
+/// # Errors
+/// When the domain does not fit the model.
+pub fn certify(
+    case: &Case<'_>,
+    model_sha256: &str,
+    domain: Option<&Domain>,
+    report: &mut Report,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Vec<(&'static str, Certificate)>, CertificateError> {
+    let n_ctx = case.model.config.n_ctx;
+    let (prompts, candidates) = sequences(case.held_out, n_ctx);
+    let listed = match domain {
+        Some(_) => None,
+        None => Some(Domain::listed(&prompts).map_err(|_| CertificateError::Misfit {
+            what: "held-out prompts",
+            found: 0,
+            expected: "at least one".into(),
+        })?),
+    };
+    let inputs = domain.or(listed.as_ref()).expect("one of them is there");
+    let about = About {
+        model: case.model,
+        model_sha256,
+        circuit: case.circuit,
+        constants: Some(case.means.values()),
+        inputs,
+        answers: None,
+        candidates: domain.is_none().then_some(&candidates[..]),
+    };
+    let mut written = Vec::new();
+    let mut certified: Vec<Certified> = Vec::new();
+    let mut keep = |name: &'static str, found: (Certificate, Certified)| {
+        written.push((name, found.0));
+        certified.push(found.1);
+    };
+    if domain.is_some() {
+        progress("certificate over all inputs");
+        // Zeros are asked of circuits that are said to need no constants; the constants' own runs decide.
+        match exhaustive(&about, &[Scheme::Constants, Scheme::Resample { sources: 16 }], RUNS) {
+            Ok(found) => keep("exhaustive", found),
+            Err(CertificateError::Budget { inputs, budget }) => report.unfinished.push(format!(
+                "a certificate over all inputs (level 6): {inputs} inputs are more than the budget of {budget} runs"
+            )),
+            Err(other) => return Err(other),
+        }
+    }
+    progress("certificate over a sample of inputs and partial ablations");
+    let event = if domain.is_some() { Event::SameArgmax } else { Event::SameCandidate };
+    keep(
+        "statistical",
+        statistical(&about, Sample { event, seed: report.settings.seed, samples: SAMPLES, confidence: 0.95 })?,
+    );
+    progress("bounds over all partial ablations");
+    let rivals = if domain.is_some() { Rivals::AllTokens } else { Rivals::OtherCandidate };
+    let bounded = if domain.is_some() { inputs.len().min(BOUNDED) } else { inputs.len().min(SOME) };
+    // Symbols cost memory by tokens, features and themselves; larger models get fewer, down to plain intervals.
+    let nodes = NodeSpace::new(&case.model.config).len();
+    let symbols = (SYMBOLS * 4096 / nodes.max(1)).clamp(0, SYMBOLS);
+    keep("relaxation", relaxation(&about, Relax { rivals, frozen_norms: false, symbols, inputs: bounded })?);
+
+    let whole = |kind: Kind| {
+        let of_kind = certified.iter().find(|c| c.kind == kind);
+        of_kind.is_some_and(|c| c.share == 1.0 && c.unfinished.is_empty())
+    };
+    let all_bounded = whole(Kind::Relaxation) && bounded == inputs.len();
+    if domain.is_some() && report.verdict == Verdict::Strong && (whole(Kind::Exhaustive) || all_bounded) {
+        let scopes = certified.iter().filter(|c| c.share == 1.0).map(|c| c.scope.clone());
+        report.verdict = Verdict::Certified { scope: scopes.collect::<Vec<_>>().join("; ") };
+        report.rung = 6;
+    }
+    report.findings.certificates = certified;
+    Ok(written)
+}
+
+/// Prompts of a trained model that are bounded: each takes seconds.
+const SOME: usize = 4;
+
+/// The prompts of pairs as the model sees them, and their candidates.
+#[allow(clippy::type_complexity, reason = "prompts and their candidates")]
+fn sequences(pairs: &[Pair], n_ctx: usize) -> (Vec<Vec<u16>>, Vec<(u16, u16)>) {
+    let seen = |prompt: &[u16]| prompt[prompt.len().saturating_sub(n_ctx)..].to_vec();
+    let prompts = pairs.iter().flat_map(|p| [seen(&p.positive), seen(&p.negative)]).collect();
+    (prompts, pairs.iter().flat_map(|p| [(p.answer, p.alternative); 2]).collect())
+}

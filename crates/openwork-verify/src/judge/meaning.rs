@@ -1,0 +1,83 @@
+//! Level 5: causal scrubbing of what every circuit claims, and the hypothesis that somebody wrote about this one.
+
+use super::{Benches, Judge, Stop};
+use crate::{
+    Check, Faithfulness, Role, ScrubSettings, Split, Status,
+    hypothesis::{HypothesisSettings, HypothesisVerdict, Prompts, examine},
+    rules, scrub,
+};
+
+impl Judge<'_> {
+    /// Level 5.
+    pub(super) fn meaning(&mut self, benches: &Benches<'_>) -> Result<(), Stop> {
+        self.scrubbing(benches)?;
+        self.hypothesis()?;
+        Ok(())
+    }
+
+    /// Everything outside the circuit resampled, independently per path.
+    fn scrubbing(&mut self, benches: &Benches<'_>) -> Result<(), String> {
+        let name = "causal scrubbing";
+        if !self.has_time(name, Role::ForStrong) {
+            return Ok(());
+        }
+        let settings =
+            ScrubSettings { seed: self.settings.seed, bootstrap: self.settings.bootstrap, ..ScrubSettings::default() };
+        let pairs = super::some_of(&benches.held_out.pairs, settings.max_pairs);
+        let found = scrub(self.case.model, self.case.circuit, &pairs, &settings).map_err(|e| e.to_string())?;
+        let (agreement, least) = (found.circuit.agreement, self.settings.min_scrubbed);
+        let (status, score) = match &found.score_loss {
+            Faithfulness::Defined { ratio_of_means, .. } => {
+                let passed = ratio_of_means.ci95.0 >= least && agreement.ci95.0 >= self.settings.min_template;
+                (rules::status(passed), format!("{ratio_of_means} of the model's loss is kept"))
+            }
+            Faithfulness::Undefined { denominator: (mean, se) } => (
+                Status::NotApplicable,
+                format!("the score is undefined, with a denominator of {mean:.4} ± {se:.4} nats"),
+            ),
+        };
+        let words = format!(
+            "with everything outside the circuit resampled from other prompts, for every path on its own, {score} (at \
+             least {least}), the answer is the model's in {agreement} of runs (at least {}) and KL from the model {} nats",
+            self.settings.min_template, found.circuit.kl
+        );
+        let estimate = match &found.score_loss {
+            Faithfulness::Defined { ratio_of_means, .. } => Some(*ratio_of_means),
+            Faithfulness::Undefined { .. } => None,
+        };
+        self.push(Check {
+            split: Some(Split::HeldOut),
+            estimate,
+            threshold: Some(least),
+            ..rules::check(name, Role::ForStrong, status, words)
+        });
+        self.report.findings.scrubbed = Some(found);
+        Ok(())
+    }
+
+    /// What somebody says that the nodes mean.
+    fn hypothesis(&mut self) -> Result<(), String> {
+        let Some(meaning) = self.case.meaning else { return Ok(()) };
+        let name = "hypothesis";
+        if !self.has_time(name, Role::Required) {
+            return Ok(());
+        }
+        let prompts: Vec<Vec<u16>> =
+            self.case.held_out.iter().flat_map(|p| [p.positive.clone(), p.negative.clone()]).collect();
+        let settings = HypothesisSettings { seed: self.settings.seed, ..HypothesisSettings::default() };
+        let prompts = Prompts { tokens: &prompts, text: meaning.text };
+        let found = examine(self.case.model, Some(self.case.circuit), meaning.hypothesis, prompts, &settings)
+            .map_err(|e| e.to_string())?;
+        let (status, words) = match &found.verdict {
+            HypothesisVerdict::Supported => (Status::Passed, "every test of the hypothesis passed".to_owned()),
+            HypothesisVerdict::Undecided { by } => {
+                (Status::NotApplicable, format!("too few prompts decide about: {}", by.join(", ")))
+            }
+            HypothesisVerdict::Refuted { by } => (Status::Failed, format!("refuted by: {}", by.join(", "))),
+        };
+        let words = format!("{}: {words}", meaning.hypothesis.name);
+        self.push(rules::check(name, Role::Required, status, words));
+        self.report.findings.hypothesis = Some(found);
+        Ok(())
+    }
+}
