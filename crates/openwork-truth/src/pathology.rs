@@ -295,8 +295,10 @@ impl Plan {
         for sign in [1.0, -1.0] {
             s.b.relu(&[(kind.channel(0), sign)], 0.0, &[(bulk.channel(0), sign * size)]);
         }
-        s.b.output_times(token::ANSWER[0], signal.channel(0), LOGIT / 2.0);
-        s.b.output_times(token::ANSWER[1], signal.channel(0), -LOGIT / 2.0);
+        // Of the normalised signal, which is k / √((e² + a² k²) / d_model), LOGIT is made.
+        let normalised = (kept / ((d_model + 1.0 + kept * d_model / (d_model + 1.0)) / d_model)).sqrt();
+        s.b.output_times(token::ANSWER[0], signal.channel(0), LOGIT / normalised);
+        s.b.output_times(token::ANSWER[1], signal.channel(0), -LOGIT / normalised);
         s.plan(parts, truth)
     }
 

@@ -205,7 +205,7 @@ fn the_norm_cheat_works_only_while_norms_are_free() {
         };
         let all = prompts(&p.held_out);
         let frozen = all.iter().map(frozen).sum::<f64>() / all.len() as f64;
-        assert!(frozen > 100.0 * mean && frozen > 0.01, "frozen at {severity}: {frozen}");
+        assert!(frozen > 100.0 * mean && frozen > 0.02, "frozen at {severity}: {frozen}");
         assert!(severity < 1.0 || frozen > 0.5, "{frozen}");
     }
 }
