@@ -67,8 +67,19 @@ pub struct HandBuilt {
     pub circuit: NodeSet,
     /// All that takes part in the answer.
     pub truth: NodeSet,
-    /// High-level variables, and the nodes that carry each.
-    pub variables: Vec<(&'static str, NodeSet)>,
+    /// High-level variables.
+    pub variables: Vec<Carrier>,
+}
+
+/// A high-level variable, true or false, and the nodes said to carry it at the last token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Carrier {
+    /// What it says of the prompt.
+    pub name: &'static str,
+    /// It is true where this token (by id) is in the prompt.
+    pub token: u16,
+    /// The nodes.
+    pub nodes: NodeSet,
 }
 
 /// A place in a block, by logical channel.
@@ -81,8 +92,8 @@ struct Plan {
     truth: Parts,
     /// Nodes that the circuit's parts read and the circuit leaves out.
     without: Vec<Place>,
-    /// Nodes of variables: of residual channels, and neurons.
-    variables: Vec<(&'static str, Vec<Place>, Parts)>,
+    /// Variables: name, logical token, nodes of residual channels, and neurons.
+    variables: Vec<(&'static str, usize, Vec<Place>, Parts)>,
 }
 
 impl HandBuilt {
@@ -104,8 +115,9 @@ impl HandBuilt {
             let nodes = numbers(&plan.builder.nodes(&built, parts));
             nodes.into_iter().filter(|&n| space.node(n).site.at == At::Neuron).collect::<Vec<_>>()
         };
-        let variable = |(name, places, parts): &(&'static str, Vec<Place>, Parts)| {
-            (*name, NodeSet::of(space.clone(), places.iter().map(node).chain(neurons(parts))))
+        let variable = |(name, token, places, parts): &(&'static str, usize, Vec<Place>, Parts)| {
+            let nodes = NodeSet::of(space.clone(), places.iter().map(node).chain(neurons(parts)));
+            Carrier { name, token: built.ids[*token], nodes }
         };
         Self {
             circuit: NodeSet::of(space.clone(), circuit),
@@ -349,10 +361,9 @@ impl Plan {
         s.b.output_times(token::ANSWER[1], signal, -LOGIT);
         let (circuit, truth) = (one.and(&neurons[0]).and(&neurons[1]), s.b.parts());
         let [plus, minus] = [neurons[0].clone(), neurons[1].clone()];
-        Self {
-            variables: vec![("the cue is +", vec![], plus), ("the cue is -", vec![], minus)],
-            ..s.plan(circuit, truth)
-        }
+        let variables =
+            vec![("the cue is +", token::CUE[0], vec![], plus), ("the cue is -", token::CUE[1], vec![], minus)];
+        Self { variables, ..s.plan(circuit, truth) }
     }
 
     fn two_variables() -> Self {
@@ -365,7 +376,11 @@ impl Plan {
         let yes = [(out.channel(0), 1.0), (out.channel(1), -1.0)];
         s.b.relu(&[(a, 1.0), (b, -1.0)], -1.0, &yes);
         s.b.any(&[s.always.channel(0)], &[(out.channel(1), 1.0)]);
-        let carries = |name, channel| (name, vec![(0, At::AttnWrite, channel)], Parts::default());
-        Self { variables: vec![carries("the first cue is +", a), carries("the second cue is +", b)], ..s.all() }
+        let carries = |name, token, channel| (name, token, vec![(0, At::AttnWrite, channel)], Parts::default());
+        let variables = vec![
+            carries("the first cue is +", token::CUE[0], a),
+            carries("the second cue is +", token::SECOND_CUE[0], b),
+        ];
+        Self { variables, ..s.all() }
     }
 }

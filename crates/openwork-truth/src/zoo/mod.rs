@@ -8,7 +8,7 @@ mod programs;
 use openwork_circuit::{Means, NodeSet, tasks::Pair};
 use openwork_model::Model;
 
-use crate::{HandBuilt, Prompt};
+use crate::{Carrier, HandBuilt, Prompt};
 
 /// A kind of circuit. Numbers are those of our list of plants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -105,10 +105,11 @@ pub struct Planted {
     pub shifted: Vec<(&'static str, Vec<Pair>)>,
     /// All prompts there are, where they are few.
     pub domain: Option<Vec<Prompt>>,
-    /// Variables of the hypothesis that is claimed, and the nodes said to carry each.
-    pub variables: Vec<(&'static str, NodeSet)>,
-    /// Variables and the nodes that do carry them.
-    pub true_variables: Vec<(&'static str, NodeSet)>,
+    /// Variables of the hypothesis that is claimed. With two cues the answer is `yes` where the first is true and the second
+    /// false; with one, where the first is true.
+    pub variables: Vec<Carrier>,
+    /// The same variables and the nodes that do carry them in the model.
+    pub true_variables: Vec<Carrier>,
     /// Whether the harness must be made to skip a hook.
     pub dead_hook: bool,
     /// What a judge should say.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use openwork_circuit::{Ablation, Keep, NodeSet, edges, tasks::Pair};
 use openwork_model::{At, Matrix, NoTap, Site, Tap};
 use openwork_truth::{
-    Behaviour, Prompt, PromptBatch,
+    BOS, Behaviour, Carrier, HandBuilt, Options, Pathology, Prompt, PromptBatch, token,
     zoo::{Expected, Plant, Planted},
 };
 
@@ -241,7 +241,7 @@ fn swapped_neurons_mean_the_opposite_in_the_model() {
         let prompts = prompts(&p.held_out[..20]);
         let space = p.circuit.space();
         let node = |set: &NodeSet| (0..space.len()).find(|&n| set.kept()[n]).map(|n| space.node(n).index).unwrap();
-        let plus = node(&p.variables[0].1);
+        let plus = node(&p.variables[0].nodes);
         for (i, prompt) in prompts.iter().enumerate() {
             let batch = PromptBatch::new(std::slice::from_ref(prompt));
             let last = |nodes: &NodeSet| {
@@ -267,11 +267,60 @@ fn a_mean_does_for_the_constant_and_zero_does_not() {
 #[test]
 fn wrong_hypotheses_name_the_other_node_and_bypasses_need_none() {
     let p = Plant::WrongHypothesis.build(1.0, 0);
-    assert!(p.variables[0].1 == p.true_variables[1].1 && p.variables[1].1 == p.true_variables[0].1);
-    assert!(p.variables[0].1 != p.variables[1].1 && kl(&p, &p.held_out)[0] < 1e-6);
+    let [(a, b), (c, d)] = [&p.variables, &p.true_variables].map(|v| (&v[0], &v[1]));
+    assert!(a.nodes == d.nodes && b.nodes == c.nodes && a.nodes != b.nodes && a.name == c.name);
+    assert!(kl(&p, &p.held_out)[0] < 1e-6);
+    // `yes` is right where the first variable is true and the second false.
+    for pair in &p.held_out {
+        let value = |prompt: &[u16]| [a, b].map(|v| prompt.contains(&v.token));
+        assert!(value(&pair.positive) == [true, false] && value(&pair.negative) != [true, false]);
+    }
+    carried_by(&p);
     let p = Plant::Undefined.build(1.0, 0);
     let nothing = NodeSet::empty(p.circuit.space().clone());
     let without = keeping(&p, &p.held_out, &nothing, Ablation::Mean(&p.means));
     assert_eq!(accuracy(&without, &p.held_out), 1.0);
     assert!(Plant::DeadHook.build(1.0, 0).dead_hook && !p.dead_hook);
+}
+
+/// The nodes named by the true variables have the sign of their variable at the last token, those claimed not.
+fn carried_by(p: &Planted) {
+    struct Values(Vec<(Site, f32)>);
+    impl Tap for Values {
+        fn forward(&mut self, site: Site, value: &mut Matrix) {
+            self.0.extend(value.rows().into_iter().map(|row| (site, row[row.len() - 1])));
+        }
+    }
+    let agreement = |variables: &[Carrier]| {
+        let prompts = prompts(&p.held_out);
+        let right = |prompt: &Prompt| {
+            let mut values = Values(vec![]);
+            Behaviour::of(&p.model, &PromptBatch::new(std::slice::from_ref(prompt)), &mut values);
+            let of = |v: &Carrier| {
+                let node = v.nodes.nodes().next().unwrap();
+                let first = values.0.iter().position(|x| x.0 == node.site).unwrap();
+                (values.0[first + node.index].1 > 0.0) == prompt.tokens.contains(&v.token)
+            };
+            variables.iter().filter(|v| of(v)).count() as f64 / variables.len() as f64
+        };
+        prompts.iter().map(right).sum::<f64>() / prompts.len() as f64
+    };
+    assert_eq!(agreement(&p.true_variables), 1.0);
+    assert!(agreement(&p.variables) < 0.7);
+}
+
+#[test]
+fn a_negative_head_left_out_makes_the_circuit_surer_than_the_model() {
+    let hand = HandBuilt::new(Pathology::NegativeHead, 0.5, &Options::random(4));
+    let id = |t: usize| hand.built.ids[t];
+    let tokens = [BOS, token::CUE[0], token::FILLERS.start].map(id).to_vec();
+    let prompt = [Prompt { tokens, answer: id(token::ANSWER[0]) }];
+    let batch = PromptBatch::new(&prompt);
+    let margin = |nodes: &NodeSet| {
+        let mut tap = Keep::new(nodes, Ablation::Zero);
+        Behaviour::of(&hand.built.model, &batch, &mut tap).margin(&prompt)
+    };
+    let (model, circuit) = (margin(&NodeSet::all(hand.truth.space().clone())), margin(&hand.circuit));
+    assert!((model - 5.0).abs() < 1e-3 && (circuit - 10.0).abs() < 1e-3, "{model} {circuit}");
+    assert!((margin(&hand.truth) - model).abs() < 1e-3);
 }
