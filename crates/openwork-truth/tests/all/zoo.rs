@@ -324,3 +324,46 @@ fn a_negative_head_left_out_makes_the_circuit_surer_than_the_model() {
     assert!((model - 5.0).abs() < 1e-3 && (circuit - 10.0).abs() < 1e-3, "{model} {circuit}");
     assert!((margin(&hand.truth) - model).abs() < 1e-3);
 }
+
+#[test]
+fn shuffled_plants_are_the_same() {
+    for (plant, seed) in [(Plant::OneMissing, 5), (Plant::NormCheat, 1), (Plant::MeanOnly, 2), (Plant::DeadSalmon, 3)] {
+        let p = plant.build(1.0, seed);
+        let q = p.shuffled(9);
+        assert!(q.circuit != p.circuit && q.held_out != p.held_out && q.circuit.len() == p.circuit.len());
+        assert_eq!(q.circuit.count_by_site(), p.circuit.count_by_site());
+        let (before, after) = (kl(&p, &p.held_out), kl(&q, &q.held_out));
+        // Sums in another order: rounding of values up to 100.
+        for (a, b) in before.iter().zip(after) {
+            assert!((a - b).abs() < 1e-3 * a.abs().max(1.0), "{}: {before:?} {after:?}", plant.name());
+        }
+        let right = |p: &Planted| accuracy(&whole(p, &p.held_out), &p.held_out);
+        assert_eq!(right(&p), right(&q));
+    }
+}
+
+#[test]
+fn a_shuffle_of_any_model_gives_its_logits_in_another_order() {
+    use openwork_model::{Config, Model, NormKind, Positions};
+    for (norm, positions) in [(NormKind::Layer, Positions::Concat { width: 3 }), (NormKind::Rms, Positions::Added)] {
+        let config = Config { vocab_size: 30, norm, positions, sink: true, act_density: None, ..Config::default() };
+        let mut model = Model::init(config, 1);
+        // Vectors that differ, so that their order matters.
+        for (i, weight) in model.params.values_mut().into_iter().enumerate() {
+            weight.update(|w| {
+                w.indexed_iter_mut().for_each(|((r, c), x)| *x += 0.05 * ((7 * r + 3 * c + i) % 11) as f32)
+            });
+        }
+        let shuffle = openwork_truth::Shuffle::new(&model.config, 4);
+        let prompts: Vec<Prompt> = (0..9).map(|i| Prompt { tokens: vec![i, 2 * i, 29 - i], answer: i }).collect();
+        let before = Behaviour::of(&model, &PromptBatch::new(&prompts), &mut NoTap);
+        let renamed = PromptBatch::new(&shuffle.prompts(&prompts));
+        let after = Behaviour::of(&shuffle.model(&model), &renamed, &mut NoTap);
+        for (before, after) in before.0.iter().zip(&after.0) {
+            for (token, x) in before.iter().enumerate() {
+                // Rounding: sums of a few hundred terms of order one.
+                assert!((x - after[usize::from(shuffle.token(token as u16))]).abs() < 1e-3);
+            }
+        }
+    }
+}
