@@ -175,11 +175,12 @@ impl Start {
         self.b.relu(&minus, 0.0, &[(out.channel(1), 1.0)]);
     }
 
-    /// The same with `x` cut to ±1.
+    /// The same with `x` cut to ±1, and 0 up to ±0.1: what leaks from places that a head does not select, 1e-8, would still have
+    /// the right sign.
     fn saturate(&mut self, x: &[(Channel, f32)], out: &Variable) {
         let minus: Vec<(Channel, f32)> = x.iter().map(|(c, a)| (*c, -a)).collect();
-        self.b.step(x, (0.5, 1.0), None, &[(out.channel(0), 1.0)]);
-        self.b.step(&minus, (0.5, 1.0), None, &[(out.channel(1), 1.0)]);
+        self.b.step(x, (0.55, 0.9), None, &[(out.channel(0), 1.0)]);
+        self.b.step(&minus, (0.55, 0.9), None, &[(out.channel(1), 1.0)]);
     }
 
     /// A variable of two channels, of which each is the logit of an answer.

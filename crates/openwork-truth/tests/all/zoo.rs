@@ -35,7 +35,8 @@ fn accuracy(behaviour: &Behaviour, pairs: &[Pair]) -> f64 {
     let one = |(i, p): (usize, &Vec<f64>)| {
         let d = p[usize::from(pairs[i / 2].answer)] - p[usize::from(pairs[i / 2].alternative)];
         let d = if i % 2 == 0 { d } else { -d };
-        if d.abs() < 1e-6 { 0.5 } else { f64::from(u8::from(d > 0.0)) }
+        // Rounding of log-probabilities.
+        if d.abs() < 1e-12 { 0.5 } else { f64::from(u8::from(d > 0.0)) }
     };
     behaviour.0.iter().enumerate().map(one).sum::<f64>() / behaviour.0.len() as f64
 }
@@ -219,6 +220,9 @@ fn shortcuts_fail_elsewhere() {
             let pairs = &p.shifted.iter().find(|s| s.0 == shift).unwrap().1;
             assert_eq!(accuracy(&whole(&p, pairs), pairs), 1.0, "the model does it there too");
             let there = kl(&p, pairs)[0];
+            let alone = keeping(&p, pairs, &p.circuit, Ablation::Mean(&p.means));
+            let right = accuracy(&alone, pairs);
+            assert!(right < 1.0 - 0.2 * f64::from(severity), "{} at {severity}: right on {right}", plant.name());
             assert!(there > 0.1, "{} at {severity}: {there}", plant.name());
         }
     }
