@@ -201,7 +201,7 @@ impl Engine for Cuda {
 
     fn norm(&mut self, kind: NormKind, gain: &Parameter, bias: Option<&Parameter>, x: &Array) -> (Array, Statistics) {
         let mut y = Array::like(x);
-        let statistics = cuda::norm(kind == NormKind::Layer, kind.eps(), gain, bias, x, &mut y);
+        let statistics = cuda::norm(is_layer(kind), kind.eps(), gain, bias, x, &mut y);
         (y, statistics)
     }
 
@@ -211,7 +211,7 @@ impl Engine for Cuda {
         (k, ties): (usize, Ties),
         x: &Array,
     ) -> (Array, Statistics, Kept) {
-        if kind == NormKind::Layer || bias.is_some() || x.shape()[0] > cuda::FUSED_NORM {
+        if is_layer(kind) || bias.is_some() || x.shape()[0] > cuda::FUSED_NORM {
             let (mut y, statistics) = self.norm(kind, gain, bias, x);
             let kept = self.abs_top_k(k, ties, &mut y);
             return (y, statistics, kept);
@@ -233,7 +233,7 @@ impl Engine for Cuda {
     ) {
         let train = gradient.is_some();
         let bias = gradient.and_then(|(_, bias)| bias).map(|bias| &bias.parameter);
-        cuda::norm_backward(kind == NormKind::Layer, gain, bias, x, statistics, dy, dx, train);
+        cuda::norm_backward(is_layer(kind), gain, bias, x, statistics, dy, dx, train);
     }
 
     /// Ties go by index, whatever `ties` says: the order of another library's CPU code is not for a GPU.
@@ -321,4 +321,10 @@ impl Engine for Cuda {
     fn cross_entropy(&mut self, logits: &mut Array, targets: &[u16], factor: f32) -> Losses {
         cuda::cross_entropy(logits, targets, factor)
     }
+}
+
+/// Which of the two kernels' norms; models without norms are refused before they get here.
+fn is_layer(kind: NormKind) -> bool {
+    assert!(kind != NormKind::None, "there are no kernels for models without norms");
+    kind == NormKind::Layer
 }

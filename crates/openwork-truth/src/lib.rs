@@ -9,6 +9,7 @@ mod inject;
 mod layout;
 mod pathology;
 mod program;
+mod shuffle;
 mod truth;
 pub mod zoo;
 
@@ -17,6 +18,7 @@ pub use builder::{Builder, Channel, LOGIT, SCORE, Variable};
 pub use compile::{Compiled, Prompt};
 pub use inject::{InjectError, Injected, Injection};
 pub use layout::{Built, Noise, Options, Parts};
-pub use pathology::{CUE_CONTEXT, HandBuilt, Pathology, token};
+pub use pathology::{CUE_CONTEXT, Carrier, HandBuilt, Pathology, token};
 pub use program::{BOS, Input, Program};
+pub use shuffle::Shuffle;
 pub use truth::{Fill, TOLERANCE, Truth, effect, means, reaching, remove};

@@ -67,8 +67,19 @@ pub struct HandBuilt {
     pub circuit: NodeSet,
     /// All that takes part in the answer.
     pub truth: NodeSet,
-    /// High-level variables, and the nodes that carry each.
-    pub variables: Vec<(&'static str, NodeSet)>,
+    /// High-level variables.
+    pub variables: Vec<Carrier>,
+}
+
+/// A high-level variable, true or false, and the nodes said to carry it at the last token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Carrier {
+    /// What it says of the prompt.
+    pub name: &'static str,
+    /// It is true where this token (by id) is in the prompt.
+    pub token: u16,
+    /// The nodes.
+    pub nodes: NodeSet,
 }
 
 /// A place in a block, by logical channel.
@@ -81,8 +92,8 @@ struct Plan {
     truth: Parts,
     /// Nodes that the circuit's parts read and the circuit leaves out.
     without: Vec<Place>,
-    /// Nodes of variables: of residual channels, and neurons.
-    variables: Vec<(&'static str, Vec<Place>, Parts)>,
+    /// Variables: name, logical token, nodes of residual channels, and neurons.
+    variables: Vec<(&'static str, usize, Vec<Place>, Parts)>,
 }
 
 impl HandBuilt {
@@ -104,8 +115,9 @@ impl HandBuilt {
             let nodes = numbers(&plan.builder.nodes(&built, parts));
             nodes.into_iter().filter(|&n| space.node(n).site.at == At::Neuron).collect::<Vec<_>>()
         };
-        let variable = |(name, places, parts): &(&'static str, Vec<Place>, Parts)| {
-            (*name, NodeSet::of(space.clone(), places.iter().map(node).chain(neurons(parts))))
+        let variable = |(name, token, places, parts): &(&'static str, usize, Vec<Place>, Parts)| {
+            let nodes = NodeSet::of(space.clone(), places.iter().map(node).chain(neurons(parts)));
+            Carrier { name, token: built.ids[*token], nodes }
         };
         Self {
             circuit: NodeSet::of(space.clone(), circuit),
@@ -163,11 +175,12 @@ impl Start {
         self.b.relu(&minus, 0.0, &[(out.channel(1), 1.0)]);
     }
 
-    /// The same with `x` cut to ±1.
+    /// The same with `x` cut to ±1, and 0 up to ±0.1: what leaks from places that a head does not select, 1e-8, would still have
+    /// the right sign.
     fn saturate(&mut self, x: &[(Channel, f32)], out: &Variable) {
         let minus: Vec<(Channel, f32)> = x.iter().map(|(c, a)| (*c, -a)).collect();
-        self.b.step(x, (0.5, 1.0), None, &[(out.channel(0), 1.0)]);
-        self.b.step(&minus, (0.5, 1.0), None, &[(out.channel(1), 1.0)]);
+        self.b.step(x, (0.55, 0.9), None, &[(out.channel(0), 1.0)]);
+        self.b.step(&minus, (0.55, 0.9), None, &[(out.channel(1), 1.0)]);
     }
 
     /// A variable of two channels, of which each is the logit of an answer.
@@ -295,8 +308,10 @@ impl Plan {
         for sign in [1.0, -1.0] {
             s.b.relu(&[(kind.channel(0), sign)], 0.0, &[(bulk.channel(0), sign * size)]);
         }
-        s.b.output_times(token::ANSWER[0], signal.channel(0), LOGIT / 2.0);
-        s.b.output_times(token::ANSWER[1], signal.channel(0), -LOGIT / 2.0);
+        // Of the normalised signal, which is k / √((e² + a² k²) / d_model), LOGIT is made.
+        let normalised = (kept / ((d_model + 1.0 + kept * d_model / (d_model + 1.0)) / d_model)).sqrt();
+        s.b.output_times(token::ANSWER[0], signal.channel(0), LOGIT / normalised);
+        s.b.output_times(token::ANSWER[1], signal.channel(0), -LOGIT / normalised);
         s.plan(parts, truth)
     }
 
@@ -347,10 +362,9 @@ impl Plan {
         s.b.output_times(token::ANSWER[1], signal, -LOGIT);
         let (circuit, truth) = (one.and(&neurons[0]).and(&neurons[1]), s.b.parts());
         let [plus, minus] = [neurons[0].clone(), neurons[1].clone()];
-        Self {
-            variables: vec![("the cue is +", vec![], plus), ("the cue is -", vec![], minus)],
-            ..s.plan(circuit, truth)
-        }
+        let variables =
+            vec![("the cue is +", token::CUE[0], vec![], plus), ("the cue is -", token::CUE[1], vec![], minus)];
+        Self { variables, ..s.plan(circuit, truth) }
     }
 
     fn two_variables() -> Self {
@@ -363,7 +377,11 @@ impl Plan {
         let yes = [(out.channel(0), 1.0), (out.channel(1), -1.0)];
         s.b.relu(&[(a, 1.0), (b, -1.0)], -1.0, &yes);
         s.b.any(&[s.always.channel(0)], &[(out.channel(1), 1.0)]);
-        let carries = |name, channel| (name, vec![(0, At::AttnWrite, channel)], Parts::default());
-        Self { variables: vec![carries("the first cue is +", a), carries("the second cue is +", b)], ..s.all() }
+        let carries = |name, token, channel| (name, token, vec![(0, At::AttnWrite, channel)], Parts::default());
+        let variables = vec![
+            carries("the first cue is +", token::CUE[0], a),
+            carries("the second cue is +", token::SECOND_CUE[0], b),
+        ];
+        Self { variables, ..s.all() }
     }
 }

@@ -1,6 +1,6 @@
 //! The true circuit: which nodes and edges a model's outputs depend on, *for given inputs and a given ablation*.
 //!
-//! Truth depends on both (`Miller et al. 2024`): a node whose value is the same on all inputs is needed where zero takes its
+//! Truth depends on both (Miller et al. 2024): a node whose value is the same on all inputs is needed where zero takes its
 //! place and not where its mean does. So:
 //!
 //! - A **node** is true if weights lead from it to the output, and ablating it alone changes the log-probability of some token

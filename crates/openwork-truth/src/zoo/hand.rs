@@ -44,12 +44,12 @@ impl Plant {
         planted.true_variables = variables;
         if self == Self::WrongHypothesis {
             let [a, b] = &mut planted.variables[..] else { unreachable!("two variables") };
-            std::mem::swap(&mut a.1, &mut b.1);
+            std::mem::swap(&mut a.nodes, &mut b.nodes);
         }
         if self == Self::RoleSwap {
             // What the neurons carry in the model is the opposite.
             let [a, b] = &mut planted.true_variables[..] else { unreachable!("two variables") };
-            std::mem::swap(&mut a.1, &mut b.1);
+            std::mem::swap(&mut a.nodes, &mut b.nodes);
         }
         planted
     }

@@ -8,7 +8,7 @@ mod programs;
 use openwork_circuit::{Means, NodeSet, tasks::Pair};
 use openwork_model::Model;
 
-use crate::{HandBuilt, Prompt};
+use crate::{Carrier, HandBuilt, Prompt, Shuffle};
 
 /// A kind of circuit. Numbers are those of our list of plants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,10 +107,11 @@ pub struct Planted {
     pub shifted: Vec<(&'static str, Vec<Pair>)>,
     /// All prompts there are, where they are few.
     pub domain: Option<Vec<Prompt>>,
-    /// Variables of the hypothesis that is claimed, and the nodes said to carry each.
-    pub variables: Vec<(&'static str, NodeSet)>,
-    /// Variables and the nodes that do carry them.
-    pub true_variables: Vec<(&'static str, NodeSet)>,
+    /// Variables of the hypothesis that is claimed. With two cues the answer is `yes` where the first is true and the second
+    /// false; with one, where the first is true.
+    pub variables: Vec<Carrier>,
+    /// The same variables and the nodes that do carry them in the model.
+    pub true_variables: Vec<Carrier>,
     /// Whether the harness must be made to skip a hook.
     pub dead_hook: bool,
     /// What a judge should say.
@@ -238,6 +239,34 @@ impl Plant {
             Self::True if seed % 4 != 3 => self.of_program(severity, seed),
             Self::DeadSalmon => hand::dead_salmon(seed),
             _ => self.by_hand(severity, seed),
+        }
+    }
+}
+
+impl Planted {
+    /// The same in another order and with other token ids: verdicts must be the same.
+    pub fn shuffled(&self, seed: u64) -> Self {
+        let shuffle = Shuffle::new(&self.model.config, seed);
+        let variables = |list: &[Carrier]| {
+            let one =
+                |v: &Carrier| Carrier { token: shuffle.token(v.token), nodes: shuffle.nodes(&v.nodes), ..v.clone() };
+            list.iter().map(one).collect()
+        };
+        let model = shuffle.model(&self.model);
+        let text = shuffle.tokens(&self.text);
+        Self {
+            means: Means::compute(&model, &text, self.seq_len),
+            model,
+            text,
+            circuit: shuffle.nodes(&self.circuit),
+            truth: self.truth.as_ref().map(|truth| shuffle.nodes(truth)),
+            selection: shuffle.pairs(&self.selection),
+            held_out: shuffle.pairs(&self.held_out),
+            shifted: self.shifted.iter().map(|(name, pairs)| (*name, shuffle.pairs(pairs))).collect(),
+            domain: self.domain.as_ref().map(|domain| shuffle.prompts(domain)),
+            variables: variables(&self.variables),
+            true_variables: variables(&self.true_variables),
+            ..*self
         }
     }
 }

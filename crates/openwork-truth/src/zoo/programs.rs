@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use openwork_circuit::{Ablation, Keep, NodeSet, tasks::Pair};
+use openwork_circuit::{Ablation, Keep, Means, NodeSet, tasks::Pair};
 use openwork_model::NoTap;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -31,7 +31,7 @@ impl Plant {
         let circuit = match self {
             Self::AllNodes => NodeSet::all(truth.space().clone()),
             Self::Empty => NodeSet::empty(truth.space().clone()),
-            Self::OneMissing => one_missing(&bed, &compiled, severity),
+            Self::OneMissing => one_missing(&bed, severity),
             Self::Padded => padded(&bed, severity, &mut rng),
             Self::Random => exchanged(&truth, severity, &mut rng),
             Self::FixedLength => either_truth(&compiled, &compiled.prompts(lengths)),
@@ -138,26 +138,26 @@ fn pairs(prompts: &[Prompt], n: usize, template: usize, rng: &mut ChaCha8Rng) ->
     found
 }
 
-/// The truth without one of its nodes: by mean KL under mean ablation over the domain, the severest is the one that does most.
-fn one_missing(bed: &Bed, compiled: &Compiled, severity: f32) -> NodeSet {
-    let domain = bed.domain.as_ref().expect("programs have domains");
-    let batch = PromptBatch::new(domain);
+/// The truth without one of its nodes: by mean KL on the held-out prompts under mean ablation, the severest is the one that does
+/// most there.
+fn one_missing(bed: &Bed, severity: f32) -> NodeSet {
+    let sides = bed.held_out.iter().flat_map(|p| [(&p.positive, p.answer), (&p.negative, p.alternative)]);
+    let mut prompts: Vec<Prompt> = sides.map(|(t, answer)| Prompt { tokens: t.clone(), answer }).collect();
+    prompts.sort_unstable();
+    prompts.dedup();
+    let batch = PromptBatch::new(&prompts);
     let whole = Behaviour::of(&bed.model, &batch, &mut NoTap);
-    let means = means(&bed.model, domain, compiled.bos());
-    let space = bed.truth.space();
-    let without =
-        |node: usize| NodeSet::of(space.clone(), (0..space.len()).filter(|&n| n != node && bed.truth.kept()[n]));
-    let mut harm: Vec<(f64, usize)> = (0..space.len())
-        .filter(|&n| bed.truth.kept()[n])
-        .map(|node| {
-            let keep =
-                |ablation| whole.mean_kl(&Behaviour::of(&bed.model, &batch, &mut Keep::new(&without(node), ablation)));
-            (keep(Ablation::Mean(&means)), node)
-        })
-        .collect();
-    harm.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let index = ((harm.len() as f32 * severity).ceil() as usize).clamp(1, harm.len()) - 1;
-    without(harm[index].1)
+    let means = Means::compute(&bed.model, &bed.text, bed.seq_len);
+    let (space, truth) = (bed.truth.space(), bed.truth.kept());
+    let without = |node: usize| NodeSet::of(space.clone(), (0..space.len()).filter(|&n| n != node && truth[n]));
+    let harm = |node: usize| {
+        let kept = without(node);
+        whole.mean_kl(&Behaviour::of(&bed.model, &batch, &mut Keep::new(&kept, Ablation::Mean(&means))))
+    };
+    let mut harms: Vec<(f64, usize)> = (0..space.len()).filter(|&n| truth[n]).map(|node| (harm(node), node)).collect();
+    harms.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let index = ((harms.len() as f32 * severity).ceil() as usize).clamp(1, harms.len()) - 1;
+    without(harms[index].1)
 }
 
 /// The truth and nodes from which nothing reaches the output.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use openwork_circuit::{Ablation, Keep, NodeSet, edges, tasks::Pair};
 use openwork_model::{At, Matrix, NoTap, Site, Tap};
 use openwork_truth::{
-    Behaviour, Prompt, PromptBatch,
+    BOS, Behaviour, Carrier, HandBuilt, Options, Pathology, Prompt, PromptBatch, token,
     zoo::{Expected, Plant, Planted},
 };
 
@@ -35,7 +35,8 @@ fn accuracy(behaviour: &Behaviour, pairs: &[Pair]) -> f64 {
     let one = |(i, p): (usize, &Vec<f64>)| {
         let d = p[usize::from(pairs[i / 2].answer)] - p[usize::from(pairs[i / 2].alternative)];
         let d = if i % 2 == 0 { d } else { -d };
-        if d.abs() < 1e-6 { 0.5 } else { f64::from(u8::from(d > 0.0)) }
+        // Rounding of log-probabilities.
+        if d.abs() < 1e-12 { 0.5 } else { f64::from(u8::from(d > 0.0)) }
     };
     behaviour.0.iter().enumerate().map(one).sum::<f64>() / behaviour.0.len() as f64
 }
@@ -205,7 +206,7 @@ fn the_norm_cheat_works_only_while_norms_are_free() {
         };
         let all = prompts(&p.held_out);
         let frozen = all.iter().map(frozen).sum::<f64>() / all.len() as f64;
-        assert!(frozen > 100.0 * mean && frozen > 0.01, "frozen at {severity}: {frozen}");
+        assert!(frozen > 100.0 * mean && frozen > 0.02, "frozen at {severity}: {frozen}");
         assert!(severity < 1.0 || frozen > 0.5, "{frozen}");
     }
 }
@@ -219,6 +220,9 @@ fn shortcuts_fail_elsewhere() {
             let pairs = &p.shifted.iter().find(|s| s.0 == shift).unwrap().1;
             assert_eq!(accuracy(&whole(&p, pairs), pairs), 1.0, "the model does it there too");
             let there = kl(&p, pairs)[0];
+            let alone = keeping(&p, pairs, &p.circuit, Ablation::Mean(&p.means));
+            let right = accuracy(&alone, pairs);
+            assert!(right < 1.0 - 0.2 * f64::from(severity), "{} at {severity}: right on {right}", plant.name());
             assert!(there > 0.1, "{} at {severity}: {there}", plant.name());
         }
     }
@@ -241,7 +245,7 @@ fn swapped_neurons_mean_the_opposite_in_the_model() {
         let prompts = prompts(&p.held_out[..20]);
         let space = p.circuit.space();
         let node = |set: &NodeSet| (0..space.len()).find(|&n| set.kept()[n]).map(|n| space.node(n).index).unwrap();
-        let plus = node(&p.variables[0].1);
+        let plus = node(&p.variables[0].nodes);
         for (i, prompt) in prompts.iter().enumerate() {
             let batch = PromptBatch::new(std::slice::from_ref(prompt));
             let last = |nodes: &NodeSet| {
@@ -267,11 +271,103 @@ fn a_mean_does_for_the_constant_and_zero_does_not() {
 #[test]
 fn wrong_hypotheses_name_the_other_node_and_bypasses_need_none() {
     let p = Plant::WrongHypothesis.build(1.0, 0);
-    assert!(p.variables[0].1 == p.true_variables[1].1 && p.variables[1].1 == p.true_variables[0].1);
-    assert!(p.variables[0].1 != p.variables[1].1 && kl(&p, &p.held_out)[0] < 1e-6);
+    let [(a, b), (c, d)] = [&p.variables, &p.true_variables].map(|v| (&v[0], &v[1]));
+    assert!(a.nodes == d.nodes && b.nodes == c.nodes && a.nodes != b.nodes && a.name == c.name);
+    assert!(kl(&p, &p.held_out)[0] < 1e-6);
+    // `yes` is right where the first variable is true and the second false.
+    for pair in &p.held_out {
+        let value = |prompt: &[u16]| [a, b].map(|v| prompt.contains(&v.token));
+        assert!(value(&pair.positive) == [true, false] && value(&pair.negative) != [true, false]);
+    }
+    carried_by(&p);
     let p = Plant::Undefined.build(1.0, 0);
     let nothing = NodeSet::empty(p.circuit.space().clone());
     let without = keeping(&p, &p.held_out, &nothing, Ablation::Mean(&p.means));
     assert_eq!(accuracy(&without, &p.held_out), 1.0);
     assert!(Plant::DeadHook.build(1.0, 0).dead_hook && !p.dead_hook);
+}
+
+/// The nodes named by the true variables have the sign of their variable at the last token, those claimed not.
+fn carried_by(p: &Planted) {
+    struct Values(Vec<(Site, f32)>);
+    impl Tap for Values {
+        fn forward(&mut self, site: Site, value: &mut Matrix) {
+            self.0.extend(value.rows().into_iter().map(|row| (site, row[row.len() - 1])));
+        }
+    }
+    let agreement = |variables: &[Carrier]| {
+        let prompts = prompts(&p.held_out);
+        let right = |prompt: &Prompt| {
+            let mut values = Values(vec![]);
+            Behaviour::of(&p.model, &PromptBatch::new(std::slice::from_ref(prompt)), &mut values);
+            let of = |v: &Carrier| {
+                let node = v.nodes.nodes().next().unwrap();
+                let first = values.0.iter().position(|x| x.0 == node.site).unwrap();
+                (values.0[first + node.index].1 > 0.0) == prompt.tokens.contains(&v.token)
+            };
+            variables.iter().filter(|v| of(v)).count() as f64 / variables.len() as f64
+        };
+        prompts.iter().map(right).sum::<f64>() / prompts.len() as f64
+    };
+    assert_eq!(agreement(&p.true_variables), 1.0);
+    assert!(agreement(&p.variables) < 0.7);
+}
+
+#[test]
+fn a_negative_head_left_out_makes_the_circuit_surer_than_the_model() {
+    let hand = HandBuilt::new(Pathology::NegativeHead, 0.5, &Options::random(4));
+    let id = |t: usize| hand.built.ids[t];
+    let tokens = [BOS, token::CUE[0], token::FILLERS.start].map(id).to_vec();
+    let prompt = [Prompt { tokens, answer: id(token::ANSWER[0]) }];
+    let batch = PromptBatch::new(&prompt);
+    let margin = |nodes: &NodeSet| {
+        let mut tap = Keep::new(nodes, Ablation::Zero);
+        Behaviour::of(&hand.built.model, &batch, &mut tap).margin(&prompt)
+    };
+    let (model, circuit) = (margin(&NodeSet::all(hand.truth.space().clone())), margin(&hand.circuit));
+    assert!((model - 5.0).abs() < 1e-3 && (circuit - 10.0).abs() < 1e-3, "{model} {circuit}");
+    assert!((margin(&hand.truth) - model).abs() < 1e-3);
+}
+
+#[test]
+fn shuffled_plants_are_the_same() {
+    for (plant, seed) in [(Plant::OneMissing, 5), (Plant::NormCheat, 1), (Plant::MeanOnly, 2), (Plant::DeadSalmon, 3)] {
+        let p = plant.build(1.0, seed);
+        let q = p.shuffled(9);
+        assert!(q.circuit != p.circuit && q.held_out != p.held_out && q.circuit.len() == p.circuit.len());
+        assert_eq!(q.circuit.count_by_site(), p.circuit.count_by_site());
+        let (before, after) = (kl(&p, &p.held_out), kl(&q, &q.held_out));
+        // Sums in another order: rounding of values up to 100.
+        for (a, b) in before.iter().zip(after) {
+            assert!((a - b).abs() < 1e-3 * a.abs().max(1.0), "{}: {before:?} {after:?}", plant.name());
+        }
+        let right = |p: &Planted| accuracy(&whole(p, &p.held_out), &p.held_out);
+        assert_eq!(right(&p), right(&q));
+    }
+}
+
+#[test]
+fn a_shuffle_of_any_model_gives_its_logits_in_another_order() {
+    use openwork_model::{Config, Model, NormKind, Positions};
+    for (norm, positions) in [(NormKind::Layer, Positions::Concat { width: 3 }), (NormKind::Rms, Positions::Added)] {
+        let config = Config { vocab_size: 30, norm, positions, sink: true, act_density: None, ..Config::default() };
+        let mut model = Model::init(config, 1);
+        // Vectors that differ, so that their order matters.
+        for (i, weight) in model.params.values_mut().into_iter().enumerate() {
+            weight.update(|w| {
+                w.indexed_iter_mut().for_each(|((r, c), x)| *x += 0.05 * ((7 * r + 3 * c + i) % 11) as f32)
+            });
+        }
+        let shuffle = openwork_truth::Shuffle::new(&model.config, 4);
+        let prompts: Vec<Prompt> = (0..9).map(|i| Prompt { tokens: vec![i, 2 * i, 29 - i], answer: i }).collect();
+        let before = Behaviour::of(&model, &PromptBatch::new(&prompts), &mut NoTap);
+        let renamed = PromptBatch::new(&shuffle.prompts(&prompts));
+        let after = Behaviour::of(&shuffle.model(&model), &renamed, &mut NoTap);
+        for (before, after) in before.0.iter().zip(&after.0) {
+            for (token, x) in before.iter().enumerate() {
+                // Rounding: sums of a few hundred terms of order one.
+                assert!((x - after[usize::from(shuffle.token(token as u16))]).abs() < 1e-3);
+            }
+        }
+    }
 }
