@@ -53,7 +53,7 @@ fn least_lead(
 }
 
 fn all_tokens(frozen_norms: bool, symbols: usize) -> Relax {
-    Relax { rivals: Rivals::AllTokens, frozen_norms, symbols, inputs: usize::MAX }
+    Relax { rivals: Rivals::AllTokens, frozen_norms, symbols, inputs: usize::MAX, splits: 0 }
 }
 
 /// Bounds and the model's answers, as the certificate has them.
@@ -88,9 +88,10 @@ fn both_find_the_same_bounds_and_no_ablation_beats_them() {
             candidates: None,
         };
         let fill = if i % 3 > 0 { fill.clone() } else { vec![0.0; space.len()] };
-        // As many symbols as it takes, too few, none.
-        let found = [2000, 7, 0].map(|symbols| {
-            let (certificate, _) = relaxation(&about, all_tokens(false, symbols)).unwrap();
+        // As many symbols as it takes, too few, none; with splits.
+        let found = [(2000, 0), (7, 0), (0, 0), (300, 2)].map(|(symbols, splits)| {
+            let relax = Relax { splits, ..all_tokens(false, symbols) };
+            let (certificate, _) = relaxation(&about, relax).unwrap();
             desk.accepted(&certificate);
             bounds(&certificate)
         });
@@ -245,4 +246,35 @@ fn candidates_and_part_of_the_inputs() {
     assert!(p.desk.rejected(&certificate, swapped).contains("`model_answers`"));
     let error = relaxation(&p.about(&truth, None), relax).err().unwrap().to_string();
     assert_eq!(error, "candidates: 0, expected two an input, for a margin between them");
+}
+
+#[test]
+#[ignore]
+fn timing() {
+    for (tokens, symbols) in [(16, 256), (48, 256), (48, 0), (48, 1024)] {
+        let config = openwork_model::Config { vocab_size: 512, n_ctx: 64, ..Default::default() };
+        let model = Model::init(config, 1);
+        let mut rng = rng(1);
+        let desk = Desk::new(&model);
+        let space = NodeSpace::new(&model.config);
+        let circuit = random_nodes(&space, 0.98, &mut rng);
+        let prompt: Vec<u16> = (0..tokens).map(|_| rng.random_range(0..512)).collect();
+        let inputs = Domain::listed(&[prompt]).unwrap();
+        let about = About {
+            model: &model,
+            model_sha256: &desk.sha256,
+            circuit: &circuit,
+            constants: None,
+            inputs: &inputs,
+            answers: None,
+            candidates: None,
+        };
+        for frozen in [false, true] {
+            let start = std::time::Instant::now();
+            let (c, certified) = relaxation(&about, all_tokens(frozen, symbols)).unwrap();
+            let wrote = start.elapsed();
+            let s = desk.check_text(&c.to_json(), &desk.model());
+            println!("{tokens} {symbols} {frozen} {} {wrote:?} {:?} {s:?}", certified.bound, start.elapsed() - wrote);
+        }
+    }
 }
