@@ -11,7 +11,9 @@
 //! - *Attention.* Bounds of every weight from bounds of differences of scores; then the worst weights in that box
 //!   that sum up to 1, by sorting. As a form: the values with the middle weights, and the worst that is left.
 //! - *Splits*: what holds for r ≤ at and for r ≥ at holds for all r.
-//! - *The margin* is bounded as one form divided by the last scale, so that what answer and rival share cancels.
+//! - *The margin* is bounded as one form divided by the last scale, so that what answer and rival share cancels; or
+//!   feature by feature, if that is better.
+//! - At every site a form more than twice as wide as its interval is replaced by one noise of that interval.
 
 use std::collections::HashMap;
 
@@ -208,6 +210,7 @@ impl<'a> Walk<'a> {
             if let Some(k) = self.model.top_k[kind] {
                 *forms = self.abs_top_k(k, forms);
             }
+            forms.iter_mut().for_each(|form| *form = form.clone().settled(&mut self.symbols));
             for (i, form) in forms.iter_mut().enumerate().filter(|(i, _)| !self.kept[first + i]) {
                 let range = *self.ranges.get(&(first + i, skipped + t)).unwrap_or(&(0.0, 1.0));
                 *form = form.fade(self.fill[first + i], range, &mut self.symbols);
@@ -263,12 +266,8 @@ impl<'a> Walk<'a> {
     fn normalise(&mut self, norm: &Norm, x: &[Form]) -> Forms {
         let (x, (low, high)) = self.scale(x);
         self.scales.push((low, high));
-        let exact = self.frozen.is_some() || self.model.norm == NormKind::None;
-        let eps = if self.model.norm == NormKind::Layer { f64::from(1e-5_f32) } else { f64::from(f32::EPSILON) };
-        let (n, middle, half) = (x.len() as f64, (low + high) / 2.0, (high - low) / 2.0);
-        let total = |size: fn(&Form) -> f64| x.iter().map(|x| size(x).powi(2)).sum::<f64>();
-        let (least, most) = (total(Form::least_size), total(Form::size));
-        let slack = SLACK * (n + 8.0);
+        let (middle, half) = ((low + high) / 2.0, (high - low) / 2.0);
+        let quotients = self.quotients(&x, (low, high));
         // One symbol for the scale, if it is uncertain beyond rounding.
         let symbol = (half > 1e-9 * middle && self.symbols.used < self.symbols.most).then_some(self.symbols.used);
         self.symbols.used += usize::from(symbol.is_some());
@@ -284,24 +283,36 @@ impl<'a> Walk<'a> {
                 None => y.e += half * x.size(),
             }
             y.e += 8.0 * f64::EPSILON * half * (x.c.abs() + x.radius());
-            let by_interval = |end: f64, scales: [f64; 2]| [end * scales[0], end * scales[1]];
-            let ends = [by_interval(x.lo, [low, high]), by_interval(x.hi, [low, high])];
-            y.lo = ends[0][0].min(ends[0][1]) - slack * x.size() * high;
-            y.hi = ends[1][0].max(ends[1][1]) + slack * x.size() * high;
-            if !exact {
-                let others = (
-                    (least - x.least_size().powi(2) - slack * least).max(0.0),
-                    (most - x.size().powi(2)).max(0.0) + slack * most,
-                );
-                let at = |end: f64, others: f64| end / ((end * end + others) / n + eps).sqrt();
-                let lo = at(x.lo, if x.lo >= 0.0 { others.1 } else { others.0 });
-                let hi = at(x.hi, if x.hi >= 0.0 { others.0 } else { others.1 });
-                y.lo = y.lo.max(lo - slack * lo.abs());
-                y.hi = y.hi.min(hi + slack * hi.abs());
-            }
+            (y.lo, y.hi) = quotients[i];
             Form::sum(bias, [(gain, &y)])
         };
         x.iter().enumerate().map(feature).collect()
+    }
+
+    /// Intervals of `x / s`. Where s is the root of a mean of squares, a feature's own square is told from those of the
+    /// others: the quotient rises with the feature.
+    fn quotients(&self, x: &[Form], (low, high): (f64, f64)) -> Vec<(f64, f64)> {
+        let eps = if self.model.norm == NormKind::Layer { f64::from(1e-5_f32) } else { f64::from(f32::EPSILON) };
+        let n = x.len() as f64;
+        let total = |size: fn(&Form) -> f64| x.iter().map(|x| size(x).powi(2)).sum::<f64>();
+        let (least, most) = (total(Form::least_size), total(Form::size));
+        let slack = SLACK * (n + 8.0);
+        let feature = |x: &Form| {
+            let lo = (x.lo * low).min(x.lo * high) - slack * x.size() * high;
+            let hi = (x.hi * low).max(x.hi * high) + slack * x.size() * high;
+            if self.frozen.is_some() || self.model.norm == NormKind::None {
+                return (lo, hi);
+            }
+            let others = (
+                (least - x.least_size().powi(2) - slack * least).max(0.0),
+                (most - x.size().powi(2)).max(0.0) + slack * most,
+            );
+            let at = |end: f64, others: f64| end / ((end * end + others) / n + eps).sqrt();
+            let by_lo = at(x.lo, if x.lo >= 0.0 { others.1 } else { others.0 });
+            let by_hi = at(x.hi, if x.hi >= 0.0 { others.0 } else { others.1 });
+            (lo.max(by_lo - slack * by_lo.abs()), hi.min(by_hi + slack * by_hi.abs()))
+        };
+        x.iter().map(feature).collect()
     }
 
     fn attend(&mut self, query: &[Form], keys: &[Forms], values: &[Forms], sink: Option<&[f64]>) -> Forms {
@@ -342,8 +353,16 @@ impl<'a> Walk<'a> {
         let constants = difference.iter().enumerate().map(|(i, d)| d * bias(i)).chain(logits_bias).chain([bigram]);
         let (constant, size) = constants.fold((0.0, 0.0_f64), |(sum, size), x| (sum + x, size + x.abs()));
         let (low, high) = *self.scales.last().expect("the final norm");
-        let least = (form.lo * low).min(form.lo * high) + constant;
-        least - SLACK * (x.len() as f64 + 8.0) * (form.size() * high + size)
+        let rounding = |reach: f64| SLACK * (x.len() as f64 + 8.0) * (reach + size);
+        let as_one = (form.lo * low).min(form.lo * high) + constant - rounding(form.size() * high);
+        // Feature by feature, which knows that no quotient exceeds the root of the width.
+        let (mut by_feature, mut reach) = (constant, 0.0);
+        for ((d, gain), (lo, hi)) in difference.iter().zip(&norm.gain).zip(self.quotients(x, (low, high))) {
+            let w = d * gain;
+            by_feature += (w * lo).min(w * hi);
+            reach += (w * lo).abs().max((w * hi).abs());
+        }
+        as_one.max(by_feature - rounding(reach))
     }
 }
 

@@ -247,34 +247,3 @@ fn candidates_and_part_of_the_inputs() {
     let error = relaxation(&p.about(&truth, None), relax).err().unwrap().to_string();
     assert_eq!(error, "candidates: 0, expected two an input, for a margin between them");
 }
-
-#[test]
-#[ignore]
-fn timing() {
-    for (tokens, symbols) in [(16, 256), (48, 256), (48, 0), (48, 1024)] {
-        let config = openwork_model::Config { vocab_size: 512, n_ctx: 64, ..Default::default() };
-        let model = Model::init(config, 1);
-        let mut rng = rng(1);
-        let desk = Desk::new(&model);
-        let space = NodeSpace::new(&model.config);
-        let circuit = random_nodes(&space, 0.98, &mut rng);
-        let prompt: Vec<u16> = (0..tokens).map(|_| rng.random_range(0..512)).collect();
-        let inputs = Domain::listed(&[prompt]).unwrap();
-        let about = About {
-            model: &model,
-            model_sha256: &desk.sha256,
-            circuit: &circuit,
-            constants: None,
-            inputs: &inputs,
-            answers: None,
-            candidates: None,
-        };
-        for frozen in [false, true] {
-            let start = std::time::Instant::now();
-            let (c, certified) = relaxation(&about, all_tokens(frozen, symbols)).unwrap();
-            let wrote = start.elapsed();
-            let s = desk.check_text(&c.to_json(), &desk.model());
-            println!("{tokens} {symbols} {frozen} {} {wrote:?} {:?} {s:?}", certified.bound, start.elapsed() - wrote);
-        }
-    }
-}

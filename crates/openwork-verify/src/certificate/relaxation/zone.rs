@@ -225,20 +225,19 @@ impl Zone {
         if !how.faded.contains(&true) {
             return self;
         }
-        let n = self.len();
         let middle = |(&(low, high), &faded): (&(f64, f64), &bool)| if faded { (low + high) / 2.0 } else { 1.0 };
         let factors: Vector = how.ranges.iter().zip(&how.faded).map(middle).collect();
         let shift = Zip::from(&how.fill).and(&factors).map_collect(|fill, factor| fill * (1.0 - factor));
         let mut y = Self { low: self.low.clone(), high: self.high.clone(), ..self.scaled(&factors, &shift) };
-        let mut amounts = vec![0.0; n];
-        for i in 0..n {
+        let mut amounts = vec![0.0; self.len()];
+        for (i, amount) in amounts.iter_mut().enumerate() {
             if !how.faded[i] {
                 // What is kept is not touched, not even by rounding.
                 y.own[i] = self.own[i];
                 continue;
             }
             let (l, h, f, (r0, r1)) = (self.low[i], self.high[i], how.fill[i], how.ranges[i]);
-            amounts[i] = (r1 - r0) / 2.0 * (l - f).abs().max((h - f).abs());
+            *amount = (r1 - r0) / 2.0 * (l - f).abs().max((h - f).abs());
             let slack = 8.0 * f64::EPSILON * (f.abs() + l.abs().max(h.abs()));
             y.own[i] += slack;
             y.low[i] = (f + r0 * (l - f)).min(f + r1 * (l - f)) - slack;
@@ -246,6 +245,23 @@ impl Zone {
         }
         y.add_noise(&amounts, &how.origins, symbols);
         y.narrowed()
+    }
+
+    /// Features whose form is more than twice as wide as their interval forget the form: what products of deviations
+    /// have blown up carries no information any more.
+    pub fn settled(mut self, symbols: &mut Symbols) -> Self {
+        let mut amounts = vec![0.0; self.len()];
+        for (i, radius) in self.radius().into_iter().enumerate() {
+            let half = (self.high[i] - self.low[i]) / 2.0;
+            if radius > 2.0 * half && radius > WORTH_A_SYMBOL {
+                self.shared.row_mut(i).fill(0.0);
+                self.centre[i] = (self.low[i] + self.high[i]) / 2.0;
+                self.own[i] = 4.0 * f64::EPSILON * (self.low[i].abs() + self.high[i].abs());
+                amounts[i] = half;
+            }
+        }
+        self.add_noise(&amounts, &[], symbols);
+        self
     }
 
     /// Keeps the k largest magnitudes: surely, surely not, or perhaps (faded to zero).
