@@ -15,6 +15,8 @@
 //! 5. *Controls*: the search that found the circuit must not find as small a circuit for nonsense labels or in a
 //!    model of random weights.
 //!
+//! What holds for *all* inputs or *all* ablations goes into a [`certificate`], which another program re-derives.
+//!
 //! Stands beside `openwork-extract` on top of `openwork-circuit` and never sees how a circuit was found: controls
 //! come in as values. It reads and prints nothing. Statistics have the pair as their unit, since the two sequences
 //! of a pair are dependent.

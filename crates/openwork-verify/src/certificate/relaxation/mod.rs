@@ -58,14 +58,20 @@ pub(super) struct Claim {
 /// find less.
 const MARGIN: f64 = 1e-6;
 
+/// Most inputs of a certificate, which lists a bound for each.
+const MOST_INPUTS: usize = 1_000_000;
+
 /// Bounds from below how far the model's answer stays above its rivals, in logits, under every partial ablation
 /// (`x ← fill + r (x − fill)`, any r in [0, 1] for every ablated node and token by itself); an input is certified if
 /// that is above zero. The statement is about the network in exact arithmetic, and rounding is paid for.
 ///
 /// # Errors
-/// When parts do not fit each other.
+/// When parts do not fit each other, or there are more than a million inputs.
 pub fn relaxation(about: &About<'_>, relax: Relax) -> Result<(Certificate, Certified), CertificateError> {
     about.check()?;
+    if about.inputs.len() > MOST_INPUTS {
+        return Err(CertificateError::Budget { inputs: about.inputs.len(), budget: MOST_INPUTS });
+    }
     if relax.rivals == Rivals::OtherCandidate && about.candidates.is_none() {
         let expected = "two an input, for a margin between them".into();
         return Err(CertificateError::Misfit { what: "candidates", found: 0, expected });
