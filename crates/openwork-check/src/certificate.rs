@@ -118,8 +118,21 @@ pub struct Relaxation {
     pub model_answers: Vec<usize>,
     /// Lower bound of the margin of every input; `null` where there is none.
     pub bounds: Vec<Option<f64>>,
+    /// How the coefficients of every input are split into cases; `null` where they are not.
+    pub splits: Vec<Option<Split>>,
     pub certified: usize,
     pub least_bound: Option<f64>,
+}
+
+/// Two cases: the coefficient of a node at a token is below or above a number; each may be split further.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Split {
+    pub node: String,
+    pub token: usize,
+    pub at: f64,
+    pub below: Option<Box<Split>>,
+    pub above: Option<Box<Split>>,
 }
 
 #[derive(Deserialize, Clone, Copy, PartialEq)]

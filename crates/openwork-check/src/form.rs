@@ -131,6 +131,19 @@ impl Form {
         y.narrowed()
     }
 
+    /// A form more than twice as wide as its interval forgets the form: what products of deviations have blown up
+    /// carries no information any more.
+    pub fn settled(self, symbols: &mut Symbols) -> Self {
+        let (radius, half) = (self.radius(), (self.hi - self.lo) / 2.0);
+        if radius <= 2.0 * half || radius <= SMALL {
+            return self;
+        }
+        let e = 4.0 * f64::EPSILON * (self.lo.abs() + self.hi.abs());
+        let mut y = Self { c: (self.lo + self.hi) / 2.0, a: vec![], e, ..self };
+        symbols.noise(&mut y, half);
+        y
+    }
+
     /// `slope · x + shift ± error` where that holds, and inside `[lo, hi]`.
     fn line(&self, slope: f64, error: (f64, f64), range: (f64, f64), symbols: &mut Symbols) -> Self {
         let mut y = Self::sum((error.0 + error.1) / 2.0, [(slope, self)]);

@@ -10,11 +10,16 @@
 //!   greatest, else it is faded with fill 0.
 //! - *Attention.* Bounds of every weight from bounds of differences of scores; then the worst weights in that box
 //!   that sum up to 1, by sorting. As a form: the values with the middle weights, and the worst that is left.
-//! - *The margin* is bounded as one form divided by the last scale, so that what answer and rival share cancels.
+//! - *Splits*: what holds for r ≤ at and for r ≥ at holds for all r.
+//! - *The margin* is bounded as one form divided by the last scale, so that what answer and rival share cancels; or
+//!   feature by feature, if that is better.
+//! - At every site a form more than twice as wide as its interval is replaced by one noise of that interval.
+
+use std::collections::HashMap;
 
 use crate::{
     Rejected,
-    certificate::{Case, Relaxation, Rivals, demand, malformed},
+    certificate::{Case, Relaxation, Rivals, Split, demand, malformed},
     form::{Form, SLACK, Symbols, least_average},
     model::{Linear, Model, Norm, NormKind, Sparse},
 };
@@ -23,8 +28,8 @@ use crate::{
 pub fn check(model: &Model, case: &Case, claim: &Relaxation) -> Result<String, Rejected> {
     let n = case.len();
     demand(claim.inputs == n, "inputs", claim.inputs, n)?;
-    if claim.bounds.len() != n || claim.model_answers.len() != n {
-        return Err(malformed("bounds", format!("bounds and answers of the model must be {n} each, one an input")));
+    if claim.bounds.len() != n || claim.model_answers.len() != n || claim.splits.len() != n {
+        return Err(malformed("bounds", format!("bounds, splits and answers of the model must be {n} each")));
     }
     if claim.rivals == Rivals::OtherCandidate && case.candidates.is_none() {
         return Err(malformed("rivals", "`other_candidate`, but no candidates are listed".into()));
@@ -39,9 +44,10 @@ pub fn check(model: &Model, case: &Case, claim: &Relaxation) -> Result<String, R
         let best = rivals.iter().map(|&rival| logits[rival]).fold(f64::NEG_INFINITY, f64::max);
         let is_answer = rivals.contains(&answer) && logits[answer] >= best - case.slack(&logits);
         demand(is_answer, "model_answers", format!("{answer} for input {input}"), "another one")?;
-        let rivals = rivals.into_iter().filter(|&rival| rival != answer);
-        let found = least_margin(model, case, &prompt, answer, rivals, claim);
         let Some(claimed) = claimed else { continue };
+        let rivals = rivals.into_iter().filter(|&rival| rival != answer).collect();
+        let mut question = Question { model, case, prompt, answer, rivals, claim, ranges: HashMap::new() };
+        let found = question.least_margin(claim.splits[input].as_ref())?;
         demand(found >= claimed, "bounds", format!("{claimed} for input {input}"), found)?;
     }
     let certified = claim.bounds.iter().flatten().filter(|&&b| b > 0.0).count();
@@ -57,25 +63,55 @@ pub fn check(model: &Model, case: &Case, claim: &Relaxation) -> Result<String, R
     ))
 }
 
-/// Lower bound of `logit(answer) − logit(rival)`, the least over rivals.
-fn least_margin(
-    model: &Model,
-    case: &Case,
-    prompt: &[usize],
+/// Range of the coefficient of a node at a token; those that are not here are [0, 1].
+type Ranges = HashMap<(usize, usize), (f64, f64)>;
+
+/// What has to be bounded, in one case of the coefficients.
+struct Question<'a> {
+    model: &'a Model,
+    case: &'a Case,
+    prompt: Vec<usize>,
     answer: usize,
-    rivals: impl Iterator<Item = usize>,
-    claim: &Relaxation,
-) -> f64 {
-    let all = vec![true; case.kept.len()];
-    let mut plain = Walk::new(model, &all, &case.fill, claim.symbols);
-    plain.stream(prompt);
-    let mut walk = Walk::new(model, &case.kept, &case.fill, claim.symbols);
-    if claim.frozen_norms {
-        walk.frozen = Some(plain.scales);
+    rivals: Vec<usize>,
+    claim: &'a Relaxation,
+    ranges: Ranges,
+}
+
+impl Question<'_> {
+    /// Lower bound of `logit(answer) − logit(rival)`, the least over rivals and over both cases of every split. The cases
+    /// are the two parts of one range: none is left out.
+    fn least_margin(&mut self, split: Option<&Split>) -> Result<f64, Rejected> {
+        let Some(split) = split else { return Ok(self.bound()) };
+        let node = self.model.node(&split.node).filter(|&node| !self.case.kept[node]);
+        let node = node.ok_or_else(|| malformed("splits", format!("{:?} is no ablated node", split.node)))?;
+        let place = (node, split.token);
+        let (low, high) = *self.ranges.get(&place).unwrap_or(&(0.0, 1.0));
+        if !(split.at > low && split.at < high) {
+            return Err(malformed("splits", format!("{} is not between {low} and {high}", split.at)));
+        }
+        self.ranges.insert(place, (low, split.at));
+        let below = self.least_margin(split.below.as_deref())?;
+        self.ranges.insert(place, (split.at, high));
+        let above = self.least_margin(split.above.as_deref())?;
+        self.ranges.insert(place, (low, high));
+        Ok(below.min(above))
     }
-    let last = walk.stream(prompt);
-    let token = *prompt.last().expect("a prompt has tokens");
-    rivals.map(|rival| walk.margin(&last, token, answer, rival)).fold(f64::INFINITY, f64::min)
+
+    fn bound(&self) -> f64 {
+        let Self { model, case, prompt, claim, .. } = self;
+        let all = vec![true; case.kept.len()];
+        let whole = Ranges::new();
+        let mut plain = Walk::new(model, &all, &case.fill, &whole, claim.symbols);
+        plain.stream(prompt);
+        let mut walk = Walk::new(model, &case.kept, &case.fill, &self.ranges, claim.symbols);
+        if claim.frozen_norms {
+            walk.frozen = Some(plain.scales);
+        }
+        let last = walk.stream(prompt);
+        let token = *prompt.last().expect("a prompt has tokens");
+        let margin = |&rival: &usize| walk.margin(&last, token, self.answer, rival);
+        self.rivals.iter().map(margin).fold(f64::INFINITY, f64::min)
+    }
 }
 
 /// A forward pass on forms.
@@ -83,6 +119,8 @@ struct Walk<'a> {
     model: &'a Model,
     kept: &'a [bool],
     fill: &'a [f64],
+    ranges: &'a Ranges,
+    tokens: usize,
     symbols: Symbols,
     /// Bounds of 1/s of every norm, in the order they are met.
     scales: Vec<(f64, f64)>,
@@ -93,14 +131,16 @@ struct Walk<'a> {
 type Forms = Vec<Form>;
 
 impl<'a> Walk<'a> {
-    fn new(model: &'a Model, kept: &'a [bool], fill: &'a [f64], most: usize) -> Self {
-        Self { model, kept, fill, symbols: Symbols { used: 0, most }, scales: vec![], frozen: None }
+    fn new(model: &'a Model, kept: &'a [bool], fill: &'a [f64], ranges: &'a Ranges, most: usize) -> Self {
+        let symbols = Symbols { used: 0, most };
+        Self { model, kept, fill, ranges, tokens: 0, symbols, scales: vec![], frozen: None }
     }
 
     /// The residual stream at the last token after the last block, centred where the norm centres; its scale is the
     /// last of `scales`.
     fn stream(&mut self, prompt: &[usize]) -> Forms {
         let model = self.model;
+        self.tokens = prompt.len();
         let row = |table: &Sparse, i: usize, width: usize| {
             let mut row = vec![Form::point(0.0); width];
             table.0[i].iter().for_each(|&(j, x)| row[j] = Form::point(x));
@@ -165,12 +205,15 @@ impl<'a> Walk<'a> {
     /// AbsTopK, then the nodes.
     fn site(&mut self, layer: usize, kind: usize, mut tokens: Vec<Forms>) -> Vec<Forms> {
         let first = self.model.first_node(layer, kind);
-        for forms in &mut tokens {
+        let skipped = self.tokens - tokens.len();
+        for (t, forms) in tokens.iter_mut().enumerate() {
             if let Some(k) = self.model.top_k[kind] {
                 *forms = self.abs_top_k(k, forms);
             }
+            forms.iter_mut().for_each(|form| *form = form.clone().settled(&mut self.symbols));
             for (i, form) in forms.iter_mut().enumerate().filter(|(i, _)| !self.kept[first + i]) {
-                *form = form.fade(self.fill[first + i], (0.0, 1.0), &mut self.symbols);
+                let range = *self.ranges.get(&(first + i, skipped + t)).unwrap_or(&(0.0, 1.0));
+                *form = form.fade(self.fill[first + i], range, &mut self.symbols);
             }
         }
         tokens
@@ -223,12 +266,8 @@ impl<'a> Walk<'a> {
     fn normalise(&mut self, norm: &Norm, x: &[Form]) -> Forms {
         let (x, (low, high)) = self.scale(x);
         self.scales.push((low, high));
-        let exact = self.frozen.is_some() || self.model.norm == NormKind::None;
-        let eps = if self.model.norm == NormKind::Layer { f64::from(1e-5_f32) } else { f64::from(f32::EPSILON) };
-        let (n, middle, half) = (x.len() as f64, (low + high) / 2.0, (high - low) / 2.0);
-        let total = |size: fn(&Form) -> f64| x.iter().map(|x| size(x).powi(2)).sum::<f64>();
-        let (least, most) = (total(Form::least_size), total(Form::size));
-        let slack = SLACK * (n + 8.0);
+        let (middle, half) = ((low + high) / 2.0, (high - low) / 2.0);
+        let quotients = self.quotients(&x, (low, high));
         // One symbol for the scale, if it is uncertain beyond rounding.
         let symbol = (half > 1e-9 * middle && self.symbols.used < self.symbols.most).then_some(self.symbols.used);
         self.symbols.used += usize::from(symbol.is_some());
@@ -244,24 +283,36 @@ impl<'a> Walk<'a> {
                 None => y.e += half * x.size(),
             }
             y.e += 8.0 * f64::EPSILON * half * (x.c.abs() + x.radius());
-            let by_interval = |end: f64, scales: [f64; 2]| [end * scales[0], end * scales[1]];
-            let ends = [by_interval(x.lo, [low, high]), by_interval(x.hi, [low, high])];
-            y.lo = ends[0][0].min(ends[0][1]) - slack * x.size() * high;
-            y.hi = ends[1][0].max(ends[1][1]) + slack * x.size() * high;
-            if !exact {
-                let others = (
-                    (least - x.least_size().powi(2) - slack * least).max(0.0),
-                    (most - x.size().powi(2)).max(0.0) + slack * most,
-                );
-                let at = |end: f64, others: f64| end / ((end * end + others) / n + eps).sqrt();
-                let lo = at(x.lo, if x.lo >= 0.0 { others.1 } else { others.0 });
-                let hi = at(x.hi, if x.hi >= 0.0 { others.0 } else { others.1 });
-                y.lo = y.lo.max(lo - slack * lo.abs());
-                y.hi = y.hi.min(hi + slack * hi.abs());
-            }
+            (y.lo, y.hi) = quotients[i];
             Form::sum(bias, [(gain, &y)])
         };
         x.iter().enumerate().map(feature).collect()
+    }
+
+    /// Intervals of `x / s`. Where s is the root of a mean of squares, a feature's own square is told from those of the
+    /// others: the quotient rises with the feature.
+    fn quotients(&self, x: &[Form], (low, high): (f64, f64)) -> Vec<(f64, f64)> {
+        let eps = if self.model.norm == NormKind::Layer { f64::from(1e-5_f32) } else { f64::from(f32::EPSILON) };
+        let n = x.len() as f64;
+        let total = |size: fn(&Form) -> f64| x.iter().map(|x| size(x).powi(2)).sum::<f64>();
+        let (least, most) = (total(Form::least_size), total(Form::size));
+        let slack = SLACK * (n + 8.0);
+        let feature = |x: &Form| {
+            let lo = (x.lo * low).min(x.lo * high) - slack * x.size() * high;
+            let hi = (x.hi * low).max(x.hi * high) + slack * x.size() * high;
+            if self.frozen.is_some() || self.model.norm == NormKind::None {
+                return (lo, hi);
+            }
+            let others = (
+                (least - x.least_size().powi(2) - slack * least).max(0.0),
+                (most - x.size().powi(2)).max(0.0) + slack * most,
+            );
+            let at = |end: f64, others: f64| end / ((end * end + others) / n + eps).sqrt();
+            let by_lo = at(x.lo, if x.lo >= 0.0 { others.1 } else { others.0 });
+            let by_hi = at(x.hi, if x.hi >= 0.0 { others.0 } else { others.1 });
+            (lo.max(by_lo - slack * by_lo.abs()), hi.min(by_hi + slack * by_hi.abs()))
+        };
+        x.iter().map(feature).collect()
     }
 
     fn attend(&mut self, query: &[Form], keys: &[Forms], values: &[Forms], sink: Option<&[f64]>) -> Forms {
@@ -302,8 +353,16 @@ impl<'a> Walk<'a> {
         let constants = difference.iter().enumerate().map(|(i, d)| d * bias(i)).chain(logits_bias).chain([bigram]);
         let (constant, size) = constants.fold((0.0, 0.0_f64), |(sum, size), x| (sum + x, size + x.abs()));
         let (low, high) = *self.scales.last().expect("the final norm");
-        let least = (form.lo * low).min(form.lo * high) + constant;
-        least - SLACK * (x.len() as f64 + 8.0) * (form.size() * high + size)
+        let rounding = |reach: f64| SLACK * (x.len() as f64 + 8.0) * (reach + size);
+        let as_one = (form.lo * low).min(form.lo * high) + constant - rounding(form.size() * high);
+        // Feature by feature, which knows that no quotient exceeds the root of the width.
+        let (mut by_feature, mut reach) = (constant, 0.0);
+        for ((d, gain), (lo, hi)) in difference.iter().zip(&norm.gain).zip(self.quotients(x, (low, high))) {
+            let w = d * gain;
+            by_feature += (w * lo).min(w * hi);
+            reach += (w * lo).abs().max((w * hi).abs());
+        }
+        as_one.max(by_feature - rounding(reach))
     }
 }
 

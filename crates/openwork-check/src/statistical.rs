@@ -1,5 +1,7 @@
 //! Redraws a sample of inputs and partial ablations, and counts again.
 
+use std::collections::HashMap;
+
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -25,11 +27,11 @@ pub fn check(model: &Model, case: &Case, claim: &Statistical) -> Result<String, 
     if claim.event == Event::SameCandidate && case.candidates.is_none() {
         return Err(malformed("event", "`same_candidate`, but no candidates are listed".into()));
     }
-    let mut plain: Vec<Option<Vec<f64>>> = vec![None; n];
+    let mut plain: HashMap<usize, Vec<f64>> = HashMap::new();
     let (mut failures, mut unsure) = (0, 0);
     for sample in 0..claim.samples {
         let (input, run) = draw(model, case, claim.seed, sample);
-        let plain = plain[input].get_or_insert_with(|| model.logits(&case.input(input), &mut |_, _, _| ()));
+        let plain = plain.entry(input).or_insert_with(|| model.logits(&case.input(input), &mut |_, _, _| ()));
         let choice = |logits: &[f64]| match (claim.event, &case.candidates) {
             (Event::SameCandidate, Some(pairs)) => {
                 let [a, b] = pairs[input];

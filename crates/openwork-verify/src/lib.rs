@@ -17,6 +17,8 @@
 //! 5. *Causal scrubbing and hypotheses.*
 //! 6. *Certificates.*
 //!
+//! What holds for *all* inputs or *all* ablations goes into a [`certificate`], which another program re-derives.
+//!
 //! Stands beside `openwork-extract` on top of `openwork-circuit` and never sees how a circuit was found: controls
 //! come in as values. It reads and prints nothing. Statistics have the pair as their unit, since the two sequences
 //! of a pair are dependent.

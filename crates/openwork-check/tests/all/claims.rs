@@ -1,7 +1,8 @@
 //! Exhaustive and statistical certificates: honest ones are accepted, changed ones are not.
 
-use openwork_circuit::{Domain, NodeSet, NodeSpace};
+use openwork_circuit::{Ablation, Domain, NodeSet, NodeSpace};
 use openwork_model::{ActDensity, Bigram, Config, Model, Positions};
+use openwork_truth::{Compiled, Options, Program, Truth};
 use openwork_verify::certificate::{About, Certified, Event, Sample, Scheme, exhaustive, statistical};
 use rand::RngExt;
 use serde_json::{Value, json};
@@ -264,4 +265,35 @@ fn a_whole_model_is_certified_and_threads_do_not_matter() {
         })
     });
     assert_eq!(texts[0], texts[1]);
+}
+
+#[test]
+fn compiled_programs_are_exactly_right_on_all_inputs() {
+    for (i, program) in [Program::QuoteClosing, Program::MostFrequent, Program::Dyck1].into_iter().enumerate() {
+        let compiled = Compiled::new(program, &Options::random(i as u64));
+        let domain = compiled.domain();
+        let prompts: Vec<Vec<u16>> = domain.iter().map(|p| p.tokens.clone()).collect();
+        let answers: Vec<u16> = domain.iter().map(|p| p.answer).collect();
+        let desk = Desk::new(&compiled.model);
+        let truth = Truth::nodes(&compiled.model, &domain, Ablation::Zero);
+        let about = About {
+            model: &compiled.model,
+            model_sha256: &desk.sha256,
+            circuit: &truth,
+            constants: None,
+            inputs: &Domain::listed(&prompts).unwrap(),
+            answers: Some(&answers),
+            candidates: None,
+        };
+        let (certificate, certified) = exhaustive(&about, &[Scheme::Zero], 100_000).unwrap();
+        // What is true moves some answer by 0.01 nats; what is not, none.
+        assert!(certified.share == 1.0 && certified.bound < openwork_truth::TOLERANCE, "{certified:?}");
+        desk.accepted(&certificate);
+        let json: Value = serde_json::from_str(&certificate.to_json()).unwrap();
+        assert_eq!(json["claim"]["exhaustive"]["right"], json!(prompts.len()));
+        let sample = Sample { event: Event::SameArgmax, seed: 1, samples: 500, confidence: 0.95 };
+        let (certificate, certified) = statistical(&about, sample).unwrap();
+        assert!(certified.share == 1.0 && certified.bound > 0.99, "{certified:?}");
+        desk.accepted(&certificate);
+    }
 }

@@ -3,8 +3,9 @@
 
 use openwork_circuit::{Domain, Means, NodeSet, NodeSpace, tasks::Pair};
 use openwork_model::{Activation, Bigram, Config, Matrix, Model, NormKind, Positions, Site, Tap, Tokens};
-use openwork_verify::certificate::{About, Certified, Relax, Rivals, relaxation};
+use openwork_verify::certificate::{About, Certificate, Certified, Relax, Rivals, relaxation};
 use rand::RngExt;
+use serde_json::{Value, json};
 
 use crate::{
     Desk,
@@ -16,8 +17,12 @@ fn prompts(pairs: &[Pair]) -> Vec<Vec<u16>> {
     pairs.iter().flat_map(|p| [p.positive.clone(), p.negative.clone()]).collect()
 }
 
-/// What the true path of the hand-made model gets.
 fn certify(plan: Plan, relax: Relax) -> Certified {
+    certificate(plan, relax).2
+}
+
+/// What the true path of the hand-made model gets.
+fn certificate(plan: Plan, relax: Relax) -> (Desk, Certificate, Certified) {
     let model = micro::model(plan);
     let desk = Desk::new(&model);
     let text: Vec<u16> = (0..600).map(|i| if i % 7 == 0 { i % 2 } else { 4 + i % 10 }).collect();
@@ -36,12 +41,12 @@ fn certify(plan: Plan, relax: Relax) -> Certified {
     };
     let (certificate, certified) = relaxation(&about, relax).unwrap();
     desk.accepted(&certificate);
-    certified
+    (desk, certificate, certified)
 }
 
 #[test]
 fn the_path_of_the_hand_made_model_is_certified_though_noise_leaks() {
-    let relax = |rivals, frozen_norms| Relax { rivals, frozen_norms, symbols: 2048, inputs: usize::MAX };
+    let relax = |rivals, frozen_norms| Relax { rivals, frozen_norms, symbols: 2048, inputs: usize::MAX, splits: 0 };
     let (quiet, loud) = (Plan::default(), Plan { noise: 0.05, ..Plan::default() });
     for plan in [quiet, loud] {
         // Between the two candidates with norms as they are; against the whole vocabulary with frozen scales.
@@ -134,7 +139,7 @@ fn where_outputs_are_sums_the_bound_is_the_worst_corner() {
             answers: None,
             candidates: None,
         };
-        let relax = Relax { rivals: Rivals::AllTokens, frozen_norms: false, symbols: 100, inputs: 1 };
+        let relax = Relax { rivals: Rivals::AllTokens, frozen_norms: false, symbols: 100, inputs: 1, splits: 0 };
         let (certificate, certified) = relaxation(&about, relax).unwrap();
         desk.accepted(&certificate);
         let json: serde_json::Value = serde_json::from_str(&certificate.to_json()).unwrap();
@@ -150,4 +155,27 @@ fn where_outputs_are_sums_the_bound_is_the_worst_corner() {
         assert!((certified.bound - worst).abs() < 1e-4, "{} {worst}", certified.bound);
         assert!(worst < lead(0), "something is at stake");
     }
+}
+
+#[test]
+fn splitting_coefficients_certifies_what_one_box_does_not() {
+    let relax =
+        |splits| Relax { rivals: Rivals::AllTokens, frozen_norms: false, symbols: 2048, inputs: usize::MAX, splits };
+    let plan = Plan { noise: 0.05, ..Plan::default() };
+    let (_, _, whole) = certificate(plan, relax(0));
+    let (desk, certificate, split) = certificate(plan, relax(8));
+    assert!(whole.share < split.share && whole.bound < split.bound, "{whole:?} {split:?}");
+
+    let rejected = |change: &dyn Fn(&mut Value)| {
+        desk.rejected(&certificate, |j| {
+            let splits = j["claim"]["relaxation"]["splits"].as_array_mut().unwrap();
+            change(splits.iter_mut().find(|split| !split.is_null()).unwrap());
+        })
+    };
+    assert!(rejected(&|tree| *tree = Value::Null).contains("`bounds` does not hold"));
+    assert!(rejected(&|tree| tree["at"] = json!(0.999)).contains("`bounds` does not hold"));
+    assert!(rejected(&|tree| tree["at"] = json!(1.0)).contains("is not between 0 and 1"));
+    assert!(rejected(&|tree| tree["node"] = json!("0.attn.act_in[0]")).contains("is no ablated node"));
+    assert!(rejected(&|tree| tree["token"] = json!(0)).contains("`bounds` does not hold"));
+    assert!(desk.rejected(&certificate, |j| j["claim"]["relaxation"]["splits"] = json!([])).contains("12 each"));
 }

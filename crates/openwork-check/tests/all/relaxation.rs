@@ -53,7 +53,7 @@ fn least_lead(
 }
 
 fn all_tokens(frozen_norms: bool, symbols: usize) -> Relax {
-    Relax { rivals: Rivals::AllTokens, frozen_norms, symbols, inputs: usize::MAX }
+    Relax { rivals: Rivals::AllTokens, frozen_norms, symbols, inputs: usize::MAX, splits: 0 }
 }
 
 /// Bounds and the model's answers, as the certificate has them.
@@ -88,9 +88,10 @@ fn both_find_the_same_bounds_and_no_ablation_beats_them() {
             candidates: None,
         };
         let fill = if i % 3 > 0 { fill.clone() } else { vec![0.0; space.len()] };
-        // As many symbols as it takes, too few, none.
-        let found = [2000, 7, 0].map(|symbols| {
-            let (certificate, _) = relaxation(&about, all_tokens(false, symbols)).unwrap();
+        // As many symbols as it takes, too few, none; with splits.
+        let found = [(2000, 0), (7, 0), (0, 0), (300, 2)].map(|(symbols, splits)| {
+            let relax = Relax { splits, ..all_tokens(false, symbols) };
+            let (certificate, _) = relaxation(&about, relax).unwrap();
             desk.accepted(&certificate);
             bounds(&certificate)
         });

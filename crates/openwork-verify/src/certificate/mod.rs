@@ -4,6 +4,27 @@
 //! - [`statistical`]: a declared sample of inputs and partial ablations; an exact binomial bound.
 //! - [`relaxation`]: for every input a sound lower bound over all partial ablations.
 //!
+//! ```
+//! use openwork_circuit::{Domain, NodeSet, NodeSpace};
+//! use openwork_model::{Config, Model};
+//! use openwork_verify::certificate::{About, Scheme, exhaustive};
+//!
+//! let config = Config { vocab_size: 8, n_ctx: 4, n_layer: 1, d_model: 8, d_mlp: 8, ..Config::default() };
+//! let model = Model::init(config, 0);
+//! let about = About {
+//!     model: &model,
+//!     model_sha256: "of its file",
+//!     circuit: &NodeSet::all(NodeSpace::new(&model.config)),
+//!     constants: None,
+//!     inputs: &Domain::all(&[0, 1, 2], 1..=3).unwrap(),
+//!     answers: None,
+//!     candidates: None,
+//! };
+//! let (certificate, certified) = exhaustive(&about, &[Scheme::Zero], 1000).unwrap();
+//! assert_eq!(certified.bound, 0.0); // the whole model is itself on all 39 inputs
+//! assert!(certificate.to_json().contains("exhaustive"));
+//! ```
+//!
 //! The checker shares no code with this: what both do is written down in `openwork-check`, and done here in f32 and
 //! on all threads, there in f64 and one token at a time.
 

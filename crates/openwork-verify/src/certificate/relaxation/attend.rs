@@ -116,7 +116,7 @@ fn mixture(weights: &[(f64, f64)], values: &[Zone], symbols: &mut Symbols) -> Zo
         y.low[i] = least_average(weights, &lows);
         y.high[i] = -least_average(weights, &negated(&highs));
     }
-    y.add_noise(&amounts, symbols);
+    y.add_noise(&amounts, &[], symbols);
     y.narrowed()
 }
 

@@ -3,6 +3,7 @@
 //! number at a time, and describes each step.
 
 mod attend;
+mod split;
 mod walk;
 mod zone;
 
@@ -10,6 +11,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{About, Certificate, CertificateError, Certified, Kind, file};
+use split::{Question, Split};
 use walk::Weights;
 
 /// Which tokens the model's answer is held against.
@@ -34,6 +36,9 @@ pub struct Relax {
     pub symbols: usize,
     /// How many inputs to bound, from the first on.
     pub inputs: usize,
+    /// How often the box of coefficients of an input that is not certified may be split in two; each takes up to eight
+    /// passes here and one more in the checker.
+    pub splits: usize,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -44,6 +49,7 @@ pub(super) struct Claim {
     symbols: usize,
     model_answers: Vec<usize>,
     bounds: Vec<Option<f64>>,
+    splits: Vec<Option<Split>>,
     certified: usize,
     least_bound: Option<f64>,
 }
@@ -52,23 +58,30 @@ pub(super) struct Claim {
 /// find less.
 const MARGIN: f64 = 1e-6;
 
+/// Most inputs of a certificate, which lists a bound for each.
+const MOST_INPUTS: usize = 1_000_000;
+
 /// Bounds from below how far the model's answer stays above its rivals, in logits, under every partial ablation
 /// (`x ← fill + r (x − fill)`, any r in [0, 1] for every ablated node and token by itself); an input is certified if
 /// that is above zero. The statement is about the network in exact arithmetic, and rounding is paid for.
 ///
 /// # Errors
-/// When parts do not fit each other.
+/// When parts do not fit each other, or there are more than a million inputs.
 pub fn relaxation(about: &About<'_>, relax: Relax) -> Result<(Certificate, Certified), CertificateError> {
     about.check()?;
+    if about.inputs.len() > MOST_INPUTS {
+        return Err(CertificateError::Budget { inputs: about.inputs.len(), budget: MOST_INPUTS });
+    }
     if relax.rivals == Rivals::OtherCandidate && about.candidates.is_none() {
         let expected = "two an input, for a margin between them".into();
         return Err(CertificateError::Misfit { what: "candidates", found: 0, expected });
     }
     let weights = Weights::new(about);
     let n = about.inputs.len();
-    let found: Vec<(usize, Option<f64>)> =
-        (0..n).into_par_iter().map(|input| bound(about, &weights, relax, input)).collect();
-    let (model_answers, bounds): (Vec<usize>, Vec<Option<f64>>) = found.into_iter().unzip();
+    let found: Vec<Bound> = (0..n).into_par_iter().map(|input| bound(about, &weights, relax, input)).collect();
+    let model_answers = found.iter().map(|f| f.answer).collect();
+    let bounds: Vec<Option<f64>> = found.iter().map(|f| f.bound).collect();
+    let splits = found.into_iter().map(|f| f.split).collect();
     let certified = bounds.iter().flatten().filter(|&&b| b > 0.0).count();
     let least_bound = bounds.iter().try_fold(f64::INFINITY, |m, b| b.map(|b| m.min(b)));
     let mut unfinished = Vec::new();
@@ -87,15 +100,23 @@ pub fn relaxation(about: &About<'_>, relax: Relax) -> Result<(Certificate, Certi
         unfinished,
     };
     let Relax { rivals, frozen_norms, symbols, .. } = relax;
-    let claim = Claim { inputs: n, rivals, frozen_norms, symbols, model_answers, bounds, certified, least_bound };
+    let claim =
+        Claim { inputs: n, rivals, frozen_norms, symbols, model_answers, bounds, splits, certified, least_bound };
     Ok((Certificate::new(about, file::Claim::Relaxation(claim)), result))
 }
 
-/// The model's answer to an input, and the bound.
-fn bound(about: &About<'_>, weights: &Weights<'_>, relax: Relax, input: usize) -> (usize, Option<f64>) {
+/// What is found out about an input.
+struct Bound {
+    /// The model's answer.
+    answer: usize,
+    bound: Option<f64>,
+    split: Option<Split>,
+}
+
+fn bound(about: &About<'_>, weights: &Weights<'_>, relax: Relax, input: usize) -> Bound {
     let prompt = about.inputs.get(input);
     let token = *prompt.last().expect("a prompt has tokens");
-    let plain = weights.propagate(&prompt, &vec![true; about.circuit.kept().len()], relax.symbols, None);
+    let plain = weights.plain(&prompt);
     let logits = weights.logits(&plain, token);
     let choices: Vec<usize> = match (relax.rivals, about.candidates) {
         (Rivals::OtherCandidate, Some(pairs)) => [pairs[input].0, pairs[input].1].map(usize::from).to_vec(),
@@ -103,12 +124,19 @@ fn bound(about: &About<'_>, weights: &Weights<'_>, relax: Relax, input: usize) -
     };
     let answer = choices.iter().copied().fold(choices[0], |best, c| if logits[c] > logits[best] { c } else { best });
     if input >= relax.inputs {
-        return (answer, None);
+        return Bound { answer, bound: None, split: None };
     }
-    let frozen = relax.frozen_norms.then_some(&plain.scales);
-    let outcome = weights.propagate(&prompt, about.circuit.kept(), relax.symbols, frozen);
-    let rivals = choices.into_iter().filter(|&rival| rival != answer);
-    let least = rivals.map(|rival| weights.margin(&outcome, token, answer, rival)).fold(f64::INFINITY, f64::min);
+    let rivals: Vec<usize> = choices.into_iter().filter(|&rival| rival != answer).collect();
+    let question = Question {
+        about,
+        weights,
+        prompt: &prompt,
+        answer,
+        rivals: &rivals,
+        most_symbols: relax.symbols,
+        frozen: relax.frozen_norms.then_some(&plain.scales),
+    };
+    let (least, split) = split::bound(&question, relax.splits);
     let claimed = least - MARGIN * (1.0 + least.abs());
-    (answer, claimed.is_finite().then_some(claimed))
+    Bound { answer, bound: claimed.is_finite().then_some(claimed), split }
 }

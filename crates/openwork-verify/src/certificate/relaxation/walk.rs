@@ -6,7 +6,8 @@ use openwork_model::{At, Block, Config, Linear, Model, Norm, NormKind, Params, P
 use super::{
     super::About,
     attend::{Heads, attend},
-    zone::{Affine, SLACK, Symbols, Vector, Zone},
+    split::Ranges,
+    zone::{Affine, Fading, Origin, SLACK, Symbols, Vector, Zone},
 };
 
 /// The weights in f64, made ready once for all inputs.
@@ -92,23 +93,50 @@ pub(super) type Scales = Vec<(f64, f64)>;
 pub(super) struct Outcome {
     stream: Zone,
     pub scales: Scales,
+    /// Whether there is nothing to know about the scales but their bounds.
+    exact: bool,
+    /// What the noise symbols stand for.
+    pub origins: Vec<Origin>,
+}
+
+/// What an ablated run may do: which nodes are kept, ranges of the coefficients of others, scales to use in place of
+/// bounds of them.
+pub(super) struct Freedom<'a> {
+    pub kept: &'a [bool],
+    pub ranges: &'a Ranges,
+    pub most_symbols: usize,
+    pub frozen: Option<&'a Scales>,
+}
+
+/// A lower bound, and the linear form that it is of.
+pub(super) struct Margin {
+    pub bound: f64,
+    /// Coefficients by noise symbol.
+    pub shared: Vec<f64>,
 }
 
 /// A forward pass with nodes kept or faded.
 struct Walk<'a> {
     weights: &'a Weights<'a>,
-    kept: &'a [bool],
+    freedom: Freedom<'a>,
+    tokens: usize,
     symbols: Symbols,
     scales: Scales,
-    frozen: Option<&'a Scales>,
 }
 
 impl Weights<'_> {
-    /// Propagates a prompt; with `kept` all true the zones are points. `frozen` are scales to use in place of bounds.
-    pub fn propagate(&self, prompt: &[u16], kept: &[bool], most_symbols: usize, frozen: Option<&Scales>) -> Outcome {
-        let mut walk = Walk { weights: self, kept, symbols: Symbols::new(most_symbols), scales: vec![], frozen };
+    /// Propagates a prompt.
+    pub fn propagate(&self, prompt: &[u16], freedom: Freedom<'_>) -> Outcome {
+        let symbols = Symbols::new(freedom.most_symbols);
+        let mut walk = Walk { weights: self, freedom, tokens: prompt.len(), symbols, scales: vec![] };
         let stream = walk.run(prompt);
-        Outcome { stream, scales: walk.scales }
+        Outcome { stream, exact: walk.exact(), scales: walk.scales, origins: walk.symbols.origins }
+    }
+
+    /// The model's own run: all zones are points.
+    pub fn plain(&self, prompt: &[u16]) -> Outcome {
+        let kept = vec![true; self.about.circuit.kept().len()];
+        self.propagate(prompt, Freedom { kept: &kept, ranges: &Ranges::new(), most_symbols: 0, frozen: None })
     }
 
     /// Logits of a run whose zones are points.
@@ -122,22 +150,55 @@ impl Weights<'_> {
         }
     }
 
+    /// Intervals of `x / s` for a scale 1/s within bounds. Where s is the root of a mean of squares, a feature's own
+    /// square is told from those of the others: the quotient rises with the feature.
+    fn quotients(&self, x: &Zone, (low, high): (f64, f64), exact: bool) -> (Vector, Vector) {
+        let (n, size) = (x.len(), x.size());
+        let slack = SLACK * (n as f64 + 8.0);
+        let ends = &size * (slack * high);
+        let mut lows = Zip::from(&x.low).map_collect(|l| (l * low).min(l * high)) - &ends;
+        let mut highs = Zip::from(&x.high).map_collect(|h| (h * low).max(h * high)) + &ends;
+        if !exact {
+            let [least_squares, squares] = [x.least_size(), size].map(|size| size.mapv(|s| s * s));
+            let (least_total, total) = (least_squares.sum(), squares.sum());
+            let eps = f64::from(self.about.model.config.norm.eps());
+            for i in 0..n {
+                let least = (least_total - least_squares[i] - slack * least_total).max(0.0);
+                let most = (total - squares[i]).max(0.0) + slack * total;
+                let quotient = |x: f64, others: f64| x / ((x * x + others) / n as f64 + eps).sqrt();
+                let l = quotient(x.low[i], if x.low[i] >= 0.0 { most } else { least });
+                let h = quotient(x.high[i], if x.high[i] >= 0.0 { least } else { most });
+                lows[i] = lows[i].max(l - slack * l.abs());
+                highs[i] = highs[i].min(h + slack * h.abs());
+            }
+        }
+        (lows, highs)
+    }
+
     /// Lower bound of `logit(answer) − logit(rival)`. Both have one scale: the form of their difference is bounded
-    /// before it is scaled, so that what they share cancels.
-    pub fn margin(&self, outcome: &Outcome, token: u16, answer: usize, rival: usize) -> f64 {
+    /// before it is scaled, so that what they share cancels; or feature by feature, if that is better.
+    pub fn margin(&self, outcome: &Outcome, token: u16, answer: usize, rival: usize) -> Margin {
         let x = &outcome.stream;
         let rows = &self.unembed.row(answer) - &self.unembed.row(rival);
-        let weights = (&rows * &self.final_gain).insert_axis(Axis(0));
-        let form = Affine::new(weights, None).apply(x);
+        let weights = &rows * &self.final_gain;
         let mut constants = (&rows * &self.final_bias).to_vec();
         constants.extend([self.logits_bias[answer], -self.logits_bias[rival]]);
         if let Some(table) = &self.bigram {
             constants.extend([table[[usize::from(token), answer]], -table[[usize::from(token), rival]]]);
         }
+        let constant: f64 = constants.iter().sum();
+        let rounding =
+            |size: f64| SLACK * (x.len() as f64 + 8.0) * (size + constants.iter().map(|c| c.abs()).sum::<f64>());
         let (low, high) = *outcome.scales.last().expect("the final norm");
-        let size = form.size()[0] * high + constants.iter().map(|c| c.abs()).sum::<f64>();
-        let least = (form.low[0] * low).min(form.low[0] * high) + constants.iter().sum::<f64>();
-        least - SLACK * (x.len() as f64 + 8.0) * size
+        let (lows, highs) = self.quotients(x, (low, high), outcome.exact);
+        let (mut by_feature, mut size) = (constant, 0.0);
+        for (w, (l, h)) in weights.iter().zip(lows.iter().zip(&highs)) {
+            by_feature += (w * l).min(w * h);
+            size += (w * l).abs().max((w * h).abs());
+        }
+        let form = Affine::new(weights.insert_axis(Axis(0)), None).apply(x);
+        let as_one = (form.low[0] * low).min(form.low[0] * high) + constant - rounding(form.size()[0] * high);
+        Margin { bound: as_one.max(by_feature - rounding(size)), shared: form.shared.row(0).to_vec() }
     }
 }
 
@@ -201,17 +262,24 @@ impl Walk<'_> {
     fn nodes(&mut self, site: Site, tokens: Vec<Zone>) -> Vec<Zone> {
         let about = self.weights.about;
         let range = about.circuit.space().range(site).expect("a site of nodes");
-        let faded: Vec<bool> = self.kept[range.clone()].iter().map(|kept| !kept).collect();
-        let fill: Vector = range.map(|node| f64::from(about.fill(node))).collect();
+        let kept = &self.freedom.kept[range.clone()];
         let k = about.model.config.act_k(site.at);
-        let mut one = |zone: Zone| {
+        let first = self.tokens - tokens.len();
+        let mut one = |(i, zone): (usize, Zone)| {
             let zone = match k {
                 Some(k) => zone.abs_top_k(k, &mut self.symbols),
                 None => zone,
             };
-            zone.fade(&faded, &fill, &mut self.symbols)
+            let whole = (0.0, 1.0);
+            let how = Fading {
+                faded: kept.iter().map(|kept| !kept).collect(),
+                fill: range.clone().map(|node| f64::from(about.fill(node))).collect(),
+                ranges: range.clone().map(|n| *self.freedom.ranges.get(&(n, first + i)).unwrap_or(&whole)).collect(),
+                origins: range.clone().map(|node| Some((node, first + i))).collect(),
+            };
+            zone.settled(&mut self.symbols).fade(&how, &mut self.symbols)
         };
-        tokens.into_iter().map(&mut one).collect()
+        tokens.into_iter().enumerate().map(&mut one).collect()
     }
 
     /// What a block reads, of the tokens from `first` on.
@@ -227,6 +295,11 @@ impl Walk<'_> {
         reads
     }
 
+    /// Whether scales are given: held, or 1.
+    fn exact(&self) -> bool {
+        self.freedom.frozen.is_some() || self.weights.about.model.config.norm == NormKind::None
+    }
+
     fn eps(&self) -> f64 {
         f64::from(self.weights.about.model.config.norm.eps())
     }
@@ -239,7 +312,7 @@ impl Walk<'_> {
             NormKind::Rms => x,
             NormKind::Layer => centred(&x),
         };
-        if let Some(frozen) = self.frozen {
+        if let Some(frozen) = self.freedom.frozen {
             return (x, frozen[self.scales.len()]);
         }
         let slack = SLACK * (n + 8.0);
@@ -247,10 +320,9 @@ impl Walk<'_> {
         (x, ((1.0 - slack) / high.sqrt(), (1.0 + slack) / low.sqrt()))
     }
 
-    /// `gain x / s + bias`. The noise of the scale is one symbol for all features. In the box, a feature's own square is
-    /// told from those of the others: the quotient rises with the feature.
+    /// `gain x / s + bias`. The noise of the scale is one symbol for all features.
     fn normalise(&mut self, [gain, bias]: &[Vector; 2], x: Zone) -> Zone {
-        let exact = self.frozen.is_some() || self.weights.about.model.config.norm == NormKind::None;
+        let exact = self.exact();
         let (x, (low, high)) = self.scale(x);
         self.scales.push((low, high));
         let (n, middle, half) = (x.len(), (low + high) / 2.0, (high - low) / 2.0);
@@ -258,31 +330,14 @@ impl Walk<'_> {
         let (radius, size) = (x.radius(), x.size());
         let reach = x.centre.mapv(f64::abs) + &radius;
         if half > 1e-9 * middle && self.symbols.left() {
-            let symbol = self.symbols.next();
+            let symbol = self.symbols.next(None);
             y.add_symbol(&(&x.centre * half), symbol);
             y.own.scaled_add(half, &radius);
         } else {
             y.own.scaled_add(half, &size);
         }
         y.own.scaled_add(8.0 * f64::EPSILON * half, &reach);
-        let slack = SLACK * (n as f64 + 8.0);
-        let ends = &size * (slack * high);
-        y.low = Zip::from(&x.low).map_collect(|l| (l * low).min(l * high)) - &ends;
-        y.high = Zip::from(&x.high).map_collect(|h| (h * low).max(h * high)) + &ends;
-        if !exact {
-            let [least_squares, squares] = [x.least_size(), size].map(|size| size.mapv(|s| s * s));
-            let (least_total, total) = (least_squares.sum(), squares.sum());
-            let eps = self.eps();
-            for i in 0..n {
-                let least = (least_total - least_squares[i] - slack * least_total).max(0.0);
-                let most = (total - squares[i]).max(0.0) + slack * total;
-                let quotient = |x: f64, others: f64| x / ((x * x + others) / n as f64 + eps).sqrt();
-                let l = quotient(x.low[i], if x.low[i] >= 0.0 { most } else { least });
-                let h = quotient(x.high[i], if x.high[i] >= 0.0 { least } else { most });
-                y.low[i] = y.low[i].max(l - slack * l.abs());
-                y.high[i] = y.high[i].min(h + slack * h.abs());
-            }
-        }
+        (y.low, y.high) = self.weights.quotients(&x, (low, high), exact);
         y.scaled(gain, bias)
     }
 }

@@ -25,24 +25,39 @@ pub(super) struct Zone {
     pub high: Vector,
 }
 
+/// What a noise symbol stands for, where that is the coefficient of an ablated node: (node, token).
+pub(super) type Origin = Option<(usize, usize)>;
+
 /// Noise symbols in use, and how many there may be.
 pub(super) struct Symbols {
-    used: usize,
+    pub origins: Vec<Origin>,
     most: usize,
+}
+
+/// How features fade: `fill + r (x − fill)`.
+pub(super) struct Fading {
+    /// Which features do.
+    pub faded: Vec<bool>,
+    /// To what.
+    pub fill: Vector,
+    /// Range of r, inside [0, 1].
+    pub ranges: Vec<(f64, f64)>,
+    /// What the coefficient is of.
+    pub origins: Vec<Origin>,
 }
 
 impl Symbols {
     pub fn new(most: usize) -> Self {
-        Self { used: 0, most }
+        Self { origins: vec![], most }
     }
 
     pub fn left(&self) -> bool {
-        self.used < self.most
+        self.origins.len() < self.most
     }
 
-    pub fn next(&mut self) -> usize {
-        self.used += 1;
-        self.used - 1
+    pub fn next(&mut self, origin: Origin) -> usize {
+        self.origins.push(origin);
+        self.origins.len() - 1
     }
 }
 
@@ -125,12 +140,13 @@ impl Zone {
         shared
     }
 
-    /// Adds noise of its own to every feature, as symbols in the order of features while there are any.
-    pub fn add_noise(&mut self, amounts: &[f64], symbols: &mut Symbols) {
+    /// Adds noise of its own to every feature, as symbols in the order of features while there are any;
+    /// `origins` may be empty.
+    pub fn add_noise(&mut self, amounts: &[f64], origins: &[Origin], symbols: &mut Symbols) {
         let mut placed = Vec::new();
         for (i, &amount) in amounts.iter().enumerate() {
             if amount > WORTH_A_SYMBOL && symbols.left() {
-                placed.push((i, symbols.next(), amount));
+                placed.push((i, symbols.next(origins.get(i).copied().flatten()), amount));
             } else {
                 self.own[i] += amount;
             }
@@ -204,30 +220,48 @@ impl Zone {
         }
     }
 
-    /// `fill + r (x − fill)`, any r in [0, 1], where `faded`; unchanged elsewhere.
-    pub fn fade(self, faded: &[bool], fill: &Vector, symbols: &mut Symbols) -> Self {
-        if !faded.contains(&true) {
+    /// `fill + r (x − fill)` for any r of the feature's range, where it fades; unchanged elsewhere.
+    pub fn fade(self, how: &Fading, symbols: &mut Symbols) -> Self {
+        if !how.faded.contains(&true) {
             return self;
         }
-        let n = self.len();
-        let factors: Vector = faded.iter().map(|&f| if f { 0.5 } else { 1.0 }).collect();
-        let shift = Zip::from(fill).and(&factors).map_collect(|fill, factor| fill * (1.0 - factor));
-        let half = self.scaled(&factors, &shift);
-        let mut y = Self { low: self.low.clone(), high: self.high.clone(), ..half };
-        let mut amounts = vec![0.0; n];
-        for i in (0..n).filter(|&i| faded[i]) {
-            let (l, h, f) = (self.low[i], self.high[i], fill[i]);
-            amounts[i] = 0.5 * (l - f).abs().max((h - f).abs());
+        let middle = |(&(low, high), &faded): (&(f64, f64), &bool)| if faded { (low + high) / 2.0 } else { 1.0 };
+        let factors: Vector = how.ranges.iter().zip(&how.faded).map(middle).collect();
+        let shift = Zip::from(&how.fill).and(&factors).map_collect(|fill, factor| fill * (1.0 - factor));
+        let mut y = Self { low: self.low.clone(), high: self.high.clone(), ..self.scaled(&factors, &shift) };
+        let mut amounts = vec![0.0; self.len()];
+        for (i, amount) in amounts.iter_mut().enumerate() {
+            if !how.faded[i] {
+                // What is kept is not touched, not even by rounding.
+                y.own[i] = self.own[i];
+                continue;
+            }
+            let (l, h, f, (r0, r1)) = (self.low[i], self.high[i], how.fill[i], how.ranges[i]);
+            *amount = (r1 - r0) / 2.0 * (l - f).abs().max((h - f).abs());
             let slack = 8.0 * f64::EPSILON * (f.abs() + l.abs().max(h.abs()));
             y.own[i] += slack;
-            (y.low[i], y.high[i]) = (l.min(f) - slack, h.max(f) + slack);
+            y.low[i] = (f + r0 * (l - f)).min(f + r1 * (l - f)) - slack;
+            y.high[i] = (f + r0 * (h - f)).max(f + r1 * (h - f)) + slack;
         }
-        // What is kept is not touched, not even by rounding.
-        for i in (0..n).filter(|&i| !faded[i]) {
-            y.own[i] = self.own[i];
-        }
-        y.add_noise(&amounts, symbols);
+        y.add_noise(&amounts, &how.origins, symbols);
         y.narrowed()
+    }
+
+    /// Features whose form is more than twice as wide as their interval forget the form: what products of deviations
+    /// have blown up carries no information any more.
+    pub fn settled(mut self, symbols: &mut Symbols) -> Self {
+        let mut amounts = vec![0.0; self.len()];
+        for (i, radius) in self.radius().into_iter().enumerate() {
+            let half = (self.high[i] - self.low[i]) / 2.0;
+            if radius > 2.0 * half && radius > WORTH_A_SYMBOL {
+                self.shared.row_mut(i).fill(0.0);
+                self.centre[i] = (self.low[i] + self.high[i]) / 2.0;
+                self.own[i] = 4.0 * f64::EPSILON * (self.low[i].abs() + self.high[i].abs());
+                amounts[i] = half;
+            }
+        }
+        self.add_noise(&amounts, &[], symbols);
+        self
     }
 
     /// Keeps the k largest magnitudes: surely, surely not, or perhaps (faded to zero).
@@ -250,8 +284,9 @@ impl Zone {
                 perhaps[i] = true;
             }
         }
-        let zero = Vector::zeros(self.len());
-        self.fade(&perhaps, &zero, symbols)
+        let n = self.len();
+        let how = Fading { faded: perhaps, fill: Vector::zeros(n), ranges: vec![(0.0, 1.0); n], origins: vec![] };
+        self.fade(&how, symbols)
     }
 
     /// ReLU or GELU: the chord, and how far the function leaves it.
@@ -272,7 +307,7 @@ impl Zone {
             (low[i], high[i]) = (range[0], range[1]);
         }
         let mut y = Self { low, high, ..self.scaled(&slopes, &shifts) };
-        y.add_noise(&amounts, symbols);
+        y.add_noise(&amounts, &[], symbols);
         y.own += &Vector::from(slack);
         y.narrowed()
     }
