@@ -1,8 +1,12 @@
 //! Running the model with some nodes set to what they are on other prompts.
 
+use std::collections::BTreeMap;
+
 use minijinja::Value;
 use openwork_circuit::Node;
 use openwork_model::{Matrix, Model, Site, Tap};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::{
@@ -67,6 +71,8 @@ pub(super) struct Bench<'a> {
     model: &'a Model,
     pub recorded: Recorded,
     prompts: Vec<&'a [u16]>,
+    /// Prompts of every number of tokens.
+    by_length: BTreeMap<usize, Vec<usize>>,
     /// Texts of the tokens of every prompt.
     pub texts: Vec<Vec<String>>,
 }
@@ -84,16 +90,27 @@ impl<'a> Bench<'a> {
             return Err(HypothesisError::Prompts(fault));
         }
         let texts = tokens.iter().map(|p| p.iter().map(|&t| (prompts.text)(t)).collect()).collect();
-        Ok(Self { model, recorded: Recorded::new(model, &tokens), prompts: tokens, texts })
+        let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (i, prompt) in tokens.iter().enumerate() {
+            by_length.entry(prompt.len()).or_default().push(i);
+        }
+        Ok(Self { model, recorded: Recorded::new(model, &tokens), prompts: tokens, by_length, texts })
     }
 
     pub fn len(&self) -> usize {
         self.prompts.len()
     }
 
-    /// Whether two prompts have as many tokens.
-    pub fn same_length(&self, a: usize, b: usize) -> bool {
-        self.prompts[a].len() == self.prompts[b].len()
+    /// A source for a base: any prompt where nodes are set at the last token only, else one of as many tokens. It can
+    /// be the base.
+    pub fn source(&self, base: usize, at: Tokens, rng: &mut ChaCha8Rng) -> usize {
+        match at {
+            Tokens::Last => rng.random_range(0..self.len()),
+            Tokens::All => {
+                let peers = &self.by_length[&self.prompts[base].len()];
+                peers[rng.random_range(0..peers.len())]
+            }
+        }
     }
 
     pub fn group(&self, nodes: impl IntoIterator<Item = Node>, when: When) -> Group {
