@@ -233,3 +233,54 @@ impl Tap for PatchTap<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use openwork_model::{At, Config, Record};
+
+    use super::*;
+
+    /// Patches and records.
+    struct Both<'a>(PatchTap<'a>, Record);
+
+    impl Tap for Both<'_> {
+        fn forward(&mut self, site: Site, value: &mut Matrix) {
+            self.0.forward(site, value);
+            self.1.forward(site, value);
+        }
+    }
+
+    #[test]
+    fn nodes_are_set_at_the_tokens_that_are_named_and_nowhere_else() {
+        let model = Model::init(Config { vocab_size: 20, n_ctx: 8, act_density: None, ..Config::default() }, 2);
+        let tokens: Vec<Vec<u16>> = vec![vec![1, 2, 3, 4], vec![5, 6, 7, 8], vec![9, 10]];
+        let bench = Bench::new(&model, Prompts { tokens: &tokens, text: &|t| t.to_string() }, 9).unwrap();
+        let site = Site { layer: 0, at: At::Value };
+        let at = bench.recorded.site(site).unwrap();
+        for (when, source, expected) in [
+            // By token of the base: the token of the source it is set from, if it is.
+            (When::All, 1, [Some(0), Some(1), Some(2), Some(3)]),
+            (When::Last, 1, [None, None, None, Some(3)]),
+            (When::AllButLast, 1, [Some(0), Some(1), Some(2), None]),
+            (When::All, 2, [Some(0), Some(0), Some(0), Some(1)]),
+        ] {
+            let group = bench.group([Node { site, index: 3 }], when);
+            // A job without patches beside it stays what it is.
+            let patched = Job { base: 0, patches: vec![Patch { group: &group, source }] };
+            let jobs = [Job { base: 1, patches: vec![] }, patched];
+            let chunk = Chunk::new(0, &[bench.prompts[1], bench.prompts[0]]);
+            let mut both =
+                Both(PatchTap { recorded: &bench.recorded, chunk: &chunk, jobs: &jobs, visited: 0 }, Record::default());
+            chunk.log_probs(&model, &mut both);
+            let value = &both.1.values.iter().find(|(s, _)| *s == site).unwrap().1;
+            for token in 0..4 {
+                assert!((value[[3, token]] - bench.recorded.of(at, 3, 1)[token]).abs() < 1e-6);
+                assert!((value[[4, 4 + token]] - bench.recorded.of(at, 4, 0)[token]).abs() < 1e-6, "another node");
+                match expected[token] {
+                    Some(from) => assert_eq!(value[[3, 4 + token]], bench.recorded.of(at, 3, source)[from], "{when:?}"),
+                    None => assert!((value[[3, 4 + token]] - bench.recorded.of(at, 3, 0)[token]).abs() < 1e-6),
+                }
+            }
+        }
+    }
+}
