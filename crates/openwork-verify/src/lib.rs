@@ -19,6 +19,10 @@
 //!
 //! What holds for *all* inputs or *all* ablations goes into a [`certificate`], which another program re-derives.
 //!
+//! Beside the ladder: [`scrub`] (causal scrubbing: everything outside the circuit resampled per path), [`hypothesis`]
+//! (what a researcher says that nodes mean, tested by interchange interventions), [`Watch`] (a circuit beside its model
+//! on prompts as they come) and [`equivalence`] (tests in which passing needs evidence).
+//!
 //! Stands beside `openwork-extract` on top of `openwork-circuit` and never sees how a circuit was found: controls
 //! come in as values. It reads and prints nothing. Statistics have the pair as their unit, since the two sequences
 //! of a pair are dependent.

@@ -3,7 +3,7 @@
 //! A verdict is about the prompts it was reached on. [`Watch`] learns from those how far circuit and model ever were
 //! apart and between which values every circuit node stayed, and then raises an [`Alarm`] on each prompt that lies
 //! outside. Without any shift, a quantity of a fresh prompt exceeds the largest of n held-out prompts with probability
-//! 1/(n + 1); the margin makes up for there being many nodes.
+//! 1/(n + 1); a margin makes up for there being many nodes.
 
 use openwork_circuit::{Ablation, Calibration, Keep, Means, NodeSet, NodeSpace, tasks::Pair};
 use openwork_model::{Matrix, Model, Site, Tap};
@@ -13,21 +13,25 @@ use serde::{Deserialize, Serialize};
 use crate::{
     measure::kl_binary,
     prompts::{self, Chunk, chunks, seen},
+    stats::quantile,
 };
 
 /// When alarm is raised.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WatchSettings {
-    /// A node has two ranges, at the last token and before it, each widened at both ends by this share of its
-    /// width. With hundreds of nodes and hundreds of held-out prompts some node is always a little beyond what was seen; a tenth stays quiet on fresh prompts of the
-    /// same kind and is little against what another kind does.
-    pub margin: f32,
+    /// A node has two ranges, at the last token and before it, each widened at both ends by this share of its width.
+    /// With hundreds of nodes some node is always a little beyond what was seen, so if nothing is given the margin is
+    /// learned: leave every held-out pair out in turn, see by how many widths it then lies outside the ranges of the
+    /// others, and take what is enough for `quiet` of the pairs. It is at most 1.
+    pub margin: Option<f32>,
+    /// See `margin`: 0.99 lets about one prompt in a hundred of the same kind raise a false alarm.
+    pub quiet: f64,
 }
 
 impl Default for WatchSettings {
     fn default() -> Self {
-        Self { margin: 0.1 }
+        Self { margin: None, quiet: 0.99 }
     }
 }
 
@@ -106,9 +110,11 @@ pub struct Watch<'a> {
     circuit: &'a NodeSet,
     calibration: Calibration,
     candidates: Vec<(u16, u16)>,
-    /// Ranges of every node before the last token and at it, margin included; those of nodes outside the circuit
-    /// stay empty.
+    /// Numbers of the circuit's nodes.
+    numbers: Vec<usize>,
+    /// Ranges of each of them before the last token and at it, margin included.
     ranges: Vec<[(f32, f32); 2]>,
+    margin: f32,
     max_kl: f64,
     min_probability: f64,
 }
@@ -130,8 +136,11 @@ impl<'a> Watch<'a> {
         if held_out.is_empty() {
             return Err(WatchError::Input("there are no held-out pairs to take ranges and limits from".into()));
         }
-        if !settings.margin.is_finite() || settings.margin < 0.0 {
-            return Err(WatchError::Input(format!("the margin is {}, it must be 0 or more", settings.margin)));
+        if let Some(margin) = settings.margin.filter(|m| !m.is_finite() || *m < 0.0) {
+            return Err(WatchError::Input(format!("the margin is {margin}, it must be 0 or more")));
+        }
+        if !(0.0..=1.0).contains(&settings.quiet) {
+            return Err(WatchError::Input(format!("quiet is {}, it must be a share from 0 to 1", settings.quiet)));
         }
         let mut candidates: Vec<(u16, u16)> = held_out.iter().map(|p| (p.answer, p.alternative)).collect();
         candidates.sort_unstable();
@@ -139,17 +148,24 @@ impl<'a> Watch<'a> {
         if candidates.iter().any(|(a, b)| usize::from(*a.max(b)) >= model.config.vocab_size) {
             return Err(WatchError::Input("a held-out pair has an answer outside the vocabulary".into()));
         }
-        let empty = vec![[(f32::INFINITY, f32::NEG_INFINITY); 2]; space.len()];
-        let (max_kl, min_probability) = (f64::INFINITY, 0.0);
-        let mut watch = Self { model, means, circuit, calibration, candidates, ranges: empty, max_kl, min_probability };
+        let numbers: Vec<usize> = circuit.numbers().collect();
+        let ranges = vec![[(f32::INFINITY, f32::NEG_INFINITY); 2]; numbers.len()];
+        let (max_kl, min_probability, margin) = (f64::INFINITY, 0.0, 0.0);
+        let mut watch =
+            Self { model, means, circuit, calibration, candidates, numbers, ranges, margin, max_kl, min_probability };
         let prompts: Vec<&[u16]> = held_out.iter().flat_map(|p| [&p.positive[..], &p.negative]).collect();
-        watch.learn(&watch.seen(&prompts)?, settings.margin);
+        watch.learn(&watch.seen(&prompts)?, settings);
         Ok(watch)
     }
 
     /// Ranges of every circuit node before the last token and at it, margin included.
     pub fn ranges(&self) -> impl Iterator<Item = (openwork_circuit::Node, [(f32, f32); 2])> + '_ {
-        self.circuit.numbers().map(|n| (self.circuit.space().node(n), self.ranges[n]))
+        self.numbers.iter().map(|&n| self.circuit.space().node(n)).zip(self.ranges.iter().copied())
+    }
+
+    /// By what share of their width the ranges were widened.
+    pub fn margin(&self) -> f32 {
+        self.margin
     }
 
     /// Largest KL(model ‖ circuit) and least probability of the candidates on the held-out prompts.
@@ -162,19 +178,19 @@ impl<'a> Watch<'a> {
         Ok(self.seen(prompts)?.into_iter().map(|seen| self.sighting(seen)).collect())
     }
 
-    fn learn(&mut self, all: &[Seen], margin: f32) {
+    fn learn(&mut self, all: &[Seen], settings: WatchSettings) {
         for seen in all {
             for (range, extremes) in self.ranges.as_flattened_mut().iter_mut().zip(seen.extremes.as_flattened()) {
                 *range = (range.0.min(extremes.low.0), range.1.max(extremes.high.0));
             }
         }
-        for number in self.circuit.numbers() {
-            for (low, high) in &mut self.ranges[number] {
-                // Prompts of one token have nothing before the last.
-                if low <= high {
-                    let wider = margin * (*high - *low);
-                    (*low, *high) = (*low - wider, *high + wider);
-                }
+        self.margin =
+            settings.margin.unwrap_or_else(|| learned_margin(self.ranges.as_flattened(), all, settings.quiet));
+        for (low, high) in self.ranges.as_flattened_mut() {
+            // Prompts of one token have nothing before the last.
+            if low <= high {
+                let wider = self.margin * (*high - *low);
+                (*low, *high) = (*low - wider, *high + wider);
             }
         }
         self.max_kl = all.iter().map(|s| s.kl).fold(0.0, f64::max);
@@ -191,7 +207,7 @@ impl<'a> Watch<'a> {
     }
 
     fn chunk(&self, chunk: &Chunk) -> Result<Vec<Seen>, WatchError> {
-        let mut tap = Extremes::new(self.circuit, chunk);
+        let mut tap = Extremes::new(self.circuit.space(), &self.numbers, chunk);
         let model = chunk.log_probs(self.model, &mut tap);
         let mut keep = Keep::new(self.circuit, Ablation::Mean(self.means));
         let circuit = chunk.log_probs(self.model, &mut keep);
@@ -238,9 +254,9 @@ impl<'a> Watch<'a> {
 
     fn out_of_range(&self, extremes: &[[Extreme; 2]]) -> Option<Alarm> {
         let (mut nodes, mut furthest, mut alarm) = (0, 0.0, None);
-        for number in self.circuit.numbers() {
+        for ((&number, ranges), extremes) in self.numbers.iter().zip(&self.ranges).zip(extremes) {
             let mut out = false;
-            for (&range, extreme) in self.ranges[number].iter().zip(&extremes[number]) {
+            for (&range, extreme) in ranges.iter().zip(extremes) {
                 let excess = excess(range, extreme);
                 out |= excess > 0.0;
                 if excess > furthest {
@@ -254,6 +270,31 @@ impl<'a> Watch<'a> {
         }
         alarm.map(|(node, value, range, position)| Alarm::Range { node, value, range, position, nodes })
     }
+}
+
+/// What margin leaves `quiet` of the pairs inside the ranges of the others. Prompts 2i and 2i + 1 are pair i.
+fn learned_margin(ranges: &[(f32, f32)], all: &[Seen], quiet: f64) -> f32 {
+    let mut outside = vec![0.0_f64; all.len() / 2];
+    for (r, range) in ranges.iter().enumerate().filter(|(_, range)| range.0 < range.1) {
+        for sign in [1.0, -1.0] {
+            // Only the pair that has the end lies outside the others' range, by as much as the next falls short of it.
+            let (mut end, mut next, mut owner) = (f32::NEG_INFINITY, f32::NEG_INFINITY, 0);
+            for (pair, prompts) in all.chunks_exact(2).enumerate() {
+                let extremes = prompts.iter().map(|p| p.extremes.as_flattened()[r]);
+                let own =
+                    extremes.map(|e| if sign > 0.0 { e.high.0 } else { -e.low.0 }).fold(f32::NEG_INFINITY, f32::max);
+                if own > end {
+                    (next, end, owner) = (end, own, pair);
+                } else {
+                    next = next.max(own);
+                }
+            }
+            let share = f64::from((end - next) / (range.1 - range.0)).min(1.0);
+            outside[owner] = outside[owner].max(share);
+        }
+    }
+    outside.sort_by(f64::total_cmp);
+    quantile(&outside, quiet) as f32
 }
 
 /// How far outside its range a node went, in widths of it; 0 inside, and where no range was learned.
@@ -281,31 +322,33 @@ struct Seen {
     differences: [f64; 2],
     kl: f64,
     probability: f64,
-    /// By node number, before the last token and at it; those outside the circuit stay empty.
+    /// By node of the circuit, before the last token and at it.
     extremes: Vec<[Extreme; 2]>,
 }
 
 /// The tap that finds them on every prompt of a chunk, padding left out.
 struct Extremes<'a> {
-    circuit: &'a NodeSet,
+    space: &'a NodeSpace,
+    /// The circuit's nodes, rising.
+    numbers: &'a [usize],
     chunk: &'a Chunk,
     extremes: Vec<Vec<[Extreme; 2]>>,
 }
 
 impl<'a> Extremes<'a> {
-    fn new(circuit: &'a NodeSet, chunk: &'a Chunk) -> Self {
+    fn new(space: &'a NodeSpace, numbers: &'a [usize], chunk: &'a Chunk) -> Self {
         let none = Extreme { low: (f32::INFINITY, 0), high: (f32::NEG_INFINITY, 0) };
-        Self { circuit, chunk, extremes: vec![vec![[none; 2]; circuit.space().len()]; chunk.columns().count()] }
+        Self { space, numbers, chunk, extremes: vec![vec![[none; 2]; numbers.len()]; chunk.columns().count()] }
     }
 }
 
 impl Tap for Extremes<'_> {
     fn forward(&mut self, site: Site, value: &mut Matrix) {
-        let Some(range) = self.circuit.space().range(site) else { return };
-        for (row, node) in value.rows().into_iter().zip(range) {
-            if !self.circuit.kept()[node] {
-                continue;
-            }
+        let Some(range) = self.space.range(site) else { return };
+        let first = self.numbers.partition_point(|&n| n < range.start);
+        let here = self.numbers[first..].iter().take_while(|&&n| n < range.end);
+        for (node, number) in here.enumerate().map(|(i, n)| (first + i, n)) {
+            let row = value.row(number - range.start);
             for (columns, extremes) in self.chunk.columns().zip(&mut self.extremes) {
                 let last = columns.len() - 1;
                 for (position, column) in columns.enumerate() {

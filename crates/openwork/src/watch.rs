@@ -45,9 +45,10 @@ pub struct Args {
     /// Write one line of JSON for every prompt, flagged or not
     #[arg(long)]
     json: bool,
-    /// How far a node may leave its range, in widths of the range
-    #[arg(long, default_value_t = WatchSettings::default().margin)]
-    margin: f32,
+    /// How far a node may leave its range, in widths of the range [default: learned, so that about one prompt in a
+    /// hundred of the same kind is flagged for it]
+    #[arg(long)]
+    margin: Option<f32>,
     /// Data the model was trained on; needed once if the model has no sample of it beside it
     #[arg(long)]
     data: Option<PathBuf>,
@@ -69,8 +70,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     notice(&args.circuit);
     let pairs = Pairs::draw(tasks::find(&circuit.task)?, &subject.tokenizer, circuit.seed)?;
     let held_out = [pairs.held_out, pairs.held_out_templates].concat();
-    let settings = WatchSettings { margin: args.margin };
+    let settings = WatchSettings { margin: args.margin, ..WatchSettings::default() };
     let watch = Watch::new(&subject.model, &subject.means, &circuit.nodes, circuit.calibration, &held_out, settings)?;
+    eprintln!("ranges of {} nodes, widened by {:.2} of their width", circuit.nodes.len(), watch.margin());
     let (mut seen, mut flagged) = (0, 0);
     for line in prompts(args.prompts.as_deref(), args.jsonl)? {
         let (number, prompt) = line?;
@@ -183,7 +185,7 @@ fn reason(alarm: &Alarm, tokenizer: &Tokenizer, tokens: &[u16]) -> String {
             if *nodes > 1 { format!(" (and {} other nodes)", nodes - 1) } else { String::new() }
         ),
         Alarm::OffTask { probability, limit } => format!(
-            "the model gives the answers a probability of {probability:.3}, at least {limit:.3} on held-out prompts: \
+            "the model gives the answers a probability of {probability:.1e}, at least {limit:.1e} on held-out prompts: \
              another task?"
         ),
     }

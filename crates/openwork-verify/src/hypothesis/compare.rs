@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use openwork_circuit::Node;
 use openwork_model::Model;
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +42,7 @@ pub struct Comparison {
     /// Their names.
     pub names: [String; 2],
     /// Runs that were considered: every prompt plain, and with the nodes of every variable of either set from
-    /// up to [`SOURCES`] other prompts.
+    /// up to eight other prompts.
     pub considered: usize,
     /// Of these, runs on which one of the two predicts nothing, since its variables share only some of the nodes.
     pub unpredicted: usize,
@@ -192,8 +192,8 @@ impl<'a> Search<'a> {
         for base in 0..self.bench.len() {
             let mut first = true;
             for _ in 0..SOURCES {
-                let source = self.rng.random_range(0..self.bench.len());
-                if source == base || (intervention.at == Tokens::All && !self.bench.same_length(base, source)) {
+                let source = self.bench.source(base, intervention.at, &mut self.rng);
+                if source == base {
                     continue;
                 }
                 self.counts[0] += 1;

@@ -138,13 +138,11 @@ impl Examiner<'_> {
         for base in 0..self.bench.len() {
             for _ in 0..TRIES {
                 let set: Vec<bool> = which(&mut self.rng);
-                let mut source = || self.rng.random_range(0..self.bench.len());
-                let sources: Vec<Option<usize>> = set.into_iter().map(|set| set.then(&mut source)).collect();
+                let mut source = |at: Tokens| self.bench.source(base, at, &mut self.rng);
+                let sources: Vec<Option<usize>> =
+                    set.into_iter().zip(variables).map(|(set, v)| set.then(|| source(v.at))).collect();
                 let given = || sources.iter().enumerate().filter_map(|(v, s)| s.map(|s| (v, s)));
-                let fits = |(v, s): (usize, usize)| {
-                    s != base && (variables[v].at == Tokens::Last || self.bench.same_length(base, s))
-                };
-                if !given().all(fits) {
+                if given().any(|(_, source)| source == base) {
                     continue;
                 }
                 let same = |(v, s): (usize, usize)| self.sayings.values[s][v] == self.sayings.values[base][v];
@@ -232,9 +230,8 @@ impl Examiner<'_> {
     fn other_answers(&mut self, most: usize) -> Vec<(usize, usize)> {
         let mut found = Vec::new();
         for base in 0..self.bench.len() {
-            let tries = (0..TRIES).map(|_| self.rng.random_range(0..self.bench.len())).collect::<Vec<_>>();
-            let other =
-                |&s: &usize| self.bench.same_length(base, s) && self.sayings.answers[s] != self.sayings.answers[base];
+            let tries: Vec<usize> = (0..TRIES).map(|_| self.bench.source(base, Tokens::All, &mut self.rng)).collect();
+            let other = |&s: &usize| self.sayings.answers[s] != self.sayings.answers[base];
             found.extend(tries.into_iter().find(other).map(|source| (base, source)));
         }
         found.truncate(most);

@@ -1,8 +1,12 @@
 //! Running the model with some nodes set to what they are on other prompts.
 
+use std::collections::BTreeMap;
+
 use minijinja::Value;
 use openwork_circuit::Node;
 use openwork_model::{Matrix, Model, Site, Tap};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::{
@@ -67,6 +71,8 @@ pub(super) struct Bench<'a> {
     model: &'a Model,
     pub recorded: Recorded,
     prompts: Vec<&'a [u16]>,
+    /// Prompts of every number of tokens.
+    by_length: BTreeMap<usize, Vec<usize>>,
     /// Texts of the tokens of every prompt.
     pub texts: Vec<Vec<String>>,
 }
@@ -84,16 +90,27 @@ impl<'a> Bench<'a> {
             return Err(HypothesisError::Prompts(fault));
         }
         let texts = tokens.iter().map(|p| p.iter().map(|&t| (prompts.text)(t)).collect()).collect();
-        Ok(Self { model, recorded: Recorded::new(model, &tokens), prompts: tokens, texts })
+        let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (i, prompt) in tokens.iter().enumerate() {
+            by_length.entry(prompt.len()).or_default().push(i);
+        }
+        Ok(Self { model, recorded: Recorded::new(model, &tokens), prompts: tokens, by_length, texts })
     }
 
     pub fn len(&self) -> usize {
         self.prompts.len()
     }
 
-    /// Whether two prompts have as many tokens.
-    pub fn same_length(&self, a: usize, b: usize) -> bool {
-        self.prompts[a].len() == self.prompts[b].len()
+    /// A source for a base: any prompt where nodes are set at the last token only, else one of as many tokens. It can
+    /// be the base.
+    pub fn source(&self, base: usize, at: Tokens, rng: &mut ChaCha8Rng) -> usize {
+        match at {
+            Tokens::Last => rng.random_range(0..self.len()),
+            Tokens::All => {
+                let peers = &self.by_length[&self.prompts[base].len()];
+                peers[rng.random_range(0..peers.len())]
+            }
+        }
     }
 
     pub fn group(&self, nodes: impl IntoIterator<Item = Node>, when: When) -> Group {
@@ -211,6 +228,57 @@ impl Tap for PatchTap<'_> {
                     for p in tokens.clone() {
                         value[[index, columns.start + p]] = aligned(values, p, len);
                     }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openwork_model::{At, Config, Record};
+
+    use super::*;
+
+    /// Patches and records.
+    struct Both<'a>(PatchTap<'a>, Record);
+
+    impl Tap for Both<'_> {
+        fn forward(&mut self, site: Site, value: &mut Matrix) {
+            self.0.forward(site, value);
+            self.1.forward(site, value);
+        }
+    }
+
+    #[test]
+    fn nodes_are_set_at_the_tokens_that_are_named_and_nowhere_else() {
+        let model = Model::init(Config { vocab_size: 20, n_ctx: 8, act_density: None, ..Config::default() }, 2);
+        let tokens: Vec<Vec<u16>> = vec![vec![1, 2, 3, 4], vec![5, 6, 7, 8], vec![9, 10]];
+        let bench = Bench::new(&model, Prompts { tokens: &tokens, text: &|t| t.to_string() }, 9).unwrap();
+        let site = Site { layer: 0, at: At::Value };
+        let at = bench.recorded.site(site).unwrap();
+        for (when, source, expected) in [
+            // By token of the base: the token of the source it is set from, if it is.
+            (When::All, 1, [Some(0), Some(1), Some(2), Some(3)]),
+            (When::Last, 1, [None, None, None, Some(3)]),
+            (When::AllButLast, 1, [Some(0), Some(1), Some(2), None]),
+            (When::All, 2, [Some(0), Some(0), Some(0), Some(1)]),
+        ] {
+            let group = bench.group([Node { site, index: 3 }], when);
+            // A job without patches beside it stays what it is.
+            let patched = Job { base: 0, patches: vec![Patch { group: &group, source }] };
+            let jobs = [Job { base: 1, patches: vec![] }, patched];
+            let chunk = Chunk::new(0, &[bench.prompts[1], bench.prompts[0]]);
+            let mut both =
+                Both(PatchTap { recorded: &bench.recorded, chunk: &chunk, jobs: &jobs, visited: 0 }, Record::default());
+            chunk.log_probs(&model, &mut both);
+            let value = &both.1.values.iter().find(|(s, _)| *s == site).unwrap().1;
+            for token in 0..4 {
+                assert!((value[[3, token]] - bench.recorded.of(at, 3, 1)[token]).abs() < 1e-6);
+                assert!((value[[4, 4 + token]] - bench.recorded.of(at, 4, 0)[token]).abs() < 1e-6, "another node");
+                match expected[token] {
+                    Some(from) => assert_eq!(value[[3, 4 + token]], bench.recorded.of(at, 3, source)[from], "{when:?}"),
+                    None => assert!((value[[3, 4 + token]] - bench.recorded.of(at, 3, 0)[token]).abs() < 1e-6),
                 }
             }
         }
