@@ -85,7 +85,7 @@ pub fn certify(
     // Symbols cost memory by tokens, features and themselves; larger models get fewer, down to plain intervals.
     let nodes = NodeSpace::new(&case.model.config).len();
     let symbols = (SYMBOLS * 4096 / nodes.max(1)).clamp(0, SYMBOLS);
-    keep("relaxation", relaxation(&about, Relax { rivals, frozen_norms: false, symbols, inputs: bounded })?);
+    keep("relaxation", relaxation(&about, Relax { rivals, frozen_norms: false, symbols, inputs: bounded, splits: 0 })?);
 
     let whole = |kind: Kind| {
         let of_kind = certified.iter().find(|c| c.kind == kind);

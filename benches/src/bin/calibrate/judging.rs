@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Instant};
 
 use openwork_circuit::{Ablation, Calibration, Domain, Keep, NodeSpace, batches, evaluate};
 use openwork_truth::{
-    token,
+    Carrier,
     zoo::{Expected, Plant, Planted},
 };
 use openwork_verify::{
@@ -61,7 +61,6 @@ pub fn judge(planted: Planted) -> Judged {
     let shifts: Vec<Shift<'_>> =
         planted.shifted.iter().map(|(name, pairs)| Shift { split: split(name), pairs }).collect();
     let hypothesis = hypothesis(&planted);
-    let text = |t: u16| text(&planted, t);
     let meaning = hypothesis.as_ref().map(|hypothesis| Meaning { hypothesis, text: &text });
     let case = Case {
         model: &planted.model,
@@ -169,32 +168,28 @@ fn family(check: &Check) -> Option<&'static str> {
     })
 }
 
-/// What tokens of the cue task are called in hypotheses.
-fn text(planted: &Planted, token: u16) -> String {
-    let logical = planted.ids.iter().position(|&id| id == token);
-    match logical {
-        Some(n) if n == token::CUE[0] => "+".into(),
-        Some(n) if n == token::CUE[1] => "-".into(),
-        Some(n) if n == token::SECOND_CUE[0] => "plus".into(),
-        Some(n) if n == token::SECOND_CUE[1] => "minus".into(),
-        Some(n) if n == token::ANSWER[0] => "yes".into(),
-        Some(n) if n == token::ANSWER[1] => "no".into(),
-        _ => format!("t{token}"),
-    }
+/// What tokens are called in hypotheses.
+fn text(token: u16) -> String {
+    format!("t{token}")
 }
 
-/// The hypothesis of a model with two variables, as the plant claims it.
+/// The hypothesis of a model with two variables, as the plant claims it: yes where the first cue is `+` and the second is
+/// not.
 fn hypothesis(planted: &Planted) -> Option<Hypothesis> {
-    if planted.plant != Plant::WrongHypothesis {
-        return None;
-    }
-    let nodes = |i: usize| planted.variables[i].1.nodes().map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ");
+    let [first, second] = match (planted.plant, &planted.variables[..]) {
+        (Plant::WrongHypothesis, [first, second]) => [first, second],
+        _ => return None,
+    };
+    let variable = |name: &str, carrier: &Carrier| {
+        let nodes = carrier.nodes.nodes().map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ");
+        let token = text(carrier.token);
+        format!("[[variable]]\nname = \"{name}\"\nvalue = \"'{token}' in tokens\"\nnodes = [{nodes}]\nat = \"all\"\n")
+    };
+    let [yes, no] = [planted.held_out[0].answer, planted.held_out[0].alternative].map(text);
     let file = format!(
-        "name = \"two cues\"\nanswer = \"'yes' if first and second != 'plus' else 'no'\"\ncandidates = [\"yes\", \"no\"]\n\
-         [[variable]]\nname = \"first\"\nvalue = \"'+' in tokens\"\nnodes = [{}]\nat = \"all\"\n\
-         [[variable]]\nname = \"second\"\nvalue = \"'plus' if 'plus' in tokens else 'minus'\"\nnodes = [{}]\nat = \"all\"\n",
-        nodes(0),
-        nodes(1)
+        "name = \"two cues\"\nanswer = \"'{yes}' if first and not second else '{no}'\"\ncandidates = [\"{yes}\", \"{no}\"]\n{}{}",
+        variable("first", first),
+        variable("second", second)
     );
     Some(Hypothesis::parse(&file, "hypothesis.toml", &planted.model.config).expect("a hypothesis about this model"))
 }

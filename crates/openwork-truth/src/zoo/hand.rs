@@ -68,7 +68,11 @@ fn bed(hand: HandBuilt, pathology: Pathology, severity: f32, seed: u64) -> Bed {
     let longer = Kind { lengths: 7..10, template: 1, ..usual.clone() };
     let words = Kind { fillers: token::FILLERS.end - 4..token::FILLERS.end, template: 2, ..usual.clone() };
     let mut shifted = vec![("length", source.pairs(SHIFTED, &longer)), ("vocabulary", source.pairs(SHIFTED, &words))];
-    if pathology == Pathology::PositionalShortcut {
+    // Other templates have the cue anywhere but first, where there is a choice.
+    if pathology != Pathology::PositionalShortcut {
+        let at = if at == At::Last { At::Last } else { At::NotFirst };
+        shifted.insert(0, ("templates", source.pairs(SHIFTED, &Kind { at, template: 3, ..usual.clone() })));
+    } else {
         let elsewhere = Kind { at: At::NotFirst, template: 3, ..usual.clone() };
         let here = Kind { template: 3, ..usual.clone() };
         let n = (SHIFTED as f32 * severity).round() as usize;
@@ -81,7 +85,6 @@ fn bed(hand: HandBuilt, pathology: Pathology, severity: f32, seed: u64) -> Bed {
     Bed {
         host: "by hand",
         model: built.model,
-        ids: built.ids,
         text,
         seq_len: CUE_CONTEXT,
         truth,
@@ -132,7 +135,6 @@ pub(super) fn dead_salmon(seed: u64) -> Planted {
     let best = tries.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).expect("thirty").1;
     let bed = Bed {
         host: "untrained",
-        ids,
         truth: NodeSet::empty(space.clone()),
         text,
         seq_len: CUE_CONTEXT,

@@ -86,8 +86,6 @@ pub struct Planted {
     pub model: Model,
     /// Means of its nodes over `text`.
     pub means: Means,
-    /// Ids of tokens by their logical numbers, such as those of [`token`](crate::token).
-    pub ids: Vec<u16>,
     /// Training text, sequences of `seq_len`.
     pub text: Vec<u16>,
     /// Length of a sequence of the text.
@@ -275,7 +273,6 @@ impl Planted {
 struct Bed {
     host: &'static str,
     model: Model,
-    ids: Vec<u16>,
     text: Vec<u16>,
     seq_len: usize,
     truth: NodeSet,
@@ -299,7 +296,6 @@ impl Bed {
             truth: Some(self.truth),
             target_loss: 0.15,
             model: self.model,
-            ids: self.ids,
             text: self.text,
             seq_len: self.seq_len,
             selection: self.selection,

@@ -94,7 +94,6 @@ fn bed(compiled: &Compiled, lengths: std::ops::RangeInclusive<usize>, rng: &mut 
     Bed {
         host: program.name(),
         model: compiled.model.clone(),
-        ids: compiled.ids.clone(),
         text,
         seq_len,
         truth: compiled.circuit.clone(),
