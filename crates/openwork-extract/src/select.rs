@@ -107,6 +107,10 @@ impl<'a> Selection<'a> {
             let middle = low + (high - low) / 2;
             if within(middle) { high = middle } else { low = middle }
         }
+        if self.settings.objective == Objective::Adversarial {
+            // Every try would be an attack, and there are hundreds of nodes.
+            return top(high);
+        }
         self.drop_single_nodes(space, &ranking[..high])
     }
 

@@ -269,7 +269,7 @@ impl Plan {
         let half = token::FILLERS.start + token::FILLERS.len() / 2;
         let kind = s.b.token_numbers(1, |t, _| f32::from(u8::from((token::FILLERS.start..half).contains(&t))));
         for sign in [1.0, -1.0] {
-            s.b.relu(&[(kind.channel(0), 1.0)], 0.0, &[(out.channel(0), 1.5 * sign * strength)]);
+            s.b.relu(&[(kind.channel(0), 1.0)], 0.0, &[(out.channel(0), 3.0 * sign * strength)]);
         }
         s.plan(honest.clone(), honest)
     }

@@ -6,7 +6,7 @@ use openwork_model::{At, Model, Site};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Fill, Scheme, bench::Bench, measure::losses_at_best_shift};
+use crate::{Fill, Scheme, bench::Bench};
 
 /// Loss of every pair at the best scale (not below zero) and shift: what the run still knows about the answer.
 pub(crate) fn informed_losses(run: &Outcome) -> Vec<f64> {
@@ -14,7 +14,8 @@ pub(crate) fn informed_losses(run: &Outcome) -> Vec<f64> {
     if calibration.scale > 0.0 && calibration.shift.is_finite() {
         return run.pair_losses(calibration);
     }
-    losses_at_best_shift(run)
+    // The best scale that turns no answers round is zero: it knows nothing.
+    vec![std::f64::consts::LN_2; run.differences.len() / 2]
 }
 
 /// A knock-out of nodes from circuit and model.
@@ -133,13 +134,29 @@ fn learned(bench: &Bench<'_>, circuit: &NodeSet) -> Vec<usize> {
 pub(crate) fn worth(
     bench: &Bench<'_>,
     circuit: &NodeSet,
-    (scheme, calibration): (Scheme, Calibration),
+    calibration: Calibration,
     with_all: &[f64],
     node: usize,
 ) -> Result<Vec<f64>, String> {
-    let rest = NodeSet::of(circuit.space().clone(), circuit.numbers().filter(|&n| n != node));
-    let without = bench.run_differences(&rest, scheme)?.pair_losses(calibration);
+    let without = bench.run_differences(&without(circuit, node), Scheme::MEAN)?.pair_losses(calibration);
     Ok(without.iter().zip(with_all).map(|(w, a)| w - a).collect())
+}
+
+/// The largest change that leaving node v out of the circuit makes on any prompt to the logit difference of the
+/// candidates. `whole` is the circuit's own run.
+pub(crate) fn largest_effect(
+    bench: &Bench<'_>,
+    circuit: &NodeSet,
+    scheme: Scheme,
+    whole: &Outcome,
+    node: usize,
+) -> Result<f64, String> {
+    let run = bench.run_differences(&without(circuit, node), scheme)?;
+    Ok(whole.differences.iter().zip(&run.differences).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max))
+}
+
+fn without(circuit: &NodeSet, node: usize) -> NodeSet {
+    NodeSet::of(circuit.space().clone(), circuit.numbers().filter(|&n| n != node))
 }
 
 /// The size of what is left when nodes are dropped, least worth first, as long as the loss stays within `margin` of

@@ -116,9 +116,13 @@ pub(crate) fn losses_at_best_shift(run: &Outcome) -> Vec<f64> {
     run.pair_losses(Calibration { scale: 1.0, shift: (low + high) / 2.0 })
 }
 
+/// Log odds nearer to zero than this prefer neither candidate: an answer by 1e-8 is rounding, or what attention leaks from
+/// where it does not look, and can be "right" every time.
+const TIE: f64 = 1e-3;
+
 /// 1 above zero, 0 below, ½ at it.
 pub(crate) fn above_zero(d: f64) -> f64 {
-    if d == 0.0 { 0.5 } else { f64::from(u8::from(d > 0.0)) }
+    if d.abs() < TIE { 0.5 } else { f64::from(u8::from(d > 0.0)) }
 }
 
 /// KL divergence in nats of two-way distributions of log odds `p` and `q`.

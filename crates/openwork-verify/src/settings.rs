@@ -53,6 +53,9 @@ pub struct Settings {
     /// A node must be worth this share of what the model knows, in the circuit, to be needed: Wang et al. 2023 ask
     /// for 1 % of the logit difference.
     pub min_worth: f64,
+    /// So many of the circuit's nodes may not be seen to matter: what only rare inputs need cannot be told from what
+    /// none needs by a few hundred of them.
+    pub max_needless: f64,
     /// Knocking the same nodes out of circuit and model may part their losses by at most this share of what the model
     /// knows: beyond a half, circuit and model are nearer to not sharing the mechanism than to sharing it.
     pub max_incompleteness: f64,
@@ -67,6 +70,9 @@ pub struct Settings {
     /// A circuit is equivalent to the model if their mean losses differ by less than this (nats), and KL stays below
     /// it: a tenth of a nat is a seventh of what there is to know about a binary answer.
     pub equivalence_margin: f64,
+    /// The circuit's logits may spread this many times as much under its own norms as under the model's: with more, most
+    /// of its answer comes from what it leaves out.
+    pub max_amplification: f64,
     /// Inputs that a search for the worst tries.
     pub inputs: usize,
     /// Causal scrubbing must leave this share of what the model gains over nothing: more than it takes.
@@ -95,12 +101,14 @@ impl Default for Settings {
             max_shortage: 0.1,
             max_share: 0.5,
             min_worth: 0.01,
+            max_needless: 0.1,
             max_incompleteness: 0.5,
             adversary_share: 0.25,
             adversary_steps: 4,
             rival_overlap: 0.5,
             rival_steps: 120,
             equivalence_margin: 0.1,
+            max_amplification: 2.0,
             inputs: 512,
             min_scrubbed: 0.5,
         }
@@ -136,11 +144,13 @@ impl Settings {
             self.max_shortage,
             self.max_share,
             self.min_worth,
+            self.max_needless,
             self.max_incompleteness,
             self.adversary_share,
             self.rival_overlap,
             self.equivalence_margin,
             self.min_scrubbed,
+            self.max_amplification,
         ];
         numbers.iter().any(|x| !x.is_finite() || *x < 0.0).then(|| "a threshold is negative or not finite".into())
     }

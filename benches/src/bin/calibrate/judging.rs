@@ -24,6 +24,8 @@ pub struct Judged {
     /// Families of the checks that failed.
     pub fired: BTreeSet<&'static str>,
     pub reasons: Vec<String>,
+    /// The whole report.
+    pub words: String,
     pub seconds: f64,
 }
 
@@ -95,6 +97,7 @@ pub fn judge(planted: Planted) -> Judged {
         should_fire: planted.should_fire,
         verdict: report.verdict.word().trim_start_matches("PASS (").trim_end_matches(')').into(),
         fired,
+        words: report.words(),
         reasons: report.reasons,
         seconds: started.elapsed().as_secs_f64(),
     }

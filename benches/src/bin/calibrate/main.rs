@@ -30,6 +30,9 @@ struct Args {
     /// Print the reasons of every verdict that is not the expected one
     #[arg(long)]
     explain: bool,
+    /// Print every report
+    #[arg(long)]
+    report: bool,
     /// Write raw results to benches/runs and the card to docs/calibration.md
     #[arg(long)]
     save: bool,
@@ -65,6 +68,7 @@ fn run(args: Args) -> Result<()> {
                 println!("    seed {} ({}): {} fired {:?}", j.seed, j.host, j.verdict, j.fired);
                 j.reasons.iter().for_each(|r| println!("      {r}"));
             }
+            judged.iter().filter(|_| args.report).for_each(|j| println!("{}", j.words));
             all.extend(judged);
         }
     }

@@ -17,8 +17,10 @@ const TEXT: usize = 100;
 impl Plant {
     pub(super) fn by_hand(self, severity: f32, seed: u64) -> Planted {
         let pathology = match self {
-            Self::True => [Pathology::Honest, Pathology::RoleSwap, Pathology::TwoVariables, Pathology::NegativeHead]
-                [(seed / 4 % 4) as usize],
+            // The role swap's true circuit has a part without which it does the same in another way.
+            Self::True => {
+                [Pathology::Honest, Pathology::TwoVariables, Pathology::NegativeHead][(seed / 4 % 3) as usize]
+            }
             Self::Backup => Pathology::Backup,
             Self::CancellingPair => Pathology::CancellingPair,
             Self::NormCheat => Pathology::NormCheat,
@@ -42,6 +44,9 @@ impl Plant {
         let mut planted = bed(hand, pathology, severity, seed).planted(self, severity, seed, circuit);
         planted.variables = variables.clone();
         planted.true_variables = variables;
+        if self == Self::MeanOnly {
+            planted.circuit = without_constants(&planted);
+        }
         if self == Self::WrongHypothesis {
             let [a, b] = &mut planted.variables[..] else { unreachable!("two variables") };
             std::mem::swap(&mut a.nodes, &mut b.nodes);
@@ -53,6 +58,22 @@ impl Plant {
         }
         planted
     }
+}
+
+/// The circuit without nodes whose means do as well as they: what a search under mean ablation would leave.
+fn without_constants(planted: &Planted) -> NodeSet {
+    let batch = batches(&planted.held_out, HELD_OUT, CUE_CONTEXT);
+    let run = |nodes: &NodeSet| {
+        let keep = || Keep::new(nodes, openwork_circuit::Ablation::Mean(&planted.means));
+        evaluate(&planted.model, &batch, false, keep, |_| ()).differences
+    };
+    let circuit = &planted.circuit;
+    let whole = run(circuit);
+    let needed = |&node: &usize| {
+        let fewer = run(&NodeSet::of(circuit.space().clone(), circuit.numbers().filter(|&n| n != node)));
+        fewer.iter().zip(&whole).any(|(a, b)| (a - b).abs() > 1e-3)
+    };
+    NodeSet::of(circuit.space().clone(), circuit.numbers().filter(needed).collect::<Vec<_>>())
 }
 
 fn bed(hand: HandBuilt, pathology: Pathology, severity: f32, seed: u64) -> Bed {

@@ -9,7 +9,7 @@ use crate::{
     bench::Bench,
     knockouts::{self, Knockout},
     measure::{Measured, losses_at_best_shift},
-    random::{Comparison, calibrate, mean},
+    random::{Comparison, mean},
     rules,
     stats::{Resamples, holm, p_not_above},
 };
@@ -196,77 +196,79 @@ impl Judge<'_> {
         let out_of_time = || super::is_over(limits, started, level_started, level);
         let nodes: Vec<usize> = circuit.numbers().collect();
         let margin = self.settings.min_worth * self.known(bench);
-        let Some((worths, p)) = self.worths(benches, &nodes, margin, &out_of_time)? else {
+        let answers = &benches.held_out.model.differences;
+        let least = self.settings.min_worth * answers.iter().map(|d| d.abs()).sum::<f64>() / answers.len() as f64;
+        let Some(needless) = self.needless(benches, &nodes, least, &out_of_time)? else {
             self.unfinished(name, "no time was left");
             self.push(rules::check(name, Role::Required, Status::NotApplicable, "not made: no time was left".into()));
             return Ok(());
         };
-        self.node_worths(bench, &benches.few_resamples, &nodes, &worths, &p)?;
-        let needless: Vec<String> = nodes
-            .iter()
-            .zip(&p)
-            .filter(|(_, p)| **p > self.settings.alpha)
-            .map(|(&n, _)| circuit.space().node(n).to_string())
-            .collect();
+        let names: Vec<String> = needless.iter().map(|&n| circuit.space().node(n).to_string()).collect();
         let words = format!(
-            "{} of {} nodes are shown to be worth more than {margin:.4} nats of the circuit's loss each, on held-out pairs \
-             under mean or zero ablation or on pairs from elsewhere{}",
-            nodes.len() - needless.len(),
+            "leaving out any one of {} of {} nodes changes the circuit's logit difference somewhere by more than {least:.4}, \
+             {} of the model's, on pairs seen or from elsewhere under mean ablation or on held-out ones under zero ablation{}; \
+             at most {} of them may not be seen to matter",
+            nodes.len() - names.len(),
             nodes.len(),
-            if needless.is_empty() { String::new() } else { format!("; not shown: {}", shortened(&needless)) }
+            self.settings.min_worth,
+            if names.is_empty() { String::new() } else { format!("; not so: {}", shortened(&names)) },
+            self.settings.max_needless
         );
-        self.push(Check {
-            threshold: Some(margin),
-            ..rules::check(name, Role::Required, rules::status(needless.is_empty()), words)
-        });
+        let passed = names.len() as f64 <= self.settings.max_needless * nodes.len() as f64;
+        self.push(Check { threshold: Some(least), ..rules::check(name, Role::Required, rules::status(passed), words) });
+        let calibration = self.case.calibration;
+        let with_all = bench.run_differences(circuit, Scheme::MEAN)?.pair_losses(calibration);
+        let worth = |&node: &usize| knockouts::worth(bench, circuit, calibration, &with_all, node);
+        let worths = nodes.iter().map(worth).collect::<Result<Vec<_>, String>>()?;
+        let p = holm(&worths.iter().map(|w| p_not_above(w, margin)).collect::<Vec<_>>());
+        self.node_worths(bench, &benches.few_resamples, &nodes, &worths, &p)?;
         self.subset(bench, &nodes, &worths, margin, &out_of_time)?;
         self.edges(bench, margin, &out_of_time);
         Ok(())
     }
 
-    /// What each of the circuit's nodes is worth on held-out pairs under mean ablation, and the p-value of "it is worth no
-    /// more than `margin` anywhere": there, under zero ablation (which needs what is constant too) or on pairs from
-    /// elsewhere (which may take other ways). Corrected for the number of places and by Holm for that of nodes.
-    #[allow(clippy::type_complexity, reason = "worth and p-value by node")]
-    fn worths(
+    /// Nodes whose leaving out changes nothing that was seen: on held-out pairs under mean and under zero ablation (which
+    /// needs what is constant too), and on pairs from elsewhere (which may take other ways). An effect on one prompt is
+    /// all it takes to be needed; it is computed and not estimated.
+    fn needless(
         &mut self,
         benches: &Benches<'_>,
         nodes: &[usize],
-        margin: f64,
+        least: f64,
         out_of_time: &dyn Fn() -> bool,
-    ) -> Result<Option<(Vec<Vec<f64>>, Vec<f64>)>, String> {
+    ) -> Result<Option<Vec<usize>>, String> {
         let circuit = self.case.circuit;
-        let elsewhere: Result<Vec<Bench<'_>>, String> = self
+        let mut left = nodes.to_vec();
+        let elsewhere = |s: &crate::Shift<'_>| Bench::new(self.subject, s.pairs);
+        let elsewhere = self
             .case
             .shifts
             .iter()
-            .filter(|s| s.pairs.len() >= self.settings.min_pairs)
-            .map(|s| Bench::new(self.subject, &super::some_of(s.pairs, self.settings.random_pairs)))
-            .collect();
-        let elsewhere = elsewhere?;
-        let zero = calibrate(&benches.few_selection.run_differences(circuit, Scheme::ZERO)?);
-        let mut places = vec![(&benches.few, Scheme::MEAN, self.case.calibration), (&benches.few, Scheme::ZERO, zero)];
-        places.extend(elsewhere.iter().map(|bench| (bench, Scheme::MEAN, self.case.calibration)));
-        let (mut first, mut p) = (Vec::new(), vec![1.0_f64; nodes.len()]);
-        for (place, &(bench, scheme, calibration)) in places.iter().enumerate() {
-            let with_all = bench.run_differences(circuit, scheme)?.pair_losses(calibration);
-            for (i, &node) in nodes.iter().enumerate() {
+            .filter(|s| !s.pairs.is_empty())
+            .map(elsewhere)
+            .collect::<Result<Vec<_>, String>>()?;
+        // Few pairs first: most nodes show there.
+        let here = [(&benches.few, Scheme::MEAN), (&benches.few, Scheme::ZERO)];
+        let more =
+            [(&benches.held_out, Scheme::MEAN), (&benches.selection, Scheme::MEAN), (&benches.held_out, Scheme::ZERO)];
+        let places = here.into_iter().chain(elsewhere.iter().map(|bench| (bench, Scheme::MEAN))).chain(more);
+        for (bench, scheme) in places {
+            if left.is_empty() {
+                break;
+            }
+            let whole = bench.run_differences(circuit, scheme)?;
+            let mut still = Vec::new();
+            for node in left {
                 if out_of_time() {
                     return Ok(None);
                 }
-                // Once shown to be needed, needed.
-                if place > 0 && p[i] * (places.len() * nodes.len()) as f64 <= self.settings.alpha {
-                    continue;
-                }
-                let worth = knockouts::worth(bench, circuit, (scheme, calibration), &with_all, node)?;
-                p[i] = p[i].min(p_not_above(&worth, margin));
-                if place == 0 {
-                    first.push(worth);
+                if knockouts::largest_effect(bench, circuit, scheme, &whole, node)? <= least {
+                    still.push(node);
                 }
             }
+            left = still;
         }
-        let corrected: Vec<f64> = p.iter().map(|p| (p * places.len() as f64).min(1.0)).collect();
-        Ok(Some((first, holm(&corrected))))
+        Ok(Some(left))
     }
 
     /// What each node is worth in the circuit and in the model, and all of them together.

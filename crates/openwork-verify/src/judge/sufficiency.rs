@@ -19,6 +19,8 @@ pub(super) struct Measurement {
     pub circuit: Measured,
     pub calibration: Calibration,
     nothing: Measured,
+    /// Standard deviation of the uncalibrated logit differences.
+    spread: f64,
 }
 
 impl Judge<'_> {
@@ -55,6 +57,9 @@ impl Judge<'_> {
             if self.has_time(&name, Role::ForStrong) {
                 let measured = self.measure(Split::HeldOut, bench, &benches.selection, resamples, scheme)?;
                 self.sufficient(Split::HeldOut, bench, &measured, resamples);
+                if scheme.fill == Fill::Mean {
+                    self.amplification(published, &measured);
+                }
             }
         }
         self.size_curve(&benches.few)?;
@@ -99,7 +104,8 @@ impl Judge<'_> {
         self.report.matrix.push(kept.cell((split, Kept::Circuit, Some(scheme)), calibration, f, resamples));
         let of_nothing = (split, Kept::Nothing, Some(scheme));
         self.report.matrix.push(nothing.cell(of_nothing, nothing_calibration, None, resamples));
-        Ok(Measurement { scheme, circuit: kept, calibration, nothing })
+        let spread = spread(&kept.differences) / calibration.scale.abs().max(1e-12);
+        Ok(Measurement { scheme, circuit: kept, calibration, nothing, spread })
     }
 
     /// The checks on a measurement, and the worst pair if one of them refutes.
@@ -130,6 +136,23 @@ impl Judge<'_> {
             self.refute_by(|| shown.example(shown.kept("only the circuit is kept", circuit, m.scheme)));
         }
         checks.into_iter().for_each(|check| self.push(check));
+    }
+
+    /// How much more the circuit's logits spread because all else is gone from the stream that norms divide by.
+    fn amplification(&mut self, free: &Measurement, frozen: &Measurement) {
+        let factor = free.spread / frozen.spread.max(1e-12);
+        let limit = self.settings.max_amplification;
+        let words = format!(
+            "with the model's own norms the circuit's logit differences spread {:.3} nats, with its own {:.3}: {factor:.2} times \
+             as much; beyond {limit} it owes most of its answer to what it leaves out",
+            frozen.spread, free.spread
+        );
+        let status = rules::status(factor <= limit);
+        self.push(Check {
+            ablation: Some(frozen.scheme),
+            threshold: Some(limit),
+            ..rules::check("frozen norms: amplification", Role::Required, status, words)
+        });
     }
 
     /// Is the circuit's score the model's? Null hypotheses under which *passing* needs evidence.
@@ -227,4 +250,10 @@ pub(super) fn range(values: &[f64]) -> String {
     sorted.sort_by(f64::total_cmp);
     let at = |p| quantile(&sorted, p);
     format!("from {:.4} to {:.4}, median {:.4}", at(0.0), at(1.0), at(0.5))
+}
+
+fn spread(values: &[f64]) -> f64 {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt()
 }
