@@ -50,6 +50,16 @@ pub fn run(args: &[OsString]) -> Result<()> {
         }
         other => bail!("there is no benchmark {other}\n\n{HELP}"),
     };
+    start(program, words, args)
+}
+
+/// Runs `cargo xtask calibrate ARGS`.
+pub fn calibrate(args: &[OsString]) -> Result<()> {
+    start("calibrate", &[], args)
+}
+
+/// Becomes a program of the benches, with a Python for peers if they are asked for.
+fn start(program: &str, words: &[&str], args: &[OsString]) -> Result<()> {
     let mut command = cargo();
     command.args(["run", "--quiet", "--release", "--package", "openwork-benches", "--bin", program]).arg(manifest());
     command.arg("--").args(words);

@@ -25,6 +25,7 @@ cargo xtask COMMAND
   kernels [--check]  compile the CUDA kernels, whose output is committed
   test-gpu           tests on the GPU of this machine; they fail where there is none
   pack-gpu [DIR]     the same tests and measurements as one folder for a machine with a driver and nothing else
+  calibrate [ARGS]   judge circuits of known truth: the judge's error rates; `cargo xtask calibrate --help`
   bench WHAT [ARGS]  measure; `cargo xtask bench` says what there is";
 
 fn main() -> ExitCode {
@@ -59,6 +60,7 @@ fn run(command: &str, args: &[OsString]) -> Result<()> {
         "kernels" => kernels::run(args),
         "test-gpu" => gpu::test(args),
         "pack-gpu" => gpu::pack(args),
+        "calibrate" => bench::calibrate(args),
         "bench" => bench::run(args),
         "" | "help" | "--help" | "-h" => {
             println!("{HELP}");

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use openwork_circuit::CircuitFile;
 use openwork_data::{PUBLISHED_VOCAB_SIZE, Tokenizer, corpus::GeneratedOptions};
 use openwork_extract::Settings as Budget;
@@ -135,8 +135,10 @@ fn circuit(subject: &prune::Subject, task: &tasks::Task, device: &Device) -> Res
 fn judged(subject: &prune::Subject, circuit: &CircuitFile) -> Result<bool> {
     let path = verify::report_path(&prune::path(subject, &circuit.task));
     if !path.exists() {
-        let (controls, report) =
-            verify::judge(subject, circuit, true, &judge(), &Limits::level(verify::DEFAULT_LEVEL))?;
+        interrupt::listen()?;
+        let limits = Limits { interrupted: &interrupt::requested, ..Limits::level(verify::DEFAULT_LEVEL) };
+        let verify::Judged { controls, report, .. } = verify::judge(subject, circuit, None, true, &judge(), &limits)?;
+        ensure!(!interrupt::requested(), "interrupted; the same command goes on from there");
         verify::VerdictFile::new(circuit, controls, report).write(&path)?;
     }
     let report = verify::VerdictFile::read(&path)?.report;

@@ -12,7 +12,10 @@ use anyhow::{Context, Result, ensure};
 use openwork_circuit::{CircuitFile, Means};
 use openwork_extract::{Search, Settings as Budget, nonsense_labels, random_weights};
 use openwork_model::Model;
-use openwork_verify::{Case, Control, ControlKind, Limits, Report, Settings};
+use openwork_verify::{
+    Case, Control, ControlKind, Limits, Meaning, Report, Settings, Verdict, certificate::Certificate, certify,
+    hypothesis::Hypothesis,
+};
 
 use crate::{
     interrupt,
@@ -52,6 +55,9 @@ pub struct Args {
     /// as it takes]
     #[arg(long, value_parser = humantime::parse_duration)]
     budget: Option<Duration>,
+    /// What the nodes mean, in a file as `openwork hypothesis --help` explains; tested at level 5
+    #[arg(long, value_name = "FILE")]
+    hypothesis: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -67,7 +73,18 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let settings = Settings { random_sets: args.random_sets, ..Settings::default() };
     interrupt::listen()?;
     let limits = Limits { level: args.level, budget: args.budget, interrupted: &interrupt::requested, dead_hook: None };
-    let (controls, report) = judge(&subject, &circuit, !args.no_controls, &settings, &limits)?;
+    let hypothesis = match &args.hypothesis {
+        Some(path) => Some(Hypothesis::load(path, &subject.model.config)?),
+        None => None,
+    };
+    let Judged { controls, report, certificates } =
+        judge(&subject, &circuit, hypothesis.as_ref(), !args.no_controls, &settings, &limits)?;
+    for (kind, certificate) in certificates {
+        let path = args.circuit.with_extension(format!("{kind}.certificate.json"));
+        openwork_tensor::write_atomic(&path, |w| w.write_all(certificate.to_json().as_bytes()))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        eprintln!("{}: check it with openwork check-certificate {0} {}", path.display(), args.model.display());
+    }
     let out = args.out.unwrap_or_else(|| report_path(&args.circuit));
     let file = VerdictFile::new(&circuit, controls, report);
     file.write(&out)?;
@@ -76,7 +93,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     } else {
         say!("{}", file.report.words().trim_end());
         say!("{}", out.display());
-        if let openwork_verify::Verdict::Refuted { counter_example: Some(_), .. } = &file.report.verdict {
+        if let Verdict::Refuted { counter_example: Some(_), .. } = &file.report.verdict {
             say!("to see it again: openwork replay {} {}", args.model.display(), out.display());
         }
     }
@@ -85,7 +102,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(interrupt::INTERRUPTED));
     }
     Ok(ExitCode::from(match file.report.verdict {
-        openwork_verify::Verdict::Error => 2,
+        Verdict::Error => 2,
         verdict => u8::from(!verdict.passed()),
     }))
 }
@@ -95,14 +112,25 @@ pub fn report_path(circuit: &Path) -> PathBuf {
     circuit.with_extension("verdict.json")
 }
 
+/// What became of a circuit.
+pub struct Judged {
+    /// Control searches.
+    pub controls: Vec<Control>,
+    /// What the judge says.
+    pub report: Report,
+    /// Certificates by kind, at level 6.
+    pub certificates: Vec<(&'static str, Certificate)>,
+}
+
 /// Searches the controls and judges the circuit.
 pub fn judge(
     subject: &Subject,
     circuit: &CircuitFile,
+    hypothesis: Option<&Hypothesis>,
     with_controls: bool,
     settings: &Settings,
     limits: &Limits<'_>,
-) -> Result<(Vec<Control>, Report)> {
+) -> Result<Judged> {
     let task = tasks::find(&circuit.task)?;
     ensure!(
         circuit.means_sha256 == subject.means.sha256(),
@@ -116,6 +144,7 @@ pub fn judge(
         true => controls(subject, circuit, &pairs)?,
         false => vec![],
     };
+    let text = |token: u16| subject.tokenizer.decode(&[token]);
     let case = Case {
         model: &subject.model,
         means: &subject.means,
@@ -125,15 +154,21 @@ pub fn judge(
         held_out: &pairs.held_out,
         shifts: &pairs.shifts(),
         selection: &pairs.selection,
-        meaning: None,
+        meaning: hypothesis.map(|hypothesis| Meaning { hypothesis, text: &text }),
     };
     let progress = crate::progress::Progress::new(None, 0);
     let mut stage = 0;
-    let report = openwork_verify::verify(&case, &controls, settings, limits, &mut |what| {
+    let mut tell = |what: &str| {
         stage += 1;
         progress.update(stage, || format!("{}: {what}", circuit.task));
-    });
-    Ok((controls, report))
+    };
+    let mut report = openwork_verify::verify(&case, &controls, settings, limits, &mut tell);
+    let judged = !matches!(report.verdict, Verdict::Error | Verdict::NoTask | Verdict::Undefined);
+    let certificates = match limits.level >= 6 && judged && !interrupt::requested() {
+        true => certify(&case, &subject.sha256, None, &mut report, &mut tell)?,
+        false => vec![],
+    };
+    Ok(Judged { controls, report, certificates })
 }
 
 /// What the same budget finds for nonsense labels and in a model of random weights.
@@ -160,10 +195,11 @@ fn controls(subject: &Subject, circuit: &CircuitFile, pairs: &Pairs) -> Result<V
     };
     let random = random_weights(&subject.model, circuit.seed);
     let random_means = subject.sample.first(CONTROL_TOKENS).means(&random);
-    Ok(vec![
-        search(ControlKind::NonsenseLabels, &subject.model, &subject.means, &nonsense),
-        search(ControlKind::RandomWeights, &random, &random_means, pairs),
-    ])
+    let mut found = vec![search(ControlKind::NonsenseLabels, &subject.model, &subject.means, &nonsense)];
+    if !interrupt::requested() {
+        found.push(search(ControlKind::RandomWeights, &random, &random_means, pairs));
+    }
+    Ok(found)
 }
 
 /// Tokens for the means of a model of random weights: nothing hangs on their last digit.

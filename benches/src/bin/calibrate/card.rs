@@ -7,14 +7,51 @@ use openwork_verify::proportion;
 
 use crate::judging::Judged;
 
-/// Tables of detection, false alarms, and which check fired on what.
-pub fn card(all: &[Judged]) -> String {
+/// Tables of detection, false alarms, and which check fired on what; whether verdicts stayed the same when nodes were
+/// permuted and tokens renamed; and what was said of circuits injected into a trained model.
+pub fn card(all: &[Judged], invariant: &[(Plant, bool)], injected: &[Judged]) -> String {
     let mut out = String::new();
     honest(&mut out, all);
+    if !injected.is_empty() {
+        let right = injected.iter().filter(|j| j.is_right()).count();
+        let quiet = injected.iter().filter(|j| j.is_caught()).count();
+        let refuted = injected.iter().filter(|j| j.verdict == "REFUTED").count();
+        let _ = writeln!(
+            out,
+            "Of circuits injected into a trained model, {} were called strong, {refuted} were refuted, and no check at all \
+             fired on {quiet}.\n",
+            rate(right, injected.len())
+        );
+        fired_on(&mut out, injected);
+    }
     detection(&mut out, all);
     confusion(&mut out, all);
+    if !invariant.is_empty() {
+        let same = invariant.iter().filter(|i| i.1).count();
+        let other: BTreeSet<&str> = invariant.iter().filter(|i| !i.1).map(|i| i.0.name()).collect();
+        let which = if other.is_empty() {
+            String::new()
+        } else {
+            format!(" (not: {})", other.into_iter().collect::<Vec<_>>().join(", "))
+        };
+        let _ = writeln!(
+            out,
+            "## Invariance\n\nWith nodes in another order and tokens renamed, {} verdicts stayed the same{which}.\n",
+            rate(same, invariant.len())
+        );
+    }
     holes(&mut out, all);
     out
+}
+
+/// Checks that fired on honest circuits, and how often.
+fn fired_on(out: &mut String, judged: &[Judged]) {
+    let families: BTreeSet<&str> = judged.iter().flat_map(|j| j.fired.iter().copied()).collect();
+    for family in families {
+        let n = judged.iter().filter(|j| j.fired.contains(family)).count();
+        let _ = writeln!(out, "- {family}: {n} of {}", judged.len());
+    }
+    out.push('\n');
 }
 
 /// `18 of 20, 90 % [68, 99]`.

@@ -196,3 +196,26 @@ fn hypothesis(planted: &Planted) -> Option<Hypothesis> {
     );
     Some(Hypothesis::parse(&file, "hypothesis.toml", &planted.model.config).expect("a hypothesis about this model"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_plant_is_called_what_it_is_by_the_check_made_for_it() {
+        for plant in Plant::all() {
+            let judged = judge(plant.build(1.0, 1));
+            assert!(judged.is_right() && judged.is_caught(), "{}: {}\n{}", plant.name(), judged.verdict, judged.words);
+        }
+    }
+
+    #[test]
+    fn verdicts_do_not_depend_on_the_order_of_nodes_or_the_names_of_tokens() {
+        for plant in [Plant::True, Plant::Backup, Plant::CancellingPair, Plant::WrongHypothesis] {
+            let planted = plant.build(1.0, 3);
+            let shuffled = judge(planted.shuffled(4));
+            let as_it_is = judge(planted);
+            assert_eq!(as_it_is.verdict, shuffled.verdict, "{}", plant.name());
+        }
+    }
+}

@@ -2,9 +2,10 @@
 //! kinds that lie, and writes down what it said: the calibration card.
 
 mod card;
+mod injected;
 mod judging;
 
-use std::{fs, process::ExitCode, time::Instant};
+use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -12,6 +13,7 @@ use openwork_benches::{Csv, Machine, commit, exit, repository, today};
 use openwork_truth::zoo::Plant;
 use rayon::prelude::*;
 
+use injected::Host;
 use judging::{Judged, judge};
 
 /// Judge circuits of known truth and write the calibration card
@@ -27,6 +29,12 @@ struct Args {
     /// Only plants with these names, such as `backup head`
     #[arg(long)]
     plant: Vec<String>,
+    /// Also inject known circuits into the trained model of this run's folder, as many as --seeds
+    #[arg(long, value_name = "RUN")]
+    host: Option<PathBuf>,
+    /// Of every plant at full severity, so many are judged again with nodes in another order and tokens renamed
+    #[arg(long, default_value_t = 3)]
+    shuffled: u64,
     /// Print the reasons of every verdict that is not the expected one
     #[arg(long)]
     explain: bool,
@@ -50,34 +58,57 @@ fn run(args: Args) -> Result<()> {
     let plants = Plant::all().into_iter().filter(|p| args.plant.is_empty() || args.plant.iter().any(|n| n == p.name()));
     let started = Instant::now();
     let mut all: Vec<Judged> = Vec::new();
+    let mut invariant = Vec::new();
     for plant in plants {
         let seeds = if plant == Plant::True { args.honest } else { args.seeds };
         for &severity in plant.severities() {
             // Plants side by side: their models are too small to keep a machine busy one by one.
             let judged: Vec<Judged> =
                 (0..seeds).into_par_iter().map(|seed| judge(plant.build(severity, seed))).collect();
-            let right = judged.iter().filter(|j| j.is_right()).count();
-            let caught = judged.iter().filter(|j| j.is_caught()).count();
-            println!(
-                "{:>6.0} s  {:<20} severity {severity:<5} {right:>3} of {seeds} verdicts as expected, {caught:>3} caught by the \
-                 check for it",
-                started.elapsed().as_secs_f64(),
-                plant.name()
-            );
-            for j in judged.iter().filter(|j| args.explain && !(j.is_right() && j.is_caught())) {
-                println!("    seed {} ({}): {} fired {:?}", j.seed, j.host, j.verdict, j.fired);
-                j.reasons.iter().for_each(|r| println!("      {r}"));
-            }
-            judged.iter().filter(|_| args.report).for_each(|j| println!("{}", j.words));
+            tell(&args, started, &judged);
             all.extend(judged);
         }
+        let again = |seed: u64| {
+            let planted = plant.build(1.0, seed);
+            let (as_it_is, shuffled) = (judge(plant.build(1.0, seed)), judge(planted.shuffled(seed + 1)));
+            (plant, as_it_is.verdict == shuffled.verdict)
+        };
+        invariant.extend((0..args.shuffled).into_par_iter().map(again).collect::<Vec<_>>());
     }
-    let card = card::card(&all);
+    let mut injected = Vec::new();
+    if let Some(run) = &args.host {
+        let host = Host::open(run)?;
+        let one = |seed| Ok(judge(host.planted(seed)?));
+        injected = (0..args.seeds).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
+        tell(&args, started, &injected);
+    }
+    let card = card::card(&all, &invariant, &injected);
+    all.extend(injected);
     println!("\n{card}");
     if args.save {
         save(&all, &card)?;
     }
     Ok(())
+}
+
+/// A line on plants of one kind and severity, and what else was asked for.
+fn tell(args: &Args, started: Instant, judged: &[Judged]) {
+    let Some(first) = judged.first() else { return };
+    let right = judged.iter().filter(|j| j.is_right()).count();
+    let caught = judged.iter().filter(|j| j.is_caught()).count();
+    println!(
+        "{:>6.0} s  {:<20} {:<30} severity {:<5} {right:>3} of {} verdicts as expected, {caught:>3} caught by the check for it",
+        started.elapsed().as_secs_f64(),
+        first.plant.name(),
+        if judged.iter().all(|j| j.host == first.host) { first.host } else { "" },
+        first.severity,
+        judged.len(),
+    );
+    for j in judged.iter().filter(|j| args.explain && !(j.is_right() && j.is_caught())) {
+        println!("    seed {} ({}): {} fired {:?}", j.seed, j.host, j.verdict, j.fired);
+        j.reasons.iter().for_each(|r| println!("      {r}"));
+    }
+    judged.iter().filter(|_| args.report).for_each(|j| println!("{}", j.words));
 }
 
 fn save(all: &[Judged], card: &str) -> Result<()> {

@@ -1,0 +1,100 @@
+//! Known circuits inside a trained model: everything else that it learned goes on beside them.
+
+use std::{collections::HashSet, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use openwork_circuit::{Means, tasks::Pair};
+use openwork_model::Model;
+use openwork_tensor::TokenShards;
+use openwork_truth::{
+    Injection,
+    zoo::{Expected, Plant, Planted},
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// A trained model and text that it was trained on.
+pub struct Host {
+    model: Model,
+    text: Vec<u16>,
+}
+
+/// Tokens of text for the means, and the length of prompts.
+const TEXT: usize = 1 << 15;
+const LENGTHS: std::ops::Range<usize> = 8..25;
+const LONGER: std::ops::Range<usize> = 30..41;
+
+impl Host {
+    /// The model of a run's folder, and the sample of its training data beside it.
+    pub fn open(run: &Path) -> Result<Self> {
+        let loaded = openwork_model::load(run.join("model.safetensors"))?;
+        let tokenizer = loaded.metadata.get("tokenizer_sha256").context("the model does not name its tokenizer")?;
+        let shards = TokenShards::open(run.join("sample"), tokenizer)?;
+        let mut text = vec![0; (shards.len() as usize).min(TEXT)];
+        shards.read(0, &mut text);
+        ensure!(text.len() >= 4096, "the sample beside {} has only {} tokens", run.display(), text.len());
+        Ok(Self { model: loaded.model, text })
+    }
+
+    /// A circuit injected into it that tells two rare tokens apart, judged on its training text with one of them put in.
+    pub fn planted(&self, seed: u64) -> Result<Planted> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let common: HashSet<u16> = self.text.iter().copied().collect();
+        let vocabulary = self.model.config.vocab_size as u16;
+        let mut rare: Vec<u16> = (0..vocabulary).filter(|t| !common.contains(t)).collect();
+        if rare.len() < 4 {
+            rare = (0..vocabulary).collect();
+        }
+        let mut draw = || rare.swap_remove(rng.random_range(0..rare.len()));
+        let (cues, answers) = ([draw(), draw()], [draw(), draw()]);
+        let injected = Injection { cues, answers, seed }.into_host(&self.model)?;
+        let n_ctx = injected.model.config.n_ctx;
+        // Means over text in which cues occur, as the training text of a model that knows them would have them.
+        let seq_len = n_ctx.min(128);
+        let mut text = self.text[..self.text.len() / seq_len * seq_len].to_vec();
+        for i in (0..text.len()).step_by(16) {
+            text[i] = cues[i / 16 % 2];
+        }
+        let mut seen = HashSet::new();
+        let mut pairs = |n: usize, lengths: std::ops::Range<usize>, template: usize, last: bool| -> Vec<Pair> {
+            let mut found = Vec::new();
+            while found.len() < n {
+                let length = rng.random_range(lengths.clone());
+                let start = rng.random_range(0..self.text.len() - length);
+                let mut positive = self.text[start..start + length].to_vec();
+                let at = if last { length - 2 } else { rng.random_range(0..length - 1) };
+                positive[at] = cues[0];
+                let mut negative = positive.clone();
+                negative[at] = cues[1];
+                if seen.insert(positive.clone()) {
+                    found.push(Pair { positive, negative, answer: answers[0], alternative: answers[1], template });
+                }
+            }
+            found
+        };
+        let (selection, held_out) = (pairs(48, LENGTHS, 0, false), pairs(72, LENGTHS, 0, false));
+        let shifted = vec![("templates", pairs(64, LENGTHS, 1, true)), ("length", pairs(64, LONGER, 2, false))];
+        Ok(Planted {
+            plant: Plant::True,
+            host: "injected into a trained model",
+            severity: 1.0,
+            seed,
+            means: Means::compute(&injected.model, &text, seq_len),
+            text,
+            seq_len,
+            circuit: injected.truth.clone(),
+            truth: Some(injected.truth),
+            model: injected.model,
+            target_loss: 0.15,
+            selection,
+            held_out,
+            shifted,
+            domain: None,
+            variables: vec![],
+            true_variables: vec![],
+            dead_hook: false,
+            expected: Expected::Pass,
+            should_fire: &[],
+        })
+    }
+}
