@@ -10,17 +10,27 @@ use crate::{
     },
 };
 
-/// Runs that an exhaustive certificate may take: minutes for models of thousands of weights.
-const RUNS: usize = 2_000_000;
+/// How much work certificates may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// Runs of an exhaustive certificate: minutes for models of thousands of weights.
+    pub runs: usize,
+    /// Prompts of a finite space whose values take the place of ablated ones, one after the other.
+    pub sources: usize,
+    /// Inputs that are bounded over all partial ablations; each takes milliseconds in small models and seconds in trained
+    /// ones.
+    pub bounded: usize,
+    /// Draws of the statistical certificate: 3,000 without a failure bound them at 0.1 %, at 95 % confidence.
+    pub samples: u64,
+    /// Noise symbols of a bound, in a model of 4,096 nodes; larger ones get fewer. 512 take a few hundred megabytes.
+    pub symbols: usize,
+}
 
-/// Prompts that a domain may hold to be bounded one by one.
-const BOUNDED: usize = 4096;
-
-/// Noise symbols of a bound: what fits a few hundred megabytes at the size of the quickstart.
-const SYMBOLS: usize = 512;
-
-/// Draws of the statistical certificate: without a failure they bound them at 0.1 %, at 95 % confidence.
-const SAMPLES: u64 = 3000;
+impl Default for Effort {
+    fn default() -> Self {
+        Self { runs: 2_000_000, sources: 16, bounded: 256, samples: 3000, symbols: 512 }
+    }
+}
 
 /// Writes the certificates that can be written: over all inputs of `domain`, if it is finite and given, and over all
 /// partial ablations; else over samples of the held-out prompts and over partial ablations on some of them. Adds what
@@ -33,6 +43,7 @@ pub fn certify(
     case: &Case<'_>,
     model_sha256: &str,
     domain: Option<&Domain>,
+    effort: Effort,
     report: &mut Report,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<(&'static str, Certificate)>, CertificateError> {
@@ -65,7 +76,7 @@ pub fn certify(
     if domain.is_some() {
         progress("certificate over all inputs");
         // Zeros are asked of circuits that are said to need no constants; the constants' own runs decide.
-        match exhaustive(&about, &[Scheme::Constants, Scheme::Resample { sources: 16 }], RUNS) {
+        match exhaustive(&about, &[Scheme::Constants, Scheme::Resample { sources: effort.sources }], effort.runs) {
             Ok(found) => keep("exhaustive", found),
             Err(CertificateError::Budget { inputs, budget }) => report.unfinished.push(format!(
                 "a certificate over all inputs (level 6): {inputs} inputs are more than the budget of {budget} runs"
@@ -77,14 +88,14 @@ pub fn certify(
     let event = if domain.is_some() { Event::SameArgmax } else { Event::SameCandidate };
     keep(
         "statistical",
-        statistical(&about, Sample { event, seed: report.settings.seed, samples: SAMPLES, confidence: 0.95 })?,
+        statistical(&about, Sample { event, seed: report.settings.seed, samples: effort.samples, confidence: 0.95 })?,
     );
     progress("bounds over all partial ablations");
     let rivals = if domain.is_some() { Rivals::AllTokens } else { Rivals::OtherCandidate };
-    let bounded = if domain.is_some() { inputs.len().min(BOUNDED) } else { inputs.len().min(SOME) };
+    let bounded = inputs.len().min(if domain.is_some() { effort.bounded } else { SOME });
     // Symbols cost memory by tokens, features and themselves; larger models get fewer, down to plain intervals.
     let nodes = NodeSpace::new(&case.model.config).len();
-    let symbols = (SYMBOLS * 4096 / nodes.max(1)).clamp(0, SYMBOLS);
+    let symbols = (effort.symbols * 4096 / nodes.max(1)).clamp(0, effort.symbols);
     keep("relaxation", relaxation(&about, Relax { rivals, frozen_norms: false, symbols, inputs: bounded, splits: 0 })?);
 
     let whole = |kind: Kind| {

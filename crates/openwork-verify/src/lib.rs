@@ -56,7 +56,7 @@ use openwork_circuit::{Calibration, Means, NodeSet, tasks::Pair};
 use openwork_model::{Model, Site};
 use serde::{Deserialize, Serialize};
 
-pub use certify::certify;
+pub use certify::{Effort, certify};
 pub use judge::verify;
 pub use replay::replay;
 pub use report::{

@@ -13,7 +13,7 @@ use openwork_circuit::{CircuitFile, Means};
 use openwork_extract::{Search, Settings as Budget, nonsense_labels, random_weights};
 use openwork_model::Model;
 use openwork_verify::{
-    Case, Control, ControlKind, Limits, Meaning, Report, Settings, Verdict, certificate::Certificate, certify,
+    Case, Control, ControlKind, Effort, Limits, Meaning, Report, Settings, Verdict, certificate::Certificate, certify,
     hypothesis::Hypothesis,
 };
 
@@ -165,7 +165,7 @@ pub fn judge(
     let mut report = openwork_verify::verify(&case, &controls, settings, limits, &mut tell);
     let judged = !matches!(report.verdict, Verdict::Error | Verdict::NoTask | Verdict::Undefined);
     let certificates = match limits.level >= 6 && judged && !interrupt::requested() {
-        true => certify(&case, &subject.sha256, None, &mut report, &mut tell)?,
+        true => certify(&case, &subject.sha256, None, Effort::default(), &mut report, &mut tell)?,
         false => vec![],
     };
     Ok(Judged { controls, report, certificates })

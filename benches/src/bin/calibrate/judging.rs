@@ -8,8 +8,8 @@ use openwork_truth::{
     zoo::{Expected, Plant, Planted},
 };
 use openwork_verify::{
-    Case, Check, Control, ControlKind, Fill, Limits, Meaning, Norms, Report, Settings, Shift, Split, Status, Verdict,
-    certify, hypothesis::Hypothesis, verify,
+    Case, Check, Control, ControlKind, Effort, Fill, Limits, Meaning, Norms, Report, Settings, Shift, Split, Status,
+    Verdict, certify, hypothesis::Hypothesis, verify,
 };
 
 /// What became of a plant.
@@ -121,7 +121,9 @@ fn exhaustive(case: &Case<'_>, planted: &Planted, report: &mut Report) -> Option
     }
     let prompts: Vec<Vec<u16>> = domain.iter().map(|p| p.tokens.clone()).collect();
     let domain = Domain::listed(&prompts).expect("prompts have tokens");
-    certify(case, "", Some(&domain), report, &mut |_| ()).expect("the domain is the model's");
+    // Every input under means and one other prompt; a few bounds.
+    let effort = Effort { sources: 1, bounded: 4, samples: 100, symbols: 64, ..Effort::default() };
+    certify(case, "", Some(&domain), effort, report, &mut |_| ()).expect("the domain is the model's");
     let whole =
         report.findings.certificates.iter().find(|c| c.kind == openwork_verify::certificate::Kind::Exhaustive)?;
     Some(whole.share == 1.0)
