@@ -1,13 +1,15 @@
 //! Level 6: what can be certified of a circuit that has been judged.
 
-use openwork_circuit::{Domain, NodeSpace, tasks::Pair};
+use openwork_circuit::{Ablation, Calibration, Domain, Keep, NodeSpace, tasks::Pair};
+use openwork_model::{Matrix, NoTap, Tokens};
 
 use crate::{
-    Case, Report, Verdict,
+    Case, CounterExample, Intervention, Report, Scheme as Ablated, Split, Verdict,
     certificate::{
         About, Certificate, CertificateError, Certified, Event, Kind, Relax, Rivals, Sample, Scheme, exhaustive,
         relaxation, statistical,
     },
+    judge::runs,
 };
 
 /// How much work certificates may take.
@@ -108,8 +110,64 @@ pub fn certify(
         report.verdict = Verdict::Certified { scope: scopes.collect::<Vec<_>>().join("; ") };
         report.rung = 6;
     }
+    let judged = matches!(report.verdict, Verdict::Weak | Verdict::Strong | Verdict::Refuted { .. });
+    if let Some(exhaustive) = certified.iter().find(|c| c.kind == Kind::Exhaustive && c.share < 1.0).filter(|_| judged)
+    {
+        refute(case, inputs, exhaustive, report);
+    }
     report.findings.certificates = certified;
     Ok(written)
+}
+
+/// Over a finite space one input on which circuit and model disagree refutes: the first one is shown.
+fn refute(case: &Case<'_>, inputs: &Domain, found: &Certified, report: &mut Report) {
+    let name = "exhaustive";
+    let words =
+        format!("over all inputs circuit and model agree in a fraction {:.6} of runs ({})", found.share, found.scope);
+    let check = crate::rules::check(name, crate::Role::Required, crate::Status::Failed, words.clone());
+    report.checks.push(crate::Check { level: 6, ..check });
+    report.rung = report.rung.min(5);
+    report.reasons.insert(0, format!("{name}: {words}"));
+    let example = || inputs.iter().find_map(|prompt| disagreement(case, prompt));
+    report.verdict = match std::mem::replace(&mut report.verdict, Verdict::Error) {
+        Verdict::Refuted { mut by, counter_example } => {
+            by.push(name.into());
+            Verdict::Refuted { by, counter_example: counter_example.or_else(example) }
+        }
+        _ => Verdict::Refuted { by: vec![name.into()], counter_example: example() },
+    };
+}
+
+/// A prompt on which the circuit's likeliest token is another than the model's: these two are the candidates.
+fn disagreement(case: &Case<'_>, prompt: Vec<u16>) -> Option<CounterExample> {
+    let tokens = Tokens::new(&prompt, prompt.len());
+    let last = [prompt.len() - 1];
+    let model = case.model.forward(tokens, Some(&last), &mut NoTap).logits;
+    let mut keep = Keep::new(case.circuit, Ablation::Mean(case.means));
+    let run = case.model.forward(tokens, Some(&last), &mut keep).logits;
+    let likeliest = |logits: &Matrix| {
+        (0..logits.nrows()).fold(0, |best, t| if logits[[t, 0]] > logits[[best, 0]] { t } else { best })
+    };
+    let (answer, other) = (likeliest(&model), likeliest(&run));
+    let difference = |logits: &Matrix| f64::from(logits[[answer, 0]]) - f64::from(logits[[other, 0]]);
+    (answer != other).then(|| CounterExample {
+        check: "exhaustive".into(),
+        split: Split::HeldOut,
+        pair: None,
+        candidates: (answer as u16, other as u16),
+        intervention: Intervention {
+            what: "only the circuit is kept".into(),
+            scheme: Ablated::MEAN,
+            kept: runs(case.circuit.numbers()),
+            partly: vec![],
+            sources: None,
+            constants: None,
+        },
+        calibration: Calibration::NONE,
+        model: [difference(&model); 2],
+        run: [difference(&run); 2],
+        prompts: [prompt.clone(), prompt],
+    })
 }
 
 /// Prompts of a trained model that are bounded: each takes seconds.

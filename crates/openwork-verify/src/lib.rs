@@ -38,6 +38,7 @@ pub mod equivalence;
 pub mod hypothesis;
 mod judge;
 mod knockouts;
+mod ladder;
 mod measure;
 mod optimal;
 mod prompts;
@@ -58,6 +59,7 @@ use serde::{Deserialize, Serialize};
 
 pub use certify::{Effort, certify};
 pub use judge::verify;
+pub use ladder::{Rung, RungState};
 pub use replay::replay;
 pub use report::{
     Attack, Cell, Check, CounterExample, Curve, Declaration, Draw, Faithfulness, Fill, Findings, Intervention, Kept,

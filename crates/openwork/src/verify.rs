@@ -61,6 +61,9 @@ pub struct Args {
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
+    /// Also write the report as a page
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// Everything that tries to refute; certificates are asked for.
@@ -94,17 +97,34 @@ pub fn run(args: Args) -> Result<ExitCode> {
         say!("{}", file.report.words().trim_end());
         say!("{}", out.display());
         if let Verdict::Refuted { counter_example: Some(_), .. } = &file.report.verdict {
-            say!("to see it again: openwork replay {} {}", args.model.display(), out.display());
+            say!("to see it again: {}", replay_command(&args.model, &out));
+        }
+    }
+    let verdict = file.report.verdict.clone();
+    if let Some(html) = &args.html {
+        crate::report::write_one(&subject, circuit, file, replay_command(&args.model, &out), html)?;
+        if !args.json {
+            say!("{}", html.display());
         }
     }
     if interrupt::requested() {
         eprintln!("interrupted: the report holds what was found until then");
         return Ok(ExitCode::from(interrupt::INTERRUPTED));
     }
-    Ok(ExitCode::from(match file.report.verdict {
+    Ok(ExitCode::from(match verdict {
         Verdict::Error => 2,
         verdict => u8::from(!verdict.passed()),
     }))
+}
+
+/// What runs the counter-example of a verdict again.
+pub fn replay_command(model: &Path, verdict: &Path) -> String {
+    let quoted = |path: &Path| {
+        let text = path.display().to_string();
+        let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
+        if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    };
+    format!("openwork replay {} {}", quoted(model), quoted(verdict))
 }
 
 /// Where the report on a circuit lies by default.

@@ -202,7 +202,9 @@ impl Plant {
         match self {
             Self::AllNodes => (Weak("trivial"), &[]),
             Self::True => (Pass, &[]),
-            Self::Empty | Self::OneMissing => (Refuted, &["sufficiency"]),
+            Self::Empty => (Refuted, &["sufficiency"]),
+            // Under means or under another ablation.
+            Self::OneMissing => (Refuted, &["sufficiency", "ablation matrix"]),
             Self::Padded => (Refuted, &["minimality"]),
             Self::Random => (Refuted, &["random", "sufficiency"]),
             Self::Backup => (Refuted, &["completeness", "necessity", "rival"]),

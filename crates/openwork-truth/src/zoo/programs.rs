@@ -190,8 +190,9 @@ fn exchanged(truth: &NodeSet, severity: f32, rng: &mut ChaCha8Rng) -> NodeSet {
 /// Labels that have nothing to do with the prompts: which of two tokens that are no answers is right is drawn by lot.
 fn nonsense(bed: &mut Bed, compiled: &Compiled, rng: &mut ChaCha8Rng) {
     let answers: HashSet<u16> = compiled.domain().iter().map(|p| p.answer).collect();
-    let others: Vec<u16> = compiled.ids.iter().copied().filter(|id| !answers.contains(id)).collect();
-    let two = [others[0], others[1 % others.len()]];
+    let (others, own): (Vec<u16>, Vec<u16>) = compiled.ids.iter().copied().partition(|id| !answers.contains(id));
+    // Where every token but one is an answer, one of them has to do.
+    let two = [others[0], others.get(1).copied().unwrap_or(own[0])];
     let shifted = bed.shifted.iter_mut().flat_map(|s| &mut s.1);
     for pair in bed.selection.iter_mut().chain(&mut bed.held_out).chain(shifted) {
         let first = rng.random_range(0..2);

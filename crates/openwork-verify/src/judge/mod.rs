@@ -297,7 +297,7 @@ impl Shown<'_> {
 }
 
 /// Rising numbers as runs `(first, length)`.
-fn runs(numbers: impl Iterator<Item = usize>) -> Vec<(usize, usize)> {
+pub(crate) fn runs(numbers: impl Iterator<Item = usize>) -> Vec<(usize, usize)> {
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for n in numbers {
         match runs.last_mut() {

@@ -181,11 +181,12 @@ impl Judge<'_> {
     /// Is every node needed, and every edge?
     fn minimality(&mut self, benches: &Benches<'_>) -> Result<(), String> {
         let (name, circuit, bench) = ("minimality: nodes", self.case.circuit, &benches.few);
-        // What keeps most of the model is called trivial elsewhere, and of course not all of it is needed.
-        let trivial = rules::selective(self.report.size.expect("known by now"), self.settings).status == Status::Failed;
+        // What keeps all of the model, or all but, is called trivial elsewhere, and of course not all of it is needed.
+        let size = self.report.size.expect("known by now");
+        let trivial = size.active_in_circuit as f64 > NEARLY_ALL * size.active_nodes as f64;
         if circuit.is_empty() || circuit.len() > MOST_NODES || trivial {
             let words =
-                format!("not asked of a circuit of no nodes, of more than {MOST_NODES} or of most of the model");
+                format!("not asked of a circuit of no nodes, of more than {MOST_NODES} or of nearly all of the model");
             self.push(rules::check(name, Role::Reported, Status::NotApplicable, words));
             return Ok(());
         }
@@ -348,6 +349,9 @@ impl Judge<'_> {
         self.report.findings.needless_edges = Some((names, tried));
     }
 }
+
+/// The share of active nodes beyond which a circuit is the model.
+const NEARLY_ALL: f64 = 0.95;
 
 /// Nodes and edges beyond which single knock-outs are not tried.
 const MOST_NODES: usize = 400;

@@ -1,6 +1,7 @@
 //! `openwork report`: gathers what the page shows from a run's folder.
 
 use std::{
+    collections::BTreeMap,
     io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -12,6 +13,7 @@ use openwork_circuit::{
     tasks::{self, Pair},
 };
 use openwork_model::{NoTap, Sampling};
+use openwork_verify::{Report, Verdict};
 
 use super::{Example, Judged, Page, TaskRow, training_facts};
 use crate::{
@@ -19,7 +21,7 @@ use crate::{
     prune::Subject,
     show::{count, say},
     tasks::{Pairs, measure},
-    verify::{VerdictFile, report_path},
+    verify::{self, VerdictFile, report_path},
 };
 
 /// Arguments of the command.
@@ -46,7 +48,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
 /// Writes the page on a model, its run and the judged circuits beside it.
 pub fn write(subject: &Subject, out: &Path) -> Result<()> {
-    let html = page(subject)?.html();
+    write_page(&page(subject)?, out)
+}
+
+fn write_page(page: &Page, out: &Path) -> Result<()> {
+    let html = page.html();
     openwork_tensor::write_atomic(out, |w| w.write_all(html.as_bytes()))
         .with_context(|| format!("cannot write {}", out.display()))
 }
@@ -100,7 +106,28 @@ fn circuits(subject: &Subject) -> Result<Vec<Judged>> {
 
 fn judged(subject: &Subject, path: &Path) -> Result<Judged> {
     let file = CircuitFile::load(path, &subject.model, &subject.sha256)?;
-    let verdict = VerdictFile::read(&report_path(path))?;
+    let verdict_path = report_path(path);
+    let verdict = VerdictFile::read(&verdict_path)?;
+    join(subject, file, verdict, verify::replay_command(&subject.dir, &verdict_path))
+}
+
+/// Writes the page on one circuit and its verdict, which `replay` runs again.
+pub fn write_one(subject: &Subject, file: CircuitFile, verdict: VerdictFile, replay: String, out: &Path) -> Result<()> {
+    let page = Page {
+        title: format!("Verdict on the circuit {}", file.task),
+        facts: vec![
+            ("model hash".into(), subject.sha256[..16].to_owned()),
+            ("hash of the means".into(), file.means_sha256.chars().take(16).collect()),
+        ],
+        curves: None,
+        writing: None,
+        circuits: vec![join(subject, file, verdict, replay)?],
+        tasks: vec![],
+    };
+    write_page(&page, out)
+}
+
+fn join(subject: &Subject, file: CircuitFile, verdict: VerdictFile, replay: String) -> Result<Judged> {
     let task = crate::tasks::find(&file.task)?;
     let pairs = Pairs::draw(task, &subject.tokenizer, file.seed)?;
     let mut examples = examples(subject, &file, &pairs.held_out[..2], false);
@@ -109,10 +136,21 @@ fn judged(subject: &Subject, path: &Path) -> Result<Judged> {
         edges: edges(&subject.model, &file.nodes),
         d_head: subject.model.config.d_head,
         controls: verdict.controls,
+        tokens: texts(subject, &verdict.report),
         report: verdict.report,
+        replay,
         examples,
         file,
     })
+}
+
+/// Texts of the tokens that the counter-example names.
+fn texts(subject: &Subject, report: &Report) -> BTreeMap<u16, String> {
+    let Verdict::Refuted { counter_example: Some(example), .. } = &report.verdict else { return BTreeMap::new() };
+    let (answer, alternative) = example.candidates;
+    let prompts = example.prompts.iter().chain(example.intervention.sources.iter().flatten());
+    let tokens = prompts.flatten().copied().chain([answer, alternative]);
+    tokens.map(|token| (token, subject.tokenizer.decode(&[token]))).collect()
 }
 
 /// Both prompts of each pair, with what model and circuit make of them.

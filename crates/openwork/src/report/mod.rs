@@ -2,13 +2,19 @@
 //! prompts, verification with intervals and controls. No scripts, no files beside it.
 
 mod build;
+mod findings;
 mod graph;
+mod heat;
+mod lines;
 mod strip;
 mod tables;
+#[cfg(test)]
+mod tests;
+mod verdict;
 
-pub use build::{Args, run, write};
+pub use build::{Args, run, write, write_one};
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use openwork_circuit::{CircuitFile, Edge};
 use openwork_train::LogLine;
@@ -54,6 +60,24 @@ pub struct Judged {
     pub report: Report,
     /// Example prompts.
     pub examples: Vec<Example>,
+    /// Texts of the tokens of the counter-example.
+    pub tokens: BTreeMap<u16, String>,
+    /// The command that runs the counter-example again.
+    pub replay: String,
+}
+
+impl Judged {
+    /// A token as HTML; line ends and the like as escapes.
+    fn token(&self, token: u16) -> String {
+        self.tokens.get(&token).map_or(format!("token {token}"), |text| {
+            escape(
+                &text
+                    .chars()
+                    .flat_map(|c| c.escape_debug().filter(move |e| *e != '\\' || !matches!(c, '"' | '\'')))
+                    .collect::<String>(),
+            )
+        })
+    }
 }
 
 /// A prompt with what model and circuit make of it.
@@ -91,8 +115,8 @@ impl Page {
         let title = escape(&self.title);
         let _ = write!(
             out,
-            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title}</title>\
+            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/><title>{title}</title>\
              <style>{}</style></head><body><main>\n<header><h1>{title}</h1>",
             include_str!("page.css")
         );
@@ -136,16 +160,17 @@ fn section(out: &mut String, judged: &Judged) {
     let description = openwork_circuit::tasks::find(&judged.file.task).map_or("", |t| t.description());
     let _ = write!(
         out,
-        "<section id=\"{name}\"><h2><code>{name}</code> {}</h2><p class=\"quiet\">{}</p><ul class=\"reasons\">",
+        "<section id=\"{name}\"><h2><code>{name}</code> {}</h2><p class=\"quiet\">{}</p>",
         badge(judged),
         prose(description),
     );
-    for reason in &judged.report.reasons {
-        let _ = write!(out, "<li>{}</li>", escape(reason));
-    }
+    let report = &judged.report;
+    verdict::headline(out, report);
+    verdict::ladder(out, report);
+    verdict::counter_example(out, judged);
     let _ = write!(
         out,
-        "</ul><figure>{}<figcaption>The circuit: {} nodes and the {} weights between them. Layers rise; blue weights \
+        "<h3>The circuit</h3><figure>{}<figcaption>{} nodes and the {} weights between them. Layers rise; blue weights \
          are positive, orange negative, width is magnitude. Dashed lines are the residual stream: a channel written \
          below is read above (not counted as edges). Dotted lines join query and key of a channel.</figcaption></figure>",
         graph::draw(judged),
@@ -153,11 +178,19 @@ fn section(out: &mut String, judged: &Judged) {
         judged.edges.len()
     );
     tables::examples(out, &judged.examples);
-    tables::matrix(out, &judged.report);
+    heat::matrix(out, report);
+    lines::curves(out, report);
+    strip::random_sets(out, report);
+    findings::attacks(out, report);
+    findings::nodes(out, report);
+    findings::rivals(out, report);
+    findings::scrubbing(out, report);
+    findings::hypothesis(out, report);
+    findings::certificates(out, report);
     tables::controls(out, judged);
-    strip::random_sets(out, &judged.report);
-    tables::checks(out, &judged.report);
-    tables::declarations(out, &judged.report);
+    tables::choices(out, report);
+    tables::checks(out, report);
+    tables::runs(out, report);
     out.push_str("</section>\n");
 }
 
@@ -191,15 +224,4 @@ pub fn escape(text: &str) -> String {
         }
     }
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_cannot_become_markup() {
-        assert_eq!(escape("a<b>&\"c\""), "a&lt;b&gt;&amp;&quot;c&quot;");
-        assert_eq!(prose("` <` in `x`"), "<code> &lt;</code> in <code>x</code>");
-    }
 }

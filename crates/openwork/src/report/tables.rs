@@ -2,21 +2,21 @@
 
 use std::fmt::Write as _;
 
-use openwork_verify::{Estimate, Kept, Report, Split, Status};
+use openwork_verify::{Check, Estimate, Kept, Report, Role, Settings, Status};
 
 use super::{Example, Judged, TaskRow, escape, prose};
 
 /// Example prompts with both answers.
 pub fn examples(out: &mut String, examples: &[Example]) {
+    if examples.is_empty() {
+        return;
+    }
     out.push_str(
         "<h3>Prompts</h3><div class=\"scroll\"><table><tr><th>prompt</th><th>right</th><th>wrong</th>\
          <th>model: p(right)</th><th>circuit: p(right)</th></tr>",
     );
     for e in examples {
-        let cell = |p: f64| {
-            let class = if p > 0.5 { "bar" } else { "bar wrong" };
-            format!("<span class=\"{class}\"><i style=\"width:{:.0}%\"></i></span>{p:.2}", 100.0 * p)
-        };
+        let cell = |p: f64| format!("{}{p:.2}", bar(p, p <= 0.5));
         let template = if e.held_out_template { " <span class=\"quiet\">(held-out template)</span>" } else { "" };
         let _ = write!(
             out,
@@ -42,37 +42,55 @@ fn tail(prompt: &str) -> &str {
 }
 
 /// Mean and 95 % interval.
-fn estimate(e: &Estimate) -> String {
+pub fn estimate(e: &Estimate) -> String {
     format!("{:.3} <span class=\"ci\">[{:.3}, {:.3}]</span>", e.mean, e.ci95.0, e.ci95.1)
 }
 
-/// Every run on every split.
-pub fn matrix(out: &mut String, report: &Report) {
+/// A part of 1 as a bar.
+pub fn bar(part: f64, wrong: bool) -> String {
+    let class = if wrong { "bar wrong" } else { "bar" };
+    format!("<span class=\"{class}\"><i style=\"width:{:.0}%\"></i></span>", 100.0 * part.clamp(0.0, 1.0))
+}
+
+/// What came of a check, as a cell.
+pub fn mark(status: Status) -> &'static str {
+    match status {
+        Status::Passed => "<td class=\"ok\">✓ passed</td>",
+        Status::Failed => "<td class=\"bad\">✗ failed</td>",
+        Status::NotApplicable => "<td class=\"na\">– n/a</td>",
+    }
+}
+
+/// Every run on every split with every measure.
+pub fn runs(out: &mut String, report: &Report) {
+    if report.matrix.is_empty() {
+        return;
+    }
     out.push_str(
-        "<h3>Sufficiency and necessity</h3><p class=\"quiet\">Means over contrast pairs with 95 % intervals; losses \
-         and divergences in nats (chance is 0.693). Agreement is with the full model.</p><div class=\"scroll\"><table>\
-         <tr><th>kept</th><th>others</th><th>pairs</th><th class=\"n\">task loss</th><th class=\"n\">uncalibrated</th>\
+        "<details><summary>All runs, all measures</summary><p class=\"quiet\">Means over contrast pairs with 95 % \
+         intervals; losses and divergences in nats (chance is 0.693).</p><div class=\"scroll\"><table><tr><th>kept</th>\
+         <th>others</th><th>pairs</th><th class=\"n\">task loss</th><th class=\"n\">uncalibrated</th>\
          <th class=\"n\">accuracy</th><th class=\"n\">agreement</th><th class=\"n\">KL to model</th></tr>",
     );
     for cell in &report.matrix {
         let class = if cell.kept == Kept::Circuit { " class=\"circuit\"" } else { "" };
         let fill = cell.ablation.map_or("–".to_owned(), |a| a.to_string());
-        let split = match cell.split {
-            Split::HeldOut => "fresh",
-            other => &other.to_string(),
-        };
-        let _ = write!(out, "<tr{class}><td>{}</td><td>{fill}</td><td>{split}</td>", cell.kept);
+        let _ = write!(out, "<tr{class}><td>{}</td><td>{fill}</td><td>{}</td>", cell.kept, cell.split);
         for e in [&cell.loss, &cell.loss_uncalibrated, &cell.accuracy, &cell.agreement, &cell.kl] {
             let _ = write!(out, "<td class=\"n\">{}</td>", estimate(e));
         }
         out.push_str("</tr>");
     }
-    out.push_str("</table></div>");
+    out.push_str("</table></div></details>");
 }
 
 /// The circuit beside what the same search found where there is nothing to find.
 pub fn controls(out: &mut String, judged: &Judged) {
     if judged.controls.is_empty() {
+        out.push_str(
+            "<h3>Controls</h3><p>The same search with nonsense labels and in a model of random weights was not run; \
+             without it the circuit passes as weak at most.</p>",
+        );
         return;
     }
     out.push_str(
@@ -97,37 +115,66 @@ pub fn controls(out: &mut String, judged: &Judged) {
     out.push_str("</table></div>");
 }
 
-/// Every check with its outcome.
+/// Every check with its outcome, level by level.
 pub fn checks(out: &mut String, report: &Report) {
-    out.push_str("<h3>Checks</h3><div class=\"scroll\"><table><tr><th></th><th>check</th><th>what was seen</th></tr>");
-    for check in &report.checks {
-        let (class, mark) = match check.status {
-            Status::Passed => ("ok", "passed"),
-            Status::Failed => ("bad", "failed"),
-            Status::NotApplicable => ("na", "n/a"),
-        };
-        let _ = write!(
-            out,
-            "<tr><td class=\"{class}\">{mark}</td><td>{}{}</td><td>{}</td></tr>",
-            escape(&check.name),
-            check.ablation.map_or(String::new(), |a| format!(" <span class=\"ci\">{a} ablation</span>")),
-            escape(&check.explanation)
-        );
-    }
-    out.push_str("</table></div>");
+    let failed = report.checks.iter().filter(|c| c.status == Status::Failed).count();
+    let _ = write!(
+        out,
+        "<details><summary>All {} checks, {failed} of them failed</summary><div class=\"scroll\"><table class=\"checks\">\
+         <tr><th></th><th>level</th><th>check</th><th>part in the verdict</th><th>what was seen</th></tr>",
+        report.checks.len()
+    );
+    report.checks.iter().for_each(|check| row(out, check));
+    out.push_str("</table></div></details>");
 }
 
-/// The choices behind the numbers.
-pub fn declarations(out: &mut String, report: &Report) {
-    out.push_str("<details><summary>The choices behind these numbers</summary><div class=\"scroll\"><table>");
+fn row(out: &mut String, check: &Check) {
+    let role = match check.role {
+        Role::Gate => "gate",
+        Role::Required => "required",
+        Role::ForStrong => "for strong",
+        Role::Reported => "reported",
+    };
+    let fill = check.ablation.map_or(String::new(), |a| format!("<br/><span class=\"ci\">{a} ablation</span>"));
+    let p = check.p_value.map_or(String::new(), |p| format!(" <span class=\"ci\">p = {p:.2e}</span>"));
+    let _ = write!(
+        out,
+        "<tr>{}<td>{}</td><td>{}{fill}</td><td>{role}</td><td>{}{p}</td></tr>",
+        mark(check.status),
+        check.level,
+        escape(&check.name),
+        escape(&check.explanation)
+    );
+}
+
+/// The choices behind the numbers: declarations, seeds and thresholds.
+pub fn choices(out: &mut String, report: &Report) {
+    out.push_str("<h3>The choices behind these numbers</h3><div class=\"scroll\"><table>");
     for d in &report.declarations {
         let _ = write!(out, "<tr><td>{}</td><td>{}</td></tr>", escape(&d.what), escape(&d.value));
     }
-    out.push_str("</table></div></details>");
+    out.push_str("</table></div><details><summary>Seed, thresholds and budgets</summary><dl class=\"facts\">");
+    for (name, value) in thresholds(&report.settings) {
+        let _ = write!(out, "<div><dt>{}</dt><dd>{}</dd></div>", escape(&name), escape(&value));
+    }
+    out.push_str("</dl></details>");
+}
+
+/// Names and values of all settings.
+fn thresholds(settings: &Settings) -> Vec<(String, String)> {
+    let Ok(serde_json::Value::Object(map)) = serde_json::to_value(settings) else { return vec![] };
+    let rounded = |value: serde_json::Value| match value.as_f64() {
+        Some(x) if value.is_f64() => format!("{}", (x * 1e4).round() / 1e4),
+        _ => value.to_string(),
+    };
+    map.into_iter().map(|(name, value)| (name.replace('_', " "), rounded(value))).collect()
 }
 
 /// The whole model on every task.
 pub fn tasks(out: &mut String, tasks: &[TaskRow]) {
+    if tasks.is_empty() {
+        return;
+    }
     out.push_str(
         "<section><h2>What the model can do</h2><p class=\"quiet\">The whole model on every task; loss in nats per \
          sequence (chance is 0.693) and accuracy.</p><div class=\"scroll\"><table><tr><th>task</th><th></th>\
