@@ -23,7 +23,7 @@ impl std::fmt::Display for RungState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             RungState::Passed => "passed",
-            RungState::Weak => "passed, but weak",
+            RungState::Weak => "not refuted, but weak",
             RungState::Failed => "failed",
             RungState::Unfinished => "unfinished",
             RungState::NotReached => "not reached",
