@@ -11,7 +11,8 @@ pub enum RungState {
     Weak,
     /// It refutes the circuit, or ends the run.
     Failed,
-    /// A check that must decide was not made.
+    /// A step was left out, or a check that must decide was not made. The level may still be the rung that was reached,
+    /// where only steps that a strong pass needs are missing.
     Unfinished,
     /// The run ended on a lower level.
     NotReached,

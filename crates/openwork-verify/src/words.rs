@@ -34,10 +34,11 @@ impl Report {
         if self.verdict != Verdict::Error {
             push(out, &format!("  rung {} of 6 reached; level {} was asked for", self.rung, self.level));
         }
-        self.reasons.iter().for_each(|reason| wrap(out, "  - ", 4, reason));
-        // A weak verdict names them among its reasons.
-        if self.verdict != Verdict::Weak {
-            self.unfinished.iter().for_each(|what| wrap(out, "  - ", 4, &format!("not finished: {what}")));
+        // Steps that were left out stand together at the end.
+        let left_out = |reason: &&String| reason.starts_with("not finished:") || reason.contains(": not made:");
+        self.reasons.iter().filter(|r| !left_out(r)).for_each(|reason| wrap(out, "  - ", 4, reason));
+        if !self.unfinished.is_empty() {
+            wrap(out, "  - not finished: ", 4, &self.unfinished.join("; "));
         }
     }
 
@@ -80,7 +81,7 @@ fn short(c: &Cell) -> String {
     format!("{:.3} [{:.3}, {:.3}] {:>6.1} %", c.loss.mean, c.loss.ci95.0, c.loss.ci95.1, 100.0 * c.agreement.mean)
 }
 
-/// A check in a line: its numbers, or its words where it has none.
+/// A check in a line: its numbers, or its words where it has none. Words are given in full where it did not pass.
 fn line(out: &mut String, c: &Check) {
     let mark = match c.status {
         Status::Passed => "pass",
@@ -98,11 +99,17 @@ fn line(out: &mut String, c: &Check) {
     if c.estimate.is_some() || c.p_value.is_some() {
         numbers.extend(c.threshold.map(|bar| format!("bar {}", (bar * 1e4).round() / 1e4)));
     }
-    let fill = c.ablation.map_or(String::new(), |scheme| format!(" ({scheme})"));
+    let fill = match c.ablation {
+        Some(scheme) if c.name.starts_with("frozen norms") => format!(" ({})", scheme.fill),
+        Some(scheme) => format!(" ({scheme})"),
+        None => String::new(),
+    };
     let name = format!("{}{fill}", c.name);
     let decided = c.estimate.is_some() || c.p_value.is_some();
     if decided && c.status != Status::NotApplicable {
         push(out, &format!("  {mark}  {name:<50} {}", numbers.join("  ")));
+    } else if c.status == Status::Passed {
+        push(out, &clipped(&format!("  {mark}  {name}: {}", c.explanation)));
     } else {
         wrap(out, &format!("  {mark}  {name}: "), 8, &c.explanation);
     }
@@ -115,6 +122,14 @@ fn counter_example(c: &CounterExample) -> String {
          {:+.3}, {:+.3}; run {:+.3}, {:+.3}",
         c.intervention.what, c.model[0], c.model[1], c.run[0], c.run[1]
     )
+}
+
+/// What fits a line.
+fn clipped(line: &str) -> String {
+    match line.chars().count() > WIDTH {
+        true => line.chars().take(WIDTH - 1).chain(['…']).collect(),
+        false => line.into(),
+    }
 }
 
 fn push(out: &mut String, line: &str) {
@@ -172,5 +187,7 @@ mod tests {
         assert!(numbers.ends_with("0.250 [0.125, 0.500]  bar 0.3\n") && numbers.len() <= WIDTH + 1, "{numbers}");
         check.role = Role::Reported;
         assert!(text(&check).starts_with("  fail"));
+        let long = rules::check("not trivial", Role::ForStrong, Status::Passed, "word ".repeat(40));
+        assert!(text(&long).trim_end().chars().count() == WIDTH && text(&long).ends_with("…\n"));
     }
 }

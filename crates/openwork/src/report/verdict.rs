@@ -52,8 +52,7 @@ fn step(out: &mut String, rung: &Rung<'_>) {
          <span class=\"state\">{}</span>",
         rung.level, rung.question, rung.state
     );
-    let decisive = |c: &&&Check| c.role != Role::ForStrong;
-    let (first, rest): (Vec<&Check>, Vec<&Check>) = rung.against.iter().partition(|c| decisive(&c));
+    let (first, rest): (Vec<&Check>, Vec<&Check>) = rung.against.iter().partition(|c| c.role != Role::ForStrong);
     objections(out, &first);
     if !rung.unfinished.is_empty() {
         let items: Vec<String> = rung.unfinished.iter().map(|what| format!("<li>{}</li>", escape(what))).collect();
