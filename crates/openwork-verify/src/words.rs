@@ -37,8 +37,10 @@ impl Report {
         // Steps that were left out stand together at the end.
         let left_out = |reason: &&String| reason.starts_with("not finished:") || reason.contains(": not made:");
         self.reasons.iter().filter(|r| !left_out(r)).for_each(|reason| wrap(out, "  - ", 4, reason));
-        if !self.unfinished.is_empty() {
-            wrap(out, "  - not finished: ", 4, &self.unfinished.join("; "));
+        for rung in self.ladder() {
+            if let Some(words) = rung.left_out() {
+                wrap(out, &format!("  - level {} ", rung.level), 4, &words);
+            }
         }
     }
 
