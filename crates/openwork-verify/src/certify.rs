@@ -128,7 +128,7 @@ fn refute(case: &Case<'_>, inputs: &Domain, found: &Certified, report: &mut Repo
     report.checks.push(crate::Check { level: 6, ..check });
     report.rung = report.rung.min(5);
     report.reasons.insert(0, format!("{name}: {words}"));
-    let example = || inputs.iter().find_map(|prompt| disagreement(case, prompt));
+    let example = || inputs.iter().find_map(|prompt| disagreement(case, prompt)).map(Box::new);
     report.verdict = match std::mem::replace(&mut report.verdict, Verdict::Error) {
         Verdict::Refuted { mut by, counter_example } => {
             by.push(name.into());

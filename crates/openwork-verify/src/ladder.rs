@@ -11,7 +11,8 @@ pub enum RungState {
     Weak,
     /// It refutes the circuit, or ends the run.
     Failed,
-    /// A check that must decide was not made.
+    /// A step was left out, or a check that must decide was not made. The level may still be the rung that was reached,
+    /// where only steps that a strong pass needs are missing.
     Unfinished,
     /// The run ended on a lower level.
     NotReached,
@@ -23,7 +24,7 @@ impl std::fmt::Display for RungState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             RungState::Passed => "passed",
-            RungState::Weak => "passed, but weak",
+            RungState::Weak => "not refuted, but weak",
             RungState::Failed => "failed",
             RungState::Unfinished => "unfinished",
             RungState::NotReached => "not reached",
@@ -41,7 +42,7 @@ pub struct Rung<'a> {
     pub question: &'static str,
     /// What became of it.
     pub state: RungState,
-    /// Its checks that stand in the way of a strong pass: failed or missing, the refuting ones first.
+    /// Its checks that stand in the way of a strong pass: failed or not decided, the refuting ones first.
     pub against: Vec<&'a Check>,
     /// Its steps that were left out, and why.
     pub unfinished: Vec<&'a str>,
@@ -57,6 +58,18 @@ const QUESTIONS: [&str; 6] = [
     "Is it certified?",
 ];
 
+impl Rung<'_> {
+    /// The steps that were left out, and why, in a sentence.
+    pub fn left_out(&self) -> Option<String> {
+        let here = format!(" (level {}): ", self.level);
+        let parts = || self.unfinished.iter().filter_map(|what| what.split_once(&here));
+        let names: Vec<&str> = parts().map(|(name, _)| name).collect();
+        let mut why: Vec<&str> = parts().map(|(_, why)| why).collect();
+        why.dedup();
+        (!names.is_empty()).then(|| format!("not finished, {}: {}", why.join(", "), names.join("; ")))
+    }
+}
+
 impl Report {
     /// The six levels, from the first.
     pub fn ladder(&self) -> [Rung<'_>; 6] {
@@ -69,9 +82,12 @@ impl Report {
             of_level().filter(|c| c.role != Role::Reported && c.status != Status::Passed).collect();
         let refutes = |c: &Check| c.status == Status::Failed && c.role != Role::ForStrong;
         against.sort_by_key(|c| (!refutes(c), c.status == Status::NotApplicable));
-        let here = format!("(level {level})");
+        let here = format!(" (level {level}): ");
         let unfinished: Vec<&str> =
             self.unfinished.iter().map(String::as_str).filter(|what| what.contains(&here)).collect();
+        // What was left out is told once.
+        let left_out = |c: &Check| unfinished.iter().any(|what| what.starts_with(&format!("{}{here}", c.name)));
+        against.retain(|c| c.status != Status::NotApplicable || !left_out(c));
         let undecided = |c: &Check| c.status == Status::NotApplicable && c.role != Role::ForStrong;
         let made = match level {
             6 => !self.findings.certificates.is_empty(),
@@ -132,6 +148,7 @@ mod tests {
             check(3, Role::Required, Status::NotApplicable),
             check(3, Role::Required, Status::Failed),
             check(4, Role::Required, Status::Passed),
+            Check { name: "roles".into(), ..check(4, Role::Required, Status::NotApplicable) },
         ];
         let report = report(5, checks, vec!["roles (level 4): no time was left".into()]);
         let ladder = report.ladder();
@@ -139,6 +156,8 @@ mod tests {
         assert_eq!(ladder.each_ref().map(|r| r.state), [Passed, Weak, Failed, Unfinished, NotReached, NotAsked]);
         assert_eq!(ladder[1].against.len(), 1, "what is only reported stands in no way");
         assert_eq!(ladder[2].against[0].name, "Required Failed");
-        assert_eq!(ladder[3].unfinished, ["roles (level 4): no time was left"]);
+        assert!(ladder[3].against.is_empty(), "what was left out is told once");
+        assert_eq!(ladder[3].left_out().unwrap(), "not finished, no time was left: roles");
+        assert_eq!(ladder[4].left_out(), None);
     }
 }

@@ -323,7 +323,7 @@ pub enum Verdict {
         /// Names of the checks.
         by: Vec<String>,
         /// The worst pair, where a pair can show it.
-        counter_example: Option<CounterExample>,
+        counter_example: Option<Box<CounterExample>>,
     },
     /// Every required check passed, but something needed for `Strong` failed or is missing.
     Weak,

@@ -269,12 +269,20 @@ pub(crate) fn selective(size: Size, settings: &Settings) -> Check {
     }
 }
 
-/// The highest level whose required checks, and those of all levels below, passed.
+/// The highest level whose required checks, and those of all levels below, passed; of a level that requires nothing, those
+/// that a strong circuit passes.
 pub(crate) fn rung(checks: &[Check], level: u8) -> u8 {
     let good = |level: u8| {
-        let of_level =
-            || checks.iter().filter(move |c| c.level == level && matches!(c.role, Role::Gate | Role::Required));
-        of_level().next().is_some() && of_level().all(|c| c.status == Status::Passed)
+        let of = |strong: bool| {
+            let decides = move |c: &&Check| match c.role {
+                Role::Gate | Role::Required => !strong,
+                Role::ForStrong => strong,
+                Role::Reported => false,
+            };
+            checks.iter().filter(move |c| c.level == level).filter(decides).collect::<Vec<_>>()
+        };
+        let deciding = Some(of(false)).filter(|required| !required.is_empty()).unwrap_or_else(|| of(true));
+        !deciding.is_empty() && deciding.iter().all(|c| c.status == Status::Passed)
     };
     (1..=level).take_while(|&level| good(level)).last().unwrap_or(0)
 }
@@ -287,7 +295,10 @@ pub(crate) fn verdict(report: &Report, counter_example: Option<CounterExample>) 
     if !refuting.is_empty() {
         let mut by: Vec<String> = refuting.iter().map(|c| c.name.clone()).collect();
         by.dedup();
-        return (Verdict::Refuted { by, counter_example }, refuting.into_iter().map(words).collect());
+        return (
+            Verdict::Refuted { by, counter_example: counter_example.map(Box::new) },
+            refuting.into_iter().map(words).collect(),
+        );
     }
     let mut weak: Vec<String> = with(Role::Required, Status::NotApplicable)
         .chain(with(Role::ForStrong, Status::Failed))
@@ -296,7 +307,11 @@ pub(crate) fn verdict(report: &Report, counter_example: Option<CounterExample>) 
         .collect();
     weak.extend(report.unfinished.iter().map(|what| format!("not finished: {what}")));
     if report.level < STRONG_LEVEL {
-        weak.push(format!("levels {} to {STRONG_LEVEL} were not asked for", report.level + 1));
+        let left_out = match report.level + 1 {
+            STRONG_LEVEL => format!("level {STRONG_LEVEL} was"),
+            first => format!("levels {first} to {STRONG_LEVEL} were"),
+        };
+        weak.push(format!("{left_out} not asked for"));
     }
     if weak.is_empty() {
         return (Verdict::Strong, vec!["every check passed, under every ablation".into()]);

@@ -249,6 +249,12 @@ pub struct VerdictFile {
     pub report: Report,
 }
 
+/// Which format a file has, whatever else is in it.
+#[derive(serde::Deserialize)]
+struct Format {
+    format: String,
+}
+
 const FORMAT: &str = "openwork-verdict 2";
 
 impl VerdictFile {
@@ -274,9 +280,14 @@ impl VerdictFile {
     /// Reads a file that [`VerdictFile::write`] wrote.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let file: Self =
-            serde_json::from_str(&text).with_context(|| format!("{} is not a verdict file", path.display()))?;
-        ensure!(file.format == FORMAT, "{} has format {:?}, expected {FORMAT:?}", path.display(), file.format);
-        Ok(file)
+        let fault = || format!("{} is not a verdict file", path.display());
+        // The format first: files of another one have other fields.
+        let Format { format } = serde_json::from_str(&text).with_context(fault)?;
+        ensure!(
+            format == FORMAT,
+            "{} has format {format:?}, expected {FORMAT:?}: judge the circuit again with `openwork verify`",
+            path.display()
+        );
+        serde_json::from_str(&text).with_context(fault)
     }
 }

@@ -83,6 +83,7 @@ pub struct Certified {
     pub scope: String,
     /// Exhaustive: worst KL(model ‖ circuit) in nats. Statistical: lower bound of the share of inputs and partial
     /// ablations on which the two agree. Relaxation: least margin in logits (−∞ where there is no bound).
+    #[serde(with = "no_bound")]
     pub bound: f64,
     /// Runs that agree, samples that agree, or inputs whose margin is above zero; of all.
     pub share: f64,
@@ -111,6 +112,19 @@ pub enum CertificateError {
         /// Runs allowed.
         budget: usize,
     },
+}
+
+/// JSON has no infinity: a bound that there is not is `null`.
+mod no_bound {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(bound: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        bound.is_finite().then_some(*bound).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NEG_INFINITY))
+    }
 }
 
 impl About<'_> {

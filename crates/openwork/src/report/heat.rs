@@ -75,7 +75,7 @@ fn group(out: &mut String, report: &Report, columns: &[(Split, Norms)], kept: Ke
         if cells.iter().all(Option::is_none) {
             continue;
         }
-        let name = fill.map_or("nothing".into(), |fill| fill.to_string());
+        let name = fill.map_or("(none is)".into(), |fill| fill.to_string());
         let _ = write!(rows, "<tr><th>{name}</th>");
         for c in cells {
             match c {

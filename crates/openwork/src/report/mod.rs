@@ -67,16 +67,14 @@ pub struct Judged {
 }
 
 impl Judged {
-    /// A token as HTML; line ends and the like as escapes.
+    /// A token as HTML; line ends and what cannot be seen as escapes.
     fn token(&self, token: u16) -> String {
-        self.tokens.get(&token).map_or(format!("token {token}"), |text| {
-            escape(
-                &text
-                    .chars()
-                    .flat_map(|c| c.escape_debug().filter(move |e| *e != '\\' || !matches!(c, '"' | '\'')))
-                    .collect::<String>(),
-            )
-        })
+        let Some(text) = self.tokens.get(&token) else { return format!("token {token}") };
+        let visible = |c: char| match c {
+            '"' | '\'' | '\\' => c.to_string(),
+            c => c.escape_debug().to_string(),
+        };
+        escape(&text.chars().map(visible).collect::<String>())
     }
 }
 

@@ -52,12 +52,10 @@ fn step(out: &mut String, rung: &Rung<'_>) {
          <span class=\"state\">{}</span>",
         rung.level, rung.question, rung.state
     );
-    let decisive = |c: &&&Check| c.role != Role::ForStrong;
-    let (first, rest): (Vec<&Check>, Vec<&Check>) = rung.against.iter().partition(|c| decisive(&c));
+    let (first, rest): (Vec<&Check>, Vec<&Check>) = rung.against.iter().partition(|c| c.role != Role::ForStrong);
     objections(out, &first);
-    if !rung.unfinished.is_empty() {
-        let items: Vec<String> = rung.unfinished.iter().map(|what| format!("<li>{}</li>", escape(what))).collect();
-        let _ = write!(out, "<ul>{}</ul>", items.concat());
+    if let Some(words) = rung.left_out() {
+        let _ = write!(out, "<ul><li>{}</li></ul>", escape(&words));
     }
     if !rest.is_empty() {
         let _ = write!(out, "<details><summary>{} not met that a strong pass needs</summary>", checks(rest.len()));

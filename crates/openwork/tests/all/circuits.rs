@@ -57,7 +57,7 @@ fn a_model_that_cannot_do_the_task_gets_no_circuit_and_no_pass() {
     assert!(stderr(&unknown).contains("there is no task \"for_whale\"; there are single_double_quote"));
 
     whole_model(dir);
-    let judged = run(dir, "verify run run/circuits/for_while.json --no-controls --random-sets 100");
+    let judged = run(dir, "verify run run/circuits/for_while.json --no-controls --random-sets 100 --html one.html");
     assert_eq!(judged.status.code(), Some(1), "{}", stderr(&judged));
     assert!(String::from_utf8_lossy(&judged.stdout).contains("NO TASK"));
     let verdict = std::fs::read_to_string(dir.join("run/circuits/for_while.verdict.json")).unwrap();
@@ -66,7 +66,17 @@ fn a_model_that_cannot_do_the_task_gets_no_circuit_and_no_pass() {
     ok(dir, "report run");
     let page = std::fs::read_to_string(dir.join("run/report.html")).unwrap();
     assert!(page.contains("NO TASK") && page.contains("<svg") && page.contains("for_while"));
-    assert!(!["href=\"http", "src=", "@import", "url("].iter().any(|load| page.contains(load)), "self-contained");
+    let one = std::fs::read_to_string(dir.join("one.html")).unwrap();
+    assert!(one.contains("NO TASK") && one.contains("Verdict on the circuit for_while"));
+    for page in [page, one] {
+        assert!(!["href=\"http", "src=", "@import", "url("].iter().any(|load| page.contains(load)), "self-contained");
+    }
+
+    let old = r#"{"format": "openwork-verdict 1", "report": {}}"#;
+    std::fs::write(dir.join("run/circuits/for_while.verdict.json"), old).unwrap();
+    let refused = run(dir, "report run");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("has format \"openwork-verdict 1\", expected"), "{}", stderr(&refused));
 }
 
 #[test]
