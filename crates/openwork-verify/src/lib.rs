@@ -57,6 +57,7 @@ use openwork_model::{Model, Site};
 use serde::{Deserialize, Serialize};
 
 pub use certify::certify;
+pub use curve::{cpr_cmd, faithfulness_by_size, margin, sizes};
 pub use judge::verify;
 pub use replay::replay;
 pub use report::{
