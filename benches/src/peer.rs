@@ -11,12 +11,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::repository;
 
-/// Names the Python that has what `benches/peers/requirements.txt` lists.
+/// Names the Python that has what `benches/peers/requirements.txt` lists. It may name several, as PATH names folders: of two
+/// tools that cannot be installed side by side each runs in the first that has it.
 const PYTHON: &str = "OPENWORK_PEERS_PYTHON";
 
-/// A Python to run peers with.
+/// Pythons to run peers with.
 pub struct Peers {
-    python: PathBuf,
+    pythons: Vec<PathBuf>,
 }
 
 impl Peers {
@@ -25,7 +26,7 @@ impl Peers {
     pub fn find(asked: bool) -> Option<Self> {
         match env::var_os(PYTHON) {
             Some(python) if asked => {
-                Some(python).filter(|python| !python.is_empty()).map(|p| Self { python: p.into() })
+                Some(python).filter(|p| !p.is_empty()).map(|p| Self { pythons: env::split_paths(&p).collect() })
             }
             None if asked => {
                 println!("peers skipped: {PYTHON} names no Python; `cargo xtask bench` makes one and sets it");
@@ -38,13 +39,15 @@ impl Peers {
     /// Starts `benches/peers/SCRIPT`; `None`, said aloud, where it does not run.
     pub fn start(&self, name: &str, script: &str, args: &[String]) -> Option<Peer> {
         eprintln!("starting {name}");
-        match Peer::start(&self.python, name, script, args) {
-            Ok(peer) => Some(peer),
-            Err(error) => {
-                println!("{name} skipped: {error:#}");
-                None
+        let mut reasons = vec![];
+        for python in &self.pythons {
+            match Peer::start(python, name, script, args) {
+                Ok(peer) => return Some(peer),
+                Err(error) => reasons.push(format!("{error:#}")),
             }
         }
+        println!("{name} skipped: {}", reasons.join("; "));
+        None
     }
 }
 
@@ -67,9 +70,10 @@ impl Peer {
         let mut child = command.spawn().with_context(|| format!("cannot start {}", python.display()))?;
         let (input, output) = (child.stdin.take(), child.stdout.take().context("a pipe")?);
         let mut peer = Self { name: name.into(), version: String::new(), child, input, output: BufReader::new(output) };
-        match peer.read()?.strip_prefix("ready ") {
+        let said = peer.read()?;
+        match said.strip_prefix("ready ") {
             Some(version) => peer.version = format!("{name}: {version}"),
-            None => bail!("{} did not say that it was ready", script.display()),
+            None => bail!("{} says {said:?} instead of being ready", script.display()),
         }
         Ok(peer)
     }
@@ -79,14 +83,14 @@ impl Peer {
         &self.name
     }
 
-    /// Sends a line and returns the seconds it answers with.
+    /// Sends a line and returns the number it answers with: seconds, or a score.
     pub fn ask(&mut self, line: &str) -> Result<f64> {
         let name = self.name.clone();
         let input = self.input.as_mut().context("a pipe")?;
         writeln!(input, "{line}").and_then(|()| input.flush()).with_context(|| format!("{name} has ended"))?;
         let answer = self.read()?;
         match answer.parse() {
-            Ok(seconds) => Ok(seconds),
+            Ok(number) => Ok(number),
             Err(_) => bail!("{}", answer.trim_start_matches("error: ")),
         }
     }

@@ -1,38 +1,43 @@
 //! Faithfulness over circuits of growing size: CPR and CMD of the Mechanistic Interpretability Benchmark (Mueller et
 //! al. 2025), comparable with its tables.
 
-use openwork_circuit::{NodeSet, Outcome};
+use openwork_circuit::{NodeSet, NodeSpace, Outcome};
 
-use crate::{Fill, Scheme, bench::Bench};
+use crate::{Fill, bench::Bench};
 
 /// Shares of the nodes that are kept, as in the benchmark.
-pub(crate) const SHARES: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
+const SHARES: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
 
-/// `F(C_k) = (m(C_k) − m(∅)) / (m(M) − m(∅))`, m the mean logit difference towards the right answer, of the first k
-/// nodes of a ranking, for every share; `None` where the denominator is no larger than rounding.
-pub(crate) fn faithfulness_by_size(bench: &Bench<'_>, ranking: &[usize]) -> Result<Option<Vec<(f64, f64)>>, String> {
-    let space = bench.space();
-    let metric = |run: &Outcome| {
-        let towards = run.differences.iter().enumerate().map(|(i, d)| if i.is_multiple_of(2) { *d } else { -d });
-        towards.sum::<f64>() / run.differences.len() as f64
-    };
-    let kept = |k: usize| {
-        let nodes = NodeSet::of(space.clone(), ranking[..k].iter().copied());
-        Ok::<_, String>(metric(&bench.run_differences(&nodes, Scheme::MEAN)?))
-    };
-    let (nothing, model) = (kept(0)?, metric(&bench.model));
+/// Mean logit difference towards the right answer.
+pub fn margin(run: &Outcome) -> f64 {
+    let towards = run.differences.iter().enumerate().map(|(i, d)| if i.is_multiple_of(2) { *d } else { -d });
+    towards.sum::<f64>() / run.differences.len() as f64
+}
+
+/// How many nodes of `total` each share keeps.
+pub fn sizes(total: usize) -> [(f64, usize); 10] {
+    SHARES.map(|share| (share, ((share * total as f64).round() as usize).min(total)))
+}
+
+/// `F(C_k) = (m(C_k) − m(∅)) / (m(M) − m(∅))`, m the [`margin`] (`model` that of the whole model), of the first k nodes of a
+/// ranking, for every share; `None` where the denominator is no larger than rounding.
+pub fn faithfulness_by_size<E>(
+    space: &NodeSpace,
+    ranking: &[usize],
+    model: f64,
+    margin: impl Fn(&NodeSet) -> Result<f64, E>,
+) -> Result<Option<Vec<(f64, f64)>>, E> {
+    let kept = |k: usize| margin(&NodeSet::of(space.clone(), ranking[..k].iter().copied()));
+    let nothing = kept(0)?;
     if (model - nothing).abs() < 1e-6 {
         return Ok(None);
     }
-    let point = |share: f64| {
-        let k = ((share * ranking.len() as f64).round() as usize).min(ranking.len());
-        Ok((share, (kept(k)? - nothing) / (model - nothing)))
-    };
-    SHARES.into_iter().map(point).collect::<Result<Vec<_>, String>>().map(Some)
+    let point = |(share, k)| Ok((share, (kept(k)? - nothing) / (model - nothing)));
+    sizes(ranking.len()).into_iter().map(point).collect::<Result<Vec<_>, E>>().map(Some)
 }
 
 /// `CPR = ∫ F dk` and `CMD = ∫ |1 − F| dk` over the shares, by trapezoids. Neither is clamped.
-pub(crate) fn cpr_cmd(points: &[(f64, f64)]) -> (f64, f64) {
+pub fn cpr_cmd(points: &[(f64, f64)]) -> (f64, f64) {
     let area = |f: &dyn Fn(f64) -> f64| {
         points.windows(2).map(|w| (w[1].0 - w[0].0) * (f(w[0].1) + f(w[1].1)) / 2.0).sum::<f64>()
     };

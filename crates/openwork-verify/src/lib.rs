@@ -58,6 +58,7 @@ use openwork_model::{Model, Site};
 use serde::{Deserialize, Serialize};
 
 pub use certify::{Effort, certify};
+pub use curve::{cpr_cmd, faithfulness_by_size, margin, sizes};
 pub use judge::verify;
 pub use ladder::{Rung, RungState};
 pub use replay::replay;

@@ -55,7 +55,7 @@ fn fired_on(out: &mut String, judged: &[Judged]) {
 }
 
 /// `18 of 20, 90 % [68, 99]`.
-fn rate(k: usize, n: usize) -> String {
+pub fn rate(k: usize, n: usize) -> String {
     let (low, high) = proportion(k, n);
     let percent = |p: f64| format!("{:.0}", 100.0 * p);
     format!("{k} of {n}: {} % [{}, {}]", percent(k as f64 / n.max(1) as f64), percent(low), percent(high))

@@ -2,10 +2,17 @@
 //! kinds that lie, and writes down what it said: the calibration card.
 
 mod card;
+mod exchange;
 mod injected;
 mod judging;
+mod peers;
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -41,6 +48,12 @@ struct Args {
     /// Print every report
     #[arg(long)]
     report: bool,
+    /// Ask other tools too, where they run
+    #[arg(long)]
+    peers: bool,
+    /// Seeds of every plant that other tools are asked about
+    #[arg(long, default_value_t = 10)]
+    peers_seeds: u64,
     /// Write raw results to benches/runs and the card to docs/calibration.md
     #[arg(long)]
     save: bool,
@@ -55,11 +68,12 @@ fn run(args: Args) -> Result<()> {
     for name in &args.plant {
         ensure!(known.contains(&name.as_str()), "there is no plant {name:?}; there are {}", known.join(", "));
     }
-    let plants = Plant::all().into_iter().filter(|p| args.plant.is_empty() || args.plant.iter().any(|n| n == p.name()));
+    let asked = |p: &Plant| args.plant.is_empty() || args.plant.iter().any(|n| n == p.name());
+    let plants: Vec<Plant> = Plant::all().into_iter().filter(asked).collect();
     let started = Instant::now();
     let mut all: Vec<Judged> = Vec::new();
     let mut invariant = Vec::new();
-    for plant in plants {
+    for &plant in &plants {
         let seeds = if plant == Plant::True { args.honest } else { args.seeds };
         for &severity in plant.severities() {
             // Plants side by side: their models are too small to keep a machine busy one by one.
@@ -82,11 +96,13 @@ fn run(args: Args) -> Result<()> {
         injected = (0..args.seeds).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
         tell(&args, started, &injected);
     }
-    let card = card::card(&all, &invariant, &injected);
+    let mut card = card::card(&all, &invariant, &injected);
+    let comparison = if args.peers { peers::compare(&plants, &all, args.peers_seeds)? } else { None };
+    card.extend(comparison.iter().map(|c| c.text.as_str()));
     all.extend(injected);
     println!("\n{card}");
     if args.save {
-        save(&all, &card)?;
+        save(&all, &card, comparison.as_ref().map(|c| &c.csv))?;
     }
     Ok(())
 }
@@ -111,7 +127,7 @@ fn tell(args: &Args, started: Instant, judged: &[Judged]) {
     judged.iter().filter(|_| args.report).for_each(|j| println!("{}", j.words));
 }
 
-fn save(all: &[Judged], card: &str) -> Result<()> {
+fn save(all: &[Judged], card: &str, peers: Option<&Csv>) -> Result<()> {
     let machine = Machine::here();
     let folder = repository().join("benches/runs").join(format!("{}-{}", today(), machine.device()));
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -129,9 +145,16 @@ fn save(all: &[Judged], card: &str) -> Result<()> {
         ]);
     }
     let path = folder.join("calibration.csv");
-    openwork_tensor::write_atomic(&path, |w| std::io::Write::write_all(w, csv.text().as_bytes()))
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    println!("{}", path.display());
+    let write = |path: &Path, text: &str| {
+        openwork_tensor::write_atomic(path, |w| std::io::Write::write_all(w, text.as_bytes()))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        println!("{}", path.display());
+        anyhow::Ok(())
+    };
+    write(&path, &csv.text())?;
+    if let Some(peers) = peers {
+        write(&folder.join("calibration-peers.csv"), &peers.text())?;
+    }
     let args: Vec<String> = std::env::args().skip(1).collect();
     let raw = path.strip_prefix(repository()).unwrap_or(&path).display();
     let heading = format!(
@@ -140,9 +163,5 @@ fn save(all: &[Judged], card: &str) -> Result<()> {
         args.join(" "),
         commit()
     );
-    let path = repository().join("docs/calibration.md");
-    openwork_tensor::write_atomic(&path, |w| std::io::Write::write_all(w, (heading + card).as_bytes()))
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    println!("{}", path.display());
-    Ok(())
+    write(&repository().join("docs/calibration.md"), &(heading + card))
 }

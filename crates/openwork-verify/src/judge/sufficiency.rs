@@ -205,7 +205,9 @@ impl Judge<'_> {
             return Ok(());
         }
         let ranking = curve::ranking(bench, self.case.circuit);
-        let Some(points) = curve::faithfulness_by_size(bench, &ranking)? else { return Ok(()) };
+        let margin = |nodes: &NodeSet| Ok::<_, String>(curve::margin(&bench.run_differences(nodes, Scheme::MEAN)?));
+        let model = curve::margin(&bench.model);
+        let Some(points) = curve::faithfulness_by_size(&bench.space(), &ranking, model, margin)? else { return Ok(()) };
         let (cpr, cmd) = curve::cpr_cmd(&points);
         self.report.findings.cpr_cmd = Some((cpr, cmd));
         let words = format!(
