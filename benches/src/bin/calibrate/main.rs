@@ -30,6 +30,9 @@ struct Args {
     /// Seeds of every plant and severity
     #[arg(long, default_value_t = 20)]
     seeds: u64,
+    /// The first of them: thresholds were set on seeds from 0 on, so error rates are those of others
+    #[arg(long, default_value_t = 1000)]
+    first_seed: u64,
     /// Seeds of the true circuits, whose false alarms are rare and take many to see
     #[arg(long, default_value_t = 100)]
     honest: u64,
@@ -78,7 +81,7 @@ fn run(args: Args) -> Result<()> {
         for &severity in plant.severities() {
             // Plants side by side: their models are too small to keep a machine busy one by one.
             let judged: Vec<Judged> =
-                (0..seeds).into_par_iter().map(|seed| judge(plant.build(severity, seed))).collect();
+                (0..seeds).into_par_iter().map(|i| judge(plant.build(severity, args.first_seed + i))).collect();
             tell(&args, started, &judged);
             all.extend(judged);
         }
@@ -87,17 +90,23 @@ fn run(args: Args) -> Result<()> {
             let (as_it_is, shuffled) = (judge(plant.build(1.0, seed)), judge(planted.shuffled(seed + 1)));
             (plant, as_it_is.verdict == shuffled.verdict)
         };
-        invariant.extend((0..args.shuffled).into_par_iter().map(again).collect::<Vec<_>>());
+        invariant
+            .extend((args.first_seed..args.first_seed + args.shuffled).into_par_iter().map(again).collect::<Vec<_>>());
     }
     let mut injected = Vec::new();
     if let Some(run) = &args.host {
         let host = Host::open(run)?;
         let one = |seed| Ok(judge(host.planted(seed)?));
-        injected = (0..args.seeds).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
+        injected =
+            (args.first_seed..args.first_seed + args.seeds).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
         tell(&args, started, &injected);
     }
     let mut card = card::card(&all, &invariant, &injected);
-    let comparison = if args.peers { peers::compare(&plants, &all, args.peers_seeds)? } else { None };
+    let comparison = if args.peers {
+        peers::compare(&plants, &all, args.first_seed..args.first_seed + args.peers_seeds)?
+    } else {
+        None
+    };
     card.extend(comparison.iter().map(|c| c.text.as_str()));
     all.extend(injected);
     println!("\n{card}");

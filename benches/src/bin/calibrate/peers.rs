@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
     fs,
+    ops::Range,
     path::Path,
 };
 
@@ -69,9 +70,9 @@ pub struct Comparison {
     pub csv: Csv,
 }
 
-/// Asks the tools that run here about the first `seeds` seeds of `plants` at full severity, and sets what was `judged` of the
+/// Asks the tools that run here about these seeds of `plants` at full severity, and sets what was `judged` of the
 /// same beside it; `None`, said aloud, where none runs.
-pub fn compare(plants: &[Plant], judged: &[Judged], seeds: u64) -> Result<Option<Comparison>> {
+pub fn compare(plants: &[Plant], judged: &[Judged], seeds: Range<u64>) -> Result<Option<Comparison>> {
     let Some(peers) = Peers::find(true) else { return Ok(None) };
     let started = TOOLS.into_iter().filter_map(|tool| Some((tool, peers.start(tool, "circuits.py", &[tool.into()])?)));
     let mut tools: Vec<(&'static str, Peer)> = started.collect();
@@ -81,17 +82,17 @@ pub fn compare(plants: &[Plant], judged: &[Judged], seeds: u64) -> Result<Option
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     let mut said = vec![];
     for &plant in plants.iter().filter(|p| !LEFT_OUT.contains(p)) {
-        for seed in 0..seeds {
+        for seed in seeds.clone() {
             // A name of its own, since tools keep the last case in memory.
             let case = folder.path().join(format!("{}-{seed}", plant.number()));
             exchange::write(&plant.build(1.0, seed), &case)?;
             tools.iter_mut().for_each(|(tool, peer)| ask(tool, peer, &case, (plant, seed), &mut said));
             fs::remove_dir_all(&case).with_context(|| format!("cannot remove {}", case.display()))?;
         }
-        println!("other tools were asked about {seeds} seeds of {}", plant.name());
+        println!("other tools were asked about {} seeds of {}", seeds.end - seeds.start, plant.name());
     }
     let versions: Vec<&str> = tools.iter().map(|(_, peer)| peer.version.as_str()).collect();
-    let same = |j: &&Judged| j.severity == 1.0 && j.seed < seeds && !LEFT_OUT.contains(&j.plant);
+    let same = |j: &&Judged| j.severity == 1.0 && seeds.contains(&j.seed) && !LEFT_OUT.contains(&j.plant);
     let judged: Vec<&Judged> = judged.iter().filter(same).collect();
     Ok(Some(Comparison { text: report(&judged, &said, &versions), csv: csv(&said) }))
 }
