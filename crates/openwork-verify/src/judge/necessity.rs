@@ -36,6 +36,7 @@ impl Judge<'_> {
         let without = Measured::new(&run, Calibration::NONE, &bench.model);
         let kept = (Split::HeldOut, Kept::AllButCircuit, Some(Scheme::MEAN));
         self.report.matrix.push(without.cell(kept, Calibration::NONE, None, resamples));
+        self.independence(bench, &without.differences);
         let (shifted, model) = (losses_at_best_shift(&run), losses_at_best_shift(&bench.model));
         let check = rules::necessity(&shifted, &model, resamples, self.settings);
         if check.status == Status::Failed {

@@ -6,11 +6,11 @@ use super::{Benches, Judge, Shown, Stop, is_frozen, other_schemes, worst_pair};
 use crate::{
     Check, Curve, Faithfulness, Fill, Kept, Role, Scheme, Split, Status,
     bench::Bench,
-    curve,
+    curve, equivalence,
     measure::{Measured, faithfulness},
     random::calibrate,
     rules,
-    stats::{Resamples, binomial_tail, quantile},
+    stats::{Resamples, quantile},
 };
 
 /// A scheme with what was measured under it: the circuit alone and nothing.
@@ -182,21 +182,46 @@ impl Judge<'_> {
         self.sign_test(&difference);
     }
 
-    /// How lopsided the differences are: a circuit can be equivalent within the margin and still always be a little
-    /// less sure, so this is reported and decides nothing.
+    /// Is the circuit's loss above the model's as often as below, but for a tenth? A circuit can be equivalent within the
+    /// margin and still always be a little less sure, so this is reported and decides nothing.
     fn sign_test(&mut self, difference: &[f64]) {
-        let n = difference.len();
-        let above = difference.iter().filter(|d| **d > 0.0).count();
-        let ties = difference.iter().filter(|d| **d == 0.0).count();
-        let fraction = (above as f64 + ties as f64 / 2.0) / n as f64;
-        let untied = n - ties;
-        let most = above.max(untied - above);
-        let p = if untied == 0 { 1.0 } else { (2.0 * binomial_tail(untied, most, 0.5)).min(1.0) };
+        const EPSILON: f64 = 0.1;
+        let Some(test) = equivalence::sign_test(difference, EPSILON) else { return };
         let words = format!(
-            "the circuit's loss is above the model's on a fraction {fraction:.3} of pairs ({ties} of {n} ties counted \
-             half); of no lopsidedness, p = {p:.3}"
+            "the fraction of pairs on which the circuit's loss is above the model's, ties counted half, is {:.3} from a half; \
+             that it is less than {EPSILON} from it: p = {:.3}",
+            test.statistic, test.p_value
         );
-        self.push(Check { p_value: Some(p), ..rules::check("sign test", Role::Reported, Status::Passed, words) });
+        self.push(Check {
+            p_value: Some(test.p_value),
+            ..rules::check("sign test", Role::Reported, Status::Passed, words)
+        });
+    }
+
+    /// Does what is left without the circuit still know how the model scores an input (Shi et al. 2024)? Reported: the
+    /// token itself reaches the logits past all nodes, and tells as well.
+    pub(super) fn independence(&mut self, bench: &Bench<'_>, without: &[f64]) {
+        const PERMUTATIONS: usize = 199;
+        let scores = |d: &[f64]| d.iter().step_by(2).copied().collect::<Vec<f64>>();
+        let (model, rest) = (scores(&bench.model.differences), scores(without));
+        let name = "independence of the rest";
+        let check = match equivalence::hsic(&model, &rest, PERMUTATIONS, self.settings.seed) {
+            None => rules::check(name, Role::Reported, Status::NotApplicable, "undefined: a score is constant".into()),
+            Some(test) => Check {
+                p_value: Some(test.p_value),
+                ..rules::check(
+                    name,
+                    Role::Reported,
+                    Status::Passed,
+                    format!(
+                        "between the logit differences after positive prompts of the model and of all but the circuit HSIC is \
+                         {:.4}; of independence p = {:.3}: a small p says that the rest still carries some of it",
+                        test.statistic, test.p_value
+                    ),
+                )
+            },
+        };
+        self.push(check);
     }
 
     /// CPR, CMD, and the curve they are areas of.
