@@ -193,7 +193,7 @@ fn a_circuit_that_lacks_a_node_loses_its_bound() {
 fn nothing_in_a_bound_can_be_changed() {
     let p = Program::new(openwork_truth::Program::Dyck1, 1);
     let truth = Truth::nodes(&p.compiled.model, &p.compiled.domain(), openwork_circuit::Ablation::Zero);
-    let (certificate, certified) = relaxation(&p.about(&truth, None), all_tokens(false, 512)).unwrap();
+    let (certificate, certified) = relaxation(&p.about(&truth, None), all_tokens(false, 2048)).unwrap();
     assert_eq!(certified.share, 1.0);
     let statement = p.desk.accepted(&certificate);
     assert!(statement.contains("on 10 of 10 inputs"), "{statement}");
