@@ -3,7 +3,7 @@
 //! Convention (paper §2.2 and footnote 3; its counting of other links is not stated): the four matrices of
 //! a block, no biases, embeddings or residual identity links. They follow from nodes and weights.
 
-use openwork_model::{At, Matrix, Model, Site};
+use openwork_model::{At, Linear, Matrix, Model, Site, Weight};
 
 use crate::{Node, NodeSet};
 
@@ -53,6 +53,25 @@ pub fn edges(model: &Model, nodes: &NodeSet) -> Vec<Edge> {
     out
 }
 
+/// The matrix and the row of it that compute a node.
+///
+/// # Panics
+/// When no matrix does: what attention and MLP read comes from norms.
+#[track_caller]
+pub fn weights_of(model: &mut Model, node: Node) -> (&mut Linear<Weight>, usize) {
+    let d_attn = model.config.n_head * model.config.d_head;
+    let block = &mut model.params.blocks[node.site.layer];
+    match node.site.at {
+        At::Query => (&mut block.qkv, node.index),
+        At::Key => (&mut block.qkv, d_attn + node.index),
+        At::Value => (&mut block.qkv, 2 * d_attn + node.index),
+        At::AttnWrite => (&mut block.attn_out, node.index),
+        At::Neuron => (&mut block.fc, node.index),
+        At::MlpWrite => (&mut block.proj, node.index),
+        other => panic!("no edge ends at {other:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use openwork_model::Config;
@@ -91,5 +110,15 @@ mod tests {
             .map(|b| [&b.qkv, &b.attn_out, &b.fc, &b.proj].map(|l| l.weight.nnz()).iter().sum::<usize>())
             .sum();
         assert_eq!(edges(&model, &NodeSet::all(NodeSpace::new(&model.config))).len(), n);
+    }
+
+    #[test]
+    fn every_edge_is_in_the_row_of_its_reader() {
+        let mut model = Model::init(Config { vocab_size: 8, ..Config::default() }, 1);
+        let all = edges(&model, &NodeSet::all(NodeSpace::new(&model.config)));
+        for edge in all.iter().step_by(97) {
+            let (linear, row) = weights_of(&mut model, edge.to);
+            assert_eq!(linear.weight.dense()[[row, edge.from.index]], edge.weight, "{} -> {}", edge.from, edge.to);
+        }
     }
 }

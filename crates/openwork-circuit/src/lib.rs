@@ -17,7 +17,7 @@ pub mod tasks;
 
 pub use ablation::{Ablation, Keep, Partial, Values};
 pub use domain::{Domain, DomainError};
-pub use edges::{Edge, edges};
+pub use edges::{Edge, edges, weights_of};
 pub use evaluate::{Batch, Calibration, Outcome, batches, evaluate};
 pub use file::{CircuitError, CircuitFile};
 pub use means::{Means, MeansError};

@@ -11,8 +11,8 @@
 //! Both are exact over the inputs given. They are the whole truth where no two parts stand in for each other; with backups
 //! (two parts of which either will do) each alone changes nothing, and what is true must be said by hand.
 
-use openwork_circuit::{Ablation, Edge, Keep, Means, NodeSet, NodeSpace, edges};
-use openwork_model::{At, Matrix, Model, NoTap};
+use openwork_circuit::{Ablation, Edge, Keep, Means, NodeSet, NodeSpace, edges, weights_of};
+use openwork_model::{Matrix, Model, NoTap};
 use rayon::prelude::*;
 
 use crate::{Behaviour, Prompt, PromptBatch, text};
@@ -152,17 +152,7 @@ fn fill(nodes: &NodeSet, edge: &Edge, ablation: Ablation<'_>) -> f32 {
 /// The model without an edge: the weight is zero and `weight · fill` is added to the bias.
 pub fn remove(model: &Model, edge: &Edge, fill: f32) -> Model {
     let mut model = model.clone();
-    let d_attn = model.config.n_head * model.config.d_head;
-    let block = &mut model.params.blocks[edge.to.site.layer];
-    let (linear, row) = match edge.to.site.at {
-        At::Query => (&mut block.qkv, edge.to.index),
-        At::Key => (&mut block.qkv, d_attn + edge.to.index),
-        At::Value => (&mut block.qkv, 2 * d_attn + edge.to.index),
-        At::AttnWrite => (&mut block.attn_out, edge.to.index),
-        At::Neuron => (&mut block.fc, edge.to.index),
-        At::MlpWrite => (&mut block.proj, edge.to.index),
-        other => unreachable!("no edge ends at {other:?}"),
-    };
+    let (linear, row) = weights_of(&mut model, edge.to);
     linear.weight.update(|w| w[[row, edge.from.index]] = 0.0);
     if fill != 0.0 {
         let bias = linear.bias.as_mut().expect("means need biases to be put into");

@@ -4,12 +4,11 @@ use openwork_circuit::{Ablation, Calibration, Domain, Keep, NodeSpace, tasks::Pa
 use openwork_model::{Matrix, NoTap, Tokens};
 
 use crate::{
-    Case, CounterExample, Intervention, Report, Scheme as Ablated, Split, Verdict,
+    Case, CounterExample, Intervention, Report, Split, Verdict,
     certificate::{
         About, Certificate, CertificateError, Certified, Event, Kind, Relax, Rivals, Sample, Scheme, exhaustive,
         relaxation, statistical,
     },
-    judge::runs,
 };
 
 /// How much work certificates may take.
@@ -155,14 +154,7 @@ fn disagreement(case: &Case<'_>, prompt: Vec<u16>) -> Option<CounterExample> {
         split: Split::HeldOut,
         pair: None,
         candidates: (answer as u16, other as u16),
-        intervention: Intervention {
-            what: "only the circuit is kept".into(),
-            scheme: Ablated::MEAN,
-            kept: runs(case.circuit.numbers()),
-            partly: vec![],
-            sources: None,
-            constants: None,
-        },
+        intervention: Intervention::keeping("only the circuit is kept", case.circuit),
         calibration: Calibration::NONE,
         model: [difference(&model); 2],
         run: [difference(&run); 2],

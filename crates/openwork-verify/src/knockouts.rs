@@ -1,8 +1,8 @@
 //! Knock-outs inside the circuit: completeness (does the model break where the circuit breaks?) and minimality (is every
 //! node and every edge needed?).
 
-use openwork_circuit::{Ablation, Calibration, Edge, Keep, NodeSet, Outcome, edges, evaluate};
-use openwork_model::{At, Model, Site};
+use openwork_circuit::{Ablation, Calibration, Edge, Keep, NodeSet, Outcome, edges, evaluate, weights_of};
+use openwork_model::{Linear, Model, Weight};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -207,64 +207,22 @@ pub(crate) fn needless_edges(
         }
         tried += 1;
         let mean = subject.means.values()[circuit.space().number(edge.from).expect("a node of the circuit")];
-        let cut = Cut::new(&model, edge);
-        cut.set(&mut model, 0.0, cut.bias + cut.weight * mean);
+        let (linear, row) = weights_of(&mut model, edge.to);
+        // A model without biases keeps none: there a cut edge gives zero.
+        let bias = linear.bias.as_ref().map(|b| b.dense()[[row, 0]]);
+        set(linear, (row, edge.from.index), 0.0, bias.map(|b| b + edge.weight * mean));
         if loss(&model) <= limit {
             needless.push(edge);
         }
-        cut.set(&mut model, cut.weight, cut.bias);
+        set(weights_of(&mut model, edge.to).0, (row, edge.from.index), edge.weight, bias);
     }
     (needless, tried)
 }
 
-/// The weight of an edge, and the bias of the row that it is in.
-struct Cut {
-    layer: usize,
-    to: At,
-    row: usize,
-    column: usize,
-    weight: f32,
-    bias: f32,
-}
-
-impl Cut {
-    fn new(model: &Model, edge: Edge) -> Self {
-        let Site { layer, at: to } = edge.to.site;
-        let d_attn = model.config.n_head * model.config.d_head;
-        let first = match to {
-            At::Key => d_attn,
-            At::Value => 2 * d_attn,
-            _ => 0,
-        };
-        let mut cut =
-            Self { layer, to, row: first + edge.to.index, column: edge.from.index, weight: edge.weight, bias: 0.0 };
-        let linear = cut.linear(model);
-        cut.bias = linear.bias.as_ref().map_or(0.0, |b| b.dense()[[cut.row, 0]]);
-        cut
-    }
-
-    fn linear<'a>(&self, model: &'a Model) -> &'a openwork_model::Linear<openwork_model::Weight> {
-        let block = &model.params.blocks[self.layer];
-        match self.to {
-            At::AttnWrite => &block.attn_out,
-            At::Neuron => &block.fc,
-            At::MlpWrite => &block.proj,
-            _ => &block.qkv,
-        }
-    }
-
-    /// A model without biases keeps none: there a cut edge gives zero.
-    fn set(&self, model: &mut Model, weight: f32, bias: f32) {
-        let block = &mut model.params.blocks[self.layer];
-        let linear = match self.to {
-            At::AttnWrite => &mut block.attn_out,
-            At::Neuron => &mut block.fc,
-            At::MlpWrite => &mut block.proj,
-            _ => &mut block.qkv,
-        };
-        linear.weight.update(|w| w[[self.row, self.column]] = weight);
-        if let Some(b) = &mut linear.bias {
-            b.update(|b| b[[self.row, 0]] = bias);
-        }
+/// Sets a weight and, if there is one, the bias of its row.
+fn set(linear: &mut Linear<Weight>, (row, column): (usize, usize), weight: f32, bias: Option<f32>) {
+    linear.weight.update(|w| w[[row, column]] = weight);
+    if let (Some(b), Some(bias)) = (&mut linear.bias, bias) {
+        b.update(|b| b[[row, 0]] = bias);
     }
 }

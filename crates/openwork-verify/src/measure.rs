@@ -137,6 +137,7 @@ pub(crate) fn kl(p: &[f32], q: &[f32]) -> f64 {
     p.iter().zip(q).map(|(&p, &q)| f64::from(p).exp() * (f64::from(p) - f64::from(q))).sum()
 }
 
+/// Index of the largest entry, the first of equal ones.
 pub(crate) fn argmax(x: &[f32]) -> usize {
     (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best })
 }

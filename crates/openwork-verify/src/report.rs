@@ -1,6 +1,6 @@
 //! What the judge says: a verdict, why, and every number behind it.
 
-use openwork_circuit::Calibration;
+use openwork_circuit::{Calibration, NodeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{Estimate, Scrubbed, Settings, certificate::Certified, hypothesis::HypothesisReport};
@@ -294,7 +294,7 @@ pub struct CounterExample {
 pub struct Intervention {
     /// In words.
     pub what: String,
-    /// How nodes are ablated; fills that are not zero are in `fill`.
+    /// How nodes are ablated.
     pub scheme: Scheme,
     /// Nodes that are kept whole, as runs of numbers `(first, length)`; all others are ablated, unless `partly`
     /// says in what part.
@@ -306,6 +306,32 @@ pub struct Intervention {
     /// Constants of the ablated nodes, in the order of their numbers, under a scheme of constants other than the
     /// means over training data and zero.
     pub constants: Option<Vec<f32>>,
+}
+
+impl Intervention {
+    /// Keeps `nodes` and ablates all others by their means.
+    pub(crate) fn keeping(what: &str, nodes: &NodeSet) -> Self {
+        Self {
+            what: what.into(),
+            scheme: Scheme::MEAN,
+            kept: runs(nodes.numbers()),
+            partly: vec![],
+            sources: None,
+            constants: None,
+        }
+    }
+}
+
+/// Rising numbers as runs `(first, length)`.
+pub(crate) fn runs(numbers: impl Iterator<Item = usize>) -> Vec<(usize, usize)> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for n in numbers {
+        match runs.last_mut() {
+            Some((first, length)) if *first + *length == n => *length += 1,
+            _ => runs.push((n, 1)),
+        }
+    }
+    runs
 }
 
 /// The judgement, from worst to best.
@@ -413,8 +439,8 @@ pub struct Findings {
     pub rivals: Vec<Rival>,
     /// Nodes of the circuit without which nothing else in the model does the task.
     pub core: Option<usize>,
-    /// With so many inputs and none worse, the (1 − p) quantile of KL(model ‖ circuit) is below the largest seen, at
-    /// 95 % confidence: (p, nats).
+    /// Of inputs drawn like the held-out ones at most a share p have a KL(model ‖ circuit) over the vocabulary above the
+    /// largest seen on those, at 95 % confidence: (p, nats).
     pub worst_input: Option<(f64, f64)>,
     /// What causal scrubbing found.
     pub scrubbed: Option<Scrubbed>,

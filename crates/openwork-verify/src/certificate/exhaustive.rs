@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::{
     About, Certificate, CertificateError, Certified, Kind, file,
-    run::{BATCH, Recorded, Replace, Source, argmax, kl, last_logits, plain_logits},
+    run::{BATCH, Recorded, Replace, Source, kl, last_logits, plain_logits},
 };
+use crate::measure::argmax;
 
 /// Where ablated nodes take their values from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

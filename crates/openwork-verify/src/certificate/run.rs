@@ -92,11 +92,6 @@ pub(super) fn plain_logits(model: &Model, tokens: &[u16], seq_len: usize, memory
     last_logits(model, tokens, seq_len, &mut NoTap, memory)
 }
 
-/// Index of the largest entry, the first of equal ones.
-pub(super) fn argmax(x: &[f32]) -> usize {
-    (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best })
-}
-
 /// KL(softmax p ‖ softmax q) in nats, of logits, summed in f64.
 pub(super) fn kl(p: &[f32], q: &[f32]) -> f64 {
     let log_sum = |x: &[f32]| {

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::{
     About, Certificate, CertificateError, Certified, Kind, file,
-    run::{Replace, Source, argmax, last_logits},
+    run::{Replace, Source, last_logits},
 };
-use crate::stats::binomial_tail;
+use crate::{measure::argmax, stats::binomial_tail};
 
 /// When a circuit agrees with the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

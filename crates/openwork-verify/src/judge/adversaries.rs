@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Benches, Judge, Shown, Stop, resamples, worst_pair};
 use crate::{
-    Check, CounterExample, Curve, Draw, Fill, Intervention, Rival, Role, Scheme, Split, Status, adversary,
+    Check, CounterExample, Curve, Draw, Fill, Intervention, Kept, Rival, Role, Scheme, Split, Status, adversary,
     bench::Bench,
     measure::Measured,
     random::{calibrate, draw},
@@ -114,8 +114,8 @@ impl Judge<'_> {
     fn attacks_on_random_sets(&mut self, benches: &Benches<'_>, budget: f64) {
         const SETS: u64 = 3;
         for set in 0..SETS {
-            if self.is_over() {
-                return self.unfinished("attacks on random sets", "no time was left");
+            if self.clock.is_over() {
+                return self.unfinished("attacks on random sets");
             }
             let mut rng = ChaCha8Rng::seed_from_u64(self.settings.seed);
             rng.set_stream((1 << 44) + set);
@@ -182,19 +182,25 @@ impl Judge<'_> {
         if !self.has_time(name, Role::ForStrong) {
             return;
         }
+        // Whatever is drawn like the held-out prompts is worse than the worst of those in at most this share, at 95 %
+        // confidence. Of searched ones no such thing can be said.
         let n = 2 * bench.pairs.len();
-        let quantile = 1.0 - 0.05_f64.powf(1.0 / n as f64);
+        let share = 1.0 - 0.05_f64.powf(1.0 / n as f64);
+        let published =
+            self.report.cell(Split::HeldOut, Kept::Circuit, Some(Scheme::MEAN)).expect("measured at level 1");
+        let seen = published.kl_max;
+        self.report.findings.worst_input = Some((share, seen));
         let (circuit, calibration) = (self.case.circuit, self.case.calibration);
         let found = adversary::worst_input(bench, circuit, calibration, self.settings.inputs, self.settings.seed);
         let Some((worst, turned)) = found else {
             let words = "no two prompts of one template are of one length: there is nothing to exchange between them";
             return self.push(rules::check(name, Role::Reported, Status::NotApplicable, words.into()));
         };
-        self.report.findings.worst_input = Some((quantile, worst.kl));
         let words = format!(
             "of {} prompts made by exchanging tokens between prompts of one template, {turned} have an answer of the \
-             model, sure by a nat or more, that the circuit turns; the worst KL is {:.4} nats. On the {n} held-out prompts \
-             as they are, whatever is seen bounds all but a share {quantile:.4} of such prompts, at 95 % confidence",
+             model, sure by a nat or more, that the circuit turns; the worst KL over the candidates is {:.4} nats. Of the {n} \
+             held-out prompts as they are, the worst has KL {seen:.4} over the vocabulary, which bounds all but a share \
+             {share:.4} of their kind, at 95 % confidence",
             self.settings.inputs, worst.kl
         );
         // One in a hundred may be no prompt of the task any more.
@@ -204,14 +210,7 @@ impl Judge<'_> {
             ..rules::check(name, Role::ForStrong, rules::status(passed), words)
         });
         if !passed {
-            let intervention = Intervention {
-                what: "only the circuit is kept".into(),
-                scheme: Scheme::MEAN,
-                kept: super::runs(circuit.numbers()),
-                partly: vec![],
-                sources: None,
-                constants: None,
-            };
+            let intervention = Intervention::keeping("only the circuit is kept", circuit);
             self.refute_by(|| CounterExample {
                 check: name.into(),
                 split: Split::HeldOut,
@@ -232,13 +231,12 @@ impl Judge<'_> {
         if circuit.is_empty() || circuit.len() > MOST_NODES || !self.has_time(name, Role::ForStrong) {
             return Ok(());
         }
-        let (limits, started, level_started, level) = (self.limits, self.started, self.level_started, self.level);
-        let out_of_time = || super::is_over(limits, started, level_started, level);
+        let clock = self.clock;
+        let out_of_time = || clock.is_over();
         let limit = settings.loss_limit(self.case.target_loss);
         let (bench, selection) = (&benches.few, &benches.few_selection);
         let Some(core) = rival::core(selection, circuit, limit, &out_of_time)? else {
-            self.unfinished("identified", "no time was left");
-            self.push(rules::check(name, Role::ForStrong, Status::NotApplicable, "not made: no time was left".into()));
+            self.left_out(name, Role::ForStrong);
             return Ok(());
         };
         self.report.findings.core = Some(core.len());

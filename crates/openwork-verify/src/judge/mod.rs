@@ -13,6 +13,7 @@ use crate::{
     Case, Check, Control, CounterExample, Declaration, Findings, Intervention, Limits, Norms, Report, Role, Scheme,
     Settings, Size, Split, Status, Verdict, audit,
     bench::{Bench, Fills, Subject},
+    report::runs,
     rules,
     stats::Resamples,
 };
@@ -63,18 +64,8 @@ pub fn verify(
     let Limits { dead_hook, .. } = *limits;
     let subject = Subject { model: case.model, means: case.means, fills: &fills, seed: settings.seed, dead_hook };
     let now = Instant::now();
-    let mut judge = Judge {
-        case,
-        subject,
-        settings,
-        limits,
-        progress,
-        report,
-        counter_example: None,
-        level: 0,
-        started: now,
-        level_started: now,
-    };
+    let clock = Clock { limits, level: 0, started: now, level_started: now };
+    let mut judge = Judge { case, subject, settings, clock, progress, report, counter_example: None };
     let stop = judge.run(controls);
     let Judge { mut report, counter_example, .. } = judge;
     let gate = |report: &Report| -> Vec<String> {
@@ -104,13 +95,34 @@ struct Judge<'a> {
     case: &'a Case<'a>,
     subject: Subject<'a>,
     settings: &'a Settings,
-    limits: &'a Limits<'a>,
+    clock: Clock<'a>,
     progress: &'a mut dyn FnMut(&str),
     report: Report,
     counter_example: Option<CounterExample>,
+}
+
+/// The level that the run is at, and what it and the whole may cost. A copy is what long steps look at.
+#[derive(Clone, Copy)]
+struct Clock<'a> {
+    limits: &'a Limits<'a>,
     level: u8,
     started: Instant,
     level_started: Instant,
+}
+
+impl Clock<'_> {
+    /// Whether the time of the level is over, or that of the run, or somebody wants to end it.
+    fn is_over(&self) -> bool {
+        let share = SHARES[usize::from(self.level.max(1)) - 1];
+        let spent =
+            |budget: Duration| self.level_started.elapsed() > budget.mul_f64(share) || self.started.elapsed() > budget;
+        (self.limits.interrupted)() || self.limits.budget.is_some_and(spent)
+    }
+
+    /// Why something is left out.
+    fn why(&self) -> &'static str {
+        if (self.limits.interrupted)() { "interrupted" } else { "no time was left" }
+    }
 }
 
 /// What several levels look at.
@@ -144,7 +156,7 @@ impl<'a> Judge<'a> {
         self.report.size = Some(self.size(&benches.active));
         self.begin(1);
         let published = self.task(&benches)?;
-        for level in 2..=self.limits.level.min(rules::STRONG_LEVEL) {
+        for level in 2..=self.clock.limits.level.min(rules::STRONG_LEVEL) {
             self.begin(level);
             match level {
                 2 => self.sufficiency(&benches, &published)?,
@@ -175,33 +187,32 @@ impl<'a> Judge<'a> {
 
     /// Starts a level and its share of the time.
     fn begin(&mut self, level: u8) {
-        self.level = level;
-        self.level_started = Instant::now();
-    }
-
-    /// Whether the time of this level is over, or somebody wants to end the run.
-    fn is_over(&self) -> bool {
-        is_over(self.limits, self.started, self.level_started, self.level)
+        self.clock = Clock { level, level_started: Instant::now(), ..self.clock };
     }
 
     /// Whether there is time for a step. If not, the check that it would have made is not made, and the report says so.
     fn has_time(&mut self, check: &str, role: Role) -> bool {
-        if !self.is_over() {
-            (self.progress)(check);
-            return true;
+        if self.clock.is_over() {
+            self.left_out(check, role);
+            return false;
         }
-        let why = if (self.limits.interrupted)() { "interrupted" } else { "no time was left" };
-        self.unfinished(check, why);
-        self.push(rules::check(check, role, Status::NotApplicable, format!("not made: {why}")));
-        false
+        (self.progress)(check);
+        true
     }
 
-    fn unfinished(&mut self, what: &str, why: &str) {
-        self.report.unfinished.push(format!("{what} (level {}): {why}", self.level));
+    /// A check that was not made for want of time.
+    fn left_out(&mut self, check: &str, role: Role) {
+        self.unfinished(check);
+        let words = format!("not made: {}", self.clock.why());
+        self.push(rules::check(check, role, Status::NotApplicable, words));
+    }
+
+    fn unfinished(&mut self, what: &str) {
+        self.report.unfinished.push(format!("{what} (level {}): {}", self.clock.level, self.clock.why()));
     }
 
     fn push(&mut self, check: Check) {
-        self.report.checks.push(Check { level: self.level, ..check });
+        self.report.checks.push(Check { level: self.clock.level, ..check });
     }
 
     fn size(&self, active: &[bool]) -> Size {
@@ -226,13 +237,6 @@ impl<'a> Judge<'a> {
             self.counter_example = Some(example());
         }
     }
-}
-
-/// Whether the time of a level is over, or that of the run, or somebody wants to end it.
-fn is_over(limits: &Limits<'_>, started: Instant, level_started: Instant, level: u8) -> bool {
-    let share = SHARES[usize::from(level.max(1)) - 1];
-    let spent = |budget: Duration| level_started.elapsed() > budget.mul_f64(share) || started.elapsed() > budget;
-    (limits.interrupted)() || limits.budget.is_some_and(spent)
 }
 
 /// A counter-example that is a pair of a split.
@@ -274,12 +278,10 @@ impl Shown<'_> {
             _ => None,
         };
         Intervention {
-            what: what.into(),
             scheme,
-            kept: runs(nodes.numbers()),
-            partly: vec![],
             sources: subject.constants(scheme.fill).is_none().then(|| [source(0), source(1)]),
             constants,
+            ..Intervention::keeping(what, nodes)
         }
     }
 
@@ -294,18 +296,6 @@ impl Shown<'_> {
             constants: None,
         }
     }
-}
-
-/// Rising numbers as runs `(first, length)`.
-pub(crate) fn runs(numbers: impl Iterator<Item = usize>) -> Vec<(usize, usize)> {
-    let mut runs: Vec<(usize, usize)> = Vec::new();
-    for n in numbers {
-        match runs.last_mut() {
-            Some((first, length)) if *first + *length == n => *length += 1,
-            _ => runs.push((n, 1)),
-        }
-    }
-    runs
 }
 
 /// At most `n` pairs, evenly spread.

@@ -74,9 +74,7 @@ impl Judge<'_> {
         let own = bench.run_differences(circuit, Scheme::MEAN)?.loss(self.case.calibration);
         let limit = settings.loss_limit(self.case.target_loss);
         let model = mean(&losses_at_best_shift(&bench.model));
-        let limits = self.limits;
-        let (started, level_started, level) = (self.started, self.level_started, self.level);
-        let out_of_time = || super::is_over(limits, started, level_started, level);
+        let clock = self.clock;
         let comparison = Comparison {
             bench,
             selection: &benches.few_selection,
@@ -85,7 +83,7 @@ impl Judge<'_> {
             sufficient: limit,
             active: &benches.active,
             settings,
-            out_of_time: &out_of_time,
+            out_of_time: &|| clock.is_over(),
         };
         let counted = comparison.ablated(Draw::Others, self.progress)?;
         let activity = comparison.ablated(Draw::ActiveOthers, self.progress)?;
@@ -113,7 +111,7 @@ impl Judge<'_> {
         let mut checks = [first, rank(sufficiency, adjusted[1], settings, words)];
         let fewest = [&counted, &activity, &kept].map(|s| s.random.len()).into_iter().min().expect("three");
         if fewest < settings.random_sets {
-            self.unfinished(&format!("random sets: {fewest} of {}", settings.random_sets), "no time was left");
+            self.unfinished(&format!("random sets: {fewest} of {}", settings.random_sets));
             // Few sets cannot reach a small p: that is no failure of the circuit.
             checks.iter_mut().filter(|c| c.status == Status::Failed).for_each(|c| c.status = Status::NotApplicable);
         }
@@ -129,8 +127,8 @@ impl Judge<'_> {
         if circuit.is_empty() || !self.has_time(name, Role::Required) {
             return Ok(());
         }
-        let (limits, started, level_started, level) = (self.limits, self.started, self.level_started, self.level);
-        let out_of_time = || super::is_over(limits, started, level_started, level);
+        let clock = self.clock;
+        let out_of_time = || clock.is_over();
         let found = knockouts::incompleteness(&benches.few_selection, circuit, self.settings.seed, &out_of_time)?;
         let Knockout { how, nodes, .. } = &found[0];
         let bench = &benches.few;
@@ -194,15 +192,14 @@ impl Judge<'_> {
         if !self.has_time(name, Role::Required) {
             return Ok(());
         }
-        let (limits, started, level_started, level) = (self.limits, self.started, self.level_started, self.level);
-        let out_of_time = || super::is_over(limits, started, level_started, level);
+        let clock = self.clock;
+        let out_of_time = || clock.is_over();
         let nodes: Vec<usize> = circuit.numbers().collect();
         let margin = self.settings.min_worth * self.known(bench);
         let answers = &benches.held_out.model.differences;
         let least = self.settings.min_worth * answers.iter().map(|d| d.abs()).sum::<f64>() / answers.len() as f64;
         let Some(needless) = self.needless(benches, &nodes, least, &out_of_time)? else {
-            self.unfinished(name, "no time was left");
-            self.push(rules::check(name, Role::Required, Status::NotApplicable, "not made: no time was left".into()));
+            self.left_out(name, Role::Required);
             return Ok(());
         };
         let names: Vec<String> = needless.iter().map(|&n| circuit.space().node(n).to_string()).collect();
@@ -320,7 +317,7 @@ impl Judge<'_> {
         let (circuit, calibration) = (self.case.circuit, self.case.calibration);
         let smallest = knockouts::smallest_subset(bench, circuit, calibration, &by_worth, margin, out_of_time)?;
         let Some(smallest) = smallest else {
-            self.unfinished("minimality: subsets", "no time was left");
+            self.unfinished("minimality: subsets");
             return Ok(());
         };
         self.report.findings.smallest_subset = Some(smallest);

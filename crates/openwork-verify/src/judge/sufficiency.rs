@@ -97,10 +97,10 @@ impl Judge<'_> {
         let own = (scheme == Scheme::MEAN).then_some(self.case.calibration);
         let (kept, calibration) = calibrated(circuit, own)?;
         let (nothing, nothing_calibration) = calibrated(&empty, None)?;
-        let model = Measured::new(&bench.model, Calibration::NONE, &bench.model);
+        let model = bench.model.pair_losses(Calibration::NONE);
         // Under constants that suit the circuit, nothing is not what the circuit is added to.
         let f = (scheme.fill != Fill::Optimal)
-            .then(|| faithfulness(&nothing.loss, &kept.loss, &model.loss, resamples, self.settings));
+            .then(|| faithfulness(&nothing.loss, &kept.loss, &model, resamples, self.settings));
         self.report.matrix.push(kept.cell((split, Kept::Circuit, Some(scheme)), calibration, f, resamples));
         let of_nothing = (split, Kept::Nothing, Some(scheme));
         self.report.matrix.push(nothing.cell(of_nothing, nothing_calibration, None, resamples));
@@ -158,8 +158,8 @@ impl Judge<'_> {
     /// Is the circuit's score the model's? Null hypotheses under which *passing* needs evidence.
     fn equivalence(&mut self, bench: &Bench<'_>, m: &Measurement, resamples: &Resamples) {
         let margin = self.settings.equivalence_margin;
-        let model = Measured::new(&bench.model, Calibration::NONE, &bench.model);
-        let difference: Vec<f64> = m.circuit.loss.iter().zip(&model.loss).map(|(c, m)| c - m).collect();
+        let model = bench.model.pair_losses(Calibration::NONE);
+        let difference: Vec<f64> = m.circuit.loss.iter().zip(&model).map(|(c, m)| c - m).collect();
         let negative: Vec<f64> = difference.iter().map(|d| -d).collect();
         let p = resamples
             .p_below(&difference, margin)

@@ -47,8 +47,8 @@ pub fn attacks(out: &mut String, report: &Report) {
     if let Some((share, nats)) = report.findings.worst_input {
         let _ = write!(
             out,
-            "<p>Searching over inputs, the largest KL(model ‖ circuit) was {nats:.3} nats; at 95 % confidence at most \
-             {:.2} % of such inputs are worse.</p>",
+            "<p>On held-out prompts the largest KL(model ‖ circuit) was {nats:.3} nats; at 95 % confidence at most {:.2} % \
+             of prompts drawn like them are worse.</p>",
             100.0 * share
         );
     }
