@@ -102,9 +102,10 @@ pub fn check(model: &Model, case: &Case, claim: &Exhaustive) -> Result<String, R
     }
     claim.right.map_or(Ok(()), |claimed| right.demand("right", claimed))?;
     claim.model_right.map_or(Ok(()), |claimed| model_right.demand("model_right", claimed))?;
+    let right = claim.right.map_or_else(String::new, |right| format!(" and the right one in {right}"));
     Ok(format!(
-        "exhaustive: over all {n} inputs and {runs} runs, KL(model || circuit) is at most {worst:.6} nats, {mean:.6} on \
-         average, and the most likely token is the model's in {} of {runs}",
+        "exhaustive: over all {n} inputs and {runs} runs, KL(model || circuit) is at most {worst:.1e} nats, {mean:.1e} on \
+         average, and the most likely token is the model's in {}{right} of {runs}",
         claim.agreeing
     ))
 }

@@ -11,4 +11,4 @@ mod select;
 
 pub use control::{nonsense_labels, random_weights};
 pub use objective::Objective;
-pub use prune::{NotReached, Progress, PruneError, Pruned, Search, Settings};
+pub use prune::{NotReached, OnStep, Progress, PruneError, Pruned, Search, Settings};

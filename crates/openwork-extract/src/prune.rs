@@ -3,7 +3,7 @@
 //! Source: Gao et al. 2025, A.5 and Table 2; steps, clipping and batch order as decided in the project's
 //! specification, where the paper is silent.
 
-use std::{collections::BTreeMap, convert::Infallible};
+use std::{collections::BTreeMap, convert::Infallible, ops::ControlFlow};
 
 use openwork_circuit::{Calibration, Means, NodeSet, NodeSpace, batches, edges, tasks::Pair};
 use openwork_cuda::GpuError;
@@ -139,6 +139,8 @@ pub struct Pruned {
     pub loss: f64,
     /// Whether that is within the target.
     pub reached: bool,
+    /// Restarts that were finished: fewer than asked for where the search was ended early.
+    pub restarts: usize,
 }
 
 /// The search cannot succeed: with every node kept the loss is above the target.
@@ -159,6 +161,9 @@ pub enum PruneError {
     /// The model does not do the task.
     #[error(transparent)]
     NotReached(#[from] NotReached),
+    /// The caller ended the search before its first restart was finished.
+    #[error("the search was ended before it had a first circuit")]
+    Ended,
     /// Masks for another objective than the task loss are learned on the CPU only.
     #[error("masks for the objective {0} are learned on the CPU: leave out --device or say --device cpu")]
     OnCpuOnly(Objective),
@@ -167,7 +172,7 @@ pub enum PruneError {
     Gpu(#[from] GpuError),
 }
 
-/// What the search tells its caller after every step.
+/// What the search tells its caller after every step; [`ControlFlow::Break`] ends it.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     /// Restart, from 0.
@@ -179,6 +184,9 @@ pub struct Progress {
     /// Open gates.
     pub kept: usize,
 }
+
+/// Is told of every step.
+pub type OnStep<'a> = dyn FnMut(Progress) -> ControlFlow<()> + 'a;
 
 /// A search for a circuit of `model`: masks are learned on `train`, and a circuit is selected on `validation`.
 #[derive(Clone, Copy)]
@@ -202,14 +210,15 @@ impl Search<'_> {
     /// [`Search::search`], if the whole model does the task; masks are learned on `device`.
     ///
     /// # Errors
-    /// When the whole model does not reach the target, there is no kernel for a size of it, or the GPU fails.
-    pub fn prune(&self, device: &Device, progress: &mut dyn FnMut(Progress)) -> Result<Pruned, PruneError> {
+    /// When the whole model does not reach the target, there is no kernel for a size of it, the GPU fails, or `progress`
+    /// ends the search too early.
+    pub fn prune(&self, device: &Device, progress: &mut OnStep<'_>) -> Result<Pruned, PruneError> {
         let Self { model, means, settings, .. } = *self;
         let loss = self.selection().model_loss(NodeSpace::new(&model.config));
         if loss > settings.target_loss {
             return Err(NotReached { loss, target: settings.target_loss }.into());
         }
-        let Device::Cuda(gpu) = device else { return Ok(self.search(progress)) };
+        let Device::Cuda(gpu) = device else { return self.search(progress).ok_or(PruneError::Ended) };
         if settings.objective != Objective::Task {
             return Err(PruneError::OnCpuOnly(settings.objective));
         }
@@ -222,7 +231,7 @@ impl Search<'_> {
             let sequences = 2.0 * pairs.len() as f64;
             Ok::<_, GpuError>((loss / sequences, gates.into_iter().map(|x| f64::from(x) / sequences).collect()))
         };
-        Ok(self.search_with(&mut gates, progress)?)
+        self.search_with(&mut gates, progress)?.ok_or(PruneError::Ended)
     }
 
     /// The search alone, whether or not the model does the task: what controls need, since a mask can find
@@ -230,8 +239,9 @@ impl Search<'_> {
     ///
     /// Each restart minimises `task loss + k_coef · kept nodes` over τ by AdamW, then bisects on the number of
     /// top-τ nodes for the fewest whose calibrated loss is within the target, then drops single nodes that the
-    /// target does not need.
-    pub fn search(&self, progress: &mut dyn FnMut(Progress)) -> Pruned {
+    /// target does not need. `None` where `progress` ends the search before the first restart is finished; later, the
+    /// restart that runs is given up and the best of the finished ones is returned.
+    pub fn search(&self, progress: &mut OnStep<'_>) -> Option<Pruned> {
         let Self { model, means, settings, .. } = *self;
         let space = NodeSpace::new(&model.config);
         let mut adversary = Vec::new();
@@ -264,32 +274,34 @@ impl Search<'_> {
         Selection::new(self.model, self.means, self.train, self.validation, self.settings)
     }
 
-    fn search_with<E>(&self, gates: &mut Gates<'_, E>, progress: &mut dyn FnMut(Progress)) -> Result<Pruned, E> {
+    fn search_with<E>(&self, gates: &mut Gates<'_, E>, progress: &mut OnStep<'_>) -> Result<Option<Pruned>, E> {
         let (space, selection) = (NodeSpace::new(&self.model.config), self.selection());
         let mut found = Vec::new();
         for restart in 0..self.settings.restarts.max(1) {
-            let tau = learn(gates, space.len(), self.train, self.settings, restart, progress)?;
+            let learned = learn(gates, space.len(), self.train, self.settings, restart, progress)?;
+            let Some(tau) = learned else { break };
             let nodes = selection.fewest(&space, &tau);
             let (loss, calibration) = selection.loss(&nodes);
             let n_edges = edges(self.model, &nodes).len();
             let reached = selection.reaches(&nodes);
-            found.push(Pruned { n_edges, calibration, loss, reached, nodes });
+            found.push(Pruned { n_edges, calibration, loss, reached, nodes, restarts: 0 });
         }
+        let restarts = found.len();
         // One that reached the target before one that did not, then the fewest edges, then the fewest nodes.
         let rank = |p: &Pruned| (!p.reached, p.n_edges, p.nodes.len());
-        Ok(found.into_iter().min_by_key(rank).expect("at least one restart"))
+        Ok(found.into_iter().min_by_key(rank).map(|best| Pruned { restarts, ..best }))
     }
 }
 
-/// Learns τ: one per node.
+/// Learns τ: one per node; `None` where `progress` ended it.
 fn learn<E>(
     gates: &mut Gates<'_, E>,
     n_nodes: usize,
     train: &[Pair],
     s: &Settings,
     restart: usize,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Vec<f32>, E> {
+    progress: &mut OnStep<'_>,
+) -> Result<Option<Vec<f32>>, E> {
     let mut rng = ChaCha8Rng::seed_from_u64(s.seed);
     rng.set_stream(restart as u64);
     let mut tau: Vec<f32> = (0..n_nodes)
@@ -329,9 +341,12 @@ fn learn<E>(
             let update = (*m / c1) / ((*v / c2).sqrt() + 1e-8) + s.weight_decay * f64::from(*t);
             *t = (f64::from(*t) - lr * update).clamp(-1.0, 1.0) as f32;
         }
-        progress(Progress { restart, step, loss, kept: tau.iter().filter(|&&t| t > 0.0).count() });
+        let kept = tau.iter().filter(|&&t| t > 0.0).count();
+        if progress(Progress { restart, step, loss, kept }).is_break() {
+            return Ok(None);
+        }
     }
-    Ok(tau)
+    Ok(Some(tau))
 }
 
 #[cfg(test)]
@@ -379,6 +394,10 @@ mod tests {
         model
     }
 
+    fn on(_: Progress) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
     #[test]
     fn finds_the_planted_neuron_and_little_else() {
         let model = planted();
@@ -395,12 +414,12 @@ mod tests {
         let settings = Settings { restarts: 2, steps: 150, batch_pairs: 8, ..Settings::default() };
         let search =
             |settings| Search { model: &model, means: &means, train: &pairs[..10], validation: &pairs[10..], settings };
-        let run = || search(&settings).prune(&Device::Cpu, &mut |_| ()).unwrap();
+        let run = || search(&settings).prune(&Device::Cpu, &mut on).unwrap();
         let pruned = run();
         let few = Settings { restarts: 1, steps: 25, ..settings.clone() };
         let gpu = Device::Cuda(Simulator::gpu(100 << 10, 4, 2));
-        let on_gpu = search(&few).prune(&gpu, &mut |_| ()).unwrap();
-        let on_cpu = search(&few).prune(&Device::Cpu, &mut |_| ()).unwrap();
+        let on_gpu = search(&few).prune(&gpu, &mut on).unwrap();
+        let on_cpu = search(&few).prune(&Device::Cpu, &mut on).unwrap();
         assert_eq!(on_gpu.nodes, on_cpu.nodes);
         let names: Vec<String> = pruned.nodes.nodes().map(|n| n.to_string()).collect();
         for needed in ["0.mlp.act_in[0]", "0.mlp.post_act[3]", "0.mlp.resid_delta[1]"] {
@@ -408,6 +427,35 @@ mod tests {
         }
         assert!(pruned.n_edges <= 4 && pruned.loss <= 0.15, "{names:?} {}", pruned.loss);
         assert_eq!(pruned.nodes, run().nodes);
+    }
+
+    #[test]
+    fn an_ended_search_keeps_what_was_finished() {
+        let model = planted();
+        let means = Means::compute(&model, &[0, 1, 2, 5, 6, 7, 1, 2, 3, 4, 2, 1], 4);
+        let pair = |i: u16| Pair {
+            positive: vec![5 + i % 3, 1],
+            negative: vec![5 + i % 3, 2],
+            answer: 3,
+            alternative: 4,
+            template: 0,
+        };
+        let pairs: Vec<Pair> = (0..6).map(pair).collect();
+        let settings = Settings { restarts: 3, steps: 20, batch_pairs: 4, ..Settings::default() };
+        let search = Search { model: &model, means: &means, train: &pairs, validation: &pairs, settings: &settings };
+        let until = |restart, step| {
+            let mut progress = |p: Progress| match (p.restart, p.step) == (restart, step) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            };
+            search.search(&mut progress)
+        };
+        assert!(until(0, 19).is_none());
+        let (one, all) = (until(1, 3).unwrap(), until(3, 0).unwrap());
+        assert_eq!((one.restarts, all.restarts), (1, 3));
+        assert!(all.n_edges <= one.n_edges);
+        let mut at_once = |_: Progress| ControlFlow::Break(());
+        assert!(matches!(search.prune(&Device::Cpu, &mut at_once), Err(PruneError::Ended)));
     }
 
     #[test]
@@ -426,7 +474,7 @@ mod tests {
         let pair = Pair { positive: vec![1], negative: vec![1], answer: 3, alternative: 4, template: 0 };
         let (pairs, settings) = ([pair], Settings::default());
         let search = Search { model: &model, means: &means, train: &pairs, validation: &pairs, settings: &settings };
-        match search.prune(&Device::Cpu, &mut |_| ()).unwrap_err() {
+        match search.prune(&Device::Cpu, &mut on).unwrap_err() {
             PruneError::NotReached(NotReached { loss, .. }) => assert!(loss > 0.69),
             other => panic!("{other}"),
         }
@@ -464,11 +512,11 @@ mod tests {
             let settings = Settings { restarts: 1, steps: 150, batch_pairs: 8, objective, ..Settings::default() };
             let (train, validation) = (&pairs[..12], &pairs[12..]);
             let search = Search { model: &model, means: &means, train, validation, settings: &settings };
-            let found = search.prune(&Device::Cpu, &mut |_| ()).unwrap();
+            let found = search.prune(&Device::Cpu, &mut on).unwrap();
             assert!(found.reached, "{objective}");
             let gpu = Device::Cuda(Simulator::gpu(100 << 10, 4, 2));
             if objective != Objective::Task {
-                assert!(matches!(search.prune(&gpu, &mut |_| ()), Err(PruneError::OnCpuOnly(o)) if o == objective));
+                assert!(matches!(search.prune(&gpu, &mut on), Err(PruneError::OnCpuOnly(o)) if o == objective));
             }
             found.nodes.nodes().map(|n| n.to_string()).collect::<Vec<_>>()
         };

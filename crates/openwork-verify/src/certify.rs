@@ -4,7 +4,7 @@ use openwork_circuit::{Ablation, Calibration, Domain, Keep, NodeSpace, tasks::Pa
 use openwork_model::{Matrix, NoTap, Tokens};
 
 use crate::{
-    Case, CounterExample, Intervention, Report, Split, Verdict,
+    Case, CounterExample, Intervention, Limits, Report, Split, Verdict,
     certificate::{
         About, Certificate, CertificateError, Certified, Event, Kind, Relax, Rivals, Sample, Scheme, exhaustive,
         relaxation, statistical,
@@ -36,7 +36,7 @@ impl Default for Effort {
 /// Writes the certificates that can be written: over all inputs of `domain`, if it is finite and given, and over all
 /// partial ablations; else over samples of the held-out prompts and over partial ablations on some of them. Adds what
 /// was certified to the report, and raises a strong verdict to [`Verdict::Certified`] where every input of the domain is
-/// certified.
+/// certified. Once the `limits` are over it begins nothing more, and the report says what that leaves out.
 ///
 /// # Errors
 /// When the domain does not fit the model.
@@ -45,6 +45,7 @@ pub fn certify(
     model_sha256: &str,
     domain: Option<&Domain>,
     effort: Effort,
+    limits: &Limits<'_>,
     report: &mut Report,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<(&'static str, Certificate)>, CertificateError> {
@@ -74,8 +75,15 @@ pub fn certify(
         written.push((name, found.0));
         certified.push(found.1);
     };
-    if domain.is_some() {
-        progress("certificate over all inputs");
+    let mut begin = |what: &str, report: &mut Report| {
+        if limits.are_over() {
+            report.unfinished.push(format!("{what} (level 6): {}", limits.why()));
+        } else {
+            progress(what);
+        }
+        !limits.are_over()
+    };
+    if domain.is_some() && begin("certificate over all inputs", report) {
         // Zeros are asked of circuits that are said to need no constants; the constants' own runs decide.
         match exhaustive(&about, &[Scheme::Constants, Scheme::Resample { sources: effort.sources }], effort.runs) {
             Ok(found) => keep("exhaustive", found),
@@ -85,19 +93,21 @@ pub fn certify(
             Err(other) => return Err(other),
         }
     }
-    progress("certificate over a sample of inputs and partial ablations");
-    let event = if domain.is_some() { Event::SameArgmax } else { Event::SameCandidate };
-    keep(
-        "statistical",
-        statistical(&about, Sample { event, seed: report.settings.seed, samples: effort.samples, confidence: 0.95 })?,
-    );
-    progress("bounds over all partial ablations");
-    let rivals = if domain.is_some() { Rivals::AllTokens } else { Rivals::OtherCandidate };
+    let out_of_time = || limits.are_over();
+    if begin("certificate over a sample of inputs and partial ablations", report) {
+        let event = if domain.is_some() { Event::SameArgmax } else { Event::SameCandidate };
+        let sample = Sample { event, seed: report.settings.seed, samples: effort.samples, confidence: 0.95 };
+        keep("statistical", statistical(&about, sample, &out_of_time)?);
+    }
     let bounded = inputs.len().min(if domain.is_some() { effort.bounded } else { SOME });
-    // Symbols cost memory by tokens, features and themselves; larger models get fewer, down to plain intervals.
-    let nodes = NodeSpace::new(&case.model.config).len();
-    let symbols = (effort.symbols * 4096 / nodes.max(1)).clamp(0, effort.symbols);
-    keep("relaxation", relaxation(&about, Relax { rivals, frozen_norms: false, symbols, inputs: bounded, splits: 0 })?);
+    if begin("bounds over all partial ablations", report) {
+        let rivals = if domain.is_some() { Rivals::AllTokens } else { Rivals::OtherCandidate };
+        // Symbols cost memory by tokens, features and themselves; larger models get fewer, down to plain intervals.
+        let nodes = NodeSpace::new(&case.model.config).len();
+        let symbols = (effort.symbols * 4096 / nodes.max(1)).clamp(0, effort.symbols);
+        let relax = Relax { rivals, frozen_norms: false, symbols, inputs: bounded, splits: 0 };
+        keep("relaxation", relaxation(&about, relax, &out_of_time)?);
+    }
 
     let whole = |kind: Kind| {
         let of_kind = certified.iter().find(|c| c.kind == kind);

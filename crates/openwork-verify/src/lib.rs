@@ -53,6 +53,8 @@ mod stats;
 mod watch;
 mod words;
 
+use std::time::Instant;
+
 use openwork_circuit::{Calibration, Means, NodeSet, tasks::Pair};
 use openwork_model::{Model, Site};
 use serde::{Deserialize, Serialize};
@@ -119,9 +121,9 @@ pub struct Shift<'a> {
 pub struct Limits<'a> {
     /// The highest level, 1 to 6.
     pub level: u8,
-    /// Time for all levels; each has its share, and says what it could not finish in it. Results of a run that
-    /// finishes do not depend on it.
-    pub budget: Option<std::time::Duration>,
+    /// When all levels must be over. Each has its share of the time until then, and says what it could not finish
+    /// in it; results of a run that finishes do not depend on it.
+    pub until: Option<Instant>,
     /// Looked at between measurements: once true, the run ends with the report as far as it got.
     pub interrupted: &'a (dyn Fn() -> bool + Sync),
     /// Makes the ablation skip a site, as a broken hook would: for those who test whether the judge notices.
@@ -129,9 +131,19 @@ pub struct Limits<'a> {
 }
 
 impl Limits<'_> {
-    /// Levels up to `level`, without a budget.
+    /// Levels up to `level`, as long as they take.
     pub fn level(level: u8) -> Self {
-        Self { level, budget: None, interrupted: &|| false, dead_hook: None }
+        Self { level, until: None, interrupted: &|| false, dead_hook: None }
+    }
+
+    /// Whether the time is over, or somebody wants to end the run.
+    pub fn are_over(&self) -> bool {
+        (self.interrupted)() || self.until.is_some_and(|until| Instant::now() > until)
+    }
+
+    /// Why something is left out once they are.
+    pub fn why(&self) -> &'static str {
+        if (self.interrupted)() { "interrupted" } else { "no time was left" }
     }
 }
 

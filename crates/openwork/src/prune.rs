@@ -1,19 +1,21 @@
 //! `openwork prune`: find a circuit.
 
 use std::{
+    ops::ControlFlow,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Instant,
 };
 
 use anyhow::{Context, Result, ensure};
 use openwork_circuit::{CircuitFile, Means};
 use openwork_data::Tokenizer;
-use openwork_extract::{Objective, Search, Settings};
+use openwork_extract::{Objective, OnStep, PruneError, Search, Settings};
 use openwork_model::Model;
 use openwork_ops::{Device, DeviceChoice};
 
 use crate::{
-    devices, model,
+    devices, interrupt, model,
     progress::Progress,
     sample,
     show::say,
@@ -128,11 +130,22 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let device = devices::open(args.device)?;
     let subject = Subject::open(&args.model, args.tokenizer.as_deref(), args.data.as_deref())?;
     let pairs = Pairs::draw(task, &subject.tokenizer, args.budget.seed)?;
-    let circuit = find(&subject, task.name(), &pairs, &args.budget.settings(), &device)?;
+    interrupt::listen()?;
+    let circuit = match find(&subject, task.name(), &pairs, &args.budget.settings(), &device) {
+        Err(error) if matches!(error.downcast_ref(), Some(PruneError::Ended)) => {
+            eprintln!("interrupted before the first search was finished: nothing was written");
+            return Ok(ExitCode::from(interrupt::INTERRUPTED));
+        }
+        found => found?,
+    };
     let out = args.out.unwrap_or_else(|| path(&subject, task.name()));
     write(&subject, &circuit, &out)?;
     say!("{}", describe(&subject, &circuit));
     say!("{}", out.display());
+    if interrupt::requested() {
+        eprintln!("interrupted: this is the best of the searches that were finished");
+        return Ok(ExitCode::from(interrupt::INTERRUPTED));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -163,7 +176,7 @@ pub fn describe(subject: &Subject, circuit: &CircuitFile) -> String {
 
 /// Searches the circuit of a task; masks are learned on `device`.
 pub fn find(subject: &Subject, task: &str, pairs: &Pairs, settings: &Settings, device: &Device) -> Result<CircuitFile> {
-    let pruned = with_progress(settings, task, |progress| {
+    let pruned = with_progress(settings, task, None, |progress| {
         let Subject { model, means, .. } = subject;
         Search { model, means, train: &pairs.train, validation: &pairs.selection, settings }.prune(device, progress)
     });
@@ -184,20 +197,26 @@ pub fn find(subject: &Subject, task: &str, pairs: &Pairs, settings: &Settings, d
         target_loss: settings.target_loss,
         loss: pruned.loss,
         seed: settings.seed,
-        settings: settings.by_name(),
+        // As many searches as it took, which is what controls get, too.
+        settings: Settings { restarts: pruned.restarts, ..settings.clone() }.by_name(),
     })
 }
 
-/// Runs a search that shows its progress under `name`.
+/// Runs a search that shows its progress under `name`, and ends it on Ctrl-C and once `until` is past.
 pub fn with_progress<R>(
     settings: &Settings,
     name: &str,
-    search: impl FnOnce(&mut dyn FnMut(openwork_extract::Progress)) -> R,
+    until: Option<Instant>,
+    search: impl FnOnce(&mut OnStep<'_>) -> R,
 ) -> R {
     let progress = Progress::new(Some((settings.restarts * settings.steps) as u64), 0);
     search(&mut |p| {
         progress.update((p.restart * settings.steps + p.step + 1) as u64, || {
             format!("{name}: search {}/{}  loss {:.3}  {} nodes open", p.restart + 1, settings.restarts, p.loss, p.kept)
         });
+        match interrupt::requested() || until.is_some_and(|until| Instant::now() > until) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     })
 }

@@ -90,8 +90,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut passed = 0;
     for task in tasks {
         stage(&format!("circuit of {}", task.name()), started);
-        match circuit(&subject, task, &device) {
-            Ok(circuit) => passed += usize::from(judged(&subject, &circuit)?),
+        let judged = circuit(&subject, task, &device).map(|circuit| judged(&subject, &circuit));
+        if interrupt::requested() {
+            eprintln!("interrupted; the same command goes on from there");
+            return Ok(ExitCode::from(interrupt::INTERRUPTED));
+        }
+        match judged {
+            Ok(pass) => passed += usize::from(pass?),
             Err(error) => say!("{error:#}"),
         }
     }
@@ -125,7 +130,11 @@ fn circuit(subject: &prune::Subject, task: &tasks::Task, device: &Device) -> Res
         return Ok(CircuitFile::load(&path, &subject.model, &subject.sha256)?);
     }
     let pairs = Pairs::draw(task, &subject.tokenizer, 0)?;
-    let circuit = prune::find(subject, task.name(), &pairs, &budget(), device)?;
+    interrupt::listen()?;
+    let circuit = prune::find(subject, task.name(), &pairs, &budget(), device);
+    // One that was cut short is not kept.
+    ensure!(!interrupt::requested(), "interrupted");
+    let circuit = circuit?;
     prune::write(subject, &circuit, &path)?;
     say!("{}", prune::describe(subject, &circuit));
     Ok(circuit)
@@ -138,7 +147,7 @@ fn judged(subject: &prune::Subject, circuit: &CircuitFile) -> Result<bool> {
         interrupt::listen()?;
         let limits = Limits { interrupted: &interrupt::requested, ..Limits::level(verify::DEFAULT_LEVEL) };
         let verify::Judged { controls, report, .. } = verify::judge(subject, circuit, None, true, &judge(), &limits)?;
-        ensure!(!interrupt::requested(), "interrupted; the same command goes on from there");
+        ensure!(!interrupt::requested(), "interrupted");
         verify::VerdictFile::new(circuit, controls, report).write(&path)?;
     }
     let report = verify::VerdictFile::read(&path)?.report;

@@ -5,7 +5,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -75,7 +75,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let circuit = CircuitFile::load(&args.circuit, &subject.model, &subject.sha256)?;
     let settings = Settings { random_sets: args.random_sets, ..Settings::default() };
     interrupt::listen()?;
-    let limits = Limits { level: args.level, budget: args.budget, interrupted: &interrupt::requested, dead_hook: None };
+    let until = args.budget.map(|budget| Instant::now() + budget);
+    let limits = Limits { level: args.level, until, interrupted: &interrupt::requested, dead_hook: None };
     let hypothesis = match &args.hypothesis {
         Some(path) => Some(Hypothesis::load(path, &subject.model.config)?),
         None => None,
@@ -161,7 +162,7 @@ pub fn judge(
     let pairs = Pairs::draw(task, &subject.tokenizer, circuit.seed)?;
     // Controls are what level 3 looks at.
     let controls = match with_controls && limits.level >= 3 {
-        true => controls(subject, circuit, &pairs)?,
+        true => controls(subject, circuit, &pairs, limits)?,
         false => vec![],
     };
     let text = |token: u16| subject.tokenizer.decode(&[token]);
@@ -183,26 +184,36 @@ pub fn judge(
         progress.update(stage, || format!("{}: {what}", circuit.task));
     };
     let mut report = openwork_verify::verify(&case, &controls, settings, limits, &mut tell);
+    if with_controls && limits.level >= 3 {
+        let missing = |kind: &ControlKind| !controls.iter().any(|c| c.kind == *kind);
+        let unfinished = |kind: ControlKind| format!("control: {kind} (level 3): {}", limits.why());
+        let left = [ControlKind::NonsenseLabels, ControlKind::RandomWeights].into_iter().filter(missing);
+        report.unfinished.extend(left.map(unfinished));
+    }
     let judged = !matches!(report.verdict, Verdict::Error | Verdict::NoTask | Verdict::Undefined);
-    let certificates = match limits.level >= 6 && judged && !interrupt::requested() {
-        true => certify(&case, &subject.sha256, None, Effort::default(), &mut report, &mut tell)?,
+    let certificates = match limits.level >= 6 && judged {
+        true => certify(&case, &subject.sha256, None, Effort::default(), limits, &mut report, &mut tell)?,
         false => vec![],
     };
     Ok(Judged { controls, report, certificates })
 }
 
-/// What the same budget finds for nonsense labels and in a model of random weights.
-fn controls(subject: &Subject, circuit: &CircuitFile, pairs: &Pairs) -> Result<Vec<Control>> {
+/// What the same budget finds for nonsense labels and in a model of random weights. Both together may take half of the
+/// time there is; a search that is cut short is no control.
+fn controls(subject: &Subject, circuit: &CircuitFile, pairs: &Pairs, limits: &Limits<'_>) -> Result<Vec<Control>> {
     let budget = Budget::from_names(&circuit.settings, circuit.target_loss, circuit.seed)
         .with_context(|| format!("the circuit file of {} does not say how it was found", circuit.task))?;
+    let started = Instant::now();
+    let until = limits.until.map(|until| started + (until - started) / 2);
     let search = |kind: ControlKind, model: &Model, means: &Means, pairs: &Pairs| {
         let name = format!("{}, control {kind}", circuit.task);
-        let found = with_progress(&budget, &name, |progress| {
+        let found = with_progress(&budget, &name, until, |progress| {
             let (train, validation) = (&pairs.train[..], &pairs.selection[..]);
             Search { model, means, train, validation, settings: &budget }.search(progress)
         });
+        let found = found.filter(|found| found.restarts >= budget.restarts)?;
         let (nodes, edges) = (found.nodes.len(), found.n_edges);
-        Control { kind, reached_target: found.reached, loss: found.loss, nodes, edges }
+        Some(Control { kind, reached_target: found.reached, loss: found.loss, nodes, edges })
     };
     let vocabulary = frequent_tokens(&subject.sample.tokens);
     let relabel = |p: &[openwork_circuit::tasks::Pair]| nonsense_labels(p, &vocabulary, circuit.seed);
@@ -215,11 +226,11 @@ fn controls(subject: &Subject, circuit: &CircuitFile, pairs: &Pairs) -> Result<V
     };
     let random = random_weights(&subject.model, circuit.seed);
     let random_means = subject.sample.first(CONTROL_TOKENS).means(&random);
-    let mut found = vec![search(ControlKind::NonsenseLabels, &subject.model, &subject.means, &nonsense)];
-    if !interrupt::requested() {
-        found.push(search(ControlKind::RandomWeights, &random, &random_means, pairs));
-    }
-    Ok(found)
+    let found = [
+        search(ControlKind::NonsenseLabels, &subject.model, &subject.means, &nonsense),
+        search(ControlKind::RandomWeights, &random, &random_means, pairs),
+    ];
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Tokens for the means of a model of random weights: nothing hangs on their last digit.

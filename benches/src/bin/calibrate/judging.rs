@@ -120,7 +120,8 @@ fn certified(case: &Case<'_>, planted: &Planted, report: &mut Report) {
     let domain = Domain::listed(&prompts).expect("prompts have tokens");
     // Every input under means and one other prompt; a few bounds.
     let effort = Effort { sources: 1, bounded: 4, samples: 100, symbols: 64, ..Effort::default() };
-    certify(case, "", Some(&domain), effort, report, &mut |_| ()).expect("the domain is the model's");
+    certify(case, "", Some(&domain), effort, &Limits::level(6), report, &mut |_| ())
+        .expect("the domain is the model's");
 }
 
 fn split(name: &str) -> Split {

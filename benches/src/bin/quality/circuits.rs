@@ -1,6 +1,6 @@
 //! Circuits of the finished models: how many nodes and edges it takes to do a task as well as is asked for.
 
-use std::{io::Write, path::Path};
+use std::{io::Write, ops::ControlFlow, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use openwork_benches::commit;
@@ -127,7 +127,7 @@ fn of_model(study: &Study, cell: &Cell, tasks: &[(&str, f64, Vec<Pair>, Vec<Pair
     let circuit = |(task, target_loss, train, selection): &(&str, f64, Vec<Pair>, Vec<Pair>)| {
         let settings = Settings { target_loss: *target_loss, restarts: 1, ..Settings::default() };
         let search = Search { model: &model, means: &means, train, validation: selection, settings: &settings };
-        let pruned = search.prune(&Device::Cpu, &mut |_| ()).ok().filter(|p| p.reached);
+        let pruned = search.prune(&Device::Cpu, &mut |_| ControlFlow::Continue(())).ok().filter(|p| p.reached);
         let found = pruned.map(|p| Size { loss: p.loss, nodes: p.nodes.len(), edges: p.n_edges });
         Circuit { task: (*task).to_owned(), target_loss: *target_loss, found }
     };

@@ -127,7 +127,7 @@ fn what_a_certificate_is_about_cannot_be_changed() {
     let s = Setting::new(1, products());
     let (certificate, _) = exhaustive(&s.about(), &SCHEMES, 10_000).unwrap();
     let sample = Sample { event: Event::SameArgmax, seed: 5, samples: 300, confidence: 0.95 };
-    let (sampled, _) = statistical(&s.about(), sample).unwrap();
+    let (sampled, _) = statistical(&s.about(), sample, &|| false).unwrap();
     let kept = s.circuit.nodes().nth(40).unwrap().to_string();
     for certificate in [&certificate, &sampled] {
         let rejected = |change: &dyn Fn(&mut Value)| s.desk.rejected(certificate, change);
@@ -194,7 +194,7 @@ fn statistical_certificates_hold_and_no_number_in_them_can_be_changed() {
     let s = Setting::new(1, products());
     for event in [Event::SameArgmax, Event::SameCandidate] {
         let sample = Sample { event, seed: 5, samples: 300, confidence: 0.95 };
-        let (certificate, certified) = statistical(&s.about(), sample).unwrap();
+        let (certificate, certified) = statistical(&s.about(), sample, &|| false).unwrap();
         assert!(certified.share < 1.0 && certified.bound < certified.share && certified.bound > 0.0, "{certified:?}");
         s.desk.accepted(&certificate);
         let claim = "statistical";
@@ -240,7 +240,7 @@ fn budgets_say_what_they_leave_out_and_misfits_are_named() {
     let long = Domain::all(&[0, 1], [5]).unwrap();
     let about = About { inputs: &long, answers: None, candidates: None, ..s.about() };
     let sample = Sample { event: Event::SameArgmax, seed: 5, samples: 9, confidence: 0.95 };
-    assert!(statistical(&about, sample).err().unwrap().to_string().contains("at most n_ctx = 4"));
+    assert!(statistical(&about, sample, &|| false).err().unwrap().to_string().contains("at most n_ctx = 4"));
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn a_whole_model_is_certified_and_threads_do_not_matter() {
     assert_eq!((certified.bound, certified.share), (0.0, 1.0));
     s.desk.accepted(&certificate);
     let sample = Sample { event: Event::SameArgmax, seed: 1, samples: 100, confidence: 0.99 };
-    let (certificate, certified) = statistical(&about, sample).unwrap();
+    let (certificate, certified) = statistical(&about, sample, &|| false).unwrap();
     // (1 − 0.99)^(1/100)
     assert!((certified.bound - 0.01_f64.powf(0.01)).abs() < 1e-9 && certified.share == 1.0);
     s.desk.accepted(&certificate);
@@ -261,7 +261,7 @@ fn a_whole_model_is_certified_and_threads_do_not_matter() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             exhaustive(&s.about(), &SCHEMES, 10_000).unwrap().0.to_json()
-                + &statistical(&s.about(), sample).unwrap().0.to_json()
+                + &statistical(&s.about(), sample, &|| false).unwrap().0.to_json()
         })
     });
     assert_eq!(texts[0], texts[1]);
@@ -292,7 +292,7 @@ fn compiled_programs_are_exactly_right_on_all_inputs() {
         let json: Value = serde_json::from_str(&certificate.to_json()).unwrap();
         assert_eq!(json["claim"]["exhaustive"]["right"], json!(prompts.len()));
         let sample = Sample { event: Event::SameArgmax, seed: 1, samples: 500, confidence: 0.95 };
-        let (certificate, certified) = statistical(&about, sample).unwrap();
+        let (certificate, certified) = statistical(&about, sample, &|| false).unwrap();
         assert!(certified.share == 1.0 && certified.bound > 0.99, "{certified:?}");
         desk.accepted(&certificate);
     }

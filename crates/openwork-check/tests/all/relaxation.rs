@@ -91,11 +91,11 @@ fn both_find_the_same_bounds_and_no_ablation_beats_them() {
         // As many symbols as it takes, too few, none; with splits.
         let found = [(2000, 0), (7, 0), (0, 0), (300, 2)].map(|(symbols, splits)| {
             let relax = Relax { splits, ..all_tokens(false, symbols) };
-            let (certificate, _) = relaxation(&about, relax).unwrap();
+            let (certificate, _) = relaxation(&about, relax, &|| false).unwrap();
             desk.accepted(&certificate);
             bounds(&certificate)
         });
-        let (frozen, _) = relaxation(&about, all_tokens(true, 2000)).unwrap();
+        let (frozen, _) = relaxation(&about, all_tokens(true, 2000), &|| false).unwrap();
         desk.accepted(&frozen);
         frozen_differs += usize::from(bounds(&frozen) != found[0]);
         for (input, prompt) in prompts.iter().enumerate() {
@@ -140,7 +140,7 @@ impl Program {
 
     /// Share of inputs certified; the checker has to find the same.
     fn certified(&self, about: &About<'_>, symbols: usize) -> f64 {
-        let (certificate, certified) = relaxation(about, all_tokens(false, symbols)).unwrap();
+        let (certificate, certified) = relaxation(about, all_tokens(false, symbols), &|| false).unwrap();
         self.desk.accepted(&certificate);
         certified.share
     }
@@ -178,7 +178,7 @@ fn a_circuit_that_lacks_a_node_loses_its_bound() {
     let all = Domain::listed(&domain.iter().map(|prompt| prompt.tokens.clone()).collect::<Vec<_>>()).unwrap();
     let bound = |circuit: &NodeSet| {
         let about = About { inputs: &all, ..p.about(circuit, None) };
-        relaxation(&about, all_tokens(false, 256)).unwrap().1.bound
+        relaxation(&about, all_tokens(false, 256), &|| false).unwrap().1.bound
     };
     // Answers lead by 10 logits. A true node moves the model by 0.01 nats or more on some input: there all rivals
     // together get 1 % at least, and one of them is less than ln(100 · vocabulary) < 8 behind.
@@ -193,7 +193,7 @@ fn a_circuit_that_lacks_a_node_loses_its_bound() {
 fn nothing_in_a_bound_can_be_changed() {
     let p = Program::new(openwork_truth::Program::Dyck1, 1);
     let truth = Truth::nodes(&p.compiled.model, &p.compiled.domain(), openwork_circuit::Ablation::Zero);
-    let (certificate, certified) = relaxation(&p.about(&truth, None), all_tokens(false, 2048)).unwrap();
+    let (certificate, certified) = relaxation(&p.about(&truth, None), all_tokens(false, 2048), &|| false).unwrap();
     assert_eq!(certified.share, 1.0);
     let statement = p.desk.accepted(&certificate);
     assert!(statement.contains("on 10 of 10 inputs"), "{statement}");
@@ -235,7 +235,7 @@ fn candidates_and_part_of_the_inputs() {
     let candidates: Vec<(u16, u16)> = (0..10).map(|i| (i % 2, 2 - i % 2)).collect();
     let about = About { candidates: Some(&candidates), ..p.about(&truth, None) };
     let relax = Relax { rivals: Rivals::OtherCandidate, inputs: 4, ..all_tokens(false, 64) };
-    let (certificate, certified) = relaxation(&about, relax).unwrap();
+    let (certificate, certified) = relaxation(&about, relax, &|| false).unwrap();
     assert_eq!(certified.unfinished, ["bounds of 6 of 10 inputs"]);
     assert_eq!(certified.bound, f64::NEG_INFINITY);
     p.desk.accepted(&certificate);
@@ -244,6 +244,6 @@ fn candidates_and_part_of_the_inputs() {
     }
     let swapped = |j: &mut Value| j["candidates"][0] = json!([5, 6]);
     assert!(p.desk.rejected(&certificate, swapped).contains("`model_answers`"));
-    let error = relaxation(&p.about(&truth, None), relax).err().unwrap().to_string();
+    let error = relaxation(&p.about(&truth, None), relax, &|| false).err().unwrap().to_string();
     assert_eq!(error, "candidates: 0, expected two an input, for a margin between them");
 }

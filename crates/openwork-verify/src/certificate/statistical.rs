@@ -35,6 +35,9 @@ pub struct Sample {
     pub confidence: f64,
 }
 
+/// Samples between two looks at the clock.
+const BLOCK: u64 = 128;
+
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Claim {
     inputs: usize,
@@ -51,9 +54,15 @@ pub(super) struct Claim {
 /// the one-sided lower bound of Clopper and Pearson 1934. Same seed, same sample, whatever the threads; the stream is
 /// written down in `openwork-check`.
 ///
+/// Once `out_of_time`, it stops: fewer samples are a weaker bound, not a wrong one, since no result was looked at.
+///
 /// # Errors
 /// When parts do not fit each other.
-pub fn statistical(about: &About<'_>, sample: Sample) -> Result<(Certificate, Certified), CertificateError> {
+pub fn statistical(
+    about: &About<'_>,
+    sample: Sample,
+    out_of_time: &dyn Fn() -> bool,
+) -> Result<(Certificate, Certified), CertificateError> {
     about.check()?;
     let misfit = |what, found, expected: &str| CertificateError::Misfit { what, found, expected: expected.into() };
     if sample.samples == 0 || !(sample.confidence > 0.0 && sample.confidence < 1.0) {
@@ -63,9 +72,16 @@ pub fn statistical(about: &About<'_>, sample: Sample) -> Result<(Certificate, Ce
         return Err(misfit("candidates", 0, "two an input, for an event about them"));
     }
     let one = |memory: &mut Workspace, number: u64| u64::from(!agrees(about, sample, number, memory));
-    let failures = (0..sample.samples).into_par_iter().map_init(Workspace::default, one).sum();
-    let lower_bound = lower_bound(sample.samples as usize, failures, sample.confidence);
-    let Sample { event, seed, samples, confidence } = sample;
+    let (mut samples, mut failures) = (0, 0);
+    while samples < sample.samples && (samples == 0 || !out_of_time()) {
+        let next = (samples + BLOCK).min(sample.samples);
+        failures += (samples..next).into_par_iter().map_init(Workspace::default, one).sum::<u64>();
+        samples = next;
+    }
+    let Sample { event, seed, confidence, .. } = sample;
+    let lower_bound = lower_bound(samples as usize, failures, confidence);
+    let unfinished =
+        (samples < sample.samples).then(|| format!("{} of {} samples", sample.samples - samples, sample.samples));
     let inputs = about.inputs.len();
     let claim = Claim { inputs, event, seed, samples, failures, confidence, lower_bound };
     let certified = Certified {
@@ -76,7 +92,7 @@ pub fn statistical(about: &About<'_>, sample: Sample) -> Result<(Certificate, Ce
         ),
         bound: lower_bound,
         share: (samples - failures) as f64 / samples as f64,
-        unfinished: vec![],
+        unfinished: unfinished.into_iter().collect(),
     };
     Ok((Certificate::new(about, file::Claim::Statistical(claim)), certified))
 }

@@ -5,7 +5,7 @@ mod meaning;
 mod necessity;
 mod sufficiency;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use openwork_circuit::{Calibration, NodeSet, edges, tasks::Pair};
 
@@ -31,7 +31,7 @@ impl From<String> for Stop {
     }
 }
 
-/// Shares of the time that levels 1 to 6 get.
+/// Shares of the time that levels 1 to 6 get, where all are asked for.
 const SHARES: [f64; 6] = [0.05, 0.15, 0.25, 0.25, 0.15, 0.15];
 
 /// Judges a circuit. `controls` are what the search that found it achieved where it must fail; without one of each
@@ -63,8 +63,7 @@ pub fn verify(
     let fills = Fills::new(case.circuit, case.selection);
     let Limits { dead_hook, .. } = *limits;
     let subject = Subject { model: case.model, means: case.means, fills: &fills, seed: settings.seed, dead_hook };
-    let now = Instant::now();
-    let clock = Clock { limits, level: 0, started: now, level_started: now };
+    let clock = Clock { limits, level: 0, started: Instant::now(), level_until: limits.until };
     let mut judge = Judge { case, subject, settings, clock, progress, report, counter_example: None };
     let stop = judge.run(controls);
     let Judge { mut report, counter_example, .. } = judge;
@@ -101,27 +100,28 @@ struct Judge<'a> {
     counter_example: Option<CounterExample>,
 }
 
-/// The level that the run is at, and what it and the whole may cost. A copy is what long steps look at.
+/// The level that the run is at, and when it must be over. A copy is what long steps look at.
 #[derive(Clone, Copy)]
 struct Clock<'a> {
     limits: &'a Limits<'a>,
     level: u8,
     started: Instant,
-    level_started: Instant,
+    level_until: Option<Instant>,
 }
 
 impl Clock<'_> {
-    /// Whether the time of the level is over, or that of the run, or somebody wants to end it.
-    fn is_over(&self) -> bool {
-        let share = SHARES[usize::from(self.level.max(1)) - 1];
-        let spent =
-            |budget: Duration| self.level_started.elapsed() > budget.mul_f64(share) || self.started.elapsed() > budget;
-        (self.limits.interrupted)() || self.limits.budget.is_some_and(spent)
+    /// The same at the start of a level, which may run until the shares of the levels up to it are over: what earlier
+    /// ones leave is for later ones.
+    fn at(self, level: u8) -> Self {
+        let share = |levels: u8| SHARES[..usize::from(levels)].iter().sum::<f64>();
+        let asked = share(level) / share(self.limits.level);
+        let level_until = self.limits.until.map(|until| self.started + (until - self.started).mul_f64(asked));
+        Self { level, level_until, ..self }
     }
 
-    /// Why something is left out.
-    fn why(&self) -> &'static str {
-        if (self.limits.interrupted)() { "interrupted" } else { "no time was left" }
+    /// Whether the time of the level is over, or that of the run, or somebody wants to end it.
+    fn is_over(&self) -> bool {
+        self.limits.are_over() || self.level_until.is_some_and(|until| Instant::now() > until)
     }
 }
 
@@ -185,9 +185,9 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// Starts a level and its share of the time.
+    /// Starts a level.
     fn begin(&mut self, level: u8) {
-        self.clock = Clock { level, level_started: Instant::now(), ..self.clock };
+        self.clock = self.clock.at(level);
     }
 
     /// Whether there is time for a step. If not, the check that it would have made is not made, and the report says so.
@@ -203,12 +203,12 @@ impl<'a> Judge<'a> {
     /// A check that was not made for want of time.
     fn left_out(&mut self, check: &str, role: Role) {
         self.unfinished(check);
-        let words = format!("not made: {}", self.clock.why());
+        let words = format!("not made: {}", self.clock.limits.why());
         self.push(rules::check(check, role, Status::NotApplicable, words));
     }
 
     fn unfinished(&mut self, what: &str) {
-        self.report.unfinished.push(format!("{what} (level {}): {}", self.clock.level, self.clock.why()));
+        self.report.unfinished.push(format!("{what} (level {}): {}", self.clock.level, self.clock.limits.why()));
     }
 
     fn push(&mut self, check: Check) {

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod hypothesis;
+mod limits;
 mod micro;
 mod plants;
 mod scrub;

@@ -212,6 +212,20 @@ impl Bed {
 
     /// Judges a circuit, calibrated on the selection pairs as the search would.
     pub fn judge(&self, circuit: &NodeSet) -> Report {
+        self.judge_within(circuit, &Limits::level(5))
+    }
+
+    /// The same, within limits.
+    pub fn judge_within(&self, circuit: &NodeSet, limits: &Limits<'_>) -> Report {
+        let mut messages = 0;
+        let report = self
+            .with_case(circuit, |case| verify(case, &self.controls, &self.settings, limits, &mut |_| messages += 1));
+        assert!(messages > 0, "progress is told");
+        report
+    }
+
+    /// Does something with what is judged.
+    pub fn with_case<R>(&self, circuit: &NodeSet, f: impl FnOnce(&Case<'_>) -> R) -> R {
         let batches = openwork_circuit::batches(&self.selection, 8, 12);
         let keep = || openwork_circuit::Keep::new(circuit, openwork_circuit::Ablation::Mean(&self.means));
         let fitted = || evaluate(&self.model, &batches, false, keep, |_| ()).calibrate();
@@ -226,9 +240,6 @@ impl Bed {
             selection: &self.selection,
             meaning: None,
         };
-        let mut messages = 0;
-        let report = verify(&case, &self.controls, &self.settings, &Limits::level(5), &mut |_| messages += 1);
-        assert!(messages > 0, "progress is told");
-        report
+        f(&case)
     }
 }

@@ -65,9 +65,15 @@ const MOST_INPUTS: usize = 1_000_000;
 /// (`x ← fill + r (x − fill)`, any r in [0, 1] for every ablated node and token by itself); an input is certified if
 /// that is above zero. The statement is about the network in exact arithmetic, and rounding is paid for.
 ///
+/// Inputs that are not begun when it is `out_of_time` get no bound, as those beyond [`Relax::inputs`].
+///
 /// # Errors
 /// When parts do not fit each other, or there are more than a million inputs.
-pub fn relaxation(about: &About<'_>, relax: Relax) -> Result<(Certificate, Certified), CertificateError> {
+pub fn relaxation(
+    about: &About<'_>,
+    relax: Relax,
+    out_of_time: &(dyn Fn() -> bool + Sync),
+) -> Result<(Certificate, Certified), CertificateError> {
     about.check()?;
     if about.inputs.len() > MOST_INPUTS {
         return Err(CertificateError::Budget { inputs: about.inputs.len(), budget: MOST_INPUTS });
@@ -78,15 +84,18 @@ pub fn relaxation(about: &About<'_>, relax: Relax) -> Result<(Certificate, Certi
     }
     let weights = Weights::new(about);
     let n = about.inputs.len();
-    let found: Vec<Bound> = (0..n).into_par_iter().map(|input| bound(about, &weights, relax, input)).collect();
+    let begun = |input: usize| input < relax.inputs && !out_of_time();
+    let found: Vec<Bound> =
+        (0..n).into_par_iter().map(|input| bound(about, &weights, relax, input, begun(input))).collect();
+    let left = found.iter().filter(|f| !f.begun).count();
     let model_answers = found.iter().map(|f| f.answer).collect();
     let bounds: Vec<Option<f64>> = found.iter().map(|f| f.bound).collect();
     let splits = found.into_iter().map(|f| f.split).collect();
     let certified = bounds.iter().flatten().filter(|&&b| b > 0.0).count();
     let least_bound = bounds.iter().try_fold(f64::INFINITY, |m, b| b.map(|b| m.min(b)));
     let mut unfinished = Vec::new();
-    if relax.inputs < n {
-        unfinished.push(format!("bounds of {} of {n} inputs", n - relax.inputs));
+    if left > 0 {
+        unfinished.push(format!("bounds of {left} of {n} inputs"));
     }
     let result = Certified {
         kind: Kind::Relaxation,
@@ -109,11 +118,13 @@ pub fn relaxation(about: &About<'_>, relax: Relax) -> Result<(Certificate, Certi
 struct Bound {
     /// The model's answer.
     answer: usize,
+    /// Whether there was time to bound it.
+    begun: bool,
     bound: Option<f64>,
     split: Option<Split>,
 }
 
-fn bound(about: &About<'_>, weights: &Weights<'_>, relax: Relax, input: usize) -> Bound {
+fn bound(about: &About<'_>, weights: &Weights<'_>, relax: Relax, input: usize, begun: bool) -> Bound {
     let prompt = about.inputs.get(input);
     let token = *prompt.last().expect("a prompt has tokens");
     let plain = weights.plain(&prompt);
@@ -123,8 +134,8 @@ fn bound(about: &About<'_>, weights: &Weights<'_>, relax: Relax, input: usize) -
         _ => (0..logits.len()).collect(),
     };
     let answer = choices.iter().copied().fold(choices[0], |best, c| if logits[c] > logits[best] { c } else { best });
-    if input >= relax.inputs {
-        return Bound { answer, bound: None, split: None };
+    if !begun {
+        return Bound { answer, begun, bound: None, split: None };
     }
     let rivals: Vec<usize> = choices.into_iter().filter(|&rival| rival != answer).collect();
     let question = Question {
@@ -138,5 +149,5 @@ fn bound(about: &About<'_>, weights: &Weights<'_>, relax: Relax, input: usize) -
     };
     let (least, split) = split::bound(&question, relax.splits);
     let claimed = least - MARGIN * (1.0 + least.abs());
-    Bound { answer, bound: claimed.is_finite().then_some(claimed), split }
+    Bound { answer, begun, bound: claimed.is_finite().then_some(claimed), split }
 }

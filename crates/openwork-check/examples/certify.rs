@@ -1,0 +1,55 @@
+//! Compiles a program to exact weights, certifies its circuit over all inputs and over all partial ablations, and has both
+//! certificates checked:
+//!
+//! `cargo run --release -p openwork-check --example certify -- quote-closing OUT`
+//!
+//! OUT then holds the model and the two certificates, which `openwork check-certificate CERTIFICATE MODEL` accepts too.
+
+use std::{collections::BTreeMap, error::Error, fs, io::Write, path::Path};
+
+use openwork_circuit::Domain;
+use openwork_model::save;
+use openwork_tensor::{sha256_file, write_atomic};
+use openwork_truth::{Compiled, Options, Program, means};
+use openwork_verify::certificate::{About, Relax, Rivals, Scheme, exhaustive, relaxation};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let names = Program::all().map(Program::name).join(", ");
+    let [name, out] = &arguments[..] else { return Err(format!("expected PROGRAM OUT, programs: {names}").into()) };
+    let program = Program::all().into_iter().find(|p| p.name() == name);
+    let program = program.ok_or_else(|| format!("there is no program {name}, but {names}"))?;
+    let out = Path::new(out);
+    fs::create_dir_all(out)?;
+
+    let compiled = Compiled::new(program, &Options::default());
+    let file = out.join("model.safetensors");
+    save(&file, &compiled.model, &BTreeMap::new())?;
+    let prompts = compiled.domain();
+    let means = means(&compiled.model, &prompts, compiled.bos());
+    let about = About {
+        model: &compiled.model,
+        model_sha256: &sha256_file(&file)?,
+        circuit: &compiled.circuit,
+        constants: Some(means.values()),
+        inputs: &Domain::listed(&prompts.iter().map(|p| p.tokens.clone()).collect::<Vec<_>>())?,
+        answers: Some(&prompts.iter().map(|p| p.answer).collect::<Vec<_>>()),
+        candidates: None,
+    };
+    println!("{name}: {} of {} nodes, {} inputs", compiled.circuit.len(), means.values().len(), prompts.len());
+
+    // Every input under zeros, under means, and with the values that left-out nodes have on every other input.
+    let schemes = [Scheme::Zero, Scheme::Constants, Scheme::Resample { sources: prompts.len() }];
+    let relax =
+        Relax { rivals: Rivals::AllTokens, frozen_norms: false, symbols: 2048, inputs: prompts.len(), splits: 0 };
+    let certificates = [
+        ("exhaustive", exhaustive(&about, &schemes, usize::MAX)?.0),
+        ("relaxation", relaxation(&about, relax, &|| false)?.0),
+    ];
+    for (kind, certificate) in certificates {
+        let path = out.join(format!("{kind}.certificate.json"));
+        write_atomic(&path, |w| w.write_all(certificate.to_json().as_bytes()))?;
+        println!("{}: {}", path.display(), openwork_check::check(&path, &file)?.statement);
+    }
+    Ok(())
+}
