@@ -22,7 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = Path::new(out);
     fs::create_dir_all(out)?;
 
-    let compiled = Compiled::new(program, &Options::default());
+    // In the company of parts that compute something and do not reach the output.
+    let compiled = Compiled::new(program, &Options::random(1));
     let file = out.join("model.safetensors");
     save(&file, &compiled.model, &BTreeMap::new())?;
     let prompts = compiled.domain();

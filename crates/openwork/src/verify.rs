@@ -51,8 +51,8 @@ pub struct Args {
     /// scrubbing and hypotheses, 6 certificates
     #[arg(long, default_value_t = DEFAULT_LEVEL, value_parser = clap::value_parser!(u8).range(1..=6))]
     level: u8,
-    /// Time for all levels together, such as 90s or 10m; what does not fit is named in the report [default: as long
-    /// as it takes]
+    /// Time for all levels together, such as 90s or 10m, half of which the control searches may take; what does not
+    /// fit is named in the report [default: as long as it takes]
     #[arg(long, value_parser = humantime::parse_duration)]
     budget: Option<Duration>,
     /// What the nodes mean, in a file as `openwork hypothesis --help` explains; tested at level 5
