@@ -20,8 +20,9 @@
 //! What holds for *all* inputs or *all* ablations goes into a [`certificate`], which another program re-derives.
 //!
 //! Beside the ladder: [`scrub`] (causal scrubbing: everything outside the circuit resampled per path), [`hypothesis`]
-//! (what a researcher says that nodes mean, tested by interchange interventions), [`Watch`] (a circuit beside its model
-//! on prompts as they come) and [`equivalence`] (tests in which passing needs evidence).
+//! (what a researcher says that nodes mean, tested by interchange interventions), [`dissociate`] (is the circuit of a task
+//! of that one only?), [`Watch`] (a circuit beside its model on prompts as they come) and [`equivalence`] (tests in which
+//! passing needs evidence).
 //!
 //! Stands beside `openwork-extract` on top of `openwork-circuit` and never sees how a circuit was found: controls
 //! come in as values. It reads and prints nothing. Statistics have the pair as their unit, since the two sequences
@@ -34,6 +35,7 @@ mod bench;
 pub mod certificate;
 mod certify;
 mod curve;
+mod dissociation;
 pub mod equivalence;
 pub mod hypothesis;
 mod judge;
@@ -61,6 +63,7 @@ use serde::{Deserialize, Serialize};
 
 pub use certify::{Effort, certify};
 pub use curve::{cpr_cmd, faithfulness_by_size, margin, sizes};
+pub use dissociation::{Claim, Contrast, Cost, Dissociation, dissociate};
 pub use judge::verify;
 pub use ladder::{Rung, RungState};
 pub use replay::replay;

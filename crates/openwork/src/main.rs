@@ -4,6 +4,7 @@
 mod check_certificate;
 mod data;
 mod devices;
+mod dissociate;
 mod exchange;
 mod forward;
 mod generate;
@@ -71,6 +72,8 @@ enum Command {
     CheckCertificate(check_certificate::Args),
     /// Test what a file says that nodes mean: exit code 0 if it is supported
     Hypothesis(hypothesis::Args),
+    /// Ablate the circuits of several tasks on each of them: exit code 0 if each is of its own task
+    Dissociate(dissociate::Args),
     /// Run a circuit beside its model on prompts as they come: exit code 1 if one is flagged
     Watch(watch::Args),
     /// Write a page on a run's circuits and their verdicts
@@ -104,6 +107,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Replay(args) => replay::run(args),
         Command::CheckCertificate(args) => check_certificate::run(args),
         Command::Hypothesis(args) => hypothesis::run(args),
+        Command::Dissociate(args) => dissociate::run(args),
         Command::Watch(args) => watch::run(args),
         Command::Report(args) => report::run(args),
         Command::Quickstart(args) => quickstart::run(args),

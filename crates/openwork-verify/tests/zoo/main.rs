@@ -1,6 +1,7 @@
 //! Circuits that are right, and circuits that lie: each must get its verdict, from the check that should see it.
 
 mod attacks;
+mod dissociation;
 mod hypothesis;
 mod limits;
 mod micro;
