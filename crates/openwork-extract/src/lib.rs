@@ -8,7 +8,9 @@ mod mask;
 mod objective;
 mod prune;
 mod select;
+mod stability;
 
 pub use control::{nonsense_labels, random_weights};
 pub use objective::Objective;
 pub use prune::{NotReached, OnStep, Progress, PruneError, Pruned, Search, Settings};
+pub use stability::Stability;

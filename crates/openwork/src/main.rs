@@ -20,6 +20,7 @@ mod replay;
 mod report;
 mod sample;
 mod show;
+mod stability;
 mod tasks;
 mod tokenizer;
 mod train;
@@ -64,6 +65,8 @@ enum Command {
     Tasks(tasks::Command),
     /// Find the circuit of a task
     Prune(prune::Args),
+    /// Find the circuit of a task from several seeds, and say how alike they are
+    Stability(stability::Args),
     /// Judge a circuit: exit code 0 if it passes, 1 if it is refuted
     Verify(verify::Args),
     /// Run the counter-example of a refuted circuit again: exit code 0 if it is as the report says
@@ -103,6 +106,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Forward(args) => forward::run(args),
         Command::Tasks(command) => tasks::run(command),
         Command::Prune(args) => prune::run(args),
+        Command::Stability(args) => stability::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Replay(args) => replay::run(args),
         Command::CheckCertificate(args) => check_certificate::run(args),

@@ -1,0 +1,96 @@
+//! `openwork stability`: does the same search find the same circuit from other seeds?
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+use openwork_extract::{PruneError, Stability};
+use openwork_ops::DeviceChoice;
+
+use crate::{
+    devices, interrupt,
+    prune::{self, Budget, Subject},
+    show::say,
+    tasks::{self, Pairs},
+};
+
+/// Arguments of the command.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Model file or folder of a finished run
+    model: PathBuf,
+    /// Task the circuits are for (see `openwork tasks list`)
+    #[arg(long)]
+    task: String,
+    /// How many seeds of pairs, masks and batches, from --seed on
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..))]
+    seeds: u64,
+    /// Folder to write the circuits to, as TASK.SEED.json
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Write JSON in place of text
+    #[arg(long)]
+    json: bool,
+    /// Data the model was trained on; needed once if the model has no sample of it beside it
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// The model's tokenizer [default: tokenizer.json beside the model]
+    #[arg(long)]
+    tokenizer: Option<PathBuf>,
+    /// Where masks are learned: cpu, cuda, cuda:N, or auto for a GPU if there is one (`openwork devices` lists them)
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
+    #[command(flatten)]
+    budget: Budget,
+}
+
+/// Runs the command. Ctrl-C ends it with what was found until then.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let task = tasks::find(&args.task)?;
+    let device = devices::open(args.device)?;
+    let subject = Subject::open(&args.model, args.tokenizer.as_deref(), args.data.as_deref())?;
+    interrupt::listen()?;
+    let mut found = Vec::new();
+    for seed in args.budget.seed..args.budget.seed + args.seeds {
+        let budget = Budget { seed, ..args.budget.clone() };
+        let pairs = Pairs::draw(task, &subject.tokenizer, seed)?;
+        let circuit = match prune::find(&subject, task.name(), &pairs, &budget.settings(), &device) {
+            Err(error) if matches!(error.downcast_ref(), Some(PruneError::Ended)) => break,
+            found => found.with_context(|| format!("seed {seed}"))?,
+        };
+        // One of fewer restarts is not the same search.
+        if interrupt::requested() {
+            break;
+        }
+        if !args.json {
+            say!("seed {seed}: {}", prune::describe(&subject, &circuit));
+        }
+        if let Some(out) = &args.out {
+            prune::write(&subject, &circuit, &out.join(format!("{}.{seed}.json", task.name())))?;
+        }
+        found.push(circuit.nodes);
+    }
+    match Stability::of(&found) {
+        Some(stability) if args.json => say!("{}", serde_json::to_string_pretty(&stability)?),
+        Some(stability) => say!("{}", words(&stability)),
+        None => eprintln!("too few circuits to compare"),
+    }
+    if interrupt::requested() {
+        eprintln!("interrupted after {} of {} seeds", found.len(), args.seeds);
+        return Ok(ExitCode::from(interrupt::INTERRUPTED));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn words(s: &Stability) -> String {
+    let core: Vec<&str> = s.core().collect();
+    let list = if core.is_empty() { String::new() } else { format!(": {}", core.join(", ")) };
+    format!(
+        "{} circuits, {} nodes in any of them, {} in all{list}\nJaccard index of two of them: {:.2} on average, {:.2} \
+         at least (0.8 is asked of a stable one)",
+        s.circuits,
+        s.nodes.len(),
+        core.len(),
+        s.jaccard,
+        s.least_jaccard
+    )
+}
