@@ -56,7 +56,15 @@ fn a_model_that_cannot_do_the_task_gets_no_circuit_and_no_pass() {
     let unknown = run(dir, "prune run --task for_whale");
     assert!(stderr(&unknown).contains("there is no task \"for_whale\"; there are single_double_quote"));
 
+    // Below chance there is something to find, again and again.
+    let stable =
+        ok(dir, "stability run --task for_while --seeds 2 --steps 2 --restarts 1 --target-loss 0.8 --out seeds");
+    assert!(stable.contains("seed 1: for_while") && stable.contains("2 circuits"), "{stable}");
+    assert!(dir.join("seeds/for_while.0.json").exists() && dir.join("seeds/for_while.1.json").exists());
+
     whole_model(dir);
+    let twice = run(dir, "dissociate run run/circuits/for_while.json seeds/for_while.0.json");
+    assert!(stderr(&twice).contains("seeds/for_while.0.json is another circuit of for_while"), "{}", stderr(&twice));
     let judged = run(dir, "verify run run/circuits/for_while.json --no-controls --random-sets 100 --html one.html");
     assert_eq!(judged.status.code(), Some(1), "{}", stderr(&judged));
     assert!(String::from_utf8_lossy(&judged.stdout).contains("NO TASK"));
