@@ -5,8 +5,12 @@
 //! discussion of Drori 2026), of random ones and of honest ones; so it has a budget, one scheme for all inputs, and is
 //! tried on random circuits beside.
 
-use openwork_circuit::{NodeSet, Outcome, Values, evaluate};
+use std::collections::BTreeMap;
+
+use openwork_circuit::{NodeSet, Outcome, Values, evaluate, tasks::Pair};
 use openwork_model::NoTap;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use crate::{
     Attack, Fill, Scheme,
@@ -186,9 +190,9 @@ impl openwork_model::Tap for Both<'_> {
     }
 }
 
-/// The worst inputs that a search found: prompts made of others of the same template and length, by exchanging tokens
-/// where those differ, so that circuit and model part most. Every prompt is judged by KL(model ‖ circuit) over the
-/// candidates, the circuit calibrated.
+/// The worst input that a search found: a prompt with tokens of others of the same template and length, so that circuit and
+/// model part most. The places where a pair's two prompts differ are its cue: a prompt keeps its own and gets no other, so that
+/// it stays one of the task. Judged by KL(model ‖ circuit) over the candidates, the circuit calibrated.
 pub(crate) struct WorstInput {
     pub prompts: [Vec<u16>; 2],
     pub candidates: (u16, u16),
@@ -197,8 +201,39 @@ pub(crate) struct WorstInput {
     pub run: [f64; 2],
 }
 
+/// A prompt to make others of.
+#[derive(Clone)]
+struct Parent {
+    prompt: Vec<u16>,
+    candidates: (u16, u16),
+    /// Where the two prompts of its pair differ, aligned at the last token.
+    cue: Vec<bool>,
+}
+
+impl Parent {
+    fn new(bench: &Bench<'_>, sequence: usize) -> Self {
+        let (prompt, other) = (bench.prompt(sequence), bench.prompt(sequence ^ 1));
+        let shorter = prompt.len().saturating_sub(other.len());
+        let longer = other.len().saturating_sub(prompt.len());
+        let cue = (0..prompt.len()).map(|t| t < shorter || prompt[t] != other[t - shorter + longer]).collect();
+        let pair = &bench.pairs[sequence / 2];
+        Self { prompt: prompt.to_vec(), candidates: (pair.answer, pair.alternative), cue }
+    }
+
+    /// The same with about half of what it can take from another.
+    fn with_some_of(&self, other: &Self, rng: &mut ChaCha8Rng) -> Self {
+        let mut child = self.clone();
+        for (t, token) in child.prompt.iter_mut().enumerate() {
+            if !self.cue[t] && !other.cue[t] && rng.random_bool(0.5) {
+                *token = other.prompt[t];
+            }
+        }
+        child
+    }
+}
+
 /// Tries `count` prompts; returns the one of largest KL and how many of them turned a sure answer of the model (by
-/// more than a nat).
+/// more than a nat). `None` where no prompt can take anything from another.
 pub(crate) fn worst_input(
     bench: &Bench<'_>,
     circuit: &NodeSet,
@@ -206,44 +241,44 @@ pub(crate) fn worst_input(
     count: usize,
     seed: u64,
 ) -> Option<(WorstInput, usize)> {
-    use rand::{RngExt, SeedableRng};
     const ROUNDS: usize = 4;
-    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(1 << 42);
     // Prompts by template and length.
-    let mut groups = std::collections::BTreeMap::<(usize, usize), Vec<(Vec<u16>, (u16, u16))>>::new();
-    for s in 0..2 * bench.pairs.len() {
-        let (pair, prompt) = (&bench.pairs[s / 2], bench.prompt(s).to_vec());
-        let group = groups.entry((pair.template, prompt.len())).or_default();
-        group.push((prompt, (pair.answer, pair.alternative)));
+    let mut groups = BTreeMap::<(usize, usize), Vec<Parent>>::new();
+    for sequence in 0..2 * bench.pairs.len() {
+        let parent = Parent::new(bench, sequence);
+        groups.entry((bench.pairs[sequence / 2].template, parent.prompt.len())).or_default().push(parent);
     }
-    let mut groups: Vec<_> = groups.into_values().filter(|g| g.len() > 1).collect();
+    let mut groups: Vec<Vec<Parent>> = groups.into_values().filter(|g| g.len() > 1).collect();
     if groups.is_empty() {
         return None;
     }
     let per_round = count.div_ceil(ROUNDS);
     let (mut worst, mut turned): (Option<WorstInput>, usize) = (None, 0);
     for _ in 0..ROUNDS {
-        let mut children: Vec<(usize, Vec<u16>, (u16, u16))> = Vec::with_capacity(per_round);
+        let mut children: Vec<(usize, Parent)> = Vec::with_capacity(per_round);
+        let mut changed = 0;
         while children.len() < per_round {
             let g = rng.random_range(0..groups.len());
             let group = &groups[g];
-            let (mut child, candidates) = group[rng.random_range(0..group.len())].clone();
-            let other = &group[rng.random_range(0..group.len())].0;
-            child.iter_mut().zip(other).for_each(|(c, &o)| *c = if rng.random_bool(0.5) { o } else { *c });
-            children.push((g, child, candidates));
+            let [parent, other] = [0, 1].map(|_| &group[rng.random_range(0..group.len())]);
+            let child = parent.with_some_of(other, &mut rng);
+            changed += usize::from(child.prompt != parent.prompt);
+            children.push((g, child));
+        }
+        if changed == 0 {
+            break;
         }
         // Each prompt twice over, since runs are of pairs.
-        let pairs: Vec<openwork_circuit::tasks::Pair> = children
-            .iter()
-            .map(|(_, p, (answer, alternative))| openwork_circuit::tasks::Pair {
-                positive: p.clone(),
-                negative: p.clone(),
-                answer: *answer,
-                alternative: *alternative,
-                template: 0,
-            })
-            .collect();
+        let twice = |(_, child): &(usize, Parent)| Pair {
+            positive: child.prompt.clone(),
+            negative: child.prompt.clone(),
+            answer: child.candidates.0,
+            alternative: child.candidates.1,
+            template: 0,
+        };
+        let pairs: Vec<Pair> = children.iter().map(twice).collect();
         let batches = openwork_circuit::batches(&pairs, 8, bench.subject.model.config.n_ctx);
         let plain = evaluate(bench.subject.model, &batches, false, || NoTap, |_| ()).differences;
         let ablation = bench.subject.constants(Scheme::MEAN.fill).expect("constants");
@@ -256,7 +291,7 @@ pub(crate) fn worst_input(
             turned += usize::from(p.abs() > 1.0 && p.signum() != q.signum());
             scored.push((kl, i));
             if worst.as_ref().is_none_or(|w| kl > w.kl) {
-                let (_, prompt, candidates) = &children[i];
+                let Parent { prompt, candidates, .. } = &children[i].1;
                 worst = Some(WorstInput {
                     prompts: [prompt.clone(), prompt.clone()],
                     candidates: *candidates,
@@ -269,8 +304,8 @@ pub(crate) fn worst_input(
         // The worst become parents.
         scored.sort_by(|a, b| b.0.total_cmp(&a.0));
         for (_, i) in scored.into_iter().take(per_round / 8) {
-            let (g, prompt, candidates) = &children[i];
-            groups[*g].push((prompt.clone(), *candidates));
+            let (g, child) = &children[i];
+            groups[*g].push(child.clone());
         }
     }
     worst.map(|w| (w, turned))

@@ -193,17 +193,18 @@ impl Judge<'_> {
         let (circuit, calibration) = (self.case.circuit, self.case.calibration);
         let found = adversary::worst_input(bench, circuit, calibration, self.settings.inputs, self.settings.seed);
         let Some((worst, turned)) = found else {
-            let words = "no two prompts of one template are of one length: there is nothing to exchange between them";
+            let words = "no two prompts of one template have one length and differ in more than their cues: there is nothing \
+                         to exchange between them";
             return self.push(rules::check(name, Role::Reported, Status::NotApplicable, words.into()));
         };
         let words = format!(
-            "of {} prompts made by exchanging tokens between prompts of one template, {turned} have an answer of the \
+            "of {} prompts made by exchanging tokens other than the cues between prompts of one template, {turned} have an answer of the \
              model, sure by a nat or more, that the circuit turns; the worst KL over the candidates is {:.4} nats. Of the {n} \
              held-out prompts as they are, the worst has KL {seen:.4} over the vocabulary, which bounds all but a share \
              {share:.4} of their kind, at 95 % confidence",
             self.settings.inputs, worst.kl
         );
-        // One in a hundred may be no prompt of the task any more.
+        // One in a hundred may be no prompt of the task any more, for all that it keeps its cue.
         let passed = turned * 100 <= self.settings.inputs;
         self.push(Check {
             ablation: Some(Scheme::MEAN),

@@ -3,6 +3,7 @@
 mod attacks;
 mod dissociation;
 mod hypothesis;
+mod inputs;
 mod limits;
 mod micro;
 mod plants;
