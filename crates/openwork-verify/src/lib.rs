@@ -71,7 +71,9 @@ pub use report::{
     Attack, Cell, Check, CounterExample, Curve, Declaration, Draw, Faithfulness, Fill, Findings, Intervention, Kept,
     NodeWorth, Norms, RandomSets, Report, Rival, Role, Scheme, Size, Split, Status, Verdict,
 };
-pub use scrub::{ScrubError, ScrubSettings, Scrubbed, ScrubbedRun, Sources, WorstScrub, scrub};
+pub use scrub::{
+    OneScrub, ScrubError, ScrubPath, ScrubSettings, Scrubbed, ScrubbedRun, Sources, WorstScrub, scrub, scrub_once,
+};
 pub use settings::Settings;
 pub use stats::{Estimate, proportion};
 pub use watch::{Alarm, Sighting, Watch, WatchError, WatchSettings};

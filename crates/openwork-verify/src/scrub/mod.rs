@@ -21,8 +21,10 @@
 
 mod tap;
 
+use std::collections::BTreeMap;
+
 use openwork_circuit::{NodeSet, NodeSpace, tasks::Pair};
-use openwork_model::Model;
+use openwork_model::{Model, Site};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -127,7 +129,7 @@ pub struct WorstScrub {
     pub pair: usize,
     /// Whether it is the positive prompt of the pair.
     pub positive: bool,
-    /// Number of the scrub; with the seed it says which sources were drawn.
+    /// Number of the scrub; with the seed it says which sources were drawn ([`scrub_once`] tells).
     pub scrub: usize,
     /// KL(model ‖ scrubbed) in nats.
     pub kl: f64,
@@ -170,33 +172,47 @@ pub fn scrub(
     pairs: &[Pair],
     settings: &ScrubSettings,
 ) -> Result<Scrubbed, ScrubError> {
-    let space = NodeSpace::new(&model.config);
-    if *circuit.space() != space {
-        return Err(ScrubError::OtherModel { circuit: circuit.space().len(), model: space.len() });
-    }
-    let pairs = &pairs[..pairs.len().min(settings.max_pairs)];
-    if pairs.len() < 2 || settings.scrubs == 0 || settings.bootstrap == 0 {
-        let text = format!(
-            "{} pairs, {} scrubs and {} bootstrap resamples: scrubbing needs at least 2, 1 and 1",
-            pairs.len(),
-            settings.scrubs,
-            settings.bootstrap
-        );
-        return Err(ScrubError::Input(text));
-    }
-    let tokens = |p: &Pair| [p.answer, p.alternative].iter().all(|&t| usize::from(t) < model.config.vocab_size);
-    if let Some(i) = pairs.iter().position(|p| !tokens(p)) {
-        return Err(ScrubError::Input(format!("pair {i} has an answer outside the vocabulary")));
-    }
-    let n_ctx = model.config.n_ctx;
-    let prompts: Vec<&[u16]> = pairs.iter().flat_map(|p| [&p.positive, &p.negative]).map(|p| seen(p, n_ctx)).collect();
-    if let Some(fault) = prompts::fault(&prompts, model.config.vocab_size) {
-        return Err(ScrubError::Input(fault));
-    }
-    let bench = Bench { model, pairs, recorded: Recorded::new(model, &prompts), chunks: chunks(&prompts), settings };
+    let bench = Bench::new(model, circuit, pairs, settings)?;
     let of_circuit = bench.runs(circuit)?;
-    let of_nothing = bench.runs(&NodeSet::empty(space))?;
+    let of_nothing = bench.runs(&NodeSet::empty(NodeSpace::new(&model.config)))?;
     Ok(bench.report(&of_circuit, &of_nothing))
+}
+
+/// Where a value of a node outside the circuit is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScrubPath {
+    /// The node.
+    pub node: usize,
+    /// Which reader of the residual stream sees it replaced, where the node is a write to it. Of any other node all readers
+    /// see one value.
+    pub reader: Option<Site>,
+}
+
+/// One scrub of every prompt, with all that it takes to repeat it in another program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OneScrub {
+    /// Of every path the prompt that each prompt's value came from. Prompts are numbered pair by pair, the positive one of a
+    /// pair first.
+    pub sources: BTreeMap<ScrubPath, Vec<usize>>,
+    /// Logit of the answer above the alternative, of every prompt.
+    pub differences: Vec<f64>,
+}
+
+/// Lays one of the scrubs open that [`scrub`] runs with the same arguments: the one with number `number`.
+pub fn scrub_once(
+    model: &Model,
+    circuit: &NodeSet,
+    pairs: &[Pair],
+    settings: &ScrubSettings,
+    number: usize,
+) -> Result<OneScrub, ScrubError> {
+    let bench = Bench::new(model, circuit, pairs, settings)?;
+    let mut one = OneScrub { sources: BTreeMap::new(), differences: vec![] };
+    for chunk in &bench.chunks {
+        let runs = bench.chunk(circuit, number, chunk, Some(&mut one.sources))?;
+        one.differences.extend(runs.iter().map(|run| run.difference));
+    }
+    Ok(one)
 }
 
 /// What came out of one prompt in one scrub.
@@ -216,18 +232,59 @@ struct Bench<'a> {
     settings: &'a ScrubSettings,
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    fn new(
+        model: &'a Model,
+        circuit: &NodeSet,
+        pairs: &'a [Pair],
+        settings: &'a ScrubSettings,
+    ) -> Result<Self, ScrubError> {
+        let space = NodeSpace::new(&model.config);
+        if *circuit.space() != space {
+            return Err(ScrubError::OtherModel { circuit: circuit.space().len(), model: space.len() });
+        }
+        let pairs = &pairs[..pairs.len().min(settings.max_pairs)];
+        if pairs.len() < 2 || settings.scrubs == 0 || settings.bootstrap == 0 {
+            let text = format!(
+                "{} pairs, {} scrubs and {} bootstrap resamples: scrubbing needs at least 2, 1 and 1",
+                pairs.len(),
+                settings.scrubs,
+                settings.bootstrap
+            );
+            return Err(ScrubError::Input(text));
+        }
+        let tokens = |p: &Pair| [p.answer, p.alternative].iter().all(|&t| usize::from(t) < model.config.vocab_size);
+        if let Some(i) = pairs.iter().position(|p| !tokens(p)) {
+            return Err(ScrubError::Input(format!("pair {i} has an answer outside the vocabulary")));
+        }
+        let n_ctx = model.config.n_ctx;
+        let prompts: Vec<&[u16]> =
+            pairs.iter().flat_map(|p| [&p.positive, &p.negative]).map(|p| seen(p, n_ctx)).collect();
+        if let Some(fault) = prompts::fault(&prompts, model.config.vocab_size) {
+            return Err(ScrubError::Input(fault));
+        }
+        Ok(Self { model, pairs, recorded: Recorded::new(model, &prompts), chunks: chunks(&prompts), settings })
+    }
+
     /// One [`Run`] a prompt, scrub after scrub.
     fn runs(&self, kept: &NodeSet) -> Result<Vec<Run>, ScrubError> {
         let jobs: Vec<(usize, &Chunk)> =
             (0..self.settings.scrubs).flat_map(|scrub| self.chunks.iter().map(move |chunk| (scrub, chunk))).collect();
         let parts: Result<Vec<Vec<Run>>, ScrubError> =
-            jobs.into_par_iter().map(|(scrub, chunk)| self.chunk(kept, scrub, chunk)).collect();
+            jobs.into_par_iter().map(|(scrub, chunk)| self.chunk(kept, scrub, chunk, None)).collect();
         Ok(parts?.concat())
     }
 
-    fn chunk(&self, kept: &NodeSet, scrub: usize, chunk: &Chunk) -> Result<Vec<Run>, ScrubError> {
+    /// One [`Run`] a prompt of the chunk. The sources that it draws are appended to those of each path in `sources`.
+    fn chunk(
+        &self,
+        kept: &NodeSet,
+        scrub: usize,
+        chunk: &Chunk,
+        sources: Option<&mut BTreeMap<ScrubPath, Vec<usize>>>,
+    ) -> Result<Vec<Run>, ScrubError> {
         let mut tap = ScrubTap::new(&self.recorded, kept, chunk, scrub, self.settings);
+        tap.sources = sources;
         let log_probs = chunk.log_probs(self.model, &mut tap);
         // A block's kinds of node and its two views of the residual stream; and the end.
         let expected = self.recorded.space.sites().len() / NodeSpace::KINDS.len() * (NodeSpace::KINDS.len() + 2) + 1;

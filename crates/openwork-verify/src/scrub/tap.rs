@@ -1,11 +1,13 @@
 //! The tap that scrubs one chunk of prompts.
 
+use std::collections::BTreeMap;
+
 use openwork_circuit::NodeSet;
 use openwork_model::{At, Matrix, Site, Tap};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{ScrubSettings, Sources};
+use super::{ScrubPath, ScrubSettings, Sources};
 use crate::prompts::{Chunk, Recorded, aligned};
 
 /// The tap that scrubs. It keeps the residual stream of embedding and kept writes itself, so that every reader can be
@@ -21,6 +23,8 @@ pub(super) struct ScrubTap<'a> {
     write: Option<Matrix>,
     /// Places that it changes or keeps account of.
     pub visited: usize,
+    /// Where to write down what is drawn, for those who ask.
+    pub sources: Option<&'a mut BTreeMap<ScrubPath, Vec<usize>>>,
 }
 
 /// Where the sources of one prompt come from.
@@ -59,11 +63,12 @@ impl<'a> ScrubTap<'a> {
     ) -> Self {
         let draws = |i| Draws::new(scrub, chunk.first + i, recorded.len(), settings);
         let draws = (0..chunk.columns().count()).map(draws).collect();
-        Self { recorded, kept, chunk, draws, stream: None, write: None, visited: 0 }
+        Self { recorded, kept, chunk, draws, stream: None, write: None, visited: 0, sources: None }
     }
 
-    /// For every node of a site that is not kept and every prompt: `change(entry, value of the drawn source)`.
-    fn resample(&mut self, site: usize, value: &mut Matrix, change: impl Fn(&mut f32, f32)) {
+    /// For every node of a site that is not kept and every prompt: `change(entry, value of the drawn source)`. `reader` is
+    /// who sees the change, if it is not all.
+    fn resample(&mut self, site: usize, reader: Option<Site>, value: &mut Matrix, change: impl Fn(&mut f32, f32)) {
         let range = self.recorded.space.sites()[site].1.clone();
         for (columns, draws) in self.chunk.columns().zip(&mut self.draws) {
             let len = columns.len();
@@ -71,6 +76,9 @@ impl<'a> ScrubTap<'a> {
                 let prompt = draws.next(self.recorded.len());
                 if self.kept.kept()[node] {
                     continue;
+                }
+                if let Some(sources) = &mut self.sources {
+                    sources.entry(ScrubPath { node, reader }).or_default().push(prompt);
                 }
                 let source = self.recorded.of(site, index, prompt);
                 for (p, column) in columns.clone().enumerate() {
@@ -95,7 +103,7 @@ impl<'a> ScrubTap<'a> {
         };
         for (writer, (written, _)) in self.recorded.space.sites().iter().enumerate() {
             if matches!(written.at, At::AttnWrite | At::MlpWrite) && before(written) {
-                self.resample(writer, value, |entry, source| *entry += source);
+                self.resample(writer, Some(site), value, |entry, source| *entry += source);
             }
         }
     }
@@ -118,7 +126,7 @@ impl Tap for ScrubTap<'_> {
             At::AttnMix | At::FinalRead => return,
             _ => {
                 let index = self.recorded.site(site).expect("the rest are nodes");
-                self.resample(index, value, |entry, source| *entry = source);
+                self.resample(index, None, value, |entry, source| *entry = source);
             }
         }
         self.visited += 1;
@@ -138,6 +146,9 @@ mod tests {
     /// A scrub and what every place then held.
     struct Both<'a>(ScrubTap<'a>, Record);
 
+    /// The source of every path, by prompt.
+    type Drawn = BTreeMap<ScrubPath, Vec<usize>>;
+
     impl Tap for Both<'_> {
         fn forward(&mut self, site: Site, value: &mut Matrix) {
             self.0.forward(site, value);
@@ -156,17 +167,18 @@ mod tests {
     }
 
     /// Prompts of five tokens, of which the first `scrubbed` are run.
-    fn run(model: &Model, kept: &NodeSet, sources: Sources, scrubbed: usize) -> (Recorded, Record, Vec<usize>) {
+    fn run(model: &Model, kept: &NodeSet, sources: Sources, scrubbed: usize) -> (Recorded, Record, Drawn) {
         let prompts: Vec<Vec<u16>> =
             (0..7_u16).map(|n| (0..5).map(|t| (3 * t * (n + 1) + 5 * n) % 20).collect()).collect();
         let prompts: Vec<&[u16]> = prompts.iter().map(Vec::as_slice).collect();
         let recorded = Recorded::new(model, &prompts);
         let settings = ScrubSettings { sources, ..ScrubSettings::default() };
         let chunk = chunks(&prompts[..scrubbed]).remove(0);
+        let mut drawn = Drawn::new();
         let mut both = Both(ScrubTap::new(&recorded, kept, &chunk, 0, &settings), Record::default());
+        both.0.sources = Some(&mut drawn);
         chunk.log_probs(model, &mut both);
-        let Both(tap, record) = both;
-        let drawn = tap.draws.iter().map(|d| if let Draws::Shared(s) = d { *s } else { usize::MAX }).collect();
+        let record = both.1;
         (recorded, record, drawn)
     }
 
@@ -175,37 +187,48 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_source_is_the_sum_of_kept_and_borrowed_writes_everywhere() {
+    fn every_place_is_the_sum_of_kept_and_borrowed_values_from_the_sources_that_it_names() {
         let model = model();
         let space = NodeSpace::new(&model.config);
         let kept = NodeSet::of(space.clone(), (0..space.len()).filter(|n| n % 3 == 0));
-        let (recorded, record, drawn) = run(&model, &kept, Sources::Shared, 4);
-        for (prompt, &source) in drawn.iter().enumerate() {
-            for token in 0..5 {
+        let is_write = |site: &Site| matches!(site.at, At::AttnWrite | At::MlpWrite);
+        for sources in [Sources::Shared, Sources::PerPath] {
+            let (recorded, record, drawn) = run(&model, &kept, sources, 4);
+            assert!(drawn.keys().all(|path| !kept.kept()[path.node]));
+            for prompt in 0..4 {
+                let of_prompt: BTreeSet<usize> = drawn.values().map(|s| s[prompt]).collect();
+                assert_eq!(of_prompt.len() == 1, sources == Sources::Shared, "{of_prompt:?}");
+            }
+            let borrowed = |site: usize, row, node, reader, prompt: usize, token: usize| {
+                recorded.of(site, row, drawn[&ScrubPath { node, reader }][prompt])[token]
+            };
+            for (prompt, token) in (0..4).flat_map(|prompt| (0..5).map(move |token| (prompt, token))) {
                 let column = 5 * prompt + token;
-                for (index, (site, range)) in space.sites().iter().enumerate() {
-                    if matches!(site.at, At::AttnWrite | At::MlpWrite) {
-                        continue;
-                    }
+                for (index, (site, range)) in space.sites().iter().enumerate().filter(|(_, (site, _))| !is_write(site))
+                {
                     for (row, node) in range.clone().enumerate().filter(|(_, node)| !kept.kept()[*node]) {
-                        let borrowed = recorded.of(index, row, source)[token];
-                        assert_eq!(at(&record, site.layer, site.at)[[row, column]], borrowed, "{}", space.node(node));
+                        let expected = borrowed(index, row, node, None, prompt, token);
+                        assert_eq!(at(&record, site.layer, site.at)[[row, column]], expected, "{}", space.node(node));
                     }
                 }
                 for channel in 0..16 {
-                    let mut expected = at(&record, 0, At::ResidIn)[[channel, column]];
-                    for layer in 0..2 {
-                        for write in [At::AttnWrite, At::MlpWrite] {
-                            let site = Site { layer, at: write };
-                            let own = at(&record, layer, write)[[channel, column]];
-                            let node = space.range(site).unwrap().start + channel;
-                            let borrowed = recorded.of(recorded.site(site).unwrap(), channel, source)[token];
-                            expected += if kept.kept()[node] { own } else { borrowed };
+                    let readers = [(0, At::ResidMid), (1, At::ResidIn), (1, At::ResidMid), (2, At::FinalResid)];
+                    for (writers, (layer, place)) in (1..).zip(readers) {
+                        let reader = Site { layer, at: place };
+                        let mut expected = at(&record, 0, At::ResidIn)[[channel, column]];
+                        let writes = space.sites().iter().enumerate().filter(|(_, (site, _))| is_write(site));
+                        for (index, (site, range)) in writes.take(writers) {
+                            let node = range.start + channel;
+                            expected += if kept.kept()[node] {
+                                at(&record, site.layer, site.at)[[channel, column]]
+                            } else {
+                                borrowed(index, channel, node, Some(reader), prompt, token)
+                            };
                         }
+                        let found = at(&record, layer, place)[[channel, column]];
+                        // Four sums of numbers of at most some tens.
+                        assert!((found - expected).abs() < 1e-4, "{reader}: {found} {expected}");
                     }
-                    let found = at(&record, 2, At::FinalResid)[[channel, column]];
-                    // Four sums of numbers of at most some tens.
-                    assert!((found - expected).abs() < 1e-4, "{found} {expected}");
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use openwork_circuit::{Node, NodeSet, NodeSpace};
 use openwork_model::{At, Model, Site};
-use openwork_verify::{Faithfulness, ScrubError, ScrubSettings, Scrubbed, Sources, scrub};
+use openwork_verify::{Faithfulness, ScrubError, ScrubSettings, Scrubbed, Sources, scrub, scrub_once};
 
 use crate::micro::{CUE, Plan, config, model, pairs, path_nodes, set};
 
@@ -95,6 +95,35 @@ fn the_same_seed_is_the_same_report_whatever_the_threads() {
     assert_ne!(one.circuit.kl.mean, run(1, 5).circuit.kl.mean);
     let text = serde_json::to_string(&one).unwrap();
     assert_eq!(serde_json::from_str::<Scrubbed>(&text).unwrap(), one);
+}
+
+#[test]
+fn scrubs_laid_open_are_those_of_the_report() {
+    let model = model(Plan::default());
+    let (circuit, pairs) = (set(&path_nodes(&[0], false)[..4]), pairs(20, 0, CUE, 5));
+    let settings = settings(Sources::PerPath);
+    let report = scrub(&model, &circuit, &pairs, &settings).unwrap();
+    let scrubs: Vec<_> =
+        (0..settings.scrubs).map(|n| scrub_once(&model, &circuit, &pairs, &settings, n).unwrap()).collect();
+    let prompt = 2 * report.worst.pair + usize::from(!report.worst.positive);
+    assert_eq!(scrubs[report.worst.scrub].differences[prompt], report.worst.differences[1]);
+    let right = |prompt: usize| if prompt.is_multiple_of(2) { 1.0 } else { -1.0 };
+    let losses = scrubs.iter().flat_map(|s| s.differences.iter().enumerate());
+    let losses: Vec<f64> = losses.map(|(prompt, d)| (-right(prompt) * d).exp().ln_1p()).collect();
+    // Sums in another order.
+    assert!((losses.iter().sum::<f64>() / losses.len() as f64 - report.circuit.loss.mean).abs() < 1e-12);
+    // A write has a source for each of its readers, of which the last block's MLP has one; other nodes have one in all.
+    let readers = |site: Site| match site.at {
+        At::AttnWrite => 2 * (model.config.n_layer - site.layer),
+        At::MlpWrite => 2 * (model.config.n_layer - site.layer) - 1,
+        _ => 1,
+    };
+    let expected: usize = circuit.complement().nodes().map(|node| readers(node.site)).sum();
+    for scrub in &scrubs {
+        assert_eq!(scrub.sources.len(), expected);
+        assert!(scrub.sources.values().all(|s| s.len() == 40 && s.iter().all(|&prompt| prompt < 40)));
+    }
+    assert_ne!(scrubs[0], scrubs[1]);
 }
 
 #[test]
