@@ -1,6 +1,6 @@
 """Other tools on the zoo of `cargo xtask calibrate --peers`: what each says of a circuit whose truth is known.
 
-  python circuits.py TOOL     TOOL: auto-circuit | circuitkit
+  python circuits.py TOOL     TOOL: auto-circuit | circuitkit | rust-circuit
 
 Prints "ready VERSION", then reads lines "FOLDER KEY" from standard input and answers each with one number, or with
 "error: REASON". FOLDER holds `model.safetensors` under published names and `case.json`: the circuit's nodes, their
@@ -49,7 +49,7 @@ class Case:
         self.sites = case["sites"]
         self.prompts, self.candidates = case["prompts"], torch.tensor(case["candidates"])
         self.sources, self.ours = case["sources"], case["ours"]
-        self.ranking, self.counts = case["ranking"], case["counts"]
+        self.ranking, self.counts, self.scrubs = case["ranking"], case["counts"], case["scrubs"]
         # Prompt 2i continues with the first candidate, 2i + 1 with the second.
         self.sign = torch.tensor([1.0, -1.0]).repeat(len(self.prompts) // 2)
 
@@ -194,7 +194,9 @@ def distance(ours, theirs):
 
 
 def parity(case, key):
-    """How far our numbers are from a masked run by hooks."""
+    """How far our numbers are from a masked run by hooks; nothing where it is a tool that must answer."""
+    if key not in ("parity model", "parity zero", "parity mean", "parity faithfulness"):
+        return None
     model = case.model()
     if key == "parity model":
         with torch.no_grad():
@@ -202,12 +204,10 @@ def parity(case, key):
     if key in ("parity zero", "parity mean"):
         fill = case.means if key == "parity mean" else {site: torch.zeros_like(m) for site, m in case.means.items()}
         return distance(case.ours[key.split()[1]], case.ablated(model, case.kept, fill))
-    if key == "parity faithfulness":
-        if case.ours["faithfulness"] is None:
-            return 0.0
-        f, cpr, cmd = case.faithfulness(model)
-        return distance(case.ours["faithfulness"] + case.ours["areas"], [*f, cpr, cmd])
-    return None
+    if case.ours["faithfulness"] is None:
+        return 0.0
+    f, cpr, cmd = case.faithfulness(model)
+    return distance(case.ours["faithfulness"] + case.ours["areas"], [*f, cpr, cmd])
 
 
 def main():
@@ -221,7 +221,7 @@ def main():
     torch.manual_seed(0)
     # Models this small are done before a second thread has begun.
     torch.set_num_threads(1)
-    package = {"auto-circuit": "auto_circuit", "circuitkit": "circuitkit"}[tool]
+    package = tool.replace("-", "_")
     if importlib.util.find_spec(package) is None:
         print(f"{sys.executable} has no {tool}", file=answers, flush=True)
         return

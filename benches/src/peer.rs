@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::repository;
 
-/// Names the Python that has what `benches/peers/requirements.txt` lists. It may name several, as PATH names folders: of two
-/// tools that cannot be installed side by side each runs in the first that has it.
+/// Names the Python that has what a list in `benches/peers` lists. It may name several, as PATH names folders: of tools that
+/// cannot be installed side by side each runs in the first that has it.
 const PYTHON: &str = "OPENWORK_PEERS_PYTHON";
 
 /// Pythons to run peers with.
@@ -29,7 +29,7 @@ impl Peers {
                 Some(python).filter(|p| !p.is_empty()).map(|p| Self { pythons: env::split_paths(&p).collect() })
             }
             None if asked => {
-                println!("peers skipped: {PYTHON} names no Python; `cargo xtask bench` makes one and sets it");
+                println!("peers skipped: {PYTHON} names no Python; `cargo xtask` makes one and sets it");
                 None
             }
             _ => None,

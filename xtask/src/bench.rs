@@ -5,8 +5,8 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fs,
-    path::PathBuf,
-    process::Command,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
@@ -22,10 +22,15 @@ cargo xtask bench WHAT [ARGS]      (WHAT --help lists the arguments)
   quality         what the faster training modes cost in validation loss
 
 With --save results go to benches/runs/DATE-DEVICE. With --peers other implementations take part; they need python3,
-from which an environment is made in target/peers-venv (benches/peers/requirements.txt), or the Python that has them in
+from which an environment is made in target/peers-kernels (benches/peers/kernels.txt), or the Python that has them in
 OPENWORK_PEERS_PYTHON. Without either, peers are skipped.";
 
 const PYTHON: &str = "OPENWORK_PEERS_PYTHON";
+
+/// Lists of `benches/peers` for benchmarks and for calibration. Each has an environment of its own: what they list cannot be
+/// installed side by side.
+const KERNELS: &[&str] = &["kernels"];
+const CIRCUITS: &[&str] = &["auto-circuit", "circuitkit", "rust-circuit"];
 
 /// Whether `--device` names a GPU.
 fn on_gpu(args: &[OsString]) -> bool {
@@ -50,45 +55,60 @@ pub fn run(args: &[OsString]) -> Result<()> {
         }
         other => bail!("there is no benchmark {other}\n\n{HELP}"),
     };
-    start(program, words, args)
+    start(program, words, KERNELS, args)
 }
 
 /// Runs `cargo xtask calibrate ARGS`.
 pub fn calibrate(args: &[OsString]) -> Result<()> {
-    start("calibrate", &[], args)
+    start("calibrate", &[], CIRCUITS, args)
 }
 
-/// Becomes a program of the benches, with a Python for peers if they are asked for.
-fn start(program: &str, words: &[&str], args: &[OsString]) -> Result<()> {
+/// Becomes a program of the benches, with Pythons for peers if they are asked for.
+fn start(program: &str, words: &[&str], lists: &[&str], args: &[OsString]) -> Result<()> {
     let mut command = cargo();
     command.args(["run", "--quiet", "--release", "--package", "openwork-benches", "--bin", program]).arg(manifest());
     command.arg("--").args(words);
     let peers = args.iter().any(|arg| arg.to_string_lossy().starts_with("--peers"));
     if peers && env::var_os(PYTHON).is_none() {
-        // An empty name tells the program that this was said.
-        let python = environment().unwrap_or_else(|error| {
-            println!("peers skipped: {error:#}");
-            PathBuf::new()
-        });
-        command.env(PYTHON, python);
+        let python = |list: &&str| {
+            let made = environment(list);
+            made.map_err(|error| println!("peers skipped: no environment for {list}: {error:#}")).ok()
+        };
+        // None at all tells the program that why was said.
+        let pythons: Vec<PathBuf> = lists.iter().filter_map(python).collect();
+        command.env(PYTHON, env::join_paths(pythons).context("the folder of what is built has an odd name")?);
     }
     hand_over(command.args(args))
 }
 
-/// The Python of the peers' environment, which is made where it is missing or older than its list.
-fn environment() -> Result<PathBuf> {
-    let list = root().join("benches/peers/requirements.txt");
-    let wanted = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
-    let folder = target().join("peers-venv");
+/// The Python of a list's environment, which is made where it is missing or of another list.
+fn environment(list: &str) -> Result<PathBuf> {
+    let path = root().join("benches/peers").join(list).with_extension("txt");
+    let wanted = wanted(&path)?;
+    let folder = target().join(format!("peers-{list}"));
     let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
-    // Copied there when all of it was installed.
-    let installed = folder.join("requirements.txt");
+    // Written when all of it was installed.
+    let installed = folder.join("installed.txt");
     if fs::read_to_string(&installed).is_ok_and(|found| found == wanted) && python.exists() {
         return Ok(python);
     }
-    eprintln!("== peers: installing them in {}", folder.display());
-    succeed(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-    succeed(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&list))?;
+    eprintln!("== peers: installing {list} in {}", folder.display());
+    succeed(Command::new(interpreter()).args(["-m", "venv", "--clear"]).arg(&folder))?;
+    succeed(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&path))?;
     fs::write(&installed, wanted).with_context(|| format!("cannot write {}", installed.display()))?;
     Ok(python)
+}
+
+/// A list and those that it names, as text.
+fn wanted(list: &Path) -> Result<String> {
+    let text = fs::read_to_string(list).with_context(|| format!("cannot read {}", list.display()))?;
+    let named = text.lines().filter_map(|line| line.strip_prefix("--requirement "));
+    let named: Result<String> = named.map(|name| wanted(&list.with_file_name(name))).collect();
+    Ok(named? + &text)
+}
+
+/// Python 3.11 where there is one, since some peers have wheels for no later one.
+fn interpreter() -> &'static str {
+    let tried = Command::new("python3.11").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if tried.is_ok_and(|status| status.success()) { "python3.11" } else { "python3" }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use openwork_circuit::{Ablation, Batch, Keep, NodeSet, NodeSpace, batches, evaluate, tasks::Pair};
 use openwork_model::{At, Matrix, Model, Record, Site, Tap, Tokens, save};
 use openwork_truth::zoo::Planted;
-use openwork_verify::{cpr_cmd, faithfulness_by_size, margin, sizes};
+use openwork_verify::{ScrubError, ScrubPath, ScrubSettings, cpr_cmd, faithfulness_by_size, margin, scrub_once, sizes};
 use serde_json::{Map, Value, json};
 
 /// Writes `model.safetensors` and `case.json` into `folder`.
@@ -14,10 +14,13 @@ pub fn write(planted: &Planted, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     save(folder.join("model.safetensors"), &planted.model, &BTreeMap::new())?;
     let path = folder.join("case.json");
-    fs::write(&path, case(planted).to_string()).with_context(|| format!("cannot write {}", path.display()))
+    fs::write(&path, case(planted)?.to_string()).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn case(planted: &Planted) -> Value {
+/// Scrubs that are laid open for other tools.
+const SCRUBS: usize = 2;
+
+fn case(planted: &Planted) -> Result<Value> {
     let space = planted.circuit.space();
     let (kept, means) = (planted.circuit.kept(), planted.means.values());
     let mut by_site = [Map::new(), Map::new()];
@@ -29,7 +32,7 @@ fn case(planted: &Planted) -> Value {
     let sides = |p: &Pair| [p.positive.clone(), p.negative.clone()];
     let ranking: Vec<usize> = planted.circuit.numbers().chain(planted.circuit.complement().numbers()).collect();
     let sources = sources(&planted.held_out);
-    json!({
+    Ok(json!({
         "sites": space.sites().iter().map(|(site, range)| json!([site.to_string(), range.len()])).collect::<Vec<_>>(),
         "kept": kept,
         "means": means,
@@ -39,7 +42,23 @@ fn case(planted: &Planted) -> Value {
         "ranking": ranking,
         "counts": sizes(space.len()),
         "ours": ours(planted, &ranking, &sources),
-    })
+        "scrubs": (0..SCRUBS).map(|n| scrub(planted, n)).collect::<Result<Vec<_>, _>>().context("cannot scrub")?,
+    }))
+}
+
+/// A scrub of all prompts: reader (of writes), site, index and sources of every path, and what came out.
+fn scrub(planted: &Planted, number: usize) -> Result<Value, ScrubError> {
+    let settings = ScrubSettings { seed: planted.seed, max_pairs: planted.held_out.len(), ..ScrubSettings::default() };
+    let scrub = scrub_once(&planted.model, &planted.circuit, &planted.held_out, &settings, number)?;
+    let space = planted.circuit.space();
+    let path = |(path, sources): (&ScrubPath, &Vec<usize>)| {
+        let node = space.node(path.node);
+        json!([path.reader.map(|site| site.to_string()), node.site.to_string(), node.index, sources])
+    };
+    Ok(json!({
+        "sources": scrub.sources.iter().map(path).collect::<Vec<_>>(),
+        "differences": scrub.differences,
+    }))
 }
 
 /// For every prompt one of the same length with another right answer: its partner, or the next there is; itself where there
@@ -169,12 +188,17 @@ mod tests {
     fn all_parts_kept_is_the_model_and_none_is_not() {
         let numbers =
             |value: &Value, key: &str| serde_json::from_value::<Vec<f64>>(value["ours"][key].clone()).unwrap();
-        let all = case(&Plant::AllNodes.build(1.0, 0));
+        let all = case(&Plant::AllNodes.build(1.0, 0)).unwrap();
         for key in ["zero", "mean", "parts_zero", "parts_resample"] {
             assert_eq!(numbers(&all, key), numbers(&all, "model"), "{key}");
         }
-        let none = case(&Plant::Empty.build(1.0, 0));
+        // Nothing is drawn, and log-probabilities are logits less one number.
+        let scrubbed: Vec<f64> = serde_json::from_value(all["scrubs"][0]["differences"].clone()).unwrap();
+        let off = scrubbed.iter().zip(numbers(&all, "model")).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(all["scrubs"][0]["sources"].as_array().unwrap().is_empty() && off < 1e-5, "{off}");
+        let none = case(&Plant::Empty.build(1.0, 0)).unwrap();
         assert_eq!(none["ours"]["parts"], json!([]));
+        assert_ne!(none["scrubs"][0], none["scrubs"][1]);
         for key in ["zero", "parts_zero", "parts_resample"] {
             assert_ne!(numbers(&none, key), numbers(&none, "model"), "{key}");
         }

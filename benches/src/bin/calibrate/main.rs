@@ -51,7 +51,8 @@ struct Args {
     /// Print every report
     #[arg(long)]
     report: bool,
-    /// Ask other tools too, where they run
+    /// Ask other tools too, where they run: `cargo xtask` installs each in target/peers-NAME, of 1 to 7 GB, unless
+    /// OPENWORK_PEERS_PYTHON names the Pythons that have them, as PATH names folders
     #[arg(long)]
     peers: bool,
     /// Seeds of every plant that other tools are asked about

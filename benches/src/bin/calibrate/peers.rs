@@ -22,9 +22,10 @@ struct Score {
     words: &'static str,
 }
 
-const TOOLS: [&str; 2] = ["auto-circuit", "circuitkit"];
+const MASKING: &[&str] = &["auto-circuit", "circuitkit"];
+const SCRUBBING: &[&str] = &["rust-circuit"];
 
-const SCORES: [Score; 6] = [
+const SCORES: [Score; 7] = [
     Score {
         tool: "auto-circuit",
         key: "difference resample",
@@ -35,17 +36,26 @@ const SCORES: [Score; 6] = [
     Score { tool: "auto-circuit", key: "KL zero", words: "KL, zero" },
     Score { tool: "circuitkit", key: "F patching", words: "1 − F, patching" },
     Score { tool: "circuitkit", key: "F zero", words: "1 − F, zero" },
+    Score { tool: "rust-circuit", key: "loss", words: "1 − share of the loss recovered, causal scrubbing per path" },
 ];
 
-/// Quantities that tools must agree on with us.
-const PARITY: [(&str, &str); 6] = [
-    ("parity model", "logit differences of the model"),
-    ("parity zero", "the same with nodes set to zero"),
-    ("parity mean", "the same with nodes set to means"),
-    ("parity faithfulness", "faithfulness at ten sizes, CPR and CMD"),
-    ("parity parts zero", "heads and MLPs set to zero, by the tool"),
-    ("parity parts resample", "heads and MLPs of another prompt, by the tool"),
+/// Quantities that these tools must agree on with us.
+const PARITY: [(&str, &str, &[&str]); 8] = [
+    ("parity model", "logit differences of the model", MASKING),
+    ("parity zero", "the same with nodes set to zero", MASKING),
+    ("parity mean", "the same with nodes set to means", MASKING),
+    ("parity faithfulness", "faithfulness at ten sizes, CPR and CMD", MASKING),
+    ("parity parts zero", "heads and MLPs set to zero, by the tool", MASKING),
+    ("parity parts resample", "heads and MLPs of another prompt, by the tool", MASKING),
+    ("parity expression", "logit differences of the model, as an expression of the tool", SCRUBBING),
+    ("parity scrubbed", "the same scrubbed, every path from the source that we drew, by the tool", SCRUBBING),
 ];
+
+/// How far a mean over sources that a tool drew is from one over ours, in standard errors.
+const EXPECTATION: &str = "expectation";
+
+/// So many standard errors leave one in twenty outside.
+const NORMAL_95: f64 = 1.96;
 
 /// Agreement asked for, as a share of the largest number.
 const TOLERANCE: f64 = 1e-5;
@@ -74,7 +84,8 @@ pub struct Comparison {
 /// same beside it; `None`, said aloud, where none runs.
 pub fn compare(plants: &[Plant], judged: &[Judged], seeds: Range<u64>) -> Result<Option<Comparison>> {
     let Some(peers) = Peers::find(true) else { return Ok(None) };
-    let started = TOOLS.into_iter().filter_map(|tool| Some((tool, peers.start(tool, "circuits.py", &[tool.into()])?)));
+    let start = |&tool: &&'static str| Some((tool, peers.start(tool, "circuits.py", &[tool.into()])?));
+    let started = [MASKING, SCRUBBING].into_iter().flatten().filter_map(start);
     let mut tools: Vec<(&'static str, Peer)> = started.collect();
     if tools.is_empty() {
         return Ok(None);
@@ -98,8 +109,10 @@ pub fn compare(plants: &[Plant], judged: &[Judged], seeds: Range<u64>) -> Result
 }
 
 fn ask(tool: &'static str, peer: &mut Peer, case: &Path, (plant, seed): (Plant, u64), said: &mut Vec<Said>) {
-    let keys = PARITY.iter().map(|p| p.0).chain(SCORES.iter().filter(|s| s.tool == tool).map(|s| s.key));
-    said.extend(keys.map(|key| {
+    let parity = PARITY.iter().filter(|(.., tools)| tools.contains(&tool)).map(|p| p.0);
+    let scores = SCORES.iter().filter(|s| s.tool == tool).map(|s| s.key);
+    let expectation = SCRUBBING.contains(&tool).then_some(EXPECTATION);
+    said.extend(parity.chain(scores).chain(expectation).map(|key| {
         let value = peer.ask(&format!("{}\t{key}", case.display())).map_err(|error| format!("{error:#}"));
         Said { plant, seed, tool, key, value }
     }));
@@ -120,6 +133,7 @@ fn csv(said: &[Said]) -> Csv {
 fn report(judged: &[&Judged], said: &[Said], versions: &[&str]) -> String {
     let mut out = format!("## Other tools\n\nOn the same circuits at full severity: {}.\n\n", versions.join("; "));
     parity(&mut out, said);
+    expectations(&mut out, said);
     let rows = rates(said);
     totals(&mut out, judged, &rows);
     by_plant(&mut out, judged, &rows);
@@ -133,8 +147,8 @@ fn parity(out: &mut String, said: &[Said]) {
          case, since single precision rounds in shares of what it sums.\n"
     );
     let mut table = Table::new(["quantity", "tool", "cases", "largest distance", "within 1e-5", "not computed"]);
-    for (key, words) in PARITY {
-        for tool in TOOLS {
+    for (key, words, tools) in PARITY {
+        for &tool in tools {
             let of: Vec<&Said> = said.iter().filter(|s| s.key == key && s.tool == tool).collect();
             let values: Vec<f64> = of.iter().filter_map(|s| s.value.as_ref().ok().copied()).collect();
             let largest = values.iter().copied().fold(0.0, f64::max);
@@ -151,6 +165,25 @@ fn parity(out: &mut String, said: &[Said]) {
         let _ = writeln!(out, "- {why}");
     }
     out.push('\n');
+}
+
+fn expectations(out: &mut String, said: &[Said]) {
+    for &tool in SCRUBBING {
+        let of = said.iter().filter(|s| s.tool == tool && s.key == EXPECTATION);
+        let values: Vec<f64> = of.filter_map(|s| s.value.as_ref().ok().copied()).collect();
+        if values.is_empty() {
+            continue;
+        }
+        let within = values.iter().filter(|v| **v <= NORMAL_95).count();
+        let _ = writeln!(
+            out,
+            "With sources that {tool} draws itself, the mean task loss of the scrubbed circuit is within {NORMAL_95} standard \
+             errors of ours in {}; the largest distance is {:.1}. One in twenty must lie outside by chance, fewer where \
+             scrubbing changes nothing.\n",
+            rate(within, values.len()),
+            values.iter().copied().fold(0.0, f64::max)
+        );
+    }
 }
 
 /// A score with its values, honest circuits and others apart.
