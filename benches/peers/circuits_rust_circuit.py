@@ -147,6 +147,8 @@ class Expression:
         # Below a leaf all parts of a value are of one run: joined again they cost nothing.
         whole = rc.Matcher(rc.Concat).update(scrubbed.circuit, lambda parts: rc.concat_elim_split(parts) or parts)
         logits = attrs.evolve(scrubbed, circuit=whole).evaluate(EVALUATION)[:, 0]
+        # They keep every tensor alive: gigabytes after some scrubs.
+        rc.clear_module_circuit_caches()
         first, second = (logits.gather(1, self.case.candidates[:, [side]])[:, 0] for side in (0, 1))
         return first - second
 
