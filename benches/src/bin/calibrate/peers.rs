@@ -150,6 +150,9 @@ fn parity(out: &mut String, said: &[Said]) {
     for (key, words, tools) in PARITY {
         for &tool in tools {
             let of: Vec<&Said> = said.iter().filter(|s| s.key == key && s.tool == tool).collect();
+            if of.is_empty() {
+                continue;
+            }
             let values: Vec<f64> = of.iter().filter_map(|s| s.value.as_ref().ok().copied()).collect();
             let largest = values.iter().copied().fold(0.0, f64::max);
             let within = values.iter().filter(|v| **v <= TOLERANCE).count();
@@ -177,7 +180,8 @@ fn expectations(out: &mut String, said: &[Said]) {
         let within = values.iter().filter(|v| **v <= NORMAL_95).count();
         let _ = writeln!(
             out,
-            "With sources that {tool} draws itself, the mean task loss of the scrubbed circuit is within {NORMAL_95} standard \
+            "To {tool} a circuit is a correspondence in which every path of a node outside it is a leaf of its own. With sources \
+             that {tool} draws itself, the mean task loss of the scrubbed circuit is within {NORMAL_95} standard \
              errors of ours in {}; the largest distance is {:.1}. One in twenty must lie outside by chance, fewer where \
              scrubbing changes nothing.\n",
             rate(within, values.len()),
