@@ -207,14 +207,7 @@ mod tests {
         // One node removed: exactly that feature takes the mean.
         let only = 70;
         let without = NodeSet::of(space.clone(), (0..space.len()).filter(|&n| n != only));
-        struct Both<'a>(Keep<'a>, Record);
-        impl Tap for Both<'_> {
-            fn forward(&mut self, site: Site, value: &mut Matrix) {
-                self.0.forward(site, value);
-                self.1.forward(site, value);
-            }
-        }
-        let mut tap = Both(Keep::new(&without, Ablation::Mean(&means)), Record::default());
+        let mut tap = (Keep::new(&without, Ablation::Mean(&means)), Record::default());
         model.forward(batch, None, &mut tap);
         let node = space.node(only);
         let value = &tap.1.values.iter().find(|v| v.0 == node.site).unwrap().1;

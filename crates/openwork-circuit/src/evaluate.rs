@@ -23,6 +23,19 @@ pub struct Batch {
     pub candidates: Vec<(u16, u16)>,
 }
 
+impl Batch {
+    /// What came out in a pass over this batch: `logits` are `[vocab, sequences]`, at the columns read out.
+    /// `with_log_probs` also keeps the whole distribution.
+    pub fn outcome(&self, logits: &Matrix, with_log_probs: bool) -> Outcome {
+        let difference =
+            |(i, c): (usize, &(u16, u16))| f64::from(logit(logits, c.0, i)) - f64::from(logit(logits, c.1, i));
+        Outcome {
+            differences: self.candidates.iter().enumerate().map(difference).collect(),
+            log_probs: if with_log_probs { log_softmax(logits) } else { vec![] },
+        }
+    }
+}
+
 /// Groups pairs into batches of `pairs_per_batch`. Sequences longer than `n_ctx` lose tokens on the left.
 pub fn batches(pairs: &[Pair], pairs_per_batch: usize, n_ctx: usize) -> Vec<Batch> {
     let one = |pairs: &[Pair]| {
@@ -72,6 +85,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Adds the sequences of the next batch.
+    pub fn append(&mut self, next: Outcome) {
+        self.differences.extend(next.differences);
+        self.log_probs.extend(next.log_probs);
+    }
+
     /// Loss of every sequence, `−log p(right | two candidates)`, in nats.
     pub fn losses(&self, c: Calibration) -> Vec<f64> {
         let loss = |(i, d): (usize, &f64)| {
@@ -171,21 +190,11 @@ pub fn evaluate<T: Tap>(
             let mut tap = tap();
             let pass = model.forward(Tokens::new(&batch.tokens, batch.seq_len), Some(&batch.readout), &mut tap);
             done(&tap);
-            let differences = batch
-                .candidates
-                .iter()
-                .enumerate()
-                .map(|(i, c)| f64::from(logit(&pass.logits, c.0, i)) - f64::from(logit(&pass.logits, c.1, i)))
-                .collect();
-            let log_probs = if with_log_probs { log_softmax(&pass.logits) } else { vec![] };
-            Outcome { differences, log_probs }
+            batch.outcome(&pass.logits, with_log_probs)
         })
         .collect();
     let mut all = Outcome::default();
-    for part in parts {
-        all.differences.extend(part.differences);
-        all.log_probs.extend(part.log_probs);
-    }
+    parts.into_iter().for_each(|part| all.append(part));
     all
 }
 

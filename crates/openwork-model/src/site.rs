@@ -132,6 +132,23 @@ impl<A> Tap<A> for NoTap {
     }
 }
 
+/// Two taps in one pass: the second sees what the first left, and backward the other way round.
+impl<A, T: Tap<A>, U: Tap<A>> Tap<A> for (T, U) {
+    fn forward(&mut self, site: Site, value: &mut A) {
+        self.0.forward(site, value);
+        self.1.forward(site, value);
+    }
+
+    fn sees_gradients(&self) -> bool {
+        self.0.sees_gradients() || self.1.sees_gradients()
+    }
+
+    fn backward(&mut self, site: Site, gradient: &mut A) {
+        self.1.backward(site, gradient);
+        self.0.backward(site, gradient);
+    }
+}
+
 /// Keeps a copy of the value at every site.
 #[derive(Default)]
 pub struct Record {
@@ -148,6 +165,35 @@ impl Tap for Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_taps_in_one_pass_mirror_each_other() {
+        struct Times(i32);
+        struct Plus(i32);
+        impl Tap<i32> for Times {
+            fn forward(&mut self, _: Site, value: &mut i32) {
+                *value *= self.0;
+            }
+            fn backward(&mut self, _: Site, gradient: &mut i32) {
+                *gradient *= self.0;
+            }
+        }
+        impl Tap<i32> for Plus {
+            fn forward(&mut self, _: Site, value: &mut i32) {
+                *value += self.0;
+            }
+            fn backward(&mut self, _: Site, gradient: &mut i32) {
+                *gradient += self.0;
+            }
+        }
+        let site = Site { layer: 0, at: At::Neuron };
+        let (mut value, mut gradient, mut both) = (1, 1, (Times(3), Plus(4)));
+        both.forward(site, &mut value);
+        both.backward(site, &mut gradient);
+        assert_eq!((value, gradient), (3 + 4, (1 + 4) * 3));
+        assert!(Tap::<i32>::sees_gradients(&both));
+        assert!(Tap::<i32>::sees_gradients(&(NoTap, Plus(0))) && !Tap::<i32>::sees_gradients(&(NoTap, NoTap)));
+    }
 
     #[test]
     fn names_round_trip() {

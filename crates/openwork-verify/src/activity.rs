@@ -1,8 +1,7 @@
 //! What every node does in the plain model.
 
 use openwork_circuit::{Batch, NodeSpace};
-use openwork_model::{Matrix, Site, Tap, Tokens};
-use rayon::prelude::*;
+use openwork_model::{Matrix, Site, Tap};
 
 use crate::bench::Subject;
 
@@ -16,51 +15,54 @@ pub(crate) struct Activity {
     pub off_zero: Vec<bool>,
 }
 
-impl Activity {
-    pub fn measure(subject: Subject<'_>, batches: &[Batch]) -> Self {
-        struct Watch<'a> {
-            space: &'a NodeSpace,
-            means: &'a [f32],
-            real: Vec<bool>,
-            activity: Activity,
-        }
-        impl Tap for Watch<'_> {
-            fn forward(&mut self, site: Site, value: &mut Matrix) {
-                let Some(range) = self.space.range(site) else { return };
-                for (row, node) in value.rows().into_iter().zip(range) {
-                    let mean = self.means[node];
-                    self.activity.off_mean[node] |= row.iter().any(|&x| x != mean);
-                    self.activity.off_zero[node] |= row.iter().any(|&x| x != 0.0);
-                    let real = row.iter().zip(&self.real).filter(|(_, real)| **real);
-                    self.activity.deviation[node] += real.map(|(&x, _)| f64::from((x - mean).abs())).sum::<f64>();
-                }
-            }
+/// The tap that watches what nodes do on one batch; [`Activity::of`] sums up.
+pub(crate) struct ActivityTap<'a> {
+    space: NodeSpace,
+    means: &'a [f32],
+    /// Which tokens are no padding.
+    real: Vec<bool>,
+    /// Deviations are sums over those.
+    activity: Activity,
+}
+
+impl<'a> ActivityTap<'a> {
+    pub fn new(subject: Subject<'a>, batch: &Batch) -> Self {
+        let mut real = vec![false; batch.tokens.len()];
+        for (i, &last) in batch.readout.iter().enumerate() {
+            real[i * batch.seq_len..=last].fill(true);
         }
         let space = NodeSpace::new(&subject.model.config);
-        let none = || Activity {
-            deviation: vec![0.0; space.len()],
-            off_mean: vec![false; space.len()],
-            off_zero: vec![false; space.len()],
-        };
-        let parts: Vec<(Activity, usize)> = batches
-            .par_iter()
-            .map(|batch| {
-                let mut real = vec![false; batch.tokens.len()];
-                for (i, &last) in batch.readout.iter().enumerate() {
-                    real[i * batch.seq_len..=last].fill(true);
-                }
-                let n = real.iter().filter(|&&r| r).count();
-                let mut tap = Watch { space: &space, means: subject.means.values(), real, activity: none() };
-                subject.model.forward(Tokens::new(&batch.tokens, batch.seq_len), Some(&batch.readout), &mut tap);
-                (tap.activity, n)
-            })
-            .collect();
-        let (mut all, mut tokens) = (none(), 0);
-        for (part, n) in parts {
-            tokens += n;
-            all.deviation.iter_mut().zip(part.deviation).for_each(|(a, b)| *a += b);
-            all.off_mean.iter_mut().zip(part.off_mean).for_each(|(a, b)| *a |= b);
-            all.off_zero.iter_mut().zip(part.off_zero).for_each(|(a, b)| *a |= b);
+        let activity = Activity::none(space.len());
+        Self { space, means: subject.means.values(), real, activity }
+    }
+}
+
+impl Tap for ActivityTap<'_> {
+    fn forward(&mut self, site: Site, value: &mut Matrix) {
+        let Some(range) = self.space.range(site) else { return };
+        for (row, node) in value.rows().into_iter().zip(range) {
+            let mean = self.means[node];
+            self.activity.off_mean[node] |= row.iter().any(|&x| x != mean);
+            self.activity.off_zero[node] |= row.iter().any(|&x| x != 0.0);
+            let real = row.iter().zip(&self.real).filter(|(_, real)| **real);
+            self.activity.deviation[node] += real.map(|(&x, _)| f64::from((x - mean).abs())).sum::<f64>();
+        }
+    }
+}
+
+impl Activity {
+    fn none(nodes: usize) -> Self {
+        Self { deviation: vec![0.0; nodes], off_mean: vec![false; nodes], off_zero: vec![false; nodes] }
+    }
+
+    /// Over all batches.
+    pub fn of<'a>(space: &NodeSpace, batches: impl IntoIterator<Item = ActivityTap<'a>>) -> Self {
+        let (mut all, mut tokens) = (Self::none(space.len()), 0);
+        for ActivityTap { real, activity, .. } in batches {
+            tokens += real.iter().filter(|&&r| r).count();
+            all.deviation.iter_mut().zip(activity.deviation).for_each(|(a, b)| *a += b);
+            all.off_mean.iter_mut().zip(activity.off_mean).for_each(|(a, b)| *a |= b);
+            all.off_zero.iter_mut().zip(activity.off_zero).for_each(|(a, b)| *a |= b);
         }
         all.deviation.iter_mut().for_each(|d| *d /= tokens.max(1) as f64);
         all

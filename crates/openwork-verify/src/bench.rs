@@ -5,12 +5,16 @@ use std::sync::OnceLock;
 use openwork_circuit::{
     Ablation, Batch, Means, NodeSet, NodeSpace, NormScales, Outcome, Partial, Values, batches, evaluate, tasks::Pair,
 };
-use openwork_model::{Matrix, Model, NoTap, Site, Tokens};
+use openwork_model::{Matrix, Model, Site, Tokens};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::{Fill, Norms, Scheme, activity::Activity, audit, optimal};
+use crate::{
+    Fill, Norms, Scheme,
+    activity::{Activity, ActivityTap},
+    audit, optimal,
+};
 
 /// Sixteen sequences a pass: wide enough for the kernels, small enough to spread over threads.
 const PAIRS_PER_BATCH: usize = 8;
@@ -94,15 +98,21 @@ pub(crate) struct Bench<'a> {
 impl<'a> Bench<'a> {
     pub fn new(subject: Subject<'a>, pairs: &[Pair]) -> Result<Self, String> {
         let batches = batches(pairs, PAIRS_PER_BATCH, subject.model.config.n_ctx);
-        let model = evaluate(subject.model, &batches, true, || NoTap, |_| ());
-        audit::finite(&model)?;
-        let activity = Activity::measure(subject, &batches);
-        let scales = |batch: &Batch| {
-            let mut scales = NormScales::new(subject.model);
-            subject.model.forward(Tokens::new(&batch.tokens, batch.seq_len), Some(&batch.readout), &mut scales);
-            scales
+        let one = |batch: &Batch| {
+            let mut tap = (ActivityTap::new(subject, batch), NormScales::new(subject.model));
+            let tokens = Tokens::new(&batch.tokens, batch.seq_len);
+            let pass = subject.model.forward(tokens, Some(&batch.readout), &mut tap);
+            (batch.outcome(&pass.logits, true), tap)
         };
-        let scales = batches.par_iter().map(scales).collect();
+        let parts: Vec<(Outcome, (ActivityTap<'_>, NormScales))> = batches.par_iter().map(one).collect();
+        let (mut model, mut taps, mut scales) = (Outcome::default(), vec![], vec![]);
+        for (outcome, (tap, norms)) in parts {
+            model.append(outcome);
+            taps.push(tap);
+            scales.push(norms);
+        }
+        audit::finite(&model)?;
+        let activity = Activity::of(&NodeSpace::new(&subject.model.config), taps);
         Ok(Self { subject, pairs: pairs.to_vec(), batches, scales, model, activity })
     }
 
@@ -141,8 +151,7 @@ impl<'a> Bench<'a> {
         let (mut all, mut changed) = (Outcome::default(), 0);
         for (part, n) in parts? {
             changed += n;
-            all.differences.extend(part.differences);
-            all.log_probs.extend(part.log_probs);
+            all.append(part);
         }
         let deviates = match scheme.fill {
             Fill::Mean => Some(&self.activity.off_mean),

@@ -240,16 +240,6 @@ mod tests {
 
     use super::*;
 
-    /// Patches and records.
-    struct Both<'a>(PatchTap<'a>, Record);
-
-    impl Tap for Both<'_> {
-        fn forward(&mut self, site: Site, value: &mut Matrix) {
-            self.0.forward(site, value);
-            self.1.forward(site, value);
-        }
-    }
-
     #[test]
     fn nodes_are_set_at_the_tokens_that_are_named_and_nowhere_else() {
         let model = Model::init(Config { vocab_size: 20, n_ctx: 8, act_density: None, ..Config::default() }, 2);
@@ -269,8 +259,8 @@ mod tests {
             let patched = Job { base: 0, patches: vec![Patch { group: &group, source }] };
             let jobs = [Job { base: 1, patches: vec![] }, patched];
             let chunk = Chunk::new(0, &[bench.prompts[1], bench.prompts[0]]);
-            let mut both =
-                Both(PatchTap { recorded: &bench.recorded, chunk: &chunk, jobs: &jobs, visited: 0 }, Record::default());
+            let patches = PatchTap { recorded: &bench.recorded, chunk: &chunk, jobs: &jobs, visited: 0 };
+            let mut both = (patches, Record::default());
             chunk.log_probs(&model, &mut both);
             let value = &both.1.values.iter().find(|(s, _)| *s == site).unwrap().1;
             for token in 0..4 {

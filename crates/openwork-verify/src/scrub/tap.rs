@@ -143,18 +143,8 @@ mod tests {
     use super::*;
     use crate::prompts::chunks;
 
-    /// A scrub and what every place then held.
-    struct Both<'a>(ScrubTap<'a>, Record);
-
     /// The source of every path, by prompt.
     type Drawn = BTreeMap<ScrubPath, Vec<usize>>;
-
-    impl Tap for Both<'_> {
-        fn forward(&mut self, site: Site, value: &mut Matrix) {
-            self.0.forward(site, value);
-            self.1.forward(site, value);
-        }
-    }
 
     fn model() -> Model {
         let shape = Config { vocab_size: 20, n_ctx: 8, n_layer: 2, d_model: 16, d_mlp: 32, ..Config::default() };
@@ -175,7 +165,8 @@ mod tests {
         let settings = ScrubSettings { sources, ..ScrubSettings::default() };
         let chunk = chunks(&prompts[..scrubbed]).remove(0);
         let mut drawn = Drawn::new();
-        let mut both = Both(ScrubTap::new(&recorded, kept, &chunk, 0, &settings), Record::default());
+        // A scrub and what every place then held.
+        let mut both = (ScrubTap::new(&recorded, kept, &chunk, 0, &settings), Record::default());
         both.0.sources = Some(&mut drawn);
         chunk.log_probs(model, &mut both);
         let record = both.1;
