@@ -27,17 +27,16 @@ impl Judge<'_> {
 
     /// Inputs that differ from those of the search in one respect.
     fn shifts(&mut self, benches: &Benches<'_>) -> Result<(), String> {
-        let case = self.case;
         for split in [Split::HeldOutTemplates, Split::Lengths, Split::Vocabulary] {
-            let pairs = case.shifts.iter().find(|s| s.split == split).map_or(&[][..], |s| s.pairs);
+            let bench = benches.shifts.iter().find(|(s, _)| *s == split).map(|(_, bench)| bench);
+            let n = bench.map_or(0, |bench| bench.pairs.len());
             // Other templates are what every circuit is asked for; lengths and words where there are any.
             let role = if split == Split::HeldOutTemplates { Role::Required } else { Role::ForStrong };
             let name = split.to_string();
-            if pairs.len() < self.settings.min_pairs {
-                if split == Split::HeldOutTemplates || !pairs.is_empty() {
+            let Some(bench) = bench.filter(|_| n >= self.settings.min_pairs) else {
+                if split == Split::HeldOutTemplates || n > 0 {
                     let words = format!(
-                        "there are {} pairs of {split}, at least {} are needed: nothing is known about them",
-                        pairs.len(),
+                        "there are {n} pairs of {split}, at least {} are needed: nothing is known about them",
                         self.settings.min_pairs
                     );
                     self.push(rules::check(&name, role, Status::NotApplicable, words));
@@ -46,13 +45,12 @@ impl Judge<'_> {
             }
             if !self.has_time(&name, role) {
                 continue;
-            }
-            let bench = Bench::new(self.subject, pairs)?;
-            let resamples = resamples(pairs, self.settings);
-            self.model_cell(split, &bench, &resamples);
+            };
+            let resamples = resamples(&bench.pairs, self.settings);
+            self.model_cell(split, bench, &resamples);
             for scheme in [Scheme::MEAN, Scheme::ZERO] {
-                let measured = self.measure(split, &bench, &benches.selection, &resamples, scheme)?;
-                self.sufficient(split, &bench, &measured, &resamples);
+                let measured = self.measure(split, bench, &benches.selection, &resamples, scheme)?;
+                self.sufficient(split, bench, &measured, &resamples);
             }
         }
         Ok(())

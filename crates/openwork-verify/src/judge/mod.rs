@@ -136,6 +136,8 @@ struct Benches<'a> {
     resamples: Resamples,
     few_resamples: Resamples,
     active: Vec<bool>,
+    /// Pairs from elsewhere, for levels 3 and 4.
+    shifts: Vec<(Split, Bench<'a>)>,
 }
 
 impl<'a> Judge<'a> {
@@ -175,6 +177,8 @@ impl<'a> Judge<'a> {
         let few_held_out = few(case.held_out)?;
         let active = held_out.activity.active(case.circuit.space(), settings.active_share);
         Ok(Benches {
+        let elsewhere = case.shifts.iter().filter(|s| self.clock.limits.level > 2 && !s.pairs.is_empty());
+        let shifts = elsewhere.map(|s| Ok((s.split, Bench::new(subject, s.pairs)?))).collect::<Result<_, String>>()?;
             selection: Bench::new(subject, case.selection)?,
             few_selection: few(case.selection)?,
             resamples: resamples(&held_out.pairs, settings),
@@ -182,6 +186,7 @@ impl<'a> Judge<'a> {
             held_out,
             few: few_held_out,
             active,
+            shifts,
         })
     }
 

@@ -238,19 +238,12 @@ impl Judge<'_> {
     ) -> Result<Option<Vec<usize>>, String> {
         let circuit = self.case.circuit;
         let mut left = nodes.to_vec();
-        let elsewhere = |s: &crate::Shift<'_>| Bench::new(self.subject, s.pairs);
-        let elsewhere = self
-            .case
-            .shifts
-            .iter()
-            .filter(|s| !s.pairs.is_empty())
-            .map(elsewhere)
-            .collect::<Result<Vec<_>, String>>()?;
         // Few pairs first: most nodes show there.
         let here = [(&benches.few, Scheme::MEAN), (&benches.few, Scheme::ZERO)];
         let more =
             [(&benches.held_out, Scheme::MEAN), (&benches.selection, Scheme::MEAN), (&benches.held_out, Scheme::ZERO)];
-        let places = here.into_iter().chain(elsewhere.iter().map(|bench| (bench, Scheme::MEAN))).chain(more);
+        let elsewhere = benches.shifts.iter().map(|(_, bench)| (bench, Scheme::MEAN));
+        let places = here.into_iter().chain(elsewhere).chain(more);
         for (bench, scheme) in places {
             if left.is_empty() {
                 break;
