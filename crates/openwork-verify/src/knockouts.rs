@@ -6,7 +6,7 @@ use openwork_model::{Linear, Model, Weight};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Fill, Scheme, bench::Bench};
+use crate::{Fill, Scheme, bench::Bench, random::shuffle};
 
 /// Loss of every pair at the best scale (not below zero) and shift: what the run still knows about the answer.
 pub(crate) fn informed_losses(run: &Outcome) -> Vec<f64> {
@@ -42,17 +42,31 @@ pub(crate) fn gap(bench: &Bench<'_>, circuit: &NodeSet, knocked_out: &[usize]) -
     Ok((differences.iter().sum::<f64>() / differences.len() as f64, differences))
 }
 
+/// What a search tries beside knocking out nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct Budget {
+    singles: usize,
+    random: usize,
+    /// Rounds of adding the worst of the singles.
+    greedy: usize,
+    by_gradient: bool,
+}
+
+impl Budget {
+    pub const WHOLE: Self = Self { singles: 32, random: 16, greedy: 3, by_gradient: true };
+    /// What random circuits are searched with, and the circuit once more beside them.
+    pub const SMALL: Self = Self { singles: 8, random: 8, greedy: 0, by_gradient: false };
+}
+
 /// Looks for nodes K of the circuit whose knock-out breaks circuit and model most differently: none, single nodes,
 /// random sets, greedily, and by gradient. Worst first. `out_of_time` ends the search early.
 pub(crate) fn incompleteness(
     bench: &Bench<'_>,
     circuit: &NodeSet,
+    budget: Budget,
     seed: u64,
     out_of_time: &dyn Fn() -> bool,
 ) -> Result<Vec<Knockout>, String> {
-    const SINGLES: usize = 32;
-    const RANDOM: usize = 16;
-    const GREEDY: usize = 3;
     let nodes: Vec<usize> = circuit.numbers().collect();
     let mut found: Vec<Knockout> = Vec::new();
     let mut attempt = |how: &'static str, knocked_out: &[usize]| -> Result<f64, String> {
@@ -64,14 +78,15 @@ pub(crate) fn incompleteness(
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(1 << 41);
     let mut singles = nodes.clone();
-    (1..singles.len()).rev().for_each(|i| singles.swap(i, rng.random_range(0..=i)));
-    for &node in singles.iter().take(SINGLES) {
+    shuffle(&mut singles, &mut rng);
+    singles.truncate(budget.singles);
+    for &node in &singles {
         if out_of_time() {
             break;
         }
         attempt("one node", &[node])?;
     }
-    for i in 0..RANDOM {
+    for i in 0..budget.random {
         if out_of_time() {
             break;
         }
@@ -80,9 +95,9 @@ pub(crate) fn incompleteness(
         attempt("random nodes", &drawn)?;
     }
     let mut chosen: Vec<usize> = Vec::new();
-    for _ in 0..GREEDY.min(nodes.len()) {
+    for _ in 0..budget.greedy.min(nodes.len()) {
         let mut best: Option<(f64, usize)> = None;
-        for &node in singles.iter().take(SINGLES).filter(|n| !chosen.contains(n)) {
+        for &node in singles.iter().filter(|n| !chosen.contains(n)) {
             if out_of_time() {
                 break;
             }
@@ -95,7 +110,7 @@ pub(crate) fn incompleteness(
         let Some((_, node)) = best else { break };
         chosen.push(node);
     }
-    if !out_of_time() && !nodes.is_empty() {
+    if budget.by_gradient && !out_of_time() && !nodes.is_empty() {
         attempt("by gradient", &learned(bench, circuit))?;
     }
     found.sort_by(|a, b| b.gap.abs().total_cmp(&a.gap.abs()));

@@ -68,8 +68,8 @@ pub use judge::verify;
 pub use ladder::{Rung, RungState};
 pub use replay::replay;
 pub use report::{
-    Attack, Cell, Check, CounterExample, Curve, Declaration, Draw, Faithfulness, Fill, Findings, Intervention, Kept,
-    NodeWorth, Norms, RandomSets, Report, Rival, Role, Scheme, Size, Split, Status, Verdict,
+    Attack, Cell, Check, CounterExample, Curve, Declaration, Draw, Faithfulness, Fill, Findings, Incompleteness,
+    Intervention, Kept, NodeWorth, Norms, RandomSets, Report, Rival, Role, Scheme, Size, Split, Status, Verdict,
 };
 pub use scrub::{
     OneScrub, ScrubError, ScrubPath, ScrubSettings, Scrubbed, ScrubbedRun, Sources, WorstScrub, scrub, scrub_once,

@@ -38,10 +38,7 @@ pub(crate) fn draw(circuit: &NodeSet, how: Draw, active: &[bool], rng: &mut ChaC
     let mut wanting = Vec::new();
     for ((_, range), count) in circuit.space().sites().iter().zip(circuit.count_by_site()) {
         let mut pool: Vec<usize> = range.clone().filter(|&n| how == Draw::Any || !circuit.kept()[n]).collect();
-        // Fisher and Yates.
-        for i in (1..pool.len()).rev() {
-            pool.swap(i, rng.random_range(0..=i));
-        }
+        shuffle(&mut pool, rng);
         let mut good = pool.len();
         if how == Draw::ActiveOthers {
             pool.sort_by_key(|&n| !active[n]);
@@ -51,6 +48,11 @@ pub(crate) fn draw(circuit: &NodeSet, how: Draw, active: &[bool], rng: &mut ChaC
         numbers.extend(pool.into_iter().take(count));
     }
     (NodeSet::of(circuit.space().clone(), numbers), wanting)
+}
+
+/// Puts numbers into a random order (Fisher and Yates).
+pub(crate) fn shuffle(numbers: &mut [usize], rng: &mut ChaCha8Rng) {
+    (1..numbers.len()).rev().for_each(|i| numbers.swap(i, rng.random_range(0..=i)));
 }
 
 impl Comparison<'_> {

@@ -435,6 +435,8 @@ pub struct Findings {
     pub joint_over_sum: Option<f64>,
     /// What attacks on the nodes outside achieved.
     pub attacks: Vec<Attack>,
+    /// How far knock-outs part the circuit and the model, beside random sets of its size.
+    pub incompleteness: Vec<Incompleteness>,
     /// Circuits for the same task that share little with this one.
     pub rivals: Vec<Rival>,
     /// Nodes of the circuit without which nothing else in the model does the task.
@@ -468,6 +470,26 @@ pub struct NodeWorth {
 
 /// The worst partial ablation of nodes outside a circuit that was found within a budget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// How far the same knock-outs K of its nodes part a set C and the model: `L(M_{C∖K}) − L(M_{∖K})`, each at its best scale
+/// and shift, nats (Wang et al. 2023: incompleteness without the absolute value).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Incompleteness {
+    /// Which set: `circuit`, or `random` with as many nodes at every site, active ones as far as there are.
+    pub on: String,
+    /// Its nodes.
+    pub nodes: usize,
+    /// Knock-outs that were tried, that of no node included. Only rows that tried alike compare.
+    pub tried: usize,
+    /// How the worst of them was found.
+    pub how: String,
+    /// Nodes that it knocks out.
+    pub knocked_out: usize,
+    /// The difference there, on held-out pairs; the worst was searched on selection pairs.
+    pub gap: Estimate,
+    /// The same with nothing knocked out, in the mean.
+    pub gap_of_none: f64,
+}
+
 pub struct Attack {
     /// Which nodes were safe: `circuit`, or `random` of the same size.
     pub on: String,

@@ -266,7 +266,7 @@ struct Format {
     format: String,
 }
 
-const FORMAT: &str = "openwork-verdict 2";
+const FORMAT: &str = "openwork-verdict 3";
 
 impl VerdictFile {
     /// A judgement on `circuit`.

@@ -1,6 +1,7 @@
 //! The run: what is checked in which order, how long it may take, and where it stops.
 
 mod adversaries;
+mod completeness;
 mod meaning;
 mod necessity;
 mod sufficiency;

@@ -7,7 +7,7 @@ use super::{Benches, Judge, Shown, Stop, sufficiency::range, worst_pair};
 use crate::{
     Check, Control, ControlKind, Draw, Kept, NodeWorth, RandomSets, Role, Scheme, Settings, Split, Status,
     bench::Bench,
-    knockouts::{self, Knockout},
+    knockouts,
     measure::{Measured, losses_at_best_shift},
     random::{Comparison, mean},
     rules,
@@ -25,6 +25,7 @@ impl Judge<'_> {
         }
         self.completeness(benches)?;
         self.minimality(benches)?;
+        self.beside_random_circuits(benches)?;
         Ok(())
     }
 
@@ -117,63 +118,6 @@ impl Judge<'_> {
         }
         checks.into_iter().for_each(|check| self.push(check));
         self.report.random_sets.extend([counted, activity, kept]);
-        Ok(())
-    }
-
-    /// Do circuit and model break alike when the same nodes are knocked out of both? Searched on selection pairs, judged
-    /// on held-out ones.
-    fn completeness(&mut self, benches: &Benches<'_>) -> Result<(), String> {
-        let (name, circuit) = ("completeness", self.case.circuit);
-        if circuit.is_empty() || !self.has_time(name, Role::Required) {
-            return Ok(());
-        }
-        let clock = self.clock;
-        let out_of_time = || clock.is_over();
-        let found = knockouts::incompleteness(&benches.few_selection, circuit, self.settings.seed, &out_of_time)?;
-        let Knockout { how, nodes, .. } = &found[0];
-        let bench = &benches.few;
-        let (_, gaps) = knockouts::gap(bench, circuit, nodes)?;
-        let estimate = benches.few_resamples.mean(&gaps);
-        let threshold = self.settings.max_incompleteness * self.known(bench);
-        let passed = estimate.ci95.0 <= threshold && estimate.ci95.1 >= -threshold;
-        let names: Vec<String> = nodes.iter().take(6).map(|&n| circuit.space().node(n).to_string()).collect();
-        let more = if nodes.len() > 6 { format!(" and {} more", nodes.len() - 6) } else { String::new() };
-        let which = if nodes.is_empty() { "no node".into() } else { format!("{}{more}", names.join(", ")) };
-        let words = format!(
-            "with {which} knocked out of both ({how}; the worst of {} tried), the circuit's loss is {estimate} nats above \
-             the model's; beyond ±{threshold:.4} they do not share the mechanism{}",
-            found.len(),
-            match (passed, estimate.mean > 0.0) {
-                (true, _) => "",
-                (_, true) => ": something outside the circuit stands in for it",
-                (_, false) => ": something outside the circuit works against it",
-            }
-        );
-        if !passed {
-            let mut others = vec![true; circuit.space().len()];
-            nodes.iter().for_each(|&n| others[n] = false);
-            let set = NodeSet::of(circuit.space().clone(), (0..others.len()).filter(|&n| others[n]));
-            let run = bench.run(&set, Scheme::MEAN)?;
-            let pair = worst_pair(gaps.len(), |i| gaps[i]);
-            let shown = Shown {
-                check: name,
-                split: Split::HeldOut,
-                pair,
-                bench,
-                run: &run.differences,
-                calibration: Calibration::NONE,
-            };
-            self.refute_by(|| {
-                shown.example(shown.kept("nodes of the circuit are knocked out of the model", &set, Scheme::MEAN))
-            });
-        }
-        self.push(Check {
-            split: Some(Split::HeldOut),
-            ablation: Some(Scheme::MEAN),
-            estimate: Some(estimate),
-            threshold: Some(threshold),
-            ..rules::check(name, Role::Required, rules::status(passed), words)
-        });
         Ok(())
     }
 

@@ -5,6 +5,7 @@ mod dissociation;
 mod hypothesis;
 mod inputs;
 mod limits;
+mod knockouts;
 mod micro;
 mod plants;
 mod scrub;

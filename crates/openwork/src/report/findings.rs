@@ -54,6 +54,37 @@ pub fn attacks(out: &mut String, report: &Report) {
     }
 }
 
+/// Knock-outs of the circuit's nodes from circuit and model, beside random sets.
+pub fn incompleteness(out: &mut String, report: &Report) {
+    let rows = &report.findings.incompleteness;
+    if rows.is_empty() {
+        return;
+    }
+    out.push_str(
+        "<h3>Knock-outs</h3><p class=\"quiet\">Nodes of a set are knocked out of the set alone and of the model: how much \
+         more the set then loses, in nats, at the worst knock-out found and with nothing knocked out. A random set that \
+         knows nothing parts from the model at once. Only rows with as many tried compare.</p><div class=\"scroll\">\
+         <table><tr><th>set</th><th class=\"n\">nodes</th><th class=\"n\">tried</th><th class=\"n\">at the worst</th>\
+         <th class=\"n\">with nothing knocked out</th><th>the worst knock-out</th></tr>",
+    );
+    for row in rows {
+        let class = if row.on == "circuit" { " class=\"circuit\"" } else { "" };
+        let _ = write!(
+            out,
+            "<tr{class}><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+             <td class=\"n\">{:.4}</td><td>{} of its nodes ({})</td></tr>",
+            escape(&row.on),
+            row.nodes,
+            row.tried,
+            estimate(&row.gap),
+            row.gap_of_none,
+            row.knocked_out,
+            escape(&row.how)
+        );
+    }
+    out.push_str("</table></div>");
+}
+
 /// What every node of the circuit is worth.
 pub fn nodes(out: &mut String, report: &Report) {
     let findings = &report.findings;

@@ -179,6 +179,7 @@ fn section(out: &mut String, judged: &Judged) {
     heat::matrix(out, report);
     lines::curves(out, report);
     strip::random_sets(out, report);
+    findings::incompleteness(out, report);
     findings::attacks(out, report);
     findings::nodes(out, report);
     findings::rivals(out, report);

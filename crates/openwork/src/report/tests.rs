@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use openwork_circuit::{Calibration, CircuitFile, NodeSet, NodeSpace};
 use openwork_verify::{
-    Attack, Cell, Check, CounterExample, Curve, Declaration, Estimate, Fill, Findings, Intervention, Kept, NodeWorth,
-    Norms, Report, Role, Scheme, Settings, Split, Status, Verdict,
+    Attack, Cell, Check, CounterExample, Curve, Declaration, Estimate, Fill, Findings, Incompleteness, Intervention,
+    Kept, NodeWorth, Norms, Report, Role, Scheme, Settings, Split, Status, Verdict,
 };
 
 use super::{Judged, Page, escape, prose};
@@ -75,6 +75,15 @@ fn report() -> Report {
     let worth = NodeWorth { node: "0.attn.q[<1>]".into(), in_circuit: E, p_value: 0.5, in_model: 0.1, role: None };
     let attack =
         Attack { on: "circuit".into(), budget: 2.0, kl: E, agreement: E, nodes: vec![("0.attn.q[<1>]".into(), 0.5)] };
+    let incompleteness = Incompleteness {
+        on: "random".into(),
+        nodes: 7,
+        tried: 17,
+        how: "random <nodes>".into(),
+        knocked_out: 3,
+        gap: E,
+        gap_of_none: 0.625,
+    };
     let curve = |dial: &str, from: f64| Curve {
         dial: dial.into(),
         measure: "<KL>, nats".into(),
@@ -102,6 +111,7 @@ fn report() -> Report {
             nodes: vec![worth],
             attacks: vec![attack],
             cpr_cmd: Some((0.875, 0.125)),
+            incompleteness: vec![incompleteness],
             ..Default::default()
         },
         declarations: vec![Declaration { what: "granularity".into(), value: "<nodes>".into() }],
@@ -200,6 +210,7 @@ fn every_failed_check_every_cell_and_every_curve_is_on_the_page() {
     assert_eq!(html.matches("<circle").count(), points);
     for words in ["Rung 2 of 6", "not finished, no time was left: roles", "CPR 0.875", "granularity", "&lt;nodes&gt;"] {
         assert!(html.contains(words), "{words}");
+    assert!(html.contains("<td class=\"n\">0.6250</td><td>3 of its nodes (random &lt;nodes&gt;)</td>"));
     }
 }
 

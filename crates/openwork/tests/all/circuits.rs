@@ -80,11 +80,11 @@ fn a_model_that_cannot_do_the_task_gets_no_circuit_and_no_pass() {
         assert!(!["href=\"http", "src=", "@import", "url("].iter().any(|load| page.contains(load)), "self-contained");
     }
 
-    let old = r#"{"format": "openwork-verdict 1", "report": {}}"#;
+    let old = r#"{"format": "openwork-verdict 2", "report": {}}"#;
     std::fs::write(dir.join("run/circuits/for_while.verdict.json"), old).unwrap();
     let refused = run(dir, "report run");
     assert_eq!(refused.status.code(), Some(2));
-    assert!(stderr(&refused).contains("has format \"openwork-verdict 1\", expected"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("has format \"openwork-verdict 2\", expected"), "{}", stderr(&refused));
 }
 
 #[test]
