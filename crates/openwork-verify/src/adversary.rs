@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use openwork_circuit::{NodeSet, Outcome, Values, evaluate, tasks::Pair};
+use openwork_circuit::{NodeSet, Values, evaluate, tasks::Pair};
 use openwork_model::NoTap;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -123,19 +123,6 @@ pub(crate) fn outcome_of(
     (attack, measured)
 }
 
-/// KL(model ‖ run) over the candidates with nodes outside the circuit restored to the part r, for r from 0 to 1 in
-/// tenths: it should fall steadily. Where it rises, what is restored cancels something.
-pub(crate) fn relaxation(bench: &Bench<'_>, circuit: &NodeSet) -> Vec<(f64, f64)> {
-    let at = |tenth: usize| {
-        let part = tenth as f32 / 10.0;
-        let r: Vec<f32> = circuit.kept().iter().map(|&kept| if kept { 1.0 } else { part }).collect();
-        let run: Outcome = bench.partial(&r, Fill::Mean, false);
-        let kl = run.differences.iter().zip(&bench.model.differences).map(|(&q, &p)| kl_binary(p, q));
-        (f64::from(part), kl.sum::<f64>() / run.differences.len() as f64)
-    };
-    (0..=10).map(at).collect()
-}
-
 /// For every node of the circuit: the correlation, over real tokens, of its values in the circuit's run with those in
 /// the model's; `None` where it is constant in either.
 pub(crate) fn roles(bench: &Bench<'_>, circuit: &NodeSet) -> Vec<(usize, Option<f64>)> {
@@ -148,7 +135,7 @@ pub(crate) fn roles(bench: &Bench<'_>, circuit: &NodeSet) -> Vec<(usize, Option<
             if in_circuit {
                 let ablation = bench.subject.constants(Fill::Mean).expect("constants");
                 // The kept node's own value is what it would be before the next ablation: record after keeping.
-                let mut both = Both(openwork_circuit::Keep::new(circuit, ablation), values);
+                let mut both = (openwork_circuit::Keep::new(circuit, ablation), values);
                 model.forward(tokens, Some(&batch.readout), &mut both);
                 values = both.1;
             } else {
@@ -179,15 +166,6 @@ pub(crate) fn roles(bench: &Bench<'_>, circuit: &NodeSet) -> Vec<(usize, Option<
         (!still(vx, xx) && !still(vy, yy)).then(|| ((xy - x * y) / (vx * vy).sqrt()).clamp(-1.0, 1.0))
     };
     circuit.numbers().map(|n| (n, correlation(n))).collect()
-}
-
-struct Both<'a>(openwork_circuit::Keep<'a>, Values);
-
-impl openwork_model::Tap for Both<'_> {
-    fn forward(&mut self, site: openwork_model::Site, value: &mut openwork_model::Matrix) {
-        self.0.forward(site, value);
-        self.1.forward(site, value);
-    }
 }
 
 /// The worst input that a search found: a prompt with tokens of others of the same template and length, so that circuit and

@@ -35,6 +35,7 @@ mod bench;
 pub mod certificate;
 mod certify;
 mod curve;
+mod dial;
 mod dissociation;
 pub mod equivalence;
 pub mod hypothesis;

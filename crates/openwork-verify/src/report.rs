@@ -414,6 +414,8 @@ pub struct Curve {
     pub dial: String,
     /// What is measured, with its unit.
     pub measure: String,
+    /// What its shape says, for people.
+    pub reading: String,
     /// Dial and measure.
     pub points: Vec<(f64, f64)>,
 }

@@ -8,6 +8,7 @@ use super::{Benches, Judge, Shown, Stop, resamples, worst_pair};
 use crate::{
     Check, CounterExample, Curve, Draw, Fill, Intervention, Kept, Rival, Role, Scheme, Split, Status, adversary,
     bench::Bench,
+    dial,
     measure::Measured,
     random::{calibrate, draw},
     rival, rules,
@@ -20,6 +21,7 @@ impl Judge<'_> {
         self.shifts(benches)?;
         self.attacks(benches);
         self.roles(&benches.few);
+        self.dials(benches);
         self.inputs(benches);
         self.rivals(benches)?;
         Ok(())
@@ -56,7 +58,37 @@ impl Judge<'_> {
         Ok(())
     }
 
-    /// Partial ablation of the rest: by a dial, and by an adversary with a budget.
+    /// The circuit's run as the rest is restored, and as the circuit's own nodes get the model's values.
+    fn dials(&mut self, benches: &Benches<'_>) {
+        let (name, circuit) = ("interchange with the model", self.case.circuit);
+        if circuit.is_empty() || circuit.complement().is_empty() || !self.has_time(name, Role::Reported) {
+            return;
+        }
+        let curve = |dial: &str, reading: &str, points| Curve {
+            dial: dial.into(),
+            measure: "KL(model ‖ run) over the candidates, nats".into(),
+            reading: reading.into(),
+            points,
+        };
+        let points = dial::relaxation(&benches.few, circuit);
+        let reading = "It should fall steadily: where it rises, what is restored cancels something.";
+        self.report.curves.push(curve("part of the rest restored", reading, points));
+        let points = dial::interchange(&benches.few, circuit, self.settings.seed);
+        let kl = |share: f64| points.iter().find(|p| p.0 == share).expect("a point of the curve").1;
+        let words = format!(
+            "KL over the candidates is {:.4} nats in the circuit's run, {:.4} with the model's values in half of the \
+             circuit's nodes and {:.4} with them in all: as far as it falls, nodes hold other values than in the model",
+            kl(0.0),
+            kl(0.5),
+            kl(1.0)
+        );
+        self.push(rules::check(name, Role::Reported, Status::Passed, words));
+        let reading = "Flat where the circuit computes what the model computes; as far as it falls, its nodes hold other \
+                       values than in the model. What is left at 1 is what other nodes write.";
+        self.report.curves.push(curve("share of the circuit's nodes given the model's values", reading, points));
+    }
+
+    /// Partial ablation of the rest by an adversary with a budget.
     fn attacks(&mut self, benches: &Benches<'_>) {
         let (circuit, settings) = (self.case.circuit, self.settings);
         let (name, bench) = ("adversary", &benches.held_out);
@@ -67,11 +99,6 @@ impl Judge<'_> {
         if !self.has_time(name, Role::Required) {
             return;
         }
-        self.report.curves.push(Curve {
-            dial: "part of the rest restored".into(),
-            measure: "KL(model ‖ run) over the candidates, nats".into(),
-            points: adversary::relaxation(&benches.few, circuit),
-        });
         let small = (settings.adversary_share * circuit.len() as f64).ceil().max(1.0);
         let large = circuit.len() as f64;
         for (budget, role) in [(small, Role::Required), (large, Role::ForStrong)] {

@@ -243,6 +243,7 @@ impl Judge<'_> {
         self.report.curves.push(Curve {
             dial: "share of nodes kept".into(),
             measure: "faithfulness of the logit difference".into(),
+            reading: "The circuit's nodes come first, then others by their attribution.".into(),
             points,
         });
         Ok(())

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod dissociation;
+mod dials;
 mod hypothesis;
 mod inputs;
 mod limits;

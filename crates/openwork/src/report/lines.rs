@@ -20,15 +20,14 @@ pub fn curves(out: &mut String, report: &Report) {
     }
     out.push_str("<h3>Along a dial</h3><div class=\"figures\">");
     for curve in &report.curves {
-        let _ = write!(out, "<figure>{}", draw(curve));
-        if let (Some((cpr, cmd)), true) = (report.findings.cpr_cmd, is_logarithmic(curve)) {
-            let _ = write!(
-                out,
-                "<figcaption>CPR {cpr:.3} (area under the curve), CMD {cmd:.3} (area of its distance from 1). The \
-                 circuit's nodes come first, then others by their attribution.</figcaption>"
-            );
-        }
-        out.push_str("</figure>");
+        let areas = match report.findings.cpr_cmd {
+            Some((cpr, cmd)) if is_logarithmic(curve) => {
+                format!("CPR {cpr:.3} (area under the curve), CMD {cmd:.3} (area of its distance from 1). ")
+            }
+            _ => String::new(),
+        };
+        let (drawing, reading) = (draw(curve), escape(&curve.reading));
+        let _ = write!(out, "<figure>{drawing}<figcaption>{areas}{reading}</figcaption></figure>");
     }
     out.push_str("</div>");
 }
@@ -155,7 +154,7 @@ mod tests {
     use super::*;
 
     fn curve(points: Vec<(f64, f64)>) -> Curve {
-        Curve { dial: "dial".into(), measure: "measure, nats".into(), points }
+        Curve { dial: "dial".into(), measure: "measure, nats".into(), reading: "".into(), points }
     }
 
     #[test]

@@ -87,6 +87,7 @@ fn report() -> Report {
     let curve = |dial: &str, from: f64| Curve {
         dial: dial.into(),
         measure: "<KL>, nats".into(),
+        reading: format!("what <{dial}> says"),
         points: vec![(from, 0.5), (1.0, 1.0)],
     };
     let schemes = Scheme::all().map(Some).map(|s| (Kept::Circuit, s));
@@ -205,6 +206,7 @@ fn every_failed_check_every_cell_and_every_curve_is_on_the_page() {
     }
     for curve in &report.curves {
         assert!(html.contains(&format!("aria-label=\"{} by {}\"", escape(&curve.measure), escape(&curve.dial))));
+        assert!(html.contains(&format!("{}</figcaption>", escape(&curve.reading))));
     }
     let points: usize = report.curves.iter().map(|c| c.points.len()).sum();
     assert_eq!(html.matches("<circle").count(), points);
