@@ -435,10 +435,10 @@ pub struct Findings {
     /// The loss without the circuit over the sum of what its nodes cost one by one: far above 1, they stand in for
     /// each other.
     pub joint_over_sum: Option<f64>,
-    /// What attacks on the nodes outside achieved.
-    pub attacks: Vec<Attack>,
     /// How far knock-outs part the circuit and the model, beside random sets of its size.
     pub incompleteness: Vec<Incompleteness>,
+    /// What attacks on the nodes outside achieved.
+    pub attacks: Vec<Attack>,
     /// Circuits for the same task that share little with this one.
     pub rivals: Vec<Rival>,
     /// Nodes of the circuit without which nothing else in the model does the task.
@@ -470,8 +470,6 @@ pub struct NodeWorth {
     pub role: Option<f64>,
 }
 
-/// The worst partial ablation of nodes outside a circuit that was found within a budget.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 /// How far the same knock-outs K of its nodes part a set C and the model: `L(M_{C∖K}) − L(M_{∖K})`, each at its best scale
 /// and shift, nats (Wang et al. 2023: incompleteness without the absolute value).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -492,6 +490,8 @@ pub struct Incompleteness {
     pub gap_of_none: f64,
 }
 
+/// The worst partial ablation of nodes outside a circuit that was found within a budget.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attack {
     /// Which nodes were safe: `circuit`, or `random` of the same size.
     pub on: String,

@@ -44,10 +44,10 @@ impl Judge<'_> {
                     self.push(rules::check(&name, role, Status::NotApplicable, words));
                 }
                 continue;
-            }
+            };
             if !self.has_time(&name, role) {
                 continue;
-            };
+            }
             let resamples = resamples(&bench.pairs, self.settings);
             self.model_cell(split, bench, &resamples);
             for scheme in [Scheme::MEAN, Scheme::ZERO] {

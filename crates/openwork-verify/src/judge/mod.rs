@@ -136,9 +136,9 @@ struct Benches<'a> {
     /// Resamples of both.
     resamples: Resamples,
     few_resamples: Resamples,
-    active: Vec<bool>,
     /// Pairs from elsewhere, for levels 3 and 4.
     shifts: Vec<(Split, Bench<'a>)>,
+    active: Vec<bool>,
 }
 
 impl<'a> Judge<'a> {
@@ -177,17 +177,17 @@ impl<'a> Judge<'a> {
         let held_out = Bench::new(subject, case.held_out)?;
         let few_held_out = few(case.held_out)?;
         let active = held_out.activity.active(case.circuit.space(), settings.active_share);
-        Ok(Benches {
         let elsewhere = case.shifts.iter().filter(|s| self.clock.limits.level > 2 && !s.pairs.is_empty());
         let shifts = elsewhere.map(|s| Ok((s.split, Bench::new(subject, s.pairs)?))).collect::<Result<_, String>>()?;
+        Ok(Benches {
             selection: Bench::new(subject, case.selection)?,
             few_selection: few(case.selection)?,
             resamples: resamples(&held_out.pairs, settings),
             few_resamples: resamples(&few_held_out.pairs, settings),
             held_out,
             few: few_held_out,
-            active,
             shifts,
+            active,
         })
     }
 

@@ -15,7 +15,14 @@ fn without_time_nothing_is_claimed_and_all_that_is_left_out_is_named() {
     let limits = Limits { until: Some(Instant::now()), ..Limits::level(6) };
     let mut report = bed.judge_within(&circuit, &limits);
     assert_eq!(report.verdict, Verdict::Weak, "{}", report.words());
-    for check in ["completeness", "minimality: nodes", "identified", "causal scrubbing"] {
+    for check in [
+        "completeness",
+        "minimality: nodes",
+        "completeness: beside random circuits",
+        "interchange with the model",
+        "identified",
+        "causal scrubbing",
+    ] {
         assert_eq!(report.check(check, None).unwrap().status, Status::NotApplicable, "{check}");
         assert!(report.unfinished.iter().any(|u| u.starts_with(check) && u.ends_with("no time was left")), "{check}");
     }

@@ -1,12 +1,12 @@
 //! Circuits that are right, and circuits that lie: each must get its verdict, from the check that should see it.
 
 mod attacks;
-mod dissociation;
 mod dials;
+mod dissociation;
 mod hypothesis;
 mod inputs;
-mod limits;
 mod knockouts;
+mod limits;
 mod micro;
 mod plants;
 mod scrub;
