@@ -76,11 +76,11 @@ impl Judge<'_> {
         let points = dial::interchange(&benches.few, circuit, self.settings.seed);
         let kl = |share: f64| points.iter().find(|p| p.0 == share).expect("a point of the curve").1;
         let words = format!(
-            "KL over the candidates is {:.4} nats in the circuit's run, {:.4} with the model's values in half of the \
-             circuit's nodes and {:.4} with them in all: as far as it falls, nodes hold other values than in the model",
+            "KL goes from {:.3} to {:.3} nats with the model's values in the circuit's nodes ({:.3} in half of them); as far \
+             as it falls, nodes hold other values than in the model",
             kl(0.0),
-            kl(0.5),
-            kl(1.0)
+            kl(1.0),
+            kl(0.5)
         );
         self.push(rules::check(name, Role::Reported, Status::Passed, words));
         let reading = "Flat where the circuit computes what the model computes; as far as it falls, its nodes hold other \
