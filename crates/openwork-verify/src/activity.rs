@@ -3,7 +3,7 @@
 use openwork_circuit::{Batch, NodeSpace};
 use openwork_model::{Matrix, Site, Tap};
 
-use crate::bench::Subject;
+use crate::subject::Subject;
 
 /// What every node does in the plain model.
 pub(crate) struct Activity {
@@ -87,7 +87,7 @@ mod tests {
     use openwork_model::Model;
 
     use super::*;
-    use crate::bench::{Bench, Fills};
+    use crate::{bench::Bench, subject::Fills};
 
     #[test]
     fn nodes_that_barely_move_are_not_active() {

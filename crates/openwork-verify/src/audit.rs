@@ -14,7 +14,7 @@ use std::{
 use openwork_circuit::{Ablation, Batch, Frozen, Keep, NodeSet, NodeSpace, NormScales, Outcome, evaluate, tasks::Pair};
 use openwork_model::{At, Matrix, Site, Tap};
 
-use crate::{Case, Settings, Split, bench::Subject};
+use crate::{Case, Settings, Split, subject::Subject};
 
 /// A tap that watches an ablating tap: every site of the node set is visited once, every ablated row holds the
 /// ablation's value afterwards, and what is left at the two writes of a block is what the residual stream receives.
@@ -224,7 +224,7 @@ mod tests {
     use openwork_model::{Config, Model, NoTap, Tokens};
 
     use super::*;
-    use crate::bench::Fills;
+    use crate::subject::Fills;
 
     fn setting() -> (Model, Means, NodeSet, Vec<Batch>) {
         let model = Model::init(Config { vocab_size: 20, n_ctx: 8, ..Config::default() }, 2);

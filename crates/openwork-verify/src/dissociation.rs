@@ -14,10 +14,11 @@ use serde::Serialize;
 
 use crate::{
     Draw, Estimate, Scheme, Settings,
-    bench::{Bench, Fills, Subject},
-    measure::losses_at_best_shift,
-    random::{draw, mean},
+    bench::Bench,
+    measure::{losses_at_best_shift, mean},
+    random::draw,
     stats::{Resamples, difference_of_ratios},
+    subject::{Fills, Subject},
 };
 
 /// Random sets beside every circuit.

@@ -53,6 +53,7 @@ mod rules;
 mod scrub;
 mod settings;
 mod stats;
+mod subject;
 mod watch;
 mod words;
 

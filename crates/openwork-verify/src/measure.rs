@@ -116,6 +116,16 @@ pub(crate) fn losses_at_best_shift(run: &Outcome) -> Vec<f64> {
     run.pair_losses(Calibration { scale: 1.0, shift: (low + high) / 2.0 })
 }
 
+/// The calibration of least loss, or none where all differences are equal.
+pub(crate) fn calibrate(run: &Outcome) -> Calibration {
+    let c = run.calibrate();
+    if c.scale.is_finite() && c.shift.is_finite() { c } else { Calibration::NONE }
+}
+
+pub(crate) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
 /// Log odds nearer to zero than this prefer neither candidate: an answer by 1e-8 is rounding, or what attention leaks from
 /// where it does not look, and can be "right" every time.
 const TIE: f64 = 1e-3;

@@ -19,7 +19,7 @@ pub(crate) fn constants(model: &Model, means: &Means, circuit: &NodeSet, pairs: 
     let batches = batches(pairs, PAIRS / 2, model.config.n_ctx);
     let loss = |values: &[f32]| {
         let run = evaluate(model, &batches, false, || Keep::new(circuit, Ablation::Constant(values)), |_| ());
-        run.loss(crate::random::calibrate(&run))
+        run.loss(crate::measure::calibrate(&run))
     };
     let candidates = RATES.into_iter().map(|rate| learn(model, means, circuit, pairs, rate, seed));
     let start = means.values().to_vec();

@@ -1,11 +1,16 @@
 //! The circuit among random node sets of its size and kind.
 
-use openwork_circuit::{NodeSet, Outcome};
+use openwork_circuit::NodeSet;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::{Draw, RandomSets, Scheme, Settings, bench::Bench, measure::losses_at_best_shift, stats::p_value};
+use crate::{
+    Draw, RandomSets, Scheme, Settings,
+    bench::Bench,
+    measure::{calibrate, losses_at_best_shift, mean},
+    stats::p_value,
+};
 
 /// Random sets a progress message.
 const ROUND: usize = 20;
@@ -110,23 +115,13 @@ impl Comparison<'_> {
     }
 }
 
-/// The calibration of least loss, or none where all differences are equal.
-pub(crate) fn calibrate(run: &Outcome) -> openwork_circuit::Calibration {
-    let c = run.calibrate();
-    if c.scale.is_finite() && c.shift.is_finite() { c } else { openwork_circuit::Calibration::NONE }
-}
-
-pub(crate) fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
-}
-
 #[cfg(test)]
 mod tests {
     use openwork_circuit::{Means, NodeSpace, tasks::Pair};
     use openwork_model::{Config, Model};
 
     use super::*;
-    use crate::bench::{Fills, Subject};
+    use crate::subject::{Fills, Subject};
 
     fn rng(seed: u64) -> ChaCha8Rng {
         ChaCha8Rng::seed_from_u64(seed)

@@ -5,7 +5,7 @@ use openwork_circuit::{NodeSet, edges};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Fill, Scheme, bench::Bench, random::calibrate};
+use crate::{Fill, Scheme, bench::Bench, measure::calibrate};
 
 /// Nodes of the circuit that no re-fit can replace: with one of them ablated, all others kept and the rest calibrated,
 /// the model's loss stays above `limit`.

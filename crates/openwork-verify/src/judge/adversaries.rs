@@ -9,8 +9,8 @@ use crate::{
     Check, CounterExample, Curve, Draw, Fill, Intervention, Kept, Rival, Role, Scheme, Split, Status, adversary,
     bench::Bench,
     dial,
-    measure::Measured,
-    random::{calibrate, draw},
+    measure::{Measured, calibrate},
+    random::draw,
     rival, rules,
     stats::fraction,
 };

@@ -13,10 +13,12 @@ use openwork_circuit::{Calibration, NodeSet, edges, tasks::Pair};
 use crate::{
     Case, Check, Control, CounterExample, Declaration, Findings, Intervention, Limits, Norms, Report, Role, Scheme,
     Settings, Size, Split, Status, Verdict, audit,
-    bench::{Bench, Fills, Subject},
+    bench::Bench,
+    measure::{losses_at_best_shift, mean},
     report::runs,
     rules,
     stats::Resamples,
+    subject::{Fills, Subject},
 };
 
 /// Why a run ends before its last check.
@@ -234,7 +236,7 @@ impl<'a> Judge<'a> {
 
     /// What the model knows of the task, in nats: `ln 2 − loss`.
     fn known(&self, bench: &Bench<'_>) -> f64 {
-        std::f64::consts::LN_2 - crate::random::mean(&crate::measure::losses_at_best_shift(&bench.model))
+        std::f64::consts::LN_2 - mean(&losses_at_best_shift(&bench.model))
     }
 
     /// Notes the first example that speaks against the circuit.

@@ -8,8 +8,8 @@ use crate::{
     Check, Control, ControlKind, Draw, Kept, NodeWorth, RandomSets, Role, Scheme, Settings, Split, Status,
     bench::Bench,
     knockouts,
-    measure::{Measured, losses_at_best_shift},
-    random::{Comparison, mean},
+    measure::{Measured, losses_at_best_shift, mean},
+    random::Comparison,
     rules,
     stats::{Resamples, holm, p_not_above},
 };

@@ -7,8 +7,7 @@ use crate::{
     Check, Curve, Faithfulness, Fill, Kept, Role, Scheme, Split, Status,
     bench::Bench,
     curve, equivalence,
-    measure::{Measured, faithfulness},
-    random::calibrate,
+    measure::{Measured, calibrate, faithfulness},
     rules,
     stats::{Resamples, quantile},
 };
