@@ -314,7 +314,7 @@ pub(crate) fn verdict(report: &Report, counter_example: Option<CounterExample>) 
         weak.push(format!("{left_out} not asked for"));
     }
     if weak.is_empty() {
-        return (Verdict::Strong, vec!["every check passed, under every ablation".into()]);
+        return (Verdict::Strong, vec!["every check that a strong pass needs was made and passed".into()]);
     }
     (
         Verdict::Weak,
