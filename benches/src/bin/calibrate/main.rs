@@ -110,7 +110,7 @@ fn run(args: Args) -> Result<()> {
     } else {
         None
     };
-    card.extend(comparison.iter().map(|c| c.text.as_str()));
+    card.extend(comparison.iter().flat_map(|c| ["\n", &c.text]));
     all.extend(injected);
     println!("\n{card}");
     if args.save {
