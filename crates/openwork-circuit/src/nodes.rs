@@ -157,6 +157,11 @@ impl NodeSet {
         self.space.number(node).is_some_and(|n| self.kept[n])
     }
 
+    /// SHA-256 of a byte for every node of the model, 1 where it is kept and 0 where not, in hexadecimal.
+    pub fn sha256(&self) -> String {
+        openwork_tensor::sha256_bytes(&self.kept.iter().map(|&k| u8::from(k)).collect::<Vec<_>>())
+    }
+
     /// Keeps what this set ablates, and the reverse.
     pub fn complement(&self) -> Self {
         Self { space: self.space.clone(), kept: self.kept.iter().map(|k| !k).collect() }

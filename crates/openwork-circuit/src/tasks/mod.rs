@@ -55,6 +55,20 @@ pub struct Pair {
     pub template: usize,
 }
 
+/// SHA-256 of pairs in their order, in hexadecimal: of each pair, as little-endian 16-bit numbers, the two prompts with their
+/// lengths before them, answer, alternative and template.
+pub fn sha256(pairs: &[Pair]) -> String {
+    let mut bytes = Vec::new();
+    for pair in pairs {
+        for prompt in [&pair.positive, &pair.negative] {
+            let all = [&[prompt.len() as u16][..], prompt].concat();
+            bytes.extend(all.into_iter().flat_map(u16::to_le_bytes));
+        }
+        bytes.extend([pair.answer, pair.alternative, pair.template as u16].into_iter().flat_map(u16::to_le_bytes));
+    }
+    openwork_tensor::sha256_bytes(&bytes)
+}
+
 /// Why a task has no pairs under an encoding.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]

@@ -174,3 +174,20 @@ fn every_pool_serves_both_splits() {
         }
     }
 }
+
+#[test]
+fn the_hash_of_pairs_tells_all_their_parts_and_their_order() {
+    let pair = Pair { positive: vec![1], negative: vec![2, 3], answer: 4, alternative: 5, template: 0 };
+    // By `printf '\1\0\1\0\2\0\2\0\3\0\4\0\5\0\0\0' | sha256sum`.
+    let by_hand = "c06b269788f9e4516f71dc18a48f57fa61b912196ec772b92c505a87f6328872";
+    assert_eq!(sha256(std::slice::from_ref(&pair)), by_hand);
+    let others = [
+        Pair { positive: vec![1, 2], negative: vec![3], ..pair.clone() },
+        Pair { answer: 5, alternative: 4, ..pair.clone() },
+        Pair { template: 1, ..pair.clone() },
+    ];
+    for other in others {
+        assert_ne!(sha256(std::slice::from_ref(&other)), by_hand);
+        assert_ne!(sha256(&[other.clone(), pair.clone()]), sha256(&[pair.clone(), other]));
+    }
+}

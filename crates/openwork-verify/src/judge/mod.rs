@@ -8,7 +8,10 @@ mod sufficiency;
 
 use std::time::Instant;
 
-use openwork_circuit::{Calibration, NodeSet, edges, tasks::Pair};
+use openwork_circuit::{
+    Calibration, NodeSet, edges,
+    tasks::{self, Pair},
+};
 
 use crate::{
     Case, Check, Control, CounterExample, Declaration, Findings, Intervention, Limits, Norms, Report, Role, Scheme,
@@ -332,6 +335,12 @@ fn declarations(case: &Case<'_>) -> Vec<Declaration> {
     let mut input = format!("{} fresh pairs of the templates of the search", case.held_out.len());
     case.shifts.iter().for_each(|s| input += &format!(", {} pairs of {}", s.pairs.len(), s.split));
     let selection = format!("{} pairs, none of whose prompts is evaluated on", case.selection.len());
+    let shifts = case.shifts.iter().map(|s| (s.split.to_string(), s.pairs));
+    let held_out = (Split::HeldOut.to_string(), case.held_out);
+    let data = [("selection pairs".into(), case.selection), held_out].into_iter().chain(shifts);
+    let hashes = data.fold(format!("circuit {}", case.circuit.sha256()), |all, (what, pairs)| {
+        format!("{all}, {what} {}", tasks::sha256(pairs))
+    });
     let norms = match case.model.config.norm {
         openwork_model::NormKind::Rms | openwork_model::NormKind::Layer => {
             "free (recomputed in the ablated run), and frozen at those of the plain model"
@@ -349,6 +358,7 @@ fn declarations(case: &Case<'_>) -> Vec<Declaration> {
         ("input distribution", &input),
         ("reference", "the model (agreement, KL) and the right answers (loss, accuracy)"),
         ("selection and evaluation", &selection),
+        ("SHA-256", &hashes),
     ]
     .map(|(what, value)| Declaration { what: what.into(), value: value.into() })
     .into()

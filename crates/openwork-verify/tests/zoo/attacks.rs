@@ -153,10 +153,16 @@ fn the_words_name_verdict_reasons_and_every_choice() {
     let bed = bed();
     let report = bed.judge(&set(&path_nodes(&[0], false)[..5]));
     let words = report.words();
-    for expected in ["VERDICT: REFUTED", "for example pair", "on held-out pairs", "scales of norms: free"] {
+    for expected in
+        ["VERDICT: REFUTED", "for example pair", "on held-out pairs", "scales of norms: free", "SHA-256: circuit"]
+    {
         assert!(words.contains(expected), "{expected} is not in\n{words}");
     }
-    assert_eq!(report.declarations.len(), 11);
+    assert_eq!(report.declarations.len(), 12);
+    let hashes = &report.declarations.iter().find(|d| d.what == "SHA-256").unwrap().value;
+    for part in [&bed.selection, &bed.held_out, &bed.held_out_templates] {
+        assert!(hashes.contains(&openwork_circuit::tasks::sha256(part)), "{hashes}");
+    }
     assert!(report.checks.iter().all(|c| !c.explanation.is_empty()));
     assert!(report.cell(Split::HeldOutTemplates, openwork_verify::Kept::Model, None).is_some());
 }
