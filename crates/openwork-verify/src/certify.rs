@@ -76,12 +76,12 @@ pub fn certify(
         certified.push(found.1);
     };
     let mut begin = |what: &str, report: &mut Report| {
-        if limits.are_over() {
-            report.unfinished.push(format!("{what} (level 6): {}", limits.why()));
-        } else {
-            progress(what);
+        let is_over = limits.are_over();
+        match is_over {
+            true => report.unfinished.push(format!("{what} (level 6): {}", limits.why())),
+            false => progress(what),
         }
-        !limits.are_over()
+        !is_over
     };
     if domain.is_some() && begin("certificate over all inputs", report) {
         // Zeros are asked of circuits that are said to need no constants; the constants' own runs decide.
