@@ -164,6 +164,11 @@ pub enum ControlKind {
     RandomWeights,
 }
 
+impl ControlKind {
+    /// Every kind: a report that is to pass strongly has a control of each.
+    pub const ALL: [Self; 2] = [Self::NonsenseLabels, Self::RandomWeights];
+}
+
 impl std::fmt::Display for ControlKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

@@ -19,20 +19,27 @@ use crate::{
     progress::Progress,
     sample,
     show::say,
-    tasks::{self, Pairs},
+    tasks::{self, Pairs, Task},
 };
 
 /// Arguments of the command.
 #[derive(clap::Args)]
 pub struct Args {
+    /// The circuit file to write [default: circuits/TASK.json beside the model]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    search: SearchArgs,
+}
+
+/// What is searched, where, and how hard.
+#[derive(clap::Args)]
+pub struct SearchArgs {
     /// Model file or folder of a finished run
     model: PathBuf,
     /// Task the circuit is for (see `openwork tasks list`)
     #[arg(long)]
     task: String,
-    /// The circuit file to write [default: circuits/TASK.json beside the model]
-    #[arg(long)]
-    out: Option<PathBuf>,
     /// Data the model was trained on, for the means; needed once if the model has no sample of it beside it
     #[arg(long)]
     data: Option<PathBuf>,
@@ -43,7 +50,18 @@ pub struct Args {
     #[arg(long, default_value_t)]
     device: DeviceChoice,
     #[command(flatten)]
-    budget: Budget,
+    pub budget: Budget,
+}
+
+impl SearchArgs {
+    /// The task, the model and the device. From now on Ctrl-C ends searches.
+    pub fn open(&self) -> Result<(&'static Task, Subject, Device)> {
+        let task = tasks::find(&self.task)?;
+        let device = devices::open(self.device)?;
+        let subject = Subject::open(&self.model, self.tokenizer.as_deref(), self.data.as_deref())?;
+        interrupt::listen()?;
+        Ok((task, subject, device))
+    }
 }
 
 /// How hard to search.
@@ -126,17 +144,12 @@ impl Subject {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
-    let task = tasks::find(&args.task)?;
-    let device = devices::open(args.device)?;
-    let subject = Subject::open(&args.model, args.tokenizer.as_deref(), args.data.as_deref())?;
-    let pairs = Pairs::draw(task, &subject.tokenizer, args.budget.seed)?;
-    interrupt::listen()?;
-    let circuit = match find(&subject, task.name(), &pairs, &args.budget.settings(), &device) {
-        Err(error) if matches!(error.downcast_ref(), Some(PruneError::Ended)) => {
-            eprintln!("interrupted before the first search was finished: nothing was written");
-            return Ok(ExitCode::from(interrupt::INTERRUPTED));
-        }
-        found => found?,
+    let (task, subject, device) = args.search.open()?;
+    let budget = &args.search.budget;
+    let pairs = Pairs::draw(task, &subject.tokenizer, budget.seed)?;
+    let Some(circuit) = find(&subject, task.name(), &pairs, &budget.settings(), &device)? else {
+        eprintln!("interrupted before the first search was finished: nothing was written");
+        return Ok(ExitCode::from(interrupt::INTERRUPTED));
     };
     let out = args.out.unwrap_or_else(|| path(&subject, task.name()));
     write(&subject, &circuit, &out)?;
@@ -174,20 +187,29 @@ pub fn describe(subject: &Subject, circuit: &CircuitFile) -> String {
     )
 }
 
-/// Searches the circuit of a task; masks are learned on `device`.
-pub fn find(subject: &Subject, task: &str, pairs: &Pairs, settings: &Settings, device: &Device) -> Result<CircuitFile> {
+/// Searches the circuit of a task; masks are learned on `device`. `None` where somebody ended the search before it had one.
+pub fn find(
+    subject: &Subject,
+    task: &str,
+    pairs: &Pairs,
+    settings: &Settings,
+    device: &Device,
+) -> Result<Option<CircuitFile>> {
     let pruned = with_progress(settings, task, None, |progress| {
         let Subject { model, means, .. } = subject;
         Search { model, means, train: &pairs.train, validation: &pairs.selection, settings }.prune(device, progress)
     });
-    let pruned = pruned.with_context(|| format!("no circuit for {task}"))?;
+    let pruned = match pruned {
+        Err(PruneError::Ended) => return Ok(None),
+        pruned => pruned.with_context(|| format!("no circuit for {task}"))?,
+    };
     ensure!(
         pruned.reached,
         "no circuit for {task}: the best mask has a loss of {:.3} nats, the target is {}; try more --steps or --restarts",
         pruned.loss,
         settings.target_loss
     );
-    Ok(CircuitFile {
+    Ok(Some(CircuitFile {
         task: task.into(),
         model_sha256: subject.sha256.clone(),
         means_sha256: subject.means.sha256(),
@@ -199,7 +221,7 @@ pub fn find(subject: &Subject, task: &str, pairs: &Pairs, settings: &Settings, d
         seed: settings.seed,
         // As many searches as it took, which is what controls get, too.
         settings: Settings { restarts: pruned.restarts, ..settings.clone() }.by_name(),
-    })
+    }))
 }
 
 /// Runs a search that shows its progress under `name`, and ends it on Ctrl-C and once `until` is past.

@@ -87,6 +87,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
 
     let subject = prune::Subject::open(&run, None, Some(&data))?;
+    interrupt::listen()?;
     let mut passed = 0;
     for task in tasks {
         stage(&format!("circuit of {}", task.name()), started);
@@ -130,11 +131,9 @@ fn circuit(subject: &prune::Subject, task: &tasks::Task, device: &Device) -> Res
         return Ok(CircuitFile::load(&path, &subject.model, &subject.sha256)?);
     }
     let pairs = Pairs::draw(task, &subject.tokenizer, 0)?;
-    interrupt::listen()?;
-    let circuit = prune::find(subject, task.name(), &pairs, &budget(), device);
+    let circuit = prune::find(subject, task.name(), &pairs, &budget(), device)?;
     // One that was cut short is not kept.
-    ensure!(!interrupt::requested(), "interrupted");
-    let circuit = circuit?;
+    let circuit = circuit.filter(|_| !interrupt::requested()).context("interrupted")?;
     prune::write(subject, &circuit, &path)?;
     say!("{}", prune::describe(subject, &circuit));
     Ok(circuit)
@@ -144,7 +143,6 @@ fn circuit(subject: &prune::Subject, task: &tasks::Task, device: &Device) -> Res
 fn judged(subject: &prune::Subject, circuit: &CircuitFile) -> Result<bool> {
     let path = verify::report_path(&prune::path(subject, &circuit.task));
     if !path.exists() {
-        interrupt::listen()?;
         let limits = Limits { interrupted: &interrupt::requested, ..Limits::level(verify::DEFAULT_LEVEL) };
         let verify::Judged { controls, report, .. } = verify::judge(subject, circuit, None, true, &judge(), &limits)?;
         ensure!(!interrupt::requested(), "interrupted");

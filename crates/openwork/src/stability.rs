@@ -3,24 +3,18 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
-use openwork_extract::{PruneError, Stability};
-use openwork_ops::DeviceChoice;
+use openwork_extract::Stability;
 
 use crate::{
-    devices, interrupt,
-    prune::{self, Budget, Subject},
+    interrupt,
+    prune::{self, Budget, SearchArgs},
     show::say,
-    tasks::{self, Pairs},
+    tasks::Pairs,
 };
 
 /// Arguments of the command.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Model file or folder of a finished run
-    model: PathBuf,
-    /// Task the circuits are for (see `openwork tasks list`)
-    #[arg(long)]
-    task: String,
     /// How many seeds of pairs, masks and batches, from --seed on
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..))]
     seeds: u64,
@@ -30,33 +24,20 @@ pub struct Args {
     /// Write JSON in place of text
     #[arg(long)]
     json: bool,
-    /// Data the model was trained on; needed once if the model has no sample of it beside it
-    #[arg(long)]
-    data: Option<PathBuf>,
-    /// The model's tokenizer [default: tokenizer.json beside the model]
-    #[arg(long)]
-    tokenizer: Option<PathBuf>,
-    /// Where masks are learned: cpu, cuda, cuda:N, or auto for a GPU if there is one (`openwork devices` lists them)
-    #[arg(long, default_value_t)]
-    device: DeviceChoice,
     #[command(flatten)]
-    budget: Budget,
+    search: SearchArgs,
 }
 
 /// Runs the command. Ctrl-C ends it with what was found until then.
 pub fn run(args: Args) -> Result<ExitCode> {
-    let task = tasks::find(&args.task)?;
-    let device = devices::open(args.device)?;
-    let subject = Subject::open(&args.model, args.tokenizer.as_deref(), args.data.as_deref())?;
-    interrupt::listen()?;
+    let (task, subject, device) = args.search.open()?;
+    let first = args.search.budget.seed;
     let mut found = Vec::new();
-    for seed in args.budget.seed..args.budget.seed + args.seeds {
-        let budget = Budget { seed, ..args.budget.clone() };
+    for seed in first..first + args.seeds {
+        let budget = Budget { seed, ..args.search.budget.clone() };
         let pairs = Pairs::draw(task, &subject.tokenizer, seed)?;
-        let circuit = match prune::find(&subject, task.name(), &pairs, &budget.settings(), &device) {
-            Err(error) if matches!(error.downcast_ref(), Some(PruneError::Ended)) => break,
-            found => found.with_context(|| format!("seed {seed}"))?,
-        };
+        let circuit = prune::find(&subject, task.name(), &pairs, &budget.settings(), &device);
+        let Some(circuit) = circuit.with_context(|| format!("seed {seed}"))? else { break };
         // One of fewer restarts is not the same search.
         if interrupt::requested() {
             break;

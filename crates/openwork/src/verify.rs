@@ -187,7 +187,7 @@ pub fn judge(
     if with_controls && limits.level >= 3 {
         let missing = |kind: &ControlKind| !controls.iter().any(|c| c.kind == *kind);
         let unfinished = |kind: ControlKind| format!("control: {kind} (level 3): {}", limits.why());
-        let left = [ControlKind::NonsenseLabels, ControlKind::RandomWeights].into_iter().filter(missing);
+        let left = ControlKind::ALL.into_iter().filter(missing);
         report.unfinished.extend(left.map(unfinished));
     }
     let judged = !matches!(report.verdict, Verdict::Error | Verdict::NoTask | Verdict::Undefined);

@@ -59,7 +59,7 @@ pub fn judge(planted: Planted) -> Judged {
         Settings { random_sets: 100, random_pairs: 32, bootstrap: 400, seed: planted.seed, ..Settings::default() };
     // The searches that controls come from are the finder's; here they found nothing where there is nothing.
     let control = |kind| Control { kind, reached_target: false, loss: std::f64::consts::LN_2, nodes: 0, edges: 0 };
-    let controls = [ControlKind::NonsenseLabels, ControlKind::RandomWeights].map(control);
+    let controls = ControlKind::ALL.map(control);
     let shifts: Vec<Shift<'_>> =
         planted.shifted.iter().map(|(name, pairs)| Shift { split: split(name), pairs }).collect();
     let hypothesis = hypothesis(&planted);

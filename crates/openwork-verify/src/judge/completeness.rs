@@ -45,9 +45,7 @@ impl Judge<'_> {
             }
         );
         if !passed {
-            let mut others = vec![true; circuit.space().len()];
-            nodes.iter().for_each(|&n| others[n] = false);
-            let set = NodeSet::of(circuit.space().clone(), (0..others.len()).filter(|&n| others[n]));
+            let set = NodeSet::of(circuit.space().clone(), nodes.iter().copied()).complement();
             let run = bench.run(&set, Scheme::MEAN)?;
             let (_, gaps) = knockouts::gap(bench, circuit, nodes)?;
             let pair = worst_pair(gaps.len(), |i| gaps[i]);

@@ -19,7 +19,7 @@ impl Judge<'_> {
     pub(super) fn necessity(&mut self, benches: &Benches<'_>, controls: &[Control]) -> Result<(), Stop> {
         self.effect(benches)?;
         self.random_sets(benches)?;
-        for kind in [ControlKind::NonsenseLabels, ControlKind::RandomWeights] {
+        for kind in ControlKind::ALL {
             let check = rules::control(kind, controls, self.report.size.expect("known by now"));
             self.push(check);
         }

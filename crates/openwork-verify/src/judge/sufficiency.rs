@@ -7,7 +7,7 @@ use crate::{
     Check, Curve, Faithfulness, Fill, Kept, Role, Scheme, Split, Status,
     bench::Bench,
     curve, equivalence,
-    measure::{Measured, calibrate, faithfulness},
+    measure::{Measured, calibrate, faithfulness, mean},
     rules,
     stats::{Resamples, quantile},
 };
@@ -280,7 +280,6 @@ pub(super) fn range(values: &[f64]) -> String {
 }
 
 fn spread(values: &[f64]) -> f64 {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt()
+    let centre = mean(values);
+    (values.iter().map(|v| (v - centre).powi(2)).sum::<f64>() / values.len() as f64).sqrt()
 }
