@@ -12,7 +12,7 @@ use openwork_cuda::{Array, Gpu};
 use openwork_model::{
     Config, Engine, Matrix, Model, NoTap, Params, Positions, Record, Role, Site, Tap, Ties, Tokens, Weight,
 };
-use openwork_ops::{Cuda, Device, Storage};
+use openwork_ops::{ActivationDtype, Cuda, Device};
 use openwork_tensor::TensorFile;
 use openwork_train::{Anneal, BatchShape, GpuTrainer, Schedule, Trainer};
 use serde::Deserialize;
@@ -213,7 +213,7 @@ impl Numbers {
         }
         let on_gpu = model.upload(gpu)?;
         let mut gradients = on_gpu.gradients();
-        let (mut engine, mut copies) = (Cuda::new(gpu.clone(), Storage::F32), Copies::default());
+        let (mut engine, mut copies) = (Cuda::new(gpu.clone(), ActivationDtype::F32), Copies::default());
         let mut pass = on_gpu.model.forward_in(tokens, None, &mut copies, &mut engine);
         let logits = download(&pass.logits)?;
         let losses = engine.cross_entropy(&mut pass.logits, targets, 1.0 / targets.len() as f32).download()?;
@@ -292,7 +292,7 @@ fn trajectory(dir: &Path, device: &Device) -> Result<Vec<Figure>> {
         sharkfin: true,
         min_per_unit: t.min_alive,
         gradient: openwork_train::GradientMode::Exact,
-        storage: openwork_model::Storage::F32,
+        dtype: openwork_model::ActivationDtype::F32,
         sparse_biases: false,
     };
     let (ids, shape) = token_ids(&file, "tokens")?;

@@ -3,7 +3,7 @@
 //! Convention (paper §2.2 and footnote 3; its counting of other links is not stated): the four matrices of
 //! a block, no biases, embeddings or residual identity links. They follow from nodes and weights.
 
-use openwork_model::{At, Linear, Matrix, Model, Site, Weight};
+use openwork_model::{Linear, Matrix, Model, Site, SiteKind, Weight};
 
 use crate::{Node, NodeSet};
 
@@ -23,9 +23,9 @@ pub fn edges(model: &Model, nodes: &NodeSet) -> Vec<Edge> {
     let d_attn = model.config.n_head * model.config.d_head;
     let mut out = Vec::new();
     for (layer, block) in model.params.blocks.iter().enumerate() {
-        let mut add = |w: &Matrix, first_row: usize, from: At, to: At| {
-            let kept = |at: At| -> Vec<usize> {
-                let range = nodes.space().range(Site { layer, at }).expect("a kind of node");
+        let mut add = |w: &Matrix, first_row: usize, from: SiteKind, to: SiteKind| {
+            let kept = |kind: SiteKind| -> Vec<usize> {
+                let range = nodes.space().range(Site { layer, kind }).expect("a kind of node");
                 (0..range.len()).filter(|i| nodes.kept()[range.start + i]).collect()
             };
             let inputs = kept(from);
@@ -34,8 +34,8 @@ pub fn edges(model: &Model, nodes: &NodeSet) -> Vec<Edge> {
                     let weight = w[[first_row + row, column]];
                     if weight != 0.0 {
                         out.push(Edge {
-                            from: Node { site: Site { layer, at: from }, index: column },
-                            to: Node { site: Site { layer, at: to }, index: row },
+                            from: Node { site: Site { layer, kind: from }, index: column },
+                            to: Node { site: Site { layer, kind: to }, index: row },
                             weight,
                         });
                     }
@@ -43,12 +43,12 @@ pub fn edges(model: &Model, nodes: &NodeSet) -> Vec<Edge> {
             }
         };
         let qkv = block.qkv.weight.dense();
-        for (part, to) in [At::Query, At::Key, At::Value].into_iter().enumerate() {
-            add(qkv, part * d_attn, At::AttnRead, to);
+        for (part, to) in [SiteKind::Query, SiteKind::Key, SiteKind::Value].into_iter().enumerate() {
+            add(qkv, part * d_attn, SiteKind::AttnRead, to);
         }
-        add(block.attn_out.weight.dense(), 0, At::Value, At::AttnWrite);
-        add(block.fc.weight.dense(), 0, At::MlpRead, At::Neuron);
-        add(block.proj.weight.dense(), 0, At::Neuron, At::MlpWrite);
+        add(block.attn_out.weight.dense(), 0, SiteKind::Value, SiteKind::AttnWrite);
+        add(block.fc.weight.dense(), 0, SiteKind::MlpRead, SiteKind::Neuron);
+        add(block.proj.weight.dense(), 0, SiteKind::Neuron, SiteKind::MlpWrite);
     }
     out
 }
@@ -61,13 +61,13 @@ pub fn edges(model: &Model, nodes: &NodeSet) -> Vec<Edge> {
 pub fn weights_of(model: &mut Model, node: Node) -> (&mut Linear<Weight>, usize) {
     let d_attn = model.config.n_head * model.config.d_head;
     let block = &mut model.params.blocks[node.site.layer];
-    match node.site.at {
-        At::Query => (&mut block.qkv, node.index),
-        At::Key => (&mut block.qkv, d_attn + node.index),
-        At::Value => (&mut block.qkv, 2 * d_attn + node.index),
-        At::AttnWrite => (&mut block.attn_out, node.index),
-        At::Neuron => (&mut block.fc, node.index),
-        At::MlpWrite => (&mut block.proj, node.index),
+    match node.site.kind {
+        SiteKind::Query => (&mut block.qkv, node.index),
+        SiteKind::Key => (&mut block.qkv, d_attn + node.index),
+        SiteKind::Value => (&mut block.qkv, 2 * d_attn + node.index),
+        SiteKind::AttnWrite => (&mut block.attn_out, node.index),
+        SiteKind::Neuron => (&mut block.fc, node.index),
+        SiteKind::MlpWrite => (&mut block.proj, node.index),
         other => panic!("no edge ends at {other:?}"),
     }
 }
@@ -84,10 +84,15 @@ mod tests {
         // The example of the paper's footnote 3.
         let mut model = Model::init(Config { vocab_size: 8, n_layer: 1, ..Config::default() }, 1);
         let space = NodeSpace::new(&model.config);
-        let number = |at, index| space.number(Node { site: Site { layer: 0, at }, index }).unwrap();
+        let number = |kind, index| space.number(Node { site: Site { layer: 0, kind }, index }).unwrap();
         let nodes = NodeSet::of(
             space.clone(),
-            [number(At::MlpRead, 5), number(At::Neuron, 100), number(At::MlpWrite, 7), number(At::Key, 3)],
+            [
+                number(SiteKind::MlpRead, 5),
+                number(SiteKind::Neuron, 100),
+                number(SiteKind::MlpWrite, 7),
+                number(SiteKind::Key, 3),
+            ],
         );
         let found = edges(&model, &nodes);
         assert_eq!(found.len(), 2);
@@ -96,7 +101,7 @@ mod tests {
         model.params.blocks[0].proj.weight.update(|w| w[[7, 100]] = 0.0);
         assert_eq!(edges(&model, &nodes).len(), 1);
         // Keys are the second third of the rows.
-        let nodes = NodeSet::of(space.clone(), [number(At::AttnRead, 2), number(At::Key, 3)]);
+        let nodes = NodeSet::of(space.clone(), [number(SiteKind::AttnRead, 2), number(SiteKind::Key, 3)]);
         assert_eq!(edges(&model, &nodes)[0].weight, model.params.blocks[0].qkv.weight.dense()[[64 + 3, 2]]);
     }
 

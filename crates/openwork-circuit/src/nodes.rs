@@ -6,7 +6,7 @@
 
 use std::{fmt, ops::Range, str::FromStr};
 
-use openwork_model::{At, Config, Site};
+use openwork_model::{Config, Site, SiteKind};
 
 /// One feature at one site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,16 +42,24 @@ pub struct NodeSpace {
 
 impl NodeSpace {
     /// The kinds of node, in the order of the forward pass.
-    pub const KINDS: [At; 8] =
-        [At::AttnRead, At::Query, At::Key, At::Value, At::AttnWrite, At::MlpRead, At::Neuron, At::MlpWrite];
+    pub const KINDS: [SiteKind; 8] = [
+        SiteKind::AttnRead,
+        SiteKind::Query,
+        SiteKind::Key,
+        SiteKind::Value,
+        SiteKind::AttnWrite,
+        SiteKind::MlpRead,
+        SiteKind::Neuron,
+        SiteKind::MlpWrite,
+    ];
 
     /// The nodes of a model of this configuration.
     pub fn new(config: &Config) -> Self {
         let mut start = 0;
         let sites = (0..config.n_layer)
-            .flat_map(|layer| Self::KINDS.map(|at| Site { layer, at }))
+            .flat_map(|layer| Self::KINDS.map(|kind| Site { layer, kind }))
             .map(|site| {
-                let range = start..start + config.width(site.at);
+                let range = start..start + config.width(site.kind);
                 start = range.end;
                 (site, range)
             })
@@ -76,7 +84,7 @@ impl NodeSpace {
 
     /// Numbers of the nodes at a site; `None` for a site that has no nodes.
     pub fn range(&self, site: Site) -> Option<Range<usize>> {
-        let kind = Self::KINDS.iter().position(|&at| at == site.at)?;
+        let kind = Self::KINDS.iter().position(|&at| at == site.kind)?;
         self.sites.get(site.layer * Self::KINDS.len() + kind).map(|s| s.1.clone())
     }
 
@@ -189,9 +197,9 @@ mod tests {
             assert_eq!(space.number(node), Some(number));
             assert_eq!(node.to_string().parse(), Ok(node));
         }
-        let out = Node { site: Site { layer: 0, at: At::Query }, index: 64 };
+        let out = Node { site: Site { layer: 0, kind: SiteKind::Query }, index: 64 };
         assert_eq!(space.number(out), None);
-        assert_eq!(space.number(Node { site: Site { layer: 2, at: At::Query }, index: 0 }), None);
+        assert_eq!(space.number(Node { site: Site { layer: 2, kind: SiteKind::Query }, index: 0 }), None);
         assert!("2.mlp.post_act[x]".parse::<Node>().is_err() && "2.mlp.post_act".parse::<Node>().is_err());
     }
 

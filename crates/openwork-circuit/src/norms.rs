@@ -4,7 +4,7 @@
 //! kept: a circuit can owe its logits to nodes that it leaves out (Drori 2026). Here every norm divides by what it
 //! divides by in the plain model on the same tokens.
 
-use openwork_model::{At, Matrix, Model, NormKind, Site, Tap};
+use openwork_model::{Matrix, Model, NormKind, Site, SiteKind, Tap};
 
 /// What every norm of a model divides by on a batch, one number a token: `√(mean x² + ε)`, or for LayerNorm
 /// `√(var x + ε)`. A tap that records them in the plain model's pass.
@@ -23,7 +23,7 @@ impl NormScales {
 
 impl Tap for NormScales {
     fn forward(&mut self, site: Site, value: &mut Matrix) {
-        if matches!(site.at, At::ResidIn | At::ResidMid | At::FinalResid) {
+        if matches!(site.kind, SiteKind::ResidIn | SiteKind::ResidMid | SiteKind::FinalResid) {
             self.norms.push(scales(self.kind, value));
         }
     }
@@ -53,14 +53,14 @@ impl<'a, T> Frozen<'a, T> {
 
     fn rescale(&self, site: Site, value: &mut Matrix) {
         let params = &self.model.params;
-        let bias = match site.at {
-            At::AttnRead => &params.blocks[site.layer].attn_norm.bias,
-            At::MlpRead => &params.blocks[site.layer].mlp_norm.bias,
+        let bias = match site.kind {
+            SiteKind::AttnRead => &params.blocks[site.layer].attn_norm.bias,
+            SiteKind::MlpRead => &params.blocks[site.layer].mlp_norm.bias,
             _ => &params.final_norm.bias,
         };
         let model = &self.scales.norms[self.passed - 1];
-        let factor: Vec<f32> = match site.at {
-            At::FinalRead => self.readout.iter().map(|&c| self.now[c] / model[c]).collect(),
+        let factor: Vec<f32> = match site.kind {
+            SiteKind::FinalRead => self.readout.iter().map(|&c| self.now[c] / model[c]).collect(),
             _ => self.now.iter().zip(model).map(|(now, model)| now / model).collect(),
         };
         // Position channels, below the residual stream's, have norms of their own that nothing changes.
@@ -76,13 +76,13 @@ impl<'a, T> Frozen<'a, T> {
 
 impl<T: Tap> Tap for Frozen<'_, T> {
     fn forward(&mut self, site: Site, value: &mut Matrix) {
-        match site.at {
-            At::ResidIn | At::ResidMid | At::FinalResid => {
+        match site.kind {
+            SiteKind::ResidIn | SiteKind::ResidMid | SiteKind::FinalResid => {
                 self.inner.forward(site, value);
                 self.now = scales(self.scales.kind, value);
                 self.passed += 1;
             }
-            At::AttnRead | At::MlpRead | At::FinalRead => {
+            SiteKind::AttnRead | SiteKind::MlpRead | SiteKind::FinalRead => {
                 self.rescale(site, value);
                 self.inner.forward(site, value);
             }
@@ -139,7 +139,7 @@ mod tests {
         struct Scale(f32);
         impl Tap for Scale {
             fn forward(&mut self, site: Site, value: &mut Matrix) {
-                if site.at == At::FinalResid {
+                if site.kind == SiteKind::FinalResid {
                     *value *= self.0;
                 }
             }

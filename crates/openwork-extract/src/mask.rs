@@ -6,7 +6,7 @@
 
 use openwork_circuit::{Batch, Means, NodeSpace};
 use openwork_cuda::{Array, Buffer, Gpu, GpuError, Mask};
-use openwork_model::{GpuModel, Matrix, Model, Site, Storage, Tap, Tokens};
+use openwork_model::{ActivationDtype, GpuModel, Matrix, Model, Site, Tap, Tokens};
 use openwork_ops::Cuda;
 
 /// The tap that applies a mask and collects the gradient of its gates.
@@ -94,7 +94,7 @@ pub(crate) struct MaskedOnGpu {
 
 impl MaskedOnGpu {
     pub fn new(model: &Model, gpu: &Gpu) -> Result<Self, GpuError> {
-        Ok(Self { model: model.upload(gpu)?, engine: Cuda::new(gpu.clone(), Storage::F32) })
+        Ok(Self { model: model.upload(gpu)?, engine: Cuda::new(gpu.clone(), ActivationDtype::F32) })
     }
 
     /// See [`loss_and_gates`].

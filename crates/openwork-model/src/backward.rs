@@ -1,9 +1,9 @@
 //! The backward pass: from the gradient of the logits to the gradients of sites and parameters.
 
-use openwork_ops::{Engine, Gradient, Matrix, Workspace};
+use openwork_ops::{Cpu, Engine, Gradient, Matrix};
 
 use crate::{
-    At, Bigram, Block, Linear, Model, Norm, Params, Pass, Positions, Role, Site, Tap, Tokens,
+    Bigram, Block, Linear, Model, Norm, Params, Pass, Positions, Role, Site, SiteKind, Tap, Tokens,
     forward::{BlockTrace, Head, ReadTrace, Trunk, kept_index},
 };
 
@@ -15,7 +15,7 @@ impl Model {
     ///
     /// Frozen parameters (sinusoidal positions, a fixed bigram table, the logits bias) get no gradient.
     pub fn backward(&self, pass: &Pass, dlogits: &Matrix, tap: &mut dyn Tap, gradients: Option<&mut Params<Gradient>>) {
-        self.backward_in(pass, dlogits, tap, gradients, &mut Workspace::default());
+        self.backward_in(pass, dlogits, tap, gradients, &mut Cpu::default());
     }
 }
 
@@ -97,7 +97,7 @@ impl<W> Model<W> {
         let unembed = params.unembed.as_ref().unwrap_or(&params.embed);
         let unembed_gradient = gradients.as_deref_mut().map(|g| (g.unembed.as_mut().unwrap_or(&mut g.embed), None));
         let mut dread = engine.linear_backward(unembed, dlogits, &head.final_read, unembed_gradient);
-        tap.backward(Site { layer: config.n_layer, at: At::FinalRead }, &mut dread);
+        tap.backward(Site { layer: config.n_layer, kind: SiteKind::FinalRead }, &mut dread);
         let mut dresid = engine.zeros(E::shape(&dread));
         let (gain, gradient) = (&params.final_norm.gain, gradients.map(|g| &mut g.final_norm));
         let statistics = &head.final_statistics;
@@ -116,7 +116,7 @@ impl<W> Model<W> {
         engine: &mut E,
     ) {
         let (config, params) = (&self.config, &self.params);
-        tap.backward(Site { layer: config.n_layer, at: At::FinalResid }, &mut dx);
+        tap.backward(Site { layer: config.n_layer, kind: SiteKind::FinalResid }, &mut dx);
         let mut dposition = trunk.position.as_ref().map(|p| engine.zeros(E::shape(p)));
         for (layer, (block, trace)) in params.blocks.iter().zip(&trunk.blocks).enumerate().rev() {
             let position = trunk.position.as_ref().zip(dposition.as_mut());
@@ -152,27 +152,27 @@ impl<W> Model<W> {
         let [_, n] = E::shape(dx);
         let d_attn = self.config.n_head * self.config.d_head;
         let sees_gradients = tap.sees_gradients();
-        let mut site = |at: At, gradient: &mut E::Array, engine: &mut E| {
-            tap.backward(Site { layer, at }, gradient);
-            if matches!(at, At::ResidIn | At::ResidMid | At::AttnMix) {
+        let mut site = |kind: SiteKind, gradient: &mut E::Array, engine: &mut E| {
+            tap.backward(Site { layer, kind }, gradient);
+            if matches!(kind, SiteKind::ResidIn | SiteKind::ResidMid | SiteKind::AttnMix) {
                 return;
             }
-            if let Some(kept) = &trace.kept[kept_index(at)] {
+            if let Some(kept) = &trace.kept[kept_index(kind)] {
                 engine.abs_top_k_backward(kept, gradient);
             }
         };
 
         let mut dwrite = engine.copy(dx);
-        site(At::MlpWrite, &mut dwrite, engine);
+        site(SiteKind::MlpWrite, &mut dwrite, engine);
         let gradient = linear(g.as_deref_mut().map(|g| &mut g.proj));
         let mut dneuron = engine.linear_backward(&block.proj.weight, &dwrite, &trace.neuron, gradient);
         engine.recycle(dwrite);
-        site(At::Neuron, &mut dneuron, engine);
+        site(SiteKind::Neuron, &mut dneuron, engine);
         engine.activate_backward(&trace.slope, &mut dneuron);
         let gradient = linear(g.as_deref_mut().map(|g| &mut g.fc));
         let mut dread_mlp = engine.linear_backward(&block.fc.weight, &dneuron, &trace.mlp_read, gradient);
         engine.recycle(dneuron);
-        site(At::MlpRead, &mut dread_mlp, engine);
+        site(SiteKind::MlpRead, &mut dread_mlp, engine);
         self.read_backward(
             (&block.mlp_norm, block.mlp_pos_norm.as_ref()),
             (&trace.resid_mid, &trace.mlp_norm),
@@ -183,14 +183,14 @@ impl<W> Model<W> {
             engine,
         );
         engine.recycle(dread_mlp);
-        site(At::ResidMid, dx, engine);
+        site(SiteKind::ResidMid, dx, engine);
 
         let mut dwrite = engine.copy(dx);
-        site(At::AttnWrite, &mut dwrite, engine);
+        site(SiteKind::AttnWrite, &mut dwrite, engine);
         let gradient = linear(g.as_deref_mut().map(|g| &mut g.attn_out));
         let mut dmix = engine.linear_backward(&block.attn_out.weight, &dwrite, &trace.mix, gradient);
         engine.recycle(dwrite);
-        site(At::AttnMix, &mut dmix, engine);
+        site(SiteKind::AttnMix, &mut dmix, engine);
         let mut dqkv = engine.attention_backward(
             self.attention_shape(seq_len),
             &trace.qkv,
@@ -199,12 +199,14 @@ impl<W> Model<W> {
             &trace.log_sum,
             &dmix,
             g.as_deref_mut().and_then(|g| g.sink.as_mut()),
-            [At::Key, At::Value].map(|at| trace.kept[kept_index(at)].as_ref().filter(|_| !sees_gradients)),
+            [SiteKind::Key, SiteKind::Value]
+                .map(|kind| trace.kept[kept_index(kind)].as_ref().filter(|_| !sees_gradients)),
         );
         engine.recycle(dmix);
         // The forward pass met query, key, value in this order.
-        for (at, gradient) in [At::Value, At::Key, At::Query].into_iter().zip(dqkv.iter_mut().rev()) {
-            site(at, gradient, engine);
+        for (kind, gradient) in [SiteKind::Value, SiteKind::Key, SiteKind::Query].into_iter().zip(dqkv.iter_mut().rev())
+        {
+            site(kind, gradient, engine);
         }
         let mut joint = engine.array([3 * d_attn, n]);
         for (i, part) in dqkv.into_iter().enumerate() {
@@ -214,7 +216,7 @@ impl<W> Model<W> {
         let gradient = linear(g.as_deref_mut().map(|g| &mut g.qkv));
         let mut dread = engine.linear_backward(&block.qkv.weight, &joint, &trace.attn_read, gradient);
         engine.recycle(joint);
-        site(At::AttnRead, &mut dread, engine);
+        site(SiteKind::AttnRead, &mut dread, engine);
         self.read_backward(
             (&block.attn_norm, block.attn_pos_norm.as_ref()),
             (&trace.resid_in, &trace.attn_norm),
@@ -225,7 +227,7 @@ impl<W> Model<W> {
             engine,
         );
         engine.recycle(dread);
-        site(At::ResidIn, dx, engine);
+        site(SiteKind::ResidIn, dx, engine);
     }
 
     #[allow(clippy::too_many_arguments, reason = "two norms, and what each has read and gets")]

@@ -3,7 +3,7 @@
 use openwork_ops::{Activation, NormKind};
 use serde_json::{Map, Value, json};
 
-use crate::At;
+use crate::SiteKind;
 
 /// Configuration of a weight-sparse transformer (Gao et al. 2025, A.1; `GPTConfig` of the released code).
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +48,7 @@ pub struct ActDensity {
     /// The paper's afrac.
     pub fraction: f64,
     /// Where it applies.
-    pub sites: Vec<At>,
+    pub sites: Vec<SiteKind>,
 }
 
 /// Position information.
@@ -109,15 +109,15 @@ pub enum ConfigError {
 }
 
 /// The eight sites of AbsTopK under their published names.
-const ACT_SITES: [(&str, At); 8] = [
-    ("attn_in", At::AttnRead),
-    ("attn_q", At::Query),
-    ("attn_k", At::Key),
-    ("attn_v", At::Value),
-    ("attn_out", At::AttnWrite),
-    ("mlp_in", At::MlpRead),
-    ("mlp_neuron", At::Neuron),
-    ("mlp_out", At::MlpWrite),
+const ACT_SITES: [(&str, SiteKind); 8] = [
+    ("attn_in", SiteKind::AttnRead),
+    ("attn_q", SiteKind::Query),
+    ("attn_k", SiteKind::Key),
+    ("attn_v", SiteKind::Value),
+    ("attn_out", SiteKind::AttnWrite),
+    ("mlp_in", SiteKind::MlpRead),
+    ("mlp_neuron", SiteKind::Neuron),
+    ("mlp_out", SiteKind::MlpWrite),
 ];
 
 /// Published keys that say nothing about the function computed.
@@ -182,19 +182,24 @@ impl Config {
     }
 
     /// Number of features at a site.
-    pub fn width(&self, at: At) -> usize {
-        match at {
-            At::ResidIn | At::ResidMid | At::AttnWrite | At::MlpWrite | At::FinalResid | At::FinalRead => self.d_model,
-            At::AttnRead | At::MlpRead => self.d_read(),
-            At::Query | At::Key | At::Value | At::AttnMix => self.n_head * self.d_head,
-            At::Neuron => self.d_mlp,
+    pub fn width(&self, kind: SiteKind) -> usize {
+        match kind {
+            SiteKind::ResidIn
+            | SiteKind::ResidMid
+            | SiteKind::AttnWrite
+            | SiteKind::MlpWrite
+            | SiteKind::FinalResid
+            | SiteKind::FinalRead => self.d_model,
+            SiteKind::AttnRead | SiteKind::MlpRead => self.d_read(),
+            SiteKind::Query | SiteKind::Key | SiteKind::Value | SiteKind::AttnMix => self.n_head * self.d_head,
+            SiteKind::Neuron => self.d_mlp,
         }
     }
 
     /// Entries AbsTopK keeps at a site; `None` where it does not apply.
-    pub fn act_k(&self, at: At) -> Option<usize> {
+    pub fn act_k(&self, kind: SiteKind) -> Option<usize> {
         let density = self.act_density.as_ref()?;
-        density.sites.contains(&at).then(|| (density.fraction * self.width(at) as f64) as usize)
+        density.sites.contains(&kind).then(|| (density.fraction * self.width(kind) as f64) as usize)
     }
 
     /// Reads the published format. Also returns the keys it did not know and ignored.
@@ -278,7 +283,7 @@ impl Config {
             Positions::Concat { width } | Positions::Sinusoidal { width } => Some(width),
         };
         let sites = self.act_density.as_ref().map(|a| {
-            let name = |at: &At| ACT_SITES.iter().find(|s| s.1 == *at).expect("an AbsTopK site").0;
+            let name = |kind: &SiteKind| ACT_SITES.iter().find(|s| s.1 == *kind).expect("an AbsTopK site").0;
             a.sites.iter().map(name).collect::<Vec<_>>().join(",")
         });
         let mut value = json!({
@@ -318,7 +323,7 @@ impl Config {
     }
 }
 
-fn act_sites(names: &str) -> Result<Vec<At>, ConfigError> {
+fn act_sites(names: &str) -> Result<Vec<SiteKind>, ConfigError> {
     let one = |name: &str| {
         let site = ACT_SITES.iter().find(|s| s.0 == name.trim());
         site.map(|s| s.1).ok_or_else(|| {
@@ -385,7 +390,7 @@ mod tests {
     fn round_trips_and_names_what_it_ignores() {
         let config = Config {
             positions: Positions::Sinusoidal { width: 8 },
-            act_density: Some(ActDensity { fraction: 0.125, sites: vec![At::AttnRead, At::Value] }),
+            act_density: Some(ActDensity { fraction: 0.125, sites: vec![SiteKind::AttnRead, SiteKind::Value] }),
             norm: NormKind::Layer,
             activation: Activation::Relu,
             bigram: Bigram::Fixed,

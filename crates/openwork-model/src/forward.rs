@@ -1,8 +1,8 @@
 //! The forward pass of a batch, keeping what the backward pass needs.
 
-use openwork_ops::{Attention, Engine, Workspace};
+use openwork_ops::{Attention, Cpu, Engine};
 
-use crate::{At, Bigram, Block, Model, Norm, Positions, Site, Tap};
+use crate::{Bigram, Block, Model, Norm, Positions, Site, SiteKind, Tap};
 
 /// A batch: sequences of `seq_len` tokens, one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ impl<'a> Tokens<'a> {
 }
 
 /// What a forward pass leaves.
-pub struct Pass<E: Engine = Workspace> {
+pub struct Pass<E: Engine = Cpu> {
     /// `[vocab, readout columns]`.
     pub logits: E::Array,
     pub(crate) trunk: Trunk<E>,
@@ -83,16 +83,16 @@ pub(crate) struct ReadTrace<E: Engine> {
 }
 
 /// Index of a site in [`BlockTrace::kept`].
-pub(crate) fn kept_index(at: At) -> usize {
-    match at {
-        At::AttnRead => 0,
-        At::Query => 1,
-        At::Key => 2,
-        At::Value => 3,
-        At::AttnWrite => 4,
-        At::MlpRead => 5,
-        At::Neuron => 6,
-        At::MlpWrite => 7,
+pub(crate) fn kept_index(kind: SiteKind) -> usize {
+    match kind {
+        SiteKind::AttnRead => 0,
+        SiteKind::Query => 1,
+        SiteKind::Key => 2,
+        SiteKind::Value => 3,
+        SiteKind::AttnWrite => 4,
+        SiteKind::MlpRead => 5,
+        SiteKind::Neuron => 6,
+        SiteKind::MlpWrite => 7,
         other => unreachable!("AbsTopK does not apply at {other:?}"),
     }
 }
@@ -137,7 +137,7 @@ impl Model {
     /// When a token or a readout column is out of range, or sequences are longer than `n_ctx`.
     #[track_caller]
     pub fn forward(&self, tokens: Tokens<'_>, readout: Option<&[usize]>, tap: &mut dyn Tap) -> Pass {
-        self.forward_in(tokens, readout, tap, &mut Workspace::default())
+        self.forward_in(tokens, readout, tap, &mut Cpu::default())
     }
 }
 
@@ -208,7 +208,7 @@ impl<W> Model<W> {
         for (layer, block) in params.blocks.iter().enumerate() {
             blocks.push(self.block(layer, block, seq_len, position.as_ref(), &mut x, tap, engine));
         }
-        tap.forward(Site { layer: config.n_layer, at: At::FinalResid }, &mut x);
+        tap.forward(Site { layer: config.n_layer, kind: SiteKind::FinalResid }, &mut x);
         (Trunk { n_tokens: n, seq_len, tokens, position, blocks }, x)
     }
 
@@ -225,7 +225,7 @@ impl<W> Model<W> {
         let (config, params) = (&self.config, &self.params);
         let Norm { gain, bias } = &params.final_norm;
         let (mut final_read, final_statistics) = engine.norm(config.norm, gain, bias.as_ref(), &final_resid);
-        tap.forward(Site { layer: config.n_layer, at: At::FinalRead }, &mut final_read);
+        tap.forward(Site { layer: config.n_layer, kind: SiteKind::FinalRead }, &mut final_read);
         let final_read = engine.keep(final_read);
         let mut logits = engine.array([config.vocab_size, E::shape(&final_resid)[1]]);
         let unembed = params.unembed.as_ref().unwrap_or(&params.embed);
@@ -251,55 +251,55 @@ impl<W> Model<W> {
         let config = &self.config;
         let mut kept: [Option<E::Kept>; 8] = Default::default();
         // AbsTopK where it applies, then the tap: the hooks of the published code come after AbsTopK.
-        let mut site = |at: At, value: &mut E::Array, kept: &mut [Option<E::Kept>; 8], engine: &mut E| {
+        let mut site = |kind: SiteKind, value: &mut E::Array, kept: &mut [Option<E::Kept>; 8], engine: &mut E| {
             // What a block reads has gone through AbsTopK with its norm.
-            let is_read = matches!(at, At::AttnRead | At::MlpRead);
-            if let Some(k) = config.act_k(at).filter(|_| !is_read) {
-                kept[kept_index(at)] = Some(engine.abs_top_k(k, self.ties, value));
+            let is_read = matches!(kind, SiteKind::AttnRead | SiteKind::MlpRead);
+            if let Some(k) = config.act_k(kind).filter(|_| !is_read) {
+                kept[kept_index(kind)] = Some(engine.abs_top_k(k, self.ties, value));
             }
-            tap.forward(Site { layer, at }, value);
+            tap.forward(Site { layer, kind }, value);
         };
         let [d_model, n] = E::shape(x);
         let d_attn = config.n_head * config.d_head;
 
-        site(At::ResidIn, x, &mut kept, engine);
+        site(SiteKind::ResidIn, x, &mut kept, engine);
         let resid_in = engine.copy(x);
         let norms = (&block.attn_norm, block.attn_pos_norm.as_ref());
-        let (mut attn_read, attn_norm, marks) = self.read(At::AttnRead, norms, &resid_in, position, engine);
-        kept[kept_index(At::AttnRead)] = marks;
-        site(At::AttnRead, &mut attn_read, &mut kept, engine);
+        let (mut attn_read, attn_norm, marks) = self.read(SiteKind::AttnRead, norms, &resid_in, position, engine);
+        kept[kept_index(SiteKind::AttnRead)] = marks;
+        site(SiteKind::AttnRead, &mut attn_read, &mut kept, engine);
         let attn_read = engine.keep(attn_read);
         let mut joint = engine.array([3 * d_attn, n]);
         engine.linear(&block.qkv.weight, block.qkv.bias.as_ref(), &attn_read, &mut joint);
         let mut qkv = [0, 1, 2].map(|i| engine.rows(&joint, i * d_attn..(i + 1) * d_attn));
         engine.recycle(joint);
-        for (at, value) in [At::Query, At::Key, At::Value].into_iter().zip(&mut qkv) {
-            site(at, value, &mut kept, engine);
+        for (kind, value) in [SiteKind::Query, SiteKind::Key, SiteKind::Value].into_iter().zip(&mut qkv) {
+            site(kind, value, &mut kept, engine);
         }
         let mut mix = engine.array([d_attn, n]);
         let log_sum = engine.attention(self.attention_shape(seq_len), &qkv, block.sink.as_ref(), &mut mix);
-        site(At::AttnMix, &mut mix, &mut kept, engine);
+        site(SiteKind::AttnMix, &mut mix, &mut kept, engine);
         let mix = engine.keep(mix);
         let mut write = engine.array([d_model, n]);
         engine.linear(&block.attn_out.weight, block.attn_out.bias.as_ref(), &mix, &mut write);
-        site(At::AttnWrite, &mut write, &mut kept, engine);
+        site(SiteKind::AttnWrite, &mut write, &mut kept, engine);
         engine.residual(x, &write);
 
-        site(At::ResidMid, x, &mut kept, engine);
+        site(SiteKind::ResidMid, x, &mut kept, engine);
         let resid_mid = engine.copy(x);
         let norms = (&block.mlp_norm, block.mlp_pos_norm.as_ref());
-        let (mut mlp_read, mlp_norm, marks) = self.read(At::MlpRead, norms, &resid_mid, position, engine);
-        kept[kept_index(At::MlpRead)] = marks;
-        site(At::MlpRead, &mut mlp_read, &mut kept, engine);
+        let (mut mlp_read, mlp_norm, marks) = self.read(SiteKind::MlpRead, norms, &resid_mid, position, engine);
+        kept[kept_index(SiteKind::MlpRead)] = marks;
+        site(SiteKind::MlpRead, &mut mlp_read, &mut kept, engine);
         let mlp_read = engine.keep(mlp_read);
         let mut slope = engine.array([config.d_mlp, n]);
         engine.linear(&block.fc.weight, block.fc.bias.as_ref(), &mlp_read, &mut slope);
         let mut neuron = engine.array([config.d_mlp, n]);
         engine.activate(config.activation, &mut slope, &mut neuron);
-        site(At::Neuron, &mut neuron, &mut kept, engine);
+        site(SiteKind::Neuron, &mut neuron, &mut kept, engine);
         let neuron = engine.keep(neuron);
         engine.linear(&block.proj.weight, block.proj.bias.as_ref(), &neuron, &mut write);
-        site(At::MlpWrite, &mut write, &mut kept, engine);
+        site(SiteKind::MlpWrite, &mut write, &mut kept, engine);
         engine.residual(x, &write);
         engine.recycle(write);
 
@@ -323,28 +323,28 @@ impl<W> Model<W> {
     /// these what AbsTopK keeps.
     fn read<E: Engine<Weight = W>>(
         &self,
-        at: At,
+        kind: SiteKind,
         (norm, pos_norm): (&Norm<W>, Option<&Norm<W>>),
         x: &E::Array,
         position: Option<&E::Array>,
         engine: &mut E,
     ) -> (E::Array, ReadTrace<E>, Option<E::Kept>) {
-        let (kind, k) = (self.config.norm, self.config.act_k(at));
+        let (norm_kind, k) = (self.config.norm, self.config.act_k(kind));
         let (gain, bias) = (&norm.gain, norm.bias.as_ref());
         let (Some(pos_norm), Some(position)) = (pos_norm, position) else {
             return match k {
                 Some(k) => {
-                    let (y, statistics, kept) = engine.norm_abs_top_k((kind, gain, bias), (k, self.ties), x);
+                    let (y, statistics, kept) = engine.norm_abs_top_k((norm_kind, gain, bias), (k, self.ties), x);
                     (y, ReadTrace { statistics, position: None }, Some(kept))
                 }
                 None => {
-                    let (y, statistics) = engine.norm(kind, gain, bias, x);
+                    let (y, statistics) = engine.norm(norm_kind, gain, bias, x);
                     (y, ReadTrace { statistics, position: None }, None)
                 }
             };
         };
-        let (above, statistics) = engine.norm(kind, gain, bias, x);
-        let (below, of_position) = engine.norm(kind, &pos_norm.gain, pos_norm.bias.as_ref(), position);
+        let (above, statistics) = engine.norm(norm_kind, gain, bias, x);
+        let (below, of_position) = engine.norm(norm_kind, &pos_norm.gain, pos_norm.bias.as_ref(), position);
         let ([d_model, n], [width, _]) = (E::shape(&above), E::shape(&below));
         let mut y = engine.array([d_model + width, n]);
         engine.set_rows(&mut y, 0, &above);

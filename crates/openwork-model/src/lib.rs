@@ -28,10 +28,10 @@ pub use checkpoint::{LoadError, Loaded, SaveError, export, import, load, save};
 pub use config::{ActDensity, Bigram, Config, ConfigError, Positions};
 pub use forward::{Pass, Tokens};
 pub use gpu::GpuModel;
-pub use openwork_ops::{Activation, Engine, Gradient, Matrix, NormKind, Storage, Ties, Weight, Workspace};
+pub use openwork_ops::{Activation, ActivationDtype, Cpu, Engine, Gradient, Matrix, NormKind, Ties, Weight};
 pub use params::{Block, Linear, Norm, ParamInfo, Params, Role};
 pub use sample::{Sampling, generate};
-pub use site::{At, NoTap, Record, Site, Tap};
+pub use site::{NoTap, Record, Site, SiteKind, Tap};
 
 /// A transformer: its configuration and its weights, which lie where the model runs: on the CPU, if nothing else is said.
 #[derive(Clone, Debug)]

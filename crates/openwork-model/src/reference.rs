@@ -4,11 +4,11 @@
 use ndarray::{Array2, Axis, concatenate};
 use openwork_ops::reference as plain;
 
-use crate::{At, Config, Norm, Params, Positions, Tokens};
+use crate::{Config, Norm, Params, Positions, SiteKind, Tokens};
 
 /// Logits `[vocab, tokens]`.
 pub fn forward(config: &Config, params: &Params<Array2<f64>>, tokens: Tokens<'_>) -> Array2<f64> {
-    let top_k = |at: At, x: Array2<f64>| match config.act_k(at) {
+    let top_k = |kind: SiteKind, x: Array2<f64>| match config.act_k(kind) {
         Some(k) => plain::abs_top_k(k, &x),
         None => x,
     };
@@ -28,19 +28,19 @@ pub fn forward(config: &Config, params: &Params<Array2<f64>>, tokens: Tokens<'_>
     };
     let shape = openwork_ops::Attention { n_head: config.n_head, d_head: config.d_head, seq_len: tokens.seq_len };
     for b in &params.blocks {
-        let h = top_k(At::AttnRead, read(&b.attn_norm, b.attn_pos_norm.as_ref(), &x));
+        let h = top_k(SiteKind::AttnRead, read(&b.attn_norm, b.attn_pos_norm.as_ref(), &x));
         let qkv = plain::linear(&b.qkv.weight, b.qkv.bias.as_ref(), &h);
-        let part = |at, i: usize| {
+        let part = |kind, i: usize| {
             let rows: Vec<usize> = (i * qkv.nrows() / 3..(i + 1) * qkv.nrows() / 3).collect();
-            top_k(at, qkv.select(Axis(0), &rows))
+            top_k(kind, qkv.select(Axis(0), &rows))
         };
-        let (q, k, v) = (part(At::Query, 0), part(At::Key, 1), part(At::Value, 2));
+        let (q, k, v) = (part(SiteKind::Query, 0), part(SiteKind::Key, 1), part(SiteKind::Value, 2));
         let y = plain::attention(shape, &q, &k, &v, b.sink.as_ref());
-        x += &top_k(At::AttnWrite, plain::linear(&b.attn_out.weight, b.attn_out.bias.as_ref(), &y));
-        let h = top_k(At::MlpRead, read(&b.mlp_norm, b.mlp_pos_norm.as_ref(), &x));
+        x += &top_k(SiteKind::AttnWrite, plain::linear(&b.attn_out.weight, b.attn_out.bias.as_ref(), &y));
+        let h = top_k(SiteKind::MlpRead, read(&b.mlp_norm, b.mlp_pos_norm.as_ref(), &x));
         let pre_act = plain::linear(&b.fc.weight, b.fc.bias.as_ref(), &h);
-        let h = top_k(At::Neuron, plain::activate(config.activation, &pre_act));
-        x += &top_k(At::MlpWrite, plain::linear(&b.proj.weight, b.proj.bias.as_ref(), &h));
+        let h = top_k(SiteKind::Neuron, plain::activate(config.activation, &pre_act));
+        x += &top_k(SiteKind::MlpWrite, plain::linear(&b.proj.weight, b.proj.bias.as_ref(), &h));
     }
     let h = norm(&params.final_norm, &x);
     let mut logits = plain::linear(params.unembed.as_ref().unwrap_or(&params.embed), Some(&params.logits_bias), &h);

@@ -4,7 +4,7 @@ use openwork_ops::Matrix;
 
 /// A place inside a block (or after the last one).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum At {
+pub enum SiteKind {
     /// Residual stream entering the block, `[d_model, tokens]`.
     ResidIn,
     /// What the attention reads: after the norm and AbsTopK (with the position channels where concatenated).
@@ -33,38 +33,38 @@ pub enum At {
     FinalRead,
 }
 
-impl At {
+impl SiteKind {
     /// Every place inside a block, in the order of the forward pass.
-    pub const IN_BLOCK: [At; 11] = [
-        At::ResidIn,
-        At::AttnRead,
-        At::Query,
-        At::Key,
-        At::Value,
-        At::AttnMix,
-        At::AttnWrite,
-        At::ResidMid,
-        At::MlpRead,
-        At::Neuron,
-        At::MlpWrite,
+    pub const IN_BLOCK: [SiteKind; 11] = [
+        SiteKind::ResidIn,
+        SiteKind::AttnRead,
+        SiteKind::Query,
+        SiteKind::Key,
+        SiteKind::Value,
+        SiteKind::AttnMix,
+        SiteKind::AttnWrite,
+        SiteKind::ResidMid,
+        SiteKind::MlpRead,
+        SiteKind::Neuron,
+        SiteKind::MlpWrite,
     ];
 
     /// The hook name of the published code without its layer.
     fn published(self) -> &'static str {
         match self {
-            At::ResidIn => "resid_in",
-            At::AttnRead => "attn.act_in",
-            At::Query => "attn.q",
-            At::Key => "attn.k",
-            At::Value => "attn.v",
-            At::AttnMix => "attn.y",
-            At::AttnWrite => "attn.resid_delta",
-            At::ResidMid => "resid_mid",
-            At::MlpRead => "mlp.act_in",
-            At::Neuron => "mlp.post_act",
-            At::MlpWrite => "mlp.resid_delta",
-            At::FinalResid => "final_resid",
-            At::FinalRead => "final_read",
+            SiteKind::ResidIn => "resid_in",
+            SiteKind::AttnRead => "attn.act_in",
+            SiteKind::Query => "attn.q",
+            SiteKind::Key => "attn.k",
+            SiteKind::Value => "attn.v",
+            SiteKind::AttnMix => "attn.y",
+            SiteKind::AttnWrite => "attn.resid_delta",
+            SiteKind::ResidMid => "resid_mid",
+            SiteKind::MlpRead => "mlp.act_in",
+            SiteKind::Neuron => "mlp.post_act",
+            SiteKind::MlpWrite => "mlp.resid_delta",
+            SiteKind::FinalResid => "final_resid",
+            SiteKind::FinalRead => "final_read",
         }
     }
 }
@@ -75,15 +75,15 @@ pub struct Site {
     /// Block, from 0.
     pub layer: usize,
     /// Place in it.
-    pub at: At,
+    pub kind: SiteKind,
 }
 
 impl std::fmt::Display for Site {
     /// The hook name of the published code, such as `2.attn.resid_delta`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.at {
-            At::FinalResid | At::FinalRead => f.write_str(self.at.published()),
-            at => write!(f, "{}.{}", self.layer, at.published()),
+        match self.kind {
+            SiteKind::FinalResid | SiteKind::FinalRead => f.write_str(self.kind.published()),
+            kind => write!(f, "{}.{}", self.layer, kind.published()),
         }
     }
 }
@@ -94,8 +94,8 @@ impl std::str::FromStr for Site {
     fn from_str(name: &str) -> Result<Self, String> {
         let unknown = || format!("no site is called {name:?}; sites look like 2.attn.resid_delta");
         let (layer, rest) = name.split_once('.').ok_or_else(unknown)?;
-        let at = At::IN_BLOCK.into_iter().find(|at| at.published() == rest).ok_or_else(unknown)?;
-        Ok(Site { layer: layer.parse().map_err(|_| unknown())?, at })
+        let kind = SiteKind::IN_BLOCK.into_iter().find(|kind| kind.published() == rest).ok_or_else(unknown)?;
+        Ok(Site { layer: layer.parse().map_err(|_| unknown())?, kind })
     }
 }
 
@@ -186,7 +186,7 @@ mod tests {
                 *gradient += self.0;
             }
         }
-        let site = Site { layer: 0, at: At::Neuron };
+        let site = Site { layer: 0, kind: SiteKind::Neuron };
         let (mut value, mut gradient, mut both) = (1, 1, (Times(3), Plus(4)));
         both.forward(site, &mut value);
         both.backward(site, &mut gradient);
@@ -197,8 +197,8 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for at in At::IN_BLOCK {
-            let site = Site { layer: 3, at };
+        for kind in SiteKind::IN_BLOCK {
+            let site = Site { layer: 3, kind };
             assert_eq!(site.to_string().parse(), Ok(site));
         }
         assert!("3.attn.z".parse::<Site>().is_err() && "x.attn.q".parse::<Site>().is_err());

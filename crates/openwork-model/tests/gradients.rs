@@ -2,8 +2,8 @@
 
 use ndarray::Array2;
 use openwork_model::{
-    ActDensity, Activation, At, Bigram, Config, Matrix, Model, NoTap, NormKind, Params, Positions, Site, Tap, Tokens,
-    Workspace, reference,
+    ActDensity, Activation, Bigram, Config, Cpu, Matrix, Model, NoTap, NormKind, Params, Positions, Site, SiteKind,
+    Tap, Tokens, reference,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -21,7 +21,7 @@ fn configs() -> Vec<(&'static str, Config)> {
         d_mlp: 40,
         ..Config::default()
     };
-    let few = ActDensity { fraction: 0.5, sites: vec![At::AttnRead, At::Value, At::MlpWrite] };
+    let few = ActDensity { fraction: 0.5, sites: vec![SiteKind::AttnRead, SiteKind::Value, SiteKind::MlpWrite] };
     let with = |f: &dyn Fn(&mut Config)| {
         let mut config = base.clone();
         f(&mut config);
@@ -105,7 +105,7 @@ fn a_training_pass_is_forward_loss_and_backward_whatever_the_tile() {
         let mut expected = model.zero_gradients();
         model.backward(&pass, &dlogits, &mut NoTap, Some(&mut expected));
         for tile in [1, 5, readout.len()] {
-            let (mut gradients, mut space) = (model.zero_gradients(), Workspace::default());
+            let (mut gradients, mut space) = (model.zero_gradients(), Cpu::default());
             let wanted = (&readout[..], &targets[..]);
             let found = model.gradient_in(tokens, wanted, 0.5, tile, &mut NoTap, &mut gradients, &mut space).concat();
             // Columns do not depend on each other, but tiles of another width sum in other registers.
@@ -200,10 +200,10 @@ fn site_gradients_match_finite_differences() {
     let tokens = Tokens::new(&ids, SEQ);
     let dlogits = Matrix::from_shape_simple_fn((config.vocab_size, SEQ), || rng.random_range(-1.0..1.0));
     let mut sites: Vec<Site> =
-        (0..2).flat_map(|layer| At::IN_BLOCK.into_iter().map(move |at| Site { layer, at })).collect();
-    sites.extend([At::FinalResid, At::FinalRead].map(|at| Site { layer: 2, at }));
+        (0..2).flat_map(|layer| SiteKind::IN_BLOCK.into_iter().map(move |kind| Site { layer, kind })).collect();
+    sites.extend([SiteKind::FinalResid, SiteKind::FinalRead].map(|kind| Site { layer: 2, kind }));
     for site in sites {
-        let width = config.width(site.at);
+        let width = config.width(site.kind);
         let direction = Matrix::from_shape_simple_fn((width, SEQ), || rng.random_range(-1.0..1.0));
         let run = |step: f32| {
             let mut tap = Nudge { site, by: &direction * step, gradient: None, seen: vec![] };

@@ -6,9 +6,9 @@ use std::{hint::black_box, time::Duration};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use openwork_ops::{
-    Activation, Attention, Gradient, Matrix, NormKind, Ties, Weight, Workspace, abs_top_k, abs_top_k_backward,
-    activate, activate_backward, attention, attention_backward, bigram, bigram_backward, cross_entropy, embed,
-    embed_backward, norm, norm_backward, residual,
+    Activation, Attention, Cpu, Gradient, Matrix, NormKind, Ties, Weight, abs_top_k, abs_top_k_backward, activate,
+    activate_backward, attention, attention_backward, bigram, bigram_backward, cross_entropy, embed, embed_backward,
+    norm, norm_backward, residual,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -52,13 +52,13 @@ fn per_feature(criterion: &mut Criterion, features: usize) {
     };
     bench("copy", &mut |y| y.assign(&x));
     // The copy restores what AbsTopK would otherwise find done already: take it off.
-    let mut space = Workspace::default();
+    let mut space = Cpu::default();
     bench("abs_top_k_and_copy", &mut |y| {
         y.assign(&x);
         let kept = abs_top_k(features / 4, Ties::ByIndex, y, &mut space);
         space.recycle_kept(kept);
     });
-    let kept = abs_top_k(features / 4, Ties::ByIndex, &mut x.clone(), &mut Workspace::default());
+    let kept = abs_top_k(features / 4, Ties::ByIndex, &mut x.clone(), &mut Cpu::default());
     bench("abs_top_k_backward", &mut |y| abs_top_k_backward(&kept, y));
     // Its input is replaced too.
     let mut slope = x.clone();
@@ -82,11 +82,11 @@ fn attend(criterion: &mut Criterion, d_head: usize) {
     let shape = Attention { n_head, d_head, seq_len: TOKENS };
     let [q, k, v] = [0, 1, 2].map(|_| {
         let mut x = normal(256, TOKENS);
-        abs_top_k(64, Ties::ByIndex, &mut x, &mut Workspace::default());
+        abs_top_k(64, Ties::ByIndex, &mut x, &mut Cpu::default());
         x
     });
     let sink = Weight::new(Matrix::zeros((n_head, 1)));
-    let mut space = Workspace::default();
+    let mut space = Cpu::default();
     let mut y = normal(256, TOKENS);
     let pairs = Throughput::Elements((n_head * TOKENS * (TOKENS + 1) / 2) as u64);
     let mut group = criterion.benchmark_group("attention");

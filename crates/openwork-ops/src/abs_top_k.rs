@@ -11,7 +11,7 @@ use ndarray::Array2;
 use openwork_sparse::simd::{dispatch, load, store};
 use pulp::{Simd, WithSimd};
 
-use crate::{Matrix, Workspace, row, row_mut, simd};
+use crate::{Cpu, Matrix, row, row_mut, simd};
 
 /// Which entries AbsTopK kept: 1 or 0, `[features, tokens]`. The gradient flows through these only,
 /// also where the kept value happens to be zero.
@@ -32,7 +32,7 @@ pub enum Ties {
 ///
 /// Floor: one read and one write of every entry and its mark; each pass of the search reads the magnitudes
 /// of a block of tokens (at most 16 × features) from the first or second cache, and 5 to 9 passes are usual.
-pub fn abs_top_k(k: usize, ties: Ties, x: &mut Matrix, space: &mut Workspace) -> Kept {
+pub fn abs_top_k(k: usize, ties: Ties, x: &mut Matrix, space: &mut Cpu) -> Kept {
     let (features, tokens) = x.dim();
     if k >= features {
         let mut kept = space.kept(x.dim());
@@ -299,7 +299,7 @@ mod tests {
                 let x = random(features, tokens, 7).mapv(|x| if coarse { (x * 3.0).round() } else { x });
                 for k in [0, 1, features / 4, features - 1, features] {
                     let (mut y, exact) = (x.clone(), crate::reference::abs_top_k(k, &x.mapv(f64::from)));
-                    let kept = abs_top_k(k, Ties::ByIndex, &mut y, &mut Workspace::default());
+                    let kept = abs_top_k(k, Ties::ByIndex, &mut y, &mut Cpu::default());
                     assert_eq!(y.mapv(f64::from), exact, "k = {k} of {features}");
                     assert!(kept.columns().into_iter().all(|c| c.iter().map(|&k| usize::from(k)).sum::<usize>() == k));
                     let mut dy = Matrix::ones(x.dim());
@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn zeros_are_kept_up_to_k() {
         let mut x = ndarray::array![[0.0, 1.0], [0.0, 0.0], [2.0, 0.0]];
-        let kept = abs_top_k(2, Ties::ByIndex, &mut x, &mut Workspace::default());
+        let kept = abs_top_k(2, Ties::ByIndex, &mut x, &mut Cpu::default());
         assert_eq!(kept, ndarray::array![[1, 1], [0, 1], [1, 0]]);
     }
 
@@ -322,8 +322,8 @@ mod tests {
         let x = random(37, 50, 3).mapv(|x| (x * 2.0).round());
         for k in [1, 2, 9, 36] {
             let (mut a, mut b) = (x.clone(), x.clone());
-            abs_top_k(k, Ties::ByIndex, &mut a, &mut Workspace::default());
-            let kept = abs_top_k(k, Ties::AsPyTorch, &mut b, &mut Workspace::default());
+            abs_top_k(k, Ties::ByIndex, &mut a, &mut Cpu::default());
+            let kept = abs_top_k(k, Ties::AsPyTorch, &mut b, &mut Cpu::default());
             for t in 0..50 {
                 assert_eq!(kept.column(t).iter().map(|&k| usize::from(k)).sum::<usize>(), k);
                 let sorted = |m: &Matrix| {

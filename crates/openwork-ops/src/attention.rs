@@ -21,7 +21,7 @@ use openwork_sparse::{
 };
 use pulp::{Simd, WithSimd};
 
-use crate::{Gradient, Kept, Matrix, Weight, Workspace, math, row, row_mut, simd};
+use crate::{Cpu, Gradient, Kept, Matrix, Weight, math, row, row_mut, simd};
 
 /// Queries of a tile: of a head of 16 channels, three tiles of f32 fill the first cache.
 const TILE: usize = 256;
@@ -48,7 +48,7 @@ pub fn attention(
     v: &Matrix,
     sink: Option<&Weight>,
     y: &mut Matrix,
-    space: &mut Workspace,
+    space: &mut Cpu,
 ) -> Matrix {
     let tokens = q.ncols();
     let mut log_sum = space.matrix((shape.n_head, tokens));
@@ -106,7 +106,7 @@ pub fn attention_backward(
     (dq, dk, dv): (&mut Matrix, &mut Matrix, &mut Matrix),
     mut dsink: Option<&mut Gradient>,
     wanted: [Option<&Kept>; 2],
-    space: &mut Workspace,
+    space: &mut Cpu,
 ) {
     let tokens = q.ncols();
     dk.fill(0.0);
@@ -520,7 +520,7 @@ mod tests {
             let (q, k, v) = (&inputs[0], &inputs[1], &inputs[2]);
             let sink = with_sink.then(|| Weight::new(random(n_head, 1, 5)));
             let mut y = Matrix::zeros(dim);
-            let log_sum = attention(shape, q, k, v, sink.as_ref(), &mut y, &mut Workspace::default());
+            let log_sum = attention(shape, q, k, v, sink.as_ref(), &mut y, &mut Cpu::default());
             let exact = inputs.iter().map(|x| x.mapv(f64::from)).collect::<Vec<_>>();
             let sink_exact = sink.as_ref().map(|s| s.dense().mapv(f64::from));
             let plain = |q: &_, k: &_, v: &_, s: Option<&_>| reference::attention(shape, q, k, v, s);
@@ -539,7 +539,7 @@ mod tests {
                 (&mut dq, &mut dk, &mut dv),
                 Some(&mut dsink),
                 [None, None],
-                &mut Workspace::default(),
+                &mut Cpu::default(),
             );
             gradient(&dq, &exact[0], &dy, |q| plain(q, &exact[1], &exact[2], sink_exact.as_ref()));
             gradient(&dk, &exact[1], &dy, |k| plain(&exact[0], k, &exact[2], sink_exact.as_ref()));

@@ -7,20 +7,20 @@ use openwork_cuda::{
     supports_heads,
 };
 
-use crate::{Activation, Attention, Engine, NormKind, Storage, Ties};
+use crate::{Activation, ActivationDtype, Attention, Engine, NormKind, Ties};
 
 /// A GPU, and the numbers in which matrices read activations.
 pub struct Cuda {
     gpu: Gpu,
-    storage: Storage,
+    dtype: ActivationDtype,
     /// The position of every token, by tokens and tokens of a sequence: the same in every pass.
     positions: HashMap<[usize; 2], Rc<Tokens>>,
 }
 
 impl Cuda {
     /// On this GPU.
-    pub fn new(gpu: Gpu, storage: Storage) -> Self {
-        Self { gpu, storage, positions: HashMap::new() }
+    pub fn new(gpu: Gpu, dtype: ActivationDtype) -> Self {
+        Self { gpu, dtype, positions: HashMap::new() }
     }
 
     /// The GPU.
@@ -145,9 +145,9 @@ impl Engine for Cuda {
     }
 
     fn keep(&mut self, x: Array) -> CudaActivations {
-        match self.storage {
-            Storage::F32 => CudaActivations::F32(x),
-            Storage::Bf16 => CudaActivations::Bf16(Packed::pack(&x)),
+        match self.dtype {
+            ActivationDtype::F32 => CudaActivations::F32(x),
+            ActivationDtype::Bf16 => CudaActivations::Bf16(Packed::pack(&x)),
         }
     }
 

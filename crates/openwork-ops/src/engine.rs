@@ -1,12 +1,12 @@
 //! The operations that a model's forward and backward passes are made of, on either device.
 //!
-//! [`Workspace`] is the CPU, where an array is a [`Matrix`]; [`Cuda`](crate::Cuda) is a GPU. Which of them runs is a type
+//! [`Cpu`] is the CPU, where an array is a [`Matrix`]; [`Cuda`](crate::Cuda) is a GPU. Which of them runs is a type
 //! parameter of the pass: arrays of two devices cannot meet, and what is given a [`Matrix`] knows that it can read it.
 
 use std::ops::Range;
 
 use crate::{
-    Activation, Activations, Attention, Gradient, Kept, Matrix, NormKind, Ties, Weight, Workspace, abs_top_k,
+    Activation, Activations, Attention, Cpu, Gradient, Kept, Matrix, NormKind, Ties, Weight, abs_top_k,
     abs_top_k_backward, activate, activate_backward, attention, attention_backward, bigram, bigram_backward,
     cross_entropy, embed, embed_backward, linear, linear_backward, norm, norm_backward, position, position_backward,
     residual, row, row_mut,
@@ -161,7 +161,7 @@ pub trait Engine {
     fn cross_entropy(&mut self, logits: &mut Self::Array, targets: &[u16], factor: f32) -> Self::Losses;
 }
 
-impl Engine for Workspace {
+impl Engine for Cpu {
     type Array = Matrix;
     type Activations = Activations;
     type Kept = Kept;
@@ -183,7 +183,7 @@ impl Engine for Workspace {
     }
 
     fn copy(&mut self, x: &Matrix) -> Matrix {
-        Workspace::copy(self, x)
+        Cpu::copy(self, x)
     }
 
     fn rows(&mut self, x: &Matrix, rows: Range<usize>) -> Matrix {
@@ -201,19 +201,19 @@ impl Engine for Workspace {
     }
 
     fn keep(&mut self, x: Matrix) -> Activations {
-        Workspace::keep(self, x)
+        Cpu::keep(self, x)
     }
 
     fn recycle(&mut self, x: Matrix) {
-        Workspace::recycle(self, x);
+        Cpu::recycle(self, x);
     }
 
     fn recycle_activations(&mut self, x: Activations) {
-        Workspace::recycle_activations(self, x);
+        Cpu::recycle_activations(self, x);
     }
 
     fn recycle_kept(&mut self, x: Kept) {
-        Workspace::recycle_kept(self, x);
+        Cpu::recycle_kept(self, x);
     }
 
     fn tokens(&mut self, ids: &[u16], _vocabulary: usize) -> Vec<u16> {

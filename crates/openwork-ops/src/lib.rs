@@ -16,6 +16,7 @@ mod abs_top_k;
 mod activation;
 mod adam;
 mod attention;
+mod cpu;
 mod cuda;
 mod device;
 mod embed;
@@ -27,7 +28,6 @@ mod math;
 mod norm;
 pub mod reference;
 mod residual;
-mod workspace;
 
 #[cfg(test)]
 mod check;
@@ -36,6 +36,7 @@ pub use abs_top_k::{Kept, Ties, abs_top_k, abs_top_k_backward};
 pub use activation::{Activation, activate, activate_backward};
 pub use adam::{Adam, adam_step, adam_step_at, adam_step_then, sum_of_squares};
 pub use attention::{Attention, attention, attention_backward};
+pub use cpu::{ActivationDtype, Activations, Cpu};
 pub use cuda::{Cuda, CudaActivations, CudaGradient};
 pub use device::{Device, DeviceChoice};
 pub use embed::{bigram, bigram_backward, embed, embed_backward, position, position_backward};
@@ -45,7 +46,6 @@ pub use linear::{DENSE_GRADIENT_ABOVE, Weight, crossover, linear, linear_backwar
 pub use loss::{cross_entropy, log_sum_exp};
 pub use norm::{NormKind, norm, norm_backward};
 pub use residual::residual;
-pub use workspace::{Activations, Storage, Workspace};
 
 /// A dense row-major matrix of f32.
 pub type Matrix = ndarray::Array2<f32>;

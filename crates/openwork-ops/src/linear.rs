@@ -6,7 +6,7 @@ use openwork_sparse::{
     Csr, Kept, Panel, Start, Support, Transposed, matmul, sddmm, sddmm_packed, spmm, spmm_packed, transpose,
 };
 
-use crate::{Activations, Gradient, Matrix, Workspace, math, row, simd};
+use crate::{Activations, Cpu, Gradient, Matrix, math, row, simd};
 
 /// A parameter: the dense f32 master, and its nonzeros where it is sparse enough for the sparse products to
 /// take less time. Which of the two is used never changes a bit of a result (see [`openwork_sparse::spmm`]).
@@ -125,7 +125,7 @@ pub const DENSE_GRADIENT_ABOVE: f64 = 0.2;
 ///
 /// `W [out, in]`, `b [out, 1]` or none, `x [in, tokens]`, `y [out, tokens]` overwritten.
 #[track_caller]
-pub fn linear(w: &Weight, b: Option<&Weight>, x: &Activations, y: &mut Matrix, space: &mut Workspace) {
+pub fn linear(w: &Weight, b: Option<&Weight>, x: &Activations, y: &mut Matrix, space: &mut Cpu) {
     let (out, input) = w.dense.dim();
     let [features, tokens] = x.shape();
     assert!(
@@ -156,7 +156,7 @@ pub fn linear_backward(
     dy: &Matrix,
     x: &Activations,
     gradient: Option<(&mut Gradient, Option<&mut Gradient>)>,
-    space: &mut Workspace,
+    space: &mut Cpu,
 ) -> Matrix {
     // Both factors in bf16, and, where a dense product needs it, dy as it is then in f32.
     let packed = match x {
@@ -190,7 +190,7 @@ pub fn linear_backward(
 }
 
 /// `dx = Wᵀ dy` over all entries of W, or over the nonzeros of dy where they are few.
-fn dense_input(w: &Matrix, dy: &Matrix, dx: &mut Matrix, space: &mut Workspace) {
+fn dense_input(w: &Matrix, dy: &Matrix, dx: &mut Matrix, space: &mut Cpu) {
     let mut dy_tokens = space.matrix((dy.ncols(), dy.nrows()));
     transpose(dy, &mut dy_tokens);
     if space.nonzeros.collect_below(crossover(), &dy_tokens) {
@@ -205,7 +205,7 @@ fn dense_input(w: &Matrix, dy: &Matrix, dx: &mut Matrix, space: &mut Workspace) 
 }
 
 /// `dW += dy xᵀ` of all entries, over the nonzeros of dy where they are few.
-fn dense_gradient(dy: &Matrix, x: &Activations, dw: &mut Matrix, space: &mut Workspace) {
+fn dense_gradient(dy: &Matrix, x: &Activations, dw: &mut Matrix, space: &mut Cpu) {
     let [features, tokens] = x.shape();
     let mut x_tokens = space.matrix((tokens, features));
     x.as_f32(space, |x, _| transpose(x, &mut x_tokens));
@@ -219,7 +219,7 @@ fn dense_gradient(dy: &Matrix, x: &Activations, dw: &mut Matrix, space: &mut Wor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Storage;
+    use crate::ActivationDtype;
     use crate::check::{close, gradient, random, random_sparse};
 
     /// Output, gradient of the input and, as the support says, of the weight and the bias.
@@ -229,9 +229,9 @@ mod tests {
         x: &Matrix,
         dy: &Matrix,
         dw: Gradient,
-        storage: Storage,
+        dtype: ActivationDtype,
     ) -> (Matrix, Matrix, Gradient, Matrix) {
-        let mut space = Workspace::new(storage);
+        let mut space = Cpu::new(dtype);
         let (mut y, mut dw, mut db) = (Matrix::ones(dy.dim()), dw, Gradient::zeros((w.dense().nrows(), 1)));
         let x = space.keep(x.clone());
         linear(w, Some(b), &x, &mut y, &mut space);
@@ -247,7 +247,7 @@ mod tests {
             let (b, x, dy) = (Weight::new(random(24, 1, 2)), random(13, 37, 3), random(24, 37, 4));
             let plain = |w: &_, b: &_, x: &_| crate::reference::linear(w, Some(b), x);
             let (wd, bd, xd) = (w.dense().mapv(f64::from), b.dense().mapv(f64::from), x.mapv(f64::from));
-            let (y, dx, dw, db) = run(&w, &b, &x, &dy, Gradient::zeros((24, 13)), Storage::F32);
+            let (y, dx, dw, db) = run(&w, &b, &x, &dy, Gradient::zeros((24, 13)), ActivationDtype::F32);
             close(&y, &plain(&wd, &bd, &xd), 13.0);
             gradient(&dx, &xd, &dy, |x| plain(&wd, &bd, x));
             gradient(dw.dense(), &wd, &dy, |w| plain(w, &bd, &xd));
@@ -256,13 +256,13 @@ mod tests {
             // Few and no nonzeros of dy.
             for above in [0.5, 1.0] {
                 let masked = dy.mapv(|x| if x > above { x } else { 0.0 });
-                let (_, dx, dw, _) = run(&w, &b, &x, &masked, Gradient::zeros((24, 13)), Storage::F32);
+                let (_, dx, dw, _) = run(&w, &b, &x, &masked, Gradient::zeros((24, 13)), ActivationDtype::F32);
                 gradient(&dx, &xd, &masked, |x| plain(&wd, &bd, x));
                 gradient(dw.dense(), &wd, &masked, |w| plain(w, &bd, &xd));
             }
 
             let support = std::sync::Arc::new(Csr::from_dense(w.dense().view()).pattern().as_ref().clone());
-            let (_, _, at_support, _) = run(&w, &b, &x, &dy, Gradient::on(support.clone()), Storage::F32);
+            let (_, _, at_support, _) = run(&w, &b, &x, &dy, Gradient::on(support.clone()), ActivationDtype::F32);
             let expected = Csr::gather(support, dw.dense().view());
             for (a, b) in at_support.values().iter().zip(expected.values()) {
                 // Two orders of the same 37 terms, each below 1.
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn bf16_is_f32_of_rounded_activations_and_gradients() {
         let rounded = |x: &Matrix| {
-            let mut space = Workspace::new(Storage::Bf16);
+            let mut space = Cpu::new(ActivationDtype::Bf16);
             let x = space.keep(x.clone());
             x.as_f32(&mut space, |x, _| x.clone())
         };
@@ -283,13 +283,13 @@ mod tests {
             let (b, x, dy) = (Weight::new(random(24, 1, 2)), random(13, 37, 3), random(24, 37, 4));
             let (x_rounded, dy_rounded) = (rounded(&x), rounded(&dy));
             assert!(x != x_rounded && dy != dy_rounded);
-            let (y, dx, dw, db) = run(&w, &b, &x, &dy, Gradient::zeros((24, 13)), Storage::Bf16);
-            let expected = run(&w, &b, &x_rounded, &dy_rounded, Gradient::zeros((24, 13)), Storage::F32);
+            let (y, dx, dw, db) = run(&w, &b, &x, &dy, Gradient::zeros((24, 13)), ActivationDtype::Bf16);
+            let expected = run(&w, &b, &x_rounded, &dy_rounded, Gradient::zeros((24, 13)), ActivationDtype::F32);
             assert_eq!((&y, &dx, dw.dense()), (&expected.0, &expected.1, expected.2.dense()));
-            assert_eq!(db, run(&w, &b, &x, &dy, Gradient::zeros((24, 13)), Storage::F32).3);
+            assert_eq!(db, run(&w, &b, &x, &dy, Gradient::zeros((24, 13)), ActivationDtype::F32).3);
 
             let support = std::sync::Arc::new(Csr::from_dense(w.dense().view()).pattern().as_ref().clone());
-            let (_, _, at_support, _) = run(&w, &b, &x, &dy, Gradient::on(support.clone()), Storage::Bf16);
+            let (_, _, at_support, _) = run(&w, &b, &x, &dy, Gradient::on(support.clone()), ActivationDtype::Bf16);
             for (a, b) in at_support.values().iter().zip(Csr::gather(support, dw.dense().view()).values()) {
                 assert!((a - b).abs() <= 37.0 * f32::EPSILON, "{a} {b}");
             }
@@ -300,6 +300,6 @@ mod tests {
     #[should_panic(expected = "linear: W is [2, 3] but x is [4, 1]")]
     fn shape_mismatch_panics() {
         let (w, x) = (Weight::new(Matrix::zeros((2, 3))), Matrix::zeros((4, 1)).into());
-        linear(&w, None, &x, &mut Matrix::zeros((2, 1)), &mut Workspace::default());
+        linear(&w, None, &x, &mut Matrix::zeros((2, 1)), &mut Cpu::default());
     }
 }

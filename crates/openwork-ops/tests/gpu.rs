@@ -5,7 +5,7 @@ use ndarray::Array2;
 use openwork_cuda::{Adam, Array, Gpu, Mask, Operand, Parameter, Parameters, Selection, Shape};
 use openwork_cuda_sim::Simulator;
 use openwork_ops::{
-    Activation, Attention, Cuda, CudaGradient, Engine, Gradient, Matrix, NormKind, Storage, Ties, Weight, Workspace,
+    Activation, ActivationDtype, Attention, Cpu, Cuda, CudaGradient, Engine, Gradient, Matrix, NormKind, Ties, Weight,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -79,18 +79,18 @@ fn linear_layers() {
     for gpu in gpus() {
         for (rows, cols, tokens) in [(1, 1, 5), (24, 13, 37), (70, 33, 130)] {
             for density in [0.0, 0.05, 0.3, 1.0] {
-                for storage in [Storage::F32, Storage::Bf16] {
-                    layer(&gpu, &sparse(rows, cols, density), tokens, storage);
+                for dtype in [ActivationDtype::F32, ActivationDtype::Bf16] {
+                    layer(&gpu, &sparse(rows, cols, density), tokens, dtype);
                 }
             }
         }
     }
 }
 
-fn layer(gpu: &Gpu, w: &Matrix, tokens: usize, storage: Storage) {
+fn layer(gpu: &Gpu, w: &Matrix, tokens: usize, dtype: ActivationDtype) {
     let (rows, cols) = w.dim();
     let (b, x, dy) = (random(rows, 1, 2), random(cols, tokens, 3), random(rows, tokens, 4));
-    let mut cpu = Workspace::new(storage);
+    let mut cpu = Cpu::new(dtype);
     let (weight, bias) = (Weight::new(w.clone()), Weight::new(b.clone()));
     let kept = Engine::keep(&mut cpu, x.clone());
     let mut y = Matrix::zeros((rows, tokens));
@@ -100,7 +100,7 @@ fn layer(gpu: &Gpu, w: &Matrix, tokens: usize, storage: Storage) {
     for is_sparse in [false, true] {
         for at_nonzeros in [false, is_sparse] {
             let all = parameters(gpu, &[w, &b], &[is_sparse, false]);
-            let mut device = Cuda::new(gpu.clone(), storage);
+            let mut device = Cuda::new(gpu.clone(), dtype);
             let kept = device.keep(up(gpu, &x));
             let mut out = device.array([rows, tokens]);
             device.linear(&all.get(0), Some(&all.get(1)), &kept, &mut out);
@@ -127,7 +127,7 @@ fn norms_and_abs_top_k() {
             let dy = random(features, tokens, 4);
             let with_bias = kind == NormKind::Layer;
             let k = features.div_ceil(4);
-            let mut cpu = Workspace::default();
+            let mut cpu = Cpu::default();
             let weights = [Weight::new(gain.clone()), Weight::new(bias.clone())];
             let cpu_bias = with_bias.then_some(&weights[1]);
             let (y, (), kept) = cpu.norm_abs_top_k((kind, &weights[0], cpu_bias), (k, Ties::ByIndex), &x);
@@ -140,7 +140,7 @@ fn norms_and_abs_top_k() {
             Engine::norm_backward(&mut cpu, kind, &weights[0], &x, &(), &masked, &mut dx, gradients);
 
             let all = parameters(&gpu, &[&gain, &bias], &[false; 2]);
-            let mut device = Cuda::new(gpu.clone(), Storage::F32);
+            let mut device = Cuda::new(gpu.clone(), ActivationDtype::F32);
             let [gain, bias] = [0, 1].map(|i| all.get(i));
             let x = up(&gpu, &x);
             let norm = (kind, &gain, with_bias.then_some(&bias));
@@ -170,7 +170,7 @@ fn attention() {
             let (channels, tokens) = (n_head * d_head, seq_len * sequences);
             let qkv = [1, 2, 3].map(|seed| random(channels, tokens, seed));
             let (dy, sink) = (random(channels, tokens, 4), random(n_head, 1, 5));
-            let mut cpu = Workspace::default();
+            let mut cpu = Cpu::default();
             let weight = Weight::new(sink.clone());
             let cpu_sink = with_sink.then_some(&weight);
             let mut y = Matrix::zeros((channels, tokens));
@@ -182,7 +182,7 @@ fn attention() {
                 Engine::attention_backward(&mut cpu, shape, &qkv, cpu_sink, &kept, &log_sum, &dy, wanted, [None; 2]);
 
             let all = parameters(&gpu, &[&sink], &[false]);
-            let mut device = Cuda::new(gpu.clone(), Storage::F32);
+            let mut device = Cuda::new(gpu.clone(), ActivationDtype::F32);
             let (parameter, on_gpu) = (all.get(0), qkv.each_ref().map(|x| up(&gpu, x)));
             let gpu_sink = with_sink.then_some(&parameter);
             let mut out = device.array([channels, tokens]);
@@ -213,7 +213,7 @@ fn tables_and_columns() {
         let (dx, dlogits) = (random(features, tokens, 4), random(vocabulary, tokens, 5));
         let all = parameters(&gpu, &[&table, &positions, &square], &[false; 3]);
         let [mut dtable, mut dposition, mut dsquare] = [0, 1, 2].map(|i| gradient(all.get(i), false));
-        let mut device = Cuda::new(gpu.clone(), Storage::F32);
+        let mut device = Cuda::new(gpu.clone(), ActivationDtype::F32);
         let on_gpu = device.tokens(&ids, vocabulary);
         let mut x = device.array([features, tokens]);
         device.embed(&all.get(0), &on_gpu, &mut x);
@@ -229,7 +229,7 @@ fn tables_and_columns() {
         device.position_backward(&dx_on_gpu, seq_len, &mut dposition);
         device.bigram_backward(&dlogits_on_gpu, &on_gpu, &mut dsquare);
 
-        let mut cpu = Workspace::default();
+        let mut cpu = Cpu::default();
         let [table, positions, square] = [table, positions, square].map(Weight::new);
         let [mut dt, mut dp, mut ds] = [&table, &positions, &square].map(|w| Gradient::zeros(w.dense().dim()));
         let mut expected = Matrix::zeros((features, tokens));
@@ -259,7 +259,7 @@ fn nonlinearities_sums_and_losses() {
     for gpu in gpus() {
         let (rows, tokens) = (21, 150);
         let (x, dy) = (random(rows, tokens, 1).mapv(|x| 4.0 * x), random(rows, tokens, 2));
-        let (mut cpu, mut device) = (Workspace::default(), Cuda::new(gpu.clone(), Storage::F32));
+        let (mut cpu, mut device) = (Cpu::default(), Cuda::new(gpu.clone(), ActivationDtype::F32));
         for f in [Activation::Gelu, Activation::Relu] {
             let (mut slope, mut y) = (x.clone(), Matrix::zeros((rows, tokens)));
             Engine::activate(&mut cpu, f, &mut slope, &mut y);

@@ -18,6 +18,7 @@
 //! ```
 
 mod csr;
+mod dense_transpose;
 mod nonzeros;
 mod packed;
 mod panel;
@@ -29,9 +30,9 @@ pub mod simd;
 mod support;
 mod top;
 mod transpose;
-mod turn;
 
 pub use csr::Csr;
+pub use dense_transpose::transpose;
 pub use nonzeros::{Nonzeros, Rows};
 pub use packed::{Packed, sddmm_packed, spmm_packed};
 pub use panel::{Panel, PanelMut};
@@ -42,4 +43,3 @@ pub use simd::InstructionSet;
 pub use support::{Kept, Part, Support};
 pub use top::{MinPerUnit, Unit, floor_that_fits, top_magnitude};
 pub use transpose::Transposed;
-pub use turn::transpose;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use openwork_cuda::{
     self as cuda, Adam, Array, Buffer, Gpu, GpuError, Outcome, Parameter, Parameters, Selection, Shape, Unit,
 };
-use openwork_model::{At, Matrix, Model, NoTap, Params, Role, Site, Storage, Tap, Tokens};
+use openwork_model::{ActivationDtype, Matrix, Model, NoTap, Params, Role, Site, SiteKind, Tap, Tokens};
 use openwork_ops::{Cuda, CudaGradient, DENSE_GRADIENT_ABOVE, Engine};
 use openwork_sparse as sparse;
 
@@ -58,7 +58,7 @@ impl GpuTrainer {
     /// # Errors
     /// When there is no kernel for a size of the model, or the device has too little memory.
     pub fn new(trainer: &Trainer, gpu: Gpu, seq_len: usize, sequences: usize) -> Result<Self, GpuError> {
-        let crossover = Cuda::new(gpu.clone(), trainer.schedule().storage).crossover()?;
+        let crossover = Cuda::new(gpu.clone(), trainer.schedule().dtype).crossover()?;
         let batch = Self::batch_that_fits(trainer, &gpu, seq_len, sequences, crossover)?;
         Self::with_crossover(trainer, gpu, batch, crossover)
     }
@@ -113,8 +113,8 @@ impl GpuTrainer {
                 instead: format!("there is one for up to {}", cuda::MOST_PER_UNIT),
             });
         }
-        let engine = Cuda::new(gpu.clone(), schedule.storage);
-        let evaluation = Cuda::new(gpu.clone(), Storage::F32);
+        let engine = Cuda::new(gpu.clone(), schedule.dtype);
+        let evaluation = Cuda::new(gpu.clone(), ActivationDtype::F32);
         let most = crossover.max(DENSE_GRADIENT_ABOVE);
         let shape = |info: &openwork_model::ParamInfo, [rows, cols]: [usize; 2]| {
             let room =
@@ -397,7 +397,7 @@ impl Tap<Array> for Active {
     }
 
     fn forward(&mut self, site: Site, value: &mut Array) {
-        if site.at == At::Neuron {
+        if site.kind == SiteKind::Neuron {
             cuda::mark_active(value, &mut self.neurons[site.layer]);
         }
     }

@@ -1,6 +1,6 @@
 //! What a run needs of the machine's memory, before it starts.
 
-use openwork_model::{At, Config, Params, Storage};
+use openwork_model::{ActivationDtype, Config, Params, SiteKind};
 use openwork_ops::crossover;
 
 use crate::Recipe;
@@ -32,7 +32,7 @@ impl MemoryPlan {
             moments: 8 * parameters,
             gradients: 4 * parameters * buffers,
             activations: lanes.min(threads)
-                * activations(&recipe.config, recipe.schedule.storage, recipe.chunk_sequences * recipe.config.n_ctx),
+                * activations(&recipe.config, recipe.schedule.dtype, recipe.chunk_sequences * recipe.config.n_ctx),
         }
     }
 
@@ -43,28 +43,28 @@ impl MemoryPlan {
 }
 
 /// Bytes that forward and backward of `tokens` tokens work in.
-fn activations(config: &Config, storage: Storage, tokens: usize) -> usize {
+fn activations(config: &Config, dtype: ActivationDtype, tokens: usize) -> usize {
     let Config { d_model: d, d_mlp, n_head, vocab_size, n_layer, .. } = *config;
     let (d_read, d_attn) = (config.d_read(), n_head * config.d_head);
     // What a block keeps for its backward: residual streams, q, k, v and slopes; and what its matrices read: the
     // normalised streams, the mix and the neurons.
     let (kept, read) = (2 * d + 3 * d_attn + n_head + d_mlp, 2 * d_read + d_attn + d_mlp);
-    let marked = |at: At, features: usize| if config.act_k(at).is_some() { features } else { 0 };
-    let marks = marked(At::AttnRead, d_read)
-        + marked(At::Query, d_attn)
-        + marked(At::Key, d_attn)
-        + marked(At::Value, d_attn)
-        + marked(At::AttnWrite, d)
-        + marked(At::MlpRead, d_read)
-        + marked(At::Neuron, d_mlp)
-        + marked(At::MlpWrite, d);
+    let marked = |kind: SiteKind, features: usize| if config.act_k(kind).is_some() { features } else { 0 };
+    let marks = marked(SiteKind::AttnRead, d_read)
+        + marked(SiteKind::Query, d_attn)
+        + marked(SiteKind::Key, d_attn)
+        + marked(SiteKind::Value, d_attn)
+        + marked(SiteKind::AttnWrite, d)
+        + marked(SiteKind::MlpRead, d_read)
+        + marked(SiteKind::Neuron, d_mlp)
+        + marked(SiteKind::MlpWrite, d);
     // Gradients on their way through one block, and transposes of them and of inputs.
     let widest = (3 * d_attn).max(d_mlp).max(d_read).max(vocab_size);
     let passing = 8 * d + 4 * d_read + 10 * d_attn + 3 * d_mlp + 2 * vocab_size + 2 * widest;
-    let (read_bytes, passing_bytes) = match storage {
-        Storage::F32 => (4, 4 * passing),
+    let (read_bytes, passing_bytes) = match dtype {
+        ActivationDtype::F32 => (4, 4 * passing),
         // A gradient is there rounded, too, and packed.
-        Storage::Bf16 => (2, 4 * passing + 6 * widest),
+        ActivationDtype::Bf16 => (2, 4 * passing + 6 * widest),
     };
     // Of a gradient: place and value each, in memory that grows by doubling.
     let nonzeros = (16.0 * crossover() * widest as f64) as usize;
@@ -84,8 +84,10 @@ mod tests {
     fn a_step_stays_within_its_plan() {
         let mut recipe = Recipe::parse(SHIPPED[0].1).unwrap();
         (recipe.config.n_layer, recipe.config.d_model, recipe.config.vocab_size) = (3, 64, 512);
-        for (lanes, threads, storage) in [(1, 1, Storage::F32), (4, 2, Storage::F32), (1, 1, Storage::Bf16)] {
-            (recipe.lanes, recipe.schedule.storage) = (lanes, storage);
+        for (lanes, threads, dtype) in
+            [(1, 1, ActivationDtype::F32), (4, 2, ActivationDtype::F32), (1, 1, ActivationDtype::Bf16)]
+        {
+            (recipe.lanes, recipe.schedule.dtype) = (lanes, dtype);
             let plan = MemoryPlan::new(&recipe, threads);
             let model = Model::init(recipe.config.clone(), 0);
             let mut trainer = Trainer::new(model, recipe.schedule.clone(), lanes);

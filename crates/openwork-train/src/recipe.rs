@@ -4,7 +4,7 @@
 //! thread counts are given on the command line because they do not change the result. One may be left out:
 //! `batch.activations`, which is "f32" unless it says "bf16".
 
-use openwork_model::{ActDensity, Activation, At, Bigram, Config, NormKind, Positions, Storage};
+use openwork_model::{ActDensity, Activation, ActivationDtype, Bigram, Config, NormKind, Positions, SiteKind};
 use serde::Deserialize;
 
 use crate::{Anneal, GradientMode, Schedule};
@@ -264,7 +264,14 @@ impl Recipe {
             ActSites::All => ActDensity::everywhere(model.act_density),
             ActSites::NoQueryKey => ActDensity {
                 fraction: model.act_density,
-                sites: vec![At::AttnRead, At::AttnWrite, At::MlpRead, At::MlpWrite, At::Neuron, At::Value],
+                sites: vec![
+                    SiteKind::AttnRead,
+                    SiteKind::AttnWrite,
+                    SiteKind::MlpRead,
+                    SiteKind::MlpWrite,
+                    SiteKind::Neuron,
+                    SiteKind::Value,
+                ],
             },
         };
         Ok(Self {
@@ -320,9 +327,9 @@ impl Recipe {
                         GradientMode::Support { refresh_every: sparsity.refresh_every, regrow: sparsity.regrow }
                     }
                 },
-                storage: match batch.activations {
-                    StorageName::F32 => Storage::F32,
-                    StorageName::Bf16 => Storage::Bf16,
+                dtype: match batch.activations {
+                    StorageName::F32 => ActivationDtype::F32,
+                    StorageName::Bf16 => ActivationDtype::Bf16,
                 },
                 sparse_biases: sparsity.sparse_biases,
             },
@@ -376,8 +383,8 @@ mod tests {
         let support = text.replacen("gradient = \"exact\"", "gradient = \"support\"", 1);
         assert!(Recipe::parse(&support).is_ok());
         let bf16 = Recipe::parse(&text.replacen("lanes = ", "activations = \"bf16\"\nlanes = ", 1)).unwrap();
-        assert_eq!(bf16.schedule.storage, Storage::Bf16);
-        assert_eq!(Recipe::parse(text).unwrap().schedule.storage, Storage::F32);
+        assert_eq!(bf16.schedule.dtype, ActivationDtype::Bf16);
+        assert_eq!(Recipe::parse(text).unwrap().schedule.dtype, ActivationDtype::F32);
         assert!(error("seed = 0", "seed = -1").contains("line"));
     }
 }

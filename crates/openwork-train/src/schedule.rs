@@ -2,7 +2,7 @@
 //!
 //! Source: Gao et al. 2025, §2.1 and A.2, and the released training code (names in brackets are its own).
 
-use openwork_model::Storage;
+use openwork_model::ActivationDtype;
 use serde::Deserialize;
 
 /// How the number of nonzeros falls from dense to its target.
@@ -65,7 +65,7 @@ pub struct Schedule {
     /// Which entries get a gradient.
     pub gradient: GradientMode,
     /// In what numbers matrices read activations and gradients during training.
-    pub storage: Storage,
+    pub dtype: ActivationDtype,
     /// Whether biases are sparsified like embeddings (the paper's text) or stay dense (its code).
     pub sparse_biases: bool,
 }
@@ -138,7 +138,7 @@ mod tests {
             sharkfin: true,
             min_per_unit: 4,
             gradient: GradientMode::Exact,
-            storage: Storage::F32,
+            dtype: ActivationDtype::F32,
             sparse_biases: false,
         }
     }

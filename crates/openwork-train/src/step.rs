@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use openwork_model::{At, Gradient, Matrix, Model, Params, Positions, Role, Site, Tap, Tokens, Weight, Workspace};
+use openwork_model::{Cpu, Gradient, Matrix, Model, Params, Positions, Role, Site, SiteKind, Tap, Tokens, Weight};
 use openwork_ops::{Adam, DENSE_GRADIENT_ABOVE, sum_of_squares};
 use openwork_sparse::{Pattern, Support};
 use rayon::prelude::*;
@@ -31,7 +31,7 @@ pub struct Trainer {
     /// Of the lanes that are worked on; the first holds the sum of all in the end.
     gradients: Vec<Params<Gradient>>,
     /// Memory to work in, one per thread.
-    spaces: Vec<Workspace>,
+    spaces: Vec<Cpu>,
     supports: Vec<Support>,
 }
 
@@ -126,7 +126,7 @@ impl Trainer {
     /// Bytes that gradients take, and bytes that the last step's chunks worked in.
     pub fn working_memory(&self) -> (usize, usize) {
         let gradients = |lane: &Params<Gradient>| lane.values().iter().map(|g| 4 * g.values().len()).sum::<usize>();
-        (self.gradients.iter().map(gradients).sum(), self.spaces.iter().map(Workspace::bytes).sum())
+        (self.gradients.iter().map(gradients).sum(), self.spaces.iter().map(Cpu::bytes).sum())
     }
 
     /// One step on `batch`, whole sequences of `seq_len` tokens. Every token but the last of a sequence
@@ -161,7 +161,7 @@ impl Trainer {
         let wave = n_lanes.min(rayon::current_num_threads());
         let buffers = wave + usize::from(n_lanes > wave);
         self.gradients.resize_with(buffers, || self.model.zero_gradients());
-        self.spaces.resize_with(wave, || Workspace::new(self.schedule.storage));
+        self.spaces.resize_with(wave, || Cpu::new(self.schedule.dtype));
         let model = &self.model;
         let n_targets = batch.len() / seq_len * (seq_len - 1);
         let chunks: Vec<&[u16]> = batch.chunks(seq_len * chunk_sequences.max(1)).collect();
@@ -352,7 +352,7 @@ fn chunk_gradient(
     scale: f32,
     active: &mut Active,
     gradients: &mut Params<Gradient>,
-    space: &mut Workspace,
+    space: &mut Cpu,
 ) -> f64 {
     let tokens = Tokens::new(chunk, seq_len);
     let (readout, targets) = next_tokens(chunk, seq_len);
@@ -395,7 +395,7 @@ impl Tap for Active {
     }
 
     fn forward(&mut self, site: Site, value: &mut Matrix) {
-        if site.at == At::Neuron {
+        if site.kind == SiteKind::Neuron {
             for (active, row) in self.neurons[site.layer].iter_mut().zip(value.rows()) {
                 *active = *active || row.iter().any(|&x| x != 0.0);
             }
@@ -405,7 +405,7 @@ impl Tap for Active {
 
 #[cfg(test)]
 mod tests {
-    use openwork_model::{Config, Storage};
+    use openwork_model::{ActivationDtype, Config};
 
     use super::*;
 
@@ -434,7 +434,7 @@ mod tests {
             sharkfin: true,
             min_per_unit: 1,
             gradient: GradientMode::Exact,
-            storage: Storage::F32,
+            dtype: ActivationDtype::F32,
             sparse_biases: false,
         };
         Trainer::new(Model::init(config, 4), schedule, lanes)
@@ -532,15 +532,15 @@ mod tests {
     #[test]
     fn bf16_activations_train_as_well() {
         for gradient in [GradientMode::Exact, GradientMode::Support { refresh_every: 10, regrow: 0.3 }] {
-            let run = |storage, threads| {
+            let run = |dtype, threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let mut t = trainer(3);
-                (t.schedule.storage, t.schedule.gradient) = (storage, gradient);
+                (t.schedule.dtype, t.schedule.gradient) = (dtype, gradient);
                 let losses: Vec<f64> = (0..30).map(|s| pool.install(|| t.step(&batch(s), 12, 1)).loss_nats).collect();
                 (losses, weights(&t))
             };
-            let (bf16, exact) = (run(Storage::Bf16, 1), run(Storage::F32, 1));
-            assert_eq!(bf16, run(Storage::Bf16, 4));
+            let (bf16, exact) = (run(ActivationDtype::Bf16, 1), run(ActivationDtype::F32, 1));
+            assert_eq!(bf16, run(ActivationDtype::Bf16, 4));
             // Relative rounding of 2⁻⁹ in activations of order 1, whose sums are logits of order 1.
             assert!((bf16.0[0] - exact.0[0]).abs() < 4e-3, "{} {}", bf16.0[0], exact.0[0]);
             assert_ne!(bf16.1, exact.1);

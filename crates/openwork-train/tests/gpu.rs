@@ -3,7 +3,7 @@
 
 use openwork_cuda::Gpu;
 use openwork_cuda_sim::Simulator;
-use openwork_model::{Activation, Config, Model, NormKind, Positions, Storage};
+use openwork_model::{Activation, ActivationDtype, Config, Model, NormKind, Positions};
 use openwork_train::{Anneal, BatchShape, GpuTrainer, GradientMode, Schedule, StepReport, Trainer};
 
 const SEQ_LEN: usize = 12;
@@ -41,7 +41,7 @@ fn schedule() -> Schedule {
         sharkfin: true,
         min_per_unit: 1,
         gradient: GradientMode::Exact,
-        storage: Storage::F32,
+        dtype: ActivationDtype::F32,
         sparse_biases: false,
     }
 }
@@ -133,9 +133,9 @@ fn two_hundred_steps_on_a_gpu() {
 
 #[test]
 fn dense_products_may_be_a_librarys() {
-    for storage in [Storage::F32, Storage::Bf16] {
+    for dtype in [ActivationDtype::F32, ActivationDtype::Bf16] {
         let device = Gpu::with_driver(Box::new(Simulator::new(LARGE.0, LARGE.1, 2).with_library()));
-        compare_on(device, config(), Schedule { storage, ..schedule() }, 0.4, 4, 1e-3);
+        compare_on(device, config(), Schedule { dtype, ..schedule() }, 0.4, 4, 1e-3);
     }
 }
 
@@ -160,7 +160,7 @@ fn other_models_train_as_on_the_cpu() {
 
 #[test]
 fn bf16_activations_train_as_on_the_cpu() {
-    let schedule = Schedule { storage: Storage::Bf16, ..schedule() };
+    let schedule = Schedule { dtype: ActivationDtype::Bf16, ..schedule() };
     compare(config(), schedule, LARGE, 0.4, 6, 1e-3);
 }
 

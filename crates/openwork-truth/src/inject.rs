@@ -5,7 +5,7 @@
 //! what it said before, up to what AbsTopK makes of a few more channels.
 
 use openwork_circuit::{Node, NodeSet, NodeSpace};
-use openwork_model::{At, Matrix, Model, NormKind, ParamInfo, Params, Record, Role, Site, Tokens, Weight};
+use openwork_model::{Matrix, Model, NormKind, ParamInfo, Params, Record, Role, Site, SiteKind, Tokens, Weight};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -75,8 +75,8 @@ impl Injection {
         let mut model = grow(host);
         self.write(&mut model, &own, &host_sizes);
         let space = NodeSpace::new(&model.config);
-        let node = |(at, index): (At, usize)| {
-            space.number(Node { site: Site { layer: 0, at }, index }).expect("the model has been widened")
+        let node = |(kind, index): (SiteKind, usize)| {
+            space.number(Node { site: Site { layer: 0, kind }, index }).expect("the model has been widened")
         };
         let truth = NodeSet::of(space.clone(), own.nodes().map(node).collect::<Vec<_>>());
         Ok(Injected { model, truth })
@@ -164,11 +164,12 @@ impl Own {
         Self { channel: c.d_model, dimension: c.n_head * c.d_head, neuron: c.d_mlp }
     }
 
-    fn nodes(&self) -> impl Iterator<Item = (At, usize)> {
+    fn nodes(&self) -> impl Iterator<Item = (SiteKind, usize)> {
         let (c, h, n) = (self.channel, self.dimension, self.neuron);
-        let reads = [c, c + 1, c + 2].map(|i| (At::AttnRead, i));
-        let head = [(At::Query, h), (At::Key, h), (At::Value, h), (At::AttnWrite, c + 3)];
-        let mlp = [(At::MlpRead, c + 3), (At::Neuron, n), (At::Neuron, n + 1), (At::MlpWrite, c + 4)];
+        let reads = [c, c + 1, c + 2].map(|i| (SiteKind::AttnRead, i));
+        let head = [(SiteKind::Query, h), (SiteKind::Key, h), (SiteKind::Value, h), (SiteKind::AttnWrite, c + 3)];
+        let mlp =
+            [(SiteKind::MlpRead, c + 3), (SiteKind::Neuron, n), (SiteKind::Neuron, n + 1), (SiteKind::MlpWrite, c + 4)];
         reads.into_iter().chain(head).chain(mlp)
     }
 }
@@ -199,19 +200,24 @@ impl Sizes {
         let pass = host.forward(Tokens::new(&tokens, config.n_ctx), None, &mut record);
         let largest = |m: &Matrix| m.iter().fold(1e-3_f32, |a, x| a.max(x.abs()));
         // Of the first block, where the circuit is.
-        let of = |at: At| largest(&record.values.iter().find(|v| v.0 == Site { layer: 0, at }).expect("a block").1);
-        let streams = record.values.iter().filter(|v| matches!(v.0.at, At::ResidIn | At::ResidMid | At::FinalResid));
+        let of = |kind: SiteKind| {
+            largest(&record.values.iter().find(|v| v.0 == Site { layer: 0, kind }).expect("a block").1)
+        };
+        let streams = record
+            .values
+            .iter()
+            .filter(|v| matches!(v.0.kind, SiteKind::ResidIn | SiteKind::ResidMid | SiteKind::FinalResid));
         let lengths = streams.flat_map(|v| v.1.columns().into_iter().map(|c| c.dot(&c).sqrt()).collect::<Vec<_>>());
         let embed = host.params.embed.dense();
         Self {
             token: (embed.iter().map(|x| x * x).sum::<f32>() / embed.len() as f32).sqrt().max(1e-3),
             stream: lengths.fold(1e-3, f32::max),
-            attn_read: of(At::AttnRead),
-            qkv: of(At::Query).max(of(At::Key)).max(of(At::Value)),
-            attn_write: of(At::AttnWrite),
-            mlp_read: of(At::MlpRead),
-            neuron: of(At::Neuron),
-            mlp_write: of(At::MlpWrite),
+            attn_read: of(SiteKind::AttnRead),
+            qkv: of(SiteKind::Query).max(of(SiteKind::Key)).max(of(SiteKind::Value)),
+            attn_write: of(SiteKind::AttnWrite),
+            mlp_read: of(SiteKind::MlpRead),
+            neuron: of(SiteKind::Neuron),
+            mlp_write: of(SiteKind::MlpWrite),
             logit: largest(&pass.logits),
         }
     }

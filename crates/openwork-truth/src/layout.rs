@@ -1,6 +1,6 @@
 //! From a program to weights: where each variable, head and neuron lies, and what useless company it gets.
 
-use openwork_model::{Activation, At, Bigram, Config, Matrix, Model, NormKind, Positions, Site};
+use openwork_model::{Activation, Bigram, Config, Matrix, Model, NormKind, Positions, Site, SiteKind};
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
@@ -155,26 +155,28 @@ impl Builder {
         heads().flat_map(|h| &h.0.write).for_each(|e| live[e.0] = true);
         neurons().flat_map(|n| &n.0.writes).for_each(|w| live[w.0] = true);
         let mut kept = vec![];
-        let mut keep = |layer, at, index| {
-            kept.push(space.number(Node { site: Site { layer, at }, index }).expect("a node of the model"));
+        let mut keep = |layer, kind, index| {
+            kept.push(space.number(Node { site: Site { layer, kind }, index }).expect("a node of the model"));
         };
         let channel = |c: usize| built.places.channels[c];
         for (head, place) in heads() {
             let dimension = |d: usize| place * config.d_head + built.places.dimensions[head.layer][place][d];
-            for (entries, at) in [(&head.query, At::Query), (&head.key, At::Key), (&head.value, At::Value)] {
+            for (entries, kind) in
+                [(&head.query, SiteKind::Query), (&head.key, SiteKind::Key), (&head.value, SiteKind::Value)]
+            {
                 for &(d, c, _) in entries.iter().filter(|e| live[e.1]) {
-                    keep(head.layer, At::AttnRead, channel(c));
-                    keep(head.layer, at, dimension(d));
+                    keep(head.layer, SiteKind::AttnRead, channel(c));
+                    keep(head.layer, kind, dimension(d));
                 }
             }
-            head.write.iter().for_each(|e| keep(head.layer, At::AttnWrite, channel(e.0)));
+            head.write.iter().for_each(|e| keep(head.layer, SiteKind::AttnWrite, channel(e.0)));
         }
         for (neuron, place) in neurons() {
-            keep(neuron.layer, At::Neuron, place);
-            neuron.reads.iter().filter(|r| live[r.0]).for_each(|r| keep(neuron.layer, At::MlpRead, channel(r.0)));
-            neuron.writes.iter().for_each(|w| keep(neuron.layer, At::MlpWrite, channel(w.0)));
+            keep(neuron.layer, SiteKind::Neuron, place);
+            neuron.reads.iter().filter(|r| live[r.0]).for_each(|r| keep(neuron.layer, SiteKind::MlpRead, channel(r.0)));
+            neuron.writes.iter().for_each(|w| keep(neuron.layer, SiteKind::MlpWrite, channel(w.0)));
         }
-        self.constants.iter().filter(|_| parts.constants).for_each(|c| keep(0, At::MlpWrite, channel(c.0)));
+        self.constants.iter().filter(|_| parts.constants).for_each(|c| keep(0, SiteKind::MlpWrite, channel(c.0)));
         NodeSet::of(space.clone(), kept)
     }
 

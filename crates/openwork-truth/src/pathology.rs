@@ -10,7 +10,7 @@
 //! cancel).
 
 use openwork_circuit::{Node, NodeSet};
-use openwork_model::{At, NormKind, Site};
+use openwork_model::{NormKind, Site, SiteKind};
 
 use crate::{Builder, Built, Channel, LOGIT, Noise, Options, Parts, Variable};
 
@@ -83,7 +83,7 @@ pub struct Carrier {
 }
 
 /// A place in a block, by logical channel.
-type Place = (usize, At, Channel);
+type Place = (usize, SiteKind, Channel);
 
 /// A program and what is claimed of it.
 struct Plan {
@@ -105,15 +105,17 @@ impl HandBuilt {
             equal_norms(&mut built);
         }
         let space = openwork_circuit::NodeSpace::new(&built.model.config);
-        let node = |&(layer, at, channel): &Place| {
-            space.number(Node { site: Site { layer, at }, index: built.channel(channel) }).expect("a node of the model")
+        let node = |&(layer, kind, channel): &Place| {
+            space
+                .number(Node { site: Site { layer, kind }, index: built.channel(channel) })
+                .expect("a node of the model")
         };
         let numbers = |set: &NodeSet| (0..space.len()).filter(|&n| set.kept()[n]).collect::<Vec<_>>();
         let without: Vec<usize> = plan.without.iter().map(node).collect();
         let circuit = numbers(&plan.builder.nodes(&built, &plan.circuit)).into_iter().filter(|n| !without.contains(n));
         let neurons = |parts: &Parts| {
             let nodes = numbers(&plan.builder.nodes(&built, parts));
-            nodes.into_iter().filter(|&n| space.node(n).site.at == At::Neuron).collect::<Vec<_>>()
+            nodes.into_iter().filter(|&n| space.node(n).site.kind == SiteKind::Neuron).collect::<Vec<_>>()
         };
         let variable = |(name, token, places, parts): &(&'static str, usize, Vec<Place>, Parts)| {
             let nodes = NodeSet::of(space.clone(), places.iter().map(node).chain(neurons(parts)));
@@ -337,7 +339,7 @@ impl Plan {
         for (i, sign) in [1.0, -1.0].into_iter().enumerate() {
             s.b.relu(&[(x.channel(0), sign), (constant, c)], -c, &[(out.channel(i), 1.0)]);
         }
-        Self { without: vec![(0, At::MlpRead, constant)], ..s.all() }
+        Self { without: vec![(0, SiteKind::MlpRead, constant)], ..s.all() }
     }
 
     /// Two neurons `ReLU(±(x − 2 s x'))` write ± into a channel, where x = x' is the sign, fetched twice; two others write ±2 s
@@ -377,7 +379,7 @@ impl Plan {
         let yes = [(out.channel(0), 1.0), (out.channel(1), -1.0)];
         s.b.relu(&[(a, 1.0), (b, -1.0)], -1.0, &yes);
         s.b.any(&[s.always.channel(0)], &[(out.channel(1), 1.0)]);
-        let carries = |name, token, channel| (name, token, vec![(0, At::AttnWrite, channel)], Parts::default());
+        let carries = |name, token, channel| (name, token, vec![(0, SiteKind::AttnWrite, channel)], Parts::default());
         let variables = vec![
             carries("the first cue is +", token::CUE[0], a),
             carries("the second cue is +", token::SECOND_CUE[0], b),

@@ -2,7 +2,7 @@
 //! circuit is true of the shuffled one, so verdicts must not change.
 
 use openwork_circuit::{Node, NodeSet, tasks::Pair};
-use openwork_model::{At, Config, Matrix, Model, ParamInfo, Params, Positions, Role, Weight};
+use openwork_model::{Config, Matrix, Model, ParamInfo, Params, Positions, Role, SiteKind, Weight};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
@@ -94,9 +94,9 @@ impl Shuffle {
         let space = nodes.space();
         let moved = |node: Node| {
             let layer = node.site.layer;
-            let index = match node.site.at {
-                At::Query | At::Key | At::Value => self.dimensions[layer][node.index],
-                At::Neuron => self.neurons[layer][node.index],
+            let index = match node.site.kind {
+                SiteKind::Query | SiteKind::Key | SiteKind::Value => self.dimensions[layer][node.index],
+                SiteKind::Neuron => self.neurons[layer][node.index],
                 _ => self.channels.get(node.index).copied().unwrap_or(node.index),
             };
             space.number(Node { index, ..node }).expect("the same shape")

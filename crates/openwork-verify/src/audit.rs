@@ -12,7 +12,7 @@ use std::{
 };
 
 use openwork_circuit::{Ablation, Batch, Frozen, Keep, NodeSet, NodeSpace, NormScales, Outcome, evaluate, tasks::Pair};
-use openwork_model::{At, Matrix, Site, Tap};
+use openwork_model::{Matrix, Site, SiteKind, Tap};
 
 use crate::{Case, Settings, Split, subject::Subject};
 
@@ -59,7 +59,7 @@ impl<'a, T> Audit<'a, T> {
 
 impl<T: Tap> Tap for Audit<'_, T> {
     fn forward(&mut self, site: Site, value: &mut Matrix) {
-        let residual = matches!(site.at, At::ResidIn | At::ResidMid | At::FinalResid);
+        let residual = matches!(site.kind, SiteKind::ResidIn | SiteKind::ResidMid | SiteKind::FinalResid);
         // Bit for bit: the same two numbers are added in the same order.
         if residual && self.residual.as_ref().is_some_and(|expected| expected != value) {
             self.fault = Some(format!("what the hook wrote before {site} is not what the model added"));
@@ -73,7 +73,7 @@ impl<T: Tap> Tap for Audit<'_, T> {
         }
         if residual {
             self.residual = Some(value.clone());
-        } else if let (At::AttnWrite | At::MlpWrite, Some(sum)) = (site.at, &mut self.residual) {
+        } else if let (SiteKind::AttnWrite | SiteKind::MlpWrite, Some(sum)) = (site.kind, &mut self.residual) {
             *sum += &*value;
         }
     }
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(fault_of(keep()), None);
         assert!(fault_of(NoTap).unwrap().contains("another value"));
         assert!(fault_of(OnACopy(keep())).unwrap().contains("another value"));
-        assert!(fault_of(Deaf(keep(), Site { layer: 1, at: At::Key })).unwrap().contains("1.attn.k"));
+        assert!(fault_of(Deaf(keep(), Site { layer: 1, kind: SiteKind::Key })).unwrap().contains("1.attn.k"));
         assert!(fault_of(Keep::new(&nodes, Ablation::Mean(&means))).unwrap().contains("another value"));
     }
 
@@ -274,27 +274,27 @@ mod tests {
     fn a_model_that_skips_or_ignores_the_hook_is_caught() {
         let (model, _, nodes, batches) = setting();
         // A harness that calls the tap at every site but one, or adds something else to the residual stream.
-        let replay = |skip: Option<At>, other: f32| {
+        let replay = |skip: Option<SiteKind>, other: f32| {
             let mut record = openwork_model::Record::default();
             model.forward(Tokens::new(&batches[0].tokens, batches[0].seq_len), None, &mut record);
             let mut audit = Audit::new(Keep::new(&nodes, Ablation::Zero), &nodes, Ablation::Zero);
             let mut x = Matrix::zeros((64, batches[0].tokens.len()));
             for (site, mut value) in record.values {
-                if skip == Some(site.at) {
+                if skip == Some(site.kind) {
                     continue;
                 }
-                if matches!(site.at, At::ResidIn | At::ResidMid | At::FinalResid) {
+                if matches!(site.kind, SiteKind::ResidIn | SiteKind::ResidMid | SiteKind::FinalResid) {
                     value.assign(&x);
                 }
                 audit.forward(site, &mut value);
-                if matches!(site.at, At::AttnWrite | At::MlpWrite) {
+                if matches!(site.kind, SiteKind::AttnWrite | SiteKind::MlpWrite) {
                     x += &value.mapv(|v| v + other);
                 }
             }
             audit.fault()
         };
         assert_eq!(replay(None, 0.0), None);
-        assert!(replay(Some(At::Query), 0.0).unwrap().contains("visited 14 sites"));
+        assert!(replay(Some(SiteKind::Query), 0.0).unwrap().contains("visited 14 sites"));
         assert!(replay(None, 0.5).unwrap().contains("not what the model added"));
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, convert::Infallible, fs, path::Path};
 
 use anyhow::{Context, Result};
 use openwork_circuit::{Ablation, Batch, Keep, NodeSet, NodeSpace, batches, evaluate, tasks::Pair};
-use openwork_model::{At, Matrix, Model, Record, Site, Tap, Tokens, save};
+use openwork_model::{Matrix, Model, Record, Site, SiteKind, Tap, Tokens, save};
 use openwork_truth::zoo::Planted;
 use openwork_verify::{ScrubError, ScrubPath, ScrubSettings, cpr_cmd, faithfulness_by_size, margin, scrub_once, sizes};
 use serde_json::{Map, Value, json};
@@ -103,13 +103,13 @@ fn ours(planted: &Planted, ranking: &[usize], sources: &[usize]) -> Value {
 
 /// Heads that have a value channel in the circuit and MLPs that have a neuron, by block.
 fn parts_of(circuit: &NodeSet, model: &Model, layer: usize) -> (Vec<bool>, bool) {
-    let has = |at, indices: std::ops::Range<usize>| {
-        let range = circuit.space().range(Site { layer, at }).expect("a site of nodes");
+    let has = |kind, indices: std::ops::Range<usize>| {
+        let range = circuit.space().range(Site { layer, kind }).expect("a site of nodes");
         circuit.kept()[range][indices].contains(&true)
     };
     let width = model.config.d_head;
-    let heads = (0..model.config.n_head).map(|h| has(At::Value, h * width..(h + 1) * width)).collect();
-    (heads, has(At::Neuron, 0..model.config.d_mlp))
+    let heads = (0..model.config.n_head).map(|h| has(SiteKind::Value, h * width..(h + 1) * width)).collect();
+    (heads, has(SiteKind::Neuron, 0..model.config.d_mlp))
 }
 
 /// Such as `A1.0` and `MLP 0`.
@@ -130,9 +130,9 @@ fn left_out(circuit: &NodeSet, model: &Model) -> BTreeMap<Site, Vec<usize>> {
         let (heads, mlp) = parts_of(circuit, model, layer);
         let width = model.config.d_head;
         let out = (0..heads.len() * width).filter(|row| !heads[row / width]).collect();
-        rows.insert(Site { layer, at: At::AttnMix }, out);
+        rows.insert(Site { layer, kind: SiteKind::AttnMix }, out);
         let all = if mlp { 0..0 } else { 0..model.config.d_model };
-        rows.insert(Site { layer, at: At::MlpWrite }, all.collect());
+        rows.insert(Site { layer, kind: SiteKind::MlpWrite }, all.collect());
     }
     rows
 }
@@ -143,7 +143,8 @@ fn recorded(model: &Model, batch: &Batch, sources: &[usize]) -> Vec<(Site, Matri
     model.forward(Tokens::new(&batch.tokens, batch.seq_len), Some(&batch.readout), &mut record);
     let n = batch.seq_len;
     let columns: Vec<usize> = sources.iter().flat_map(|s| s * n..(s + 1) * n).collect();
-    let parts = record.values.into_iter().filter(|(site, _)| matches!(site.at, At::AttnMix | At::MlpWrite));
+    let parts =
+        record.values.into_iter().filter(|(site, _)| matches!(site.kind, SiteKind::AttnMix | SiteKind::MlpWrite));
     parts.map(|(site, values)| (site, values.select(ndarray::Axis(1), &columns))).collect()
 }
 

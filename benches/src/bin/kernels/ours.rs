@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, time::Instant};
 
-use openwork_ops::{Adam, Matrix, Ties, Workspace, abs_top_k, adam_step, adam_step_then};
+use openwork_ops::{Adam, Cpu, Matrix, Ties, abs_top_k, adam_step, adam_step_then};
 use openwork_sparse::{Csr, Start, Support, matmul, spmm, top_magnitude};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -84,7 +84,7 @@ fn dense(case: &Case) -> Call {
 fn top_k(case: &Case) -> Call {
     let k = (case.density.value * case.input as f64) as usize;
     let mut pairs = operands(case.input, case.input, case.tokens);
-    let mut space = Workspace::default();
+    let mut space = Cpu::default();
     Box::new(move |i| {
         let n = pairs.len();
         let (x, y) = &mut pairs[i % n];

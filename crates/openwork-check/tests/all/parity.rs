@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use openwork_circuit::NodeSpace;
 use openwork_model::{
-    ActDensity, Activation, At, Bigram, Config, Matrix, Model, NoTap, NormKind, Positions, Site, Tap, Tokens,
+    ActDensity, Activation, Bigram, Config, Matrix, Model, NoTap, NormKind, Positions, Site, SiteKind, Tap, Tokens,
 };
 use rand::RngExt;
 
@@ -14,7 +14,7 @@ pub fn configurations() -> Vec<Config> {
     let mut all = Vec::new();
     let positions =
         [Positions::None, Positions::Added, Positions::Concat { width: 3 }, Positions::Sinusoidal { width: 4 }];
-    let sites = [At::AttnRead, At::Key, At::Value, At::AttnWrite, At::Neuron];
+    let sites = [SiteKind::AttnRead, SiteKind::Key, SiteKind::Value, SiteKind::AttnWrite, SiteKind::Neuron];
     for (i, positions) in positions.into_iter().enumerate() {
         for norm in [NormKind::Rms, NormKind::Layer, NormKind::None] {
             for switch in [false, true] {

@@ -1,6 +1,6 @@
 use ndarray::Array2;
 use openwork_cuda_sim::{Arg, launch};
-use openwork_ops::{Matrix, NormKind, Ties, Weight, Workspace, abs_top_k, abs_top_k_backward, norm};
+use openwork_ops::{Cpu, Matrix, NormKind, Ties, Weight, abs_top_k, abs_top_k_backward, norm};
 
 use crate::{close, config, random, vec};
 
@@ -12,7 +12,7 @@ fn coarse(features: usize, tokens: usize) -> Matrix {
 fn check(kernel: &str, block_tokens: usize, x: Matrix, k: usize) {
     let (features, tokens) = x.dim();
     let mut expected = x.clone();
-    let expected_kept = abs_top_k(k, Ties::ByIndex, &mut expected, &mut Workspace::default());
+    let expected_kept = abs_top_k(k, Ties::ByIndex, &mut expected, &mut Cpu::default());
     let mut x = x.into_raw_vec_and_offset().0;
     let mut kept = vec![0_u8; x.len()];
     let mut args = [
@@ -48,7 +48,7 @@ fn keeps_what_the_cpu_keeps() {
 #[test]
 fn the_gradient_flows_where_entries_were_kept() {
     let (mut x, dy) = (random(6, 96, 1), random(6, 96, 2));
-    let kept = abs_top_k(2, Ties::ByIndex, &mut x, &mut Workspace::default());
+    let kept = abs_top_k(2, Ties::ByIndex, &mut x, &mut Cpu::default());
     let mut expected = dy.clone();
     abs_top_k_backward(&kept, &mut expected);
     let mut dy = dy.into_raw_vec_and_offset().0;
@@ -71,7 +71,7 @@ fn fused_with_the_norm_it_keeps_what_the_two_keep() {
         let k = features.div_ceil(4);
         let mut expected = Matrix::zeros(x.dim());
         norm(NormKind::Rms, &Weight::new(gain.clone()), None, &x, &mut expected);
-        let expected_kept = abs_top_k(k, Ties::ByIndex, &mut expected, &mut Workspace::default());
+        let expected_kept = abs_top_k(k, Ties::ByIndex, &mut expected, &mut Cpu::default());
         let (x, gain) = (vec(&x), vec(&gain));
         let (mut y, mut kept) = (vec![0.0_f32; x.len()], vec![0_u8; x.len()]);
         let [mut mean, mut scale] = [vec![0.0_f32; 32], vec![0.0_f32; 32]];

@@ -1,5 +1,5 @@
 use openwork_cuda_sim::{Arg, Config, launch};
-use openwork_ops::{Attention, Gradient, Matrix, Weight, Workspace, attention, attention_backward};
+use openwork_ops::{Attention, Cpu, Gradient, Matrix, Weight, attention, attention_backward};
 
 use crate::{close, random, vec};
 
@@ -23,7 +23,7 @@ fn attention_and_its_gradients_are_those_of_the_cpu() {
         let sink = with_sink.then(|| random(n_head, 1, 5));
         let sink_weight = sink.clone().map(Weight::new);
         let mut expected = Matrix::zeros(q.dim());
-        let mut space = Workspace::default();
+        let mut space = Cpu::default();
         let log_sum_expected = attention(shape, &q, &k, &v, sink_weight.as_ref(), &mut expected, &mut space);
         let (q_vec, k_vec, v_vec, dy_vec) = (vec(&q), vec(&k), vec(&v), vec(&dy));
         let sink_vec = sink.as_ref().map(vec);

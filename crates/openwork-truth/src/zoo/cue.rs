@@ -10,7 +10,7 @@ use crate::{BOS, CUE_CONTEXT, token};
 
 /// Where the cue is.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum At {
+pub(super) enum CuePlace {
     /// Anywhere but at the last place.
     Anywhere,
     /// First.
@@ -27,7 +27,7 @@ pub(super) struct Kind {
     /// Number of tokens after BOS.
     pub lengths: Range<usize>,
     pub fillers: Range<usize>,
-    pub at: At,
+    pub at: CuePlace,
     /// Whether there is a cue of the second kind too, and the answer depends on both.
     pub two: bool,
     pub template: usize,
@@ -35,7 +35,7 @@ pub(super) struct Kind {
 
 impl Kind {
     /// The prompts circuits are selected on.
-    pub fn usual(at: At, two: bool) -> Self {
+    pub fn usual(at: CuePlace, two: bool) -> Self {
         // The last fillers are for the shift of vocabulary alone.
         Self { lengths: 4..7, fillers: token::FILLERS.start..token::FILLERS.end - 2, at, two, template: 0 }
     }
@@ -59,10 +59,10 @@ impl Source {
         let mut x: Vec<usize> =
             [BOS].into_iter().chain((0..n).map(|_| self.rng.random_range(kind.fillers.clone()))).collect();
         let place = |rng: &mut ChaCha8Rng| match kind.at {
-            At::Anywhere => rng.random_range(1..n),
-            At::First => 1,
-            At::NotFirst => rng.random_range(2..n),
-            At::Last => n,
+            CuePlace::Anywhere => rng.random_range(1..n),
+            CuePlace::First => 1,
+            CuePlace::NotFirst => rng.random_range(2..n),
+            CuePlace::Last => n,
         };
         let first = place(&mut self.rng);
         let mut which = first;

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{
     Bed, HELD_OUT, HandBuilt, Plant, Planted, SELECTION, SHIFTED,
-    cue::{At, Kind, Source},
+    cue::{CuePlace, Kind, Source},
 };
 use crate::{CUE_CONTEXT, Options, Pathology, layout::plain_config, token};
 
@@ -79,9 +79,9 @@ fn without_constants(planted: &Planted) -> NodeSet {
 fn bed(hand: HandBuilt, pathology: Pathology, severity: f32, seed: u64) -> Bed {
     let mut source = Source::new(ChaCha8Rng::seed_from_u64(seed ^ 0x7A00), &hand.built.ids);
     let at = match pathology {
-        Pathology::PositionalShortcut => At::First,
-        Pathology::DirectPath => At::Last,
-        _ => At::Anywhere,
+        Pathology::PositionalShortcut => CuePlace::First,
+        Pathology::DirectPath => CuePlace::Last,
+        _ => CuePlace::Anywhere,
     };
     let usual = Kind::usual(at, pathology == Pathology::TwoVariables);
     let selection = source.pairs(SELECTION, &usual);
@@ -91,10 +91,10 @@ fn bed(hand: HandBuilt, pathology: Pathology, severity: f32, seed: u64) -> Bed {
     let mut shifted = vec![("length", source.pairs(SHIFTED, &longer)), ("vocabulary", source.pairs(SHIFTED, &words))];
     // Other templates have the cue anywhere but first, where there is a choice.
     if pathology != Pathology::PositionalShortcut {
-        let at = if at == At::Last { At::Last } else { At::NotFirst };
+        let at = if at == CuePlace::Last { CuePlace::Last } else { CuePlace::NotFirst };
         shifted.insert(0, ("templates", source.pairs(SHIFTED, &Kind { at, template: 3, ..usual.clone() })));
     } else {
-        let elsewhere = Kind { at: At::NotFirst, template: 3, ..usual.clone() };
+        let elsewhere = Kind { at: CuePlace::NotFirst, template: 3, ..usual.clone() };
         let here = Kind { template: 3, ..usual.clone() };
         let n = (SHIFTED as f32 * severity).round() as usize;
         let mut pairs = source.pairs(n, &elsewhere);
@@ -138,7 +138,7 @@ pub(super) fn dead_salmon(seed: u64) -> Planted {
     model.params.final_norm.gain.update(|g| g.fill(1.0));
     let ids: Vec<u16> = (0..token::COUNT as u16).collect();
     let mut source = Source::new(ChaCha8Rng::seed_from_u64(seed ^ 0x7A01), &ids);
-    let usual = Kind::usual(At::Anywhere, false);
+    let usual = Kind::usual(CuePlace::Anywhere, false);
     let (selection, held_out) = (source.pairs(SELECTION, &usual), source.pairs(HELD_OUT, &usual));
     let longer = source.pairs(SHIFTED, &Kind { lengths: 7..10, template: 1, ..usual.clone() });
     let text = source.text(TEXT, &usual);

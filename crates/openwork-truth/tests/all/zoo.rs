@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use openwork_circuit::{Ablation, Keep, NodeSet, edges, tasks::Pair};
-use openwork_model::{At, Matrix, NoTap, Site, Tap};
+use openwork_model::{Matrix, NoTap, Site, SiteKind, Tap};
 use openwork_truth::{
     BOS, Behaviour, Carrier, HandBuilt, Options, Pathology, Prompt, PromptBatch, token,
     zoo::{Expected, Plant, Planted},
@@ -129,7 +129,10 @@ fn backups_and_second_paths_hide_that_the_circuit_is_not_needed() {
         // Without the circuit's head the model is as right as before.
         let own = |n: &usize| {
             p.circuit.kept()[*n]
-                && !matches!(p.circuit.space().node(*n).site.at, At::MlpRead | At::Neuron | At::MlpWrite)
+                && !matches!(
+                    p.circuit.space().node(*n).site.kind,
+                    SiteKind::MlpRead | SiteKind::Neuron | SiteKind::MlpWrite
+                )
         };
         let space = p.circuit.space();
         let rest = NodeSet::of(space.clone(), (0..space.len()).filter(|n| !own(n)));
@@ -147,7 +150,7 @@ fn a_cancelling_pair_is_seen_only_one_at_a_time() {
         let p = Plant::CancellingPair.build(severity, 5);
         assert!(kl(&p, &p.held_out).iter().all(|&k| k < 1e-6));
         let space = p.circuit.space();
-        let neuron = |n: &usize| space.node(*n).site.at == At::Neuron && !p.circuit.kept()[*n];
+        let neuron = |n: &usize| space.node(*n).site.kind == SiteKind::Neuron && !p.circuit.kept()[*n];
         let worst = (0..space.len()).filter(neuron).map(|out| {
             let others = NodeSet::of(space.clone(), (0..space.len()).filter(|&n| n != out));
             whole(&p, &p.held_out).mean_kl(&keeping(&p, &p.held_out, &others, Ablation::Zero))
@@ -163,9 +166,9 @@ struct Frozen<'a>(Keep<'a>, f32, Option<Matrix>);
 impl Tap for Frozen<'_> {
     fn forward(&mut self, site: Site, value: &mut Matrix) {
         self.0.forward(site, value);
-        match site.at {
-            At::FinalResid => self.2 = Some(value.clone()),
-            At::FinalRead => {
+        match site.kind {
+            SiteKind::FinalResid => self.2 = Some(value.clone()),
+            SiteKind::FinalRead => {
                 let resid = self.2.as_ref().unwrap();
                 let last = resid.column(resid.ncols() - 1);
                 value.column_mut(0).assign(&(&last * self.1));
@@ -186,11 +189,11 @@ fn the_norm_cheat_works_only_while_norms_are_free() {
             let mut record = openwork_model::Record::default();
             let batch = PromptBatch::new(std::slice::from_ref(prompt));
             let model = Behaviour::of(&p.model, &batch, &mut record);
-            let last = |at: At| {
+            let last = |kind: SiteKind| {
                 record
                     .values
                     .iter()
-                    .find(|v| v.0.at == at)
+                    .find(|v| v.0.kind == kind)
                     .unwrap()
                     .1
                     .columns()
@@ -199,7 +202,7 @@ fn the_norm_cheat_works_only_while_norms_are_free() {
                     .unwrap()
                     .to_owned()
             };
-            let (resid, read) = (last(At::FinalResid), last(At::FinalRead));
+            let (resid, read) = (last(SiteKind::FinalResid), last(SiteKind::FinalRead));
             let scale = (read.dot(&read) / resid.dot(&resid)).sqrt();
             let mut tap = Frozen(Keep::new(&p.circuit, Ablation::Mean(&p.means)), scale, None);
             model.mean_kl(&Behaviour::of(&p.model, &batch, &mut tap))
@@ -237,7 +240,7 @@ fn swapped_neurons_mean_the_opposite_in_the_model() {
         impl Tap for Neurons<'_> {
             fn forward(&mut self, site: Site, value: &mut Matrix) {
                 self.0.forward(site, value);
-                if site.at == At::Neuron {
+                if site.kind == SiteKind::Neuron {
                     self.1.push(value.clone());
                 }
             }

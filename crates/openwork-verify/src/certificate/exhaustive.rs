@@ -1,7 +1,7 @@
 //! Every input under every scheme.
 
 use openwork_circuit::Domain;
-use openwork_model::Workspace;
+use openwork_model::Cpu;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -172,8 +172,8 @@ fn batches(inputs: &Domain) -> Vec<Batch> {
 
 /// The model's logits on every input.
 fn run_all(about: &About<'_>, batches: &[Batch]) -> Vec<Vec<f32>> {
-    let one = |memory: &mut Workspace, b: &Batch| plain_logits(about.model, &b.tokens, b.seq_len, memory);
-    batches.par_iter().map_init(Workspace::default, one).flatten_iter().collect()
+    let one = |memory: &mut Cpu, b: &Batch| plain_logits(about.model, &b.tokens, b.seq_len, memory);
+    batches.par_iter().map_init(Cpu::default, one).flatten_iter().collect()
 }
 
 /// The model's logits beside those of a run on the inputs of a batch.
@@ -182,7 +182,7 @@ fn compare(
     batch: &Batch,
     plain: &[Vec<f32>],
     source: Source<'_>,
-    memory: &mut Workspace,
+    memory: &mut Cpu,
     run: impl Fn(usize) -> Run,
 ) -> Sum {
     let (space, kept) = (about.circuit.space(), about.circuit.kept());
@@ -209,23 +209,23 @@ fn filled(
     scheme: usize,
     fill: &(dyn Fn(usize) -> f32 + Sync),
 ) -> Vec<Sum> {
-    let one = |memory: &mut Workspace, batch: &Batch| {
+    let one = |memory: &mut Cpu, batch: &Batch| {
         compare(about, batch, plain, Source::Constants(&|n| fill(n)), memory, |input| Run {
             input,
             scheme,
             source: None,
         })
     };
-    batches.par_iter().map_init(Workspace::default, one).collect()
+    batches.par_iter().map_init(Cpu::default, one).collect()
 }
 
 fn resampled(about: &About<'_>, batches: &[Batch], plain: &[Vec<f32>], scheme: usize, sources: usize) -> Vec<Sum> {
     let n = about.inputs.len();
-    let one = |memory: &mut Workspace, i: usize| -> Vec<Sum> {
+    let one = |memory: &mut Cpu, i: usize| -> Vec<Sum> {
         let source = (i as u128 * n as u128 / sources as u128) as usize;
         let run = Recorded::new(about.model, about.circuit.space(), &about.inputs.get(source), memory);
         let name = |input| Run { input, scheme, source: Some(source) };
         batches.iter().map(|batch| compare(about, batch, plain, Source::Run(&run), memory, name)).collect()
     };
-    (0..sources).into_par_iter().map_init(Workspace::default, one).flatten_iter().collect()
+    (0..sources).into_par_iter().map_init(Cpu::default, one).flatten_iter().collect()
 }

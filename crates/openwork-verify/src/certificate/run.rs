@@ -1,7 +1,7 @@
 //! Runs of circuits on many inputs at once, and what is compared of their logits.
 
 use openwork_circuit::NodeSpace;
-use openwork_model::{Matrix, Model, NoTap, Site, Tap, Tokens, Workspace};
+use openwork_model::{Cpu, Matrix, Model, NoTap, Site, Tap, Tokens};
 
 /// Most sequences of a pass: wide enough for the kernels, small enough to stay in the cache.
 pub(super) const BATCH: usize = 32;
@@ -55,7 +55,7 @@ pub(super) struct Recorded {
 }
 
 impl Recorded {
-    pub fn new(model: &Model, space: &NodeSpace, prompt: &[u16], memory: &mut Workspace) -> Self {
+    pub fn new(model: &Model, space: &NodeSpace, prompt: &[u16], memory: &mut Cpu) -> Self {
         struct Record<'a>(&'a NodeSpace, Recorded);
         impl Tap for Record<'_> {
             fn forward(&mut self, site: Site, value: &mut Matrix) {
@@ -78,7 +78,7 @@ pub(super) fn last_logits(
     tokens: &[u16],
     seq_len: usize,
     tap: &mut dyn Tap,
-    memory: &mut Workspace,
+    memory: &mut Cpu,
 ) -> Vec<Vec<f32>> {
     let readout: Vec<usize> = (1..=tokens.len() / seq_len).map(|i| i * seq_len - 1).collect();
     let pass = model.forward_in(Tokens::new(tokens, seq_len), Some(&readout), tap, memory);
@@ -88,7 +88,7 @@ pub(super) fn last_logits(
 }
 
 /// [`last_logits`] of the model alone.
-pub(super) fn plain_logits(model: &Model, tokens: &[u16], seq_len: usize, memory: &mut Workspace) -> Vec<Vec<f32>> {
+pub(super) fn plain_logits(model: &Model, tokens: &[u16], seq_len: usize, memory: &mut Cpu) -> Vec<Vec<f32>> {
     last_logits(model, tokens, seq_len, &mut NoTap, memory)
 }
 

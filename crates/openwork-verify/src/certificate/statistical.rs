@@ -1,6 +1,6 @@
 //! A sample of inputs and partial ablations.
 
-use openwork_model::Workspace;
+use openwork_model::Cpu;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -71,11 +71,11 @@ pub fn statistical(
     if sample.event == Event::SameCandidate && about.candidates.is_none() {
         return Err(misfit("candidates", 0, "two an input, for an event about them"));
     }
-    let one = |memory: &mut Workspace, number: u64| u64::from(!agrees(about, sample, number, memory));
+    let one = |memory: &mut Cpu, number: u64| u64::from(!agrees(about, sample, number, memory));
     let (mut samples, mut failures) = (0, 0);
     while samples < sample.samples && (samples == 0 || !out_of_time()) {
         let next = (samples + BLOCK).min(sample.samples);
-        failures += (samples..next).into_par_iter().map_init(Workspace::default, one).sum::<u64>();
+        failures += (samples..next).into_par_iter().map_init(Cpu::default, one).sum::<u64>();
         samples = next;
     }
     let Sample { event, seed, confidence, .. } = sample;
@@ -97,7 +97,7 @@ pub fn statistical(
     Ok((Certificate::new(about, file::Claim::Statistical(claim)), certified))
 }
 
-fn agrees(about: &About<'_>, sample: Sample, number: u64, memory: &mut Workspace) -> bool {
+fn agrees(about: &About<'_>, sample: Sample, number: u64, memory: &mut Cpu) -> bool {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&sample.seed.to_le_bytes());
     let mut rng = ChaCha8Rng::from_seed(key);

@@ -236,7 +236,7 @@ impl Tap for PatchTap<'_> {
 
 #[cfg(test)]
 mod tests {
-    use openwork_model::{At, Config, Record};
+    use openwork_model::{Config, Record, SiteKind};
 
     use super::*;
 
@@ -245,7 +245,7 @@ mod tests {
         let model = Model::init(Config { vocab_size: 20, n_ctx: 8, act_density: None, ..Config::default() }, 2);
         let tokens: Vec<Vec<u16>> = vec![vec![1, 2, 3, 4], vec![5, 6, 7, 8], vec![9, 10]];
         let bench = Bench::new(&model, Prompts { tokens: &tokens, text: &|t| t.to_string() }, 9).unwrap();
-        let site = Site { layer: 0, at: At::Value };
+        let site = Site { layer: 0, kind: SiteKind::Value };
         let at = bench.recorded.site(site).unwrap();
         for (when, source, expected) in [
             // By token of the base: the token of the source it is set from, if it is.

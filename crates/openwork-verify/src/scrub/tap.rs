@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use openwork_circuit::NodeSet;
-use openwork_model::{At, Matrix, Site, Tap};
+use openwork_model::{Matrix, Site, SiteKind, Tap};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -97,12 +97,14 @@ impl<'a> ScrubTap<'a> {
         };
         value.assign(&stream);
         self.stream = Some(stream);
-        let before = |writer: &Site| match site.at {
-            At::ResidMid => writer.layer < site.layer || (writer.layer == site.layer && writer.at == At::AttnWrite),
+        let before = |writer: &Site| match site.kind {
+            SiteKind::ResidMid => {
+                writer.layer < site.layer || (writer.layer == site.layer && writer.kind == SiteKind::AttnWrite)
+            }
             _ => writer.layer < site.layer,
         };
         for (writer, (written, _)) in self.recorded.space.sites().iter().enumerate() {
-            if matches!(written.at, At::AttnWrite | At::MlpWrite) && before(written) {
+            if matches!(written.kind, SiteKind::AttnWrite | SiteKind::MlpWrite) && before(written) {
                 self.resample(writer, Some(site), value, |entry, source| *entry += source);
             }
         }
@@ -111,9 +113,9 @@ impl<'a> ScrubTap<'a> {
 
 impl Tap for ScrubTap<'_> {
     fn forward(&mut self, site: Site, value: &mut Matrix) {
-        match site.at {
-            At::ResidIn | At::ResidMid | At::FinalResid => self.stream(site, value),
-            At::AttnWrite | At::MlpWrite => {
+        match site.kind {
+            SiteKind::ResidIn | SiteKind::ResidMid | SiteKind::FinalResid => self.stream(site, value),
+            SiteKind::AttnWrite | SiteKind::MlpWrite => {
                 // Every reader adds what others wrote from sources of its own.
                 let range = self.kept.space().range(site).expect("writes are nodes");
                 for (mut row, node) in value.rows_mut().into_iter().zip(range) {
@@ -123,7 +125,7 @@ impl Tap for ScrubTap<'_> {
                 }
                 self.write = Some(value.clone());
             }
-            At::AttnMix | At::FinalRead => return,
+            SiteKind::AttnMix | SiteKind::FinalRead => return,
             _ => {
                 let index = self.recorded.site(site).expect("the rest are nodes");
                 self.resample(index, None, value, |entry, source| *entry = source);
@@ -173,8 +175,8 @@ mod tests {
         (recorded, record, drawn)
     }
 
-    fn at(record: &Record, layer: usize, at: At) -> &Matrix {
-        &record.values.iter().find(|(site, _)| *site == Site { layer, at }).unwrap().1
+    fn at(record: &Record, layer: usize, kind: SiteKind) -> &Matrix {
+        &record.values.iter().find(|(site, _)| *site == Site { layer, kind }).unwrap().1
     }
 
     #[test]
@@ -182,7 +184,7 @@ mod tests {
         let model = model();
         let space = NodeSpace::new(&model.config);
         let kept = NodeSet::of(space.clone(), (0..space.len()).filter(|n| n % 3 == 0));
-        let is_write = |site: &Site| matches!(site.at, At::AttnWrite | At::MlpWrite);
+        let is_write = |site: &Site| matches!(site.kind, SiteKind::AttnWrite | SiteKind::MlpWrite);
         for sources in [Sources::Shared, Sources::PerPath] {
             let (recorded, record, drawn) = run(&model, &kept, sources, 4);
             assert!(drawn.keys().all(|path| !kept.kept()[path.node]));
@@ -199,19 +201,24 @@ mod tests {
                 {
                     for (row, node) in range.clone().enumerate().filter(|(_, node)| !kept.kept()[*node]) {
                         let expected = borrowed(index, row, node, None, prompt, token);
-                        assert_eq!(at(&record, site.layer, site.at)[[row, column]], expected, "{}", space.node(node));
+                        assert_eq!(at(&record, site.layer, site.kind)[[row, column]], expected, "{}", space.node(node));
                     }
                 }
                 for channel in 0..16 {
-                    let readers = [(0, At::ResidMid), (1, At::ResidIn), (1, At::ResidMid), (2, At::FinalResid)];
+                    let readers = [
+                        (0, SiteKind::ResidMid),
+                        (1, SiteKind::ResidIn),
+                        (1, SiteKind::ResidMid),
+                        (2, SiteKind::FinalResid),
+                    ];
                     for (writers, (layer, place)) in (1..).zip(readers) {
-                        let reader = Site { layer, at: place };
-                        let mut expected = at(&record, 0, At::ResidIn)[[channel, column]];
+                        let reader = Site { layer, kind: place };
+                        let mut expected = at(&record, 0, SiteKind::ResidIn)[[channel, column]];
                         let writes = space.sites().iter().enumerate().filter(|(_, (site, _))| is_write(site));
                         for (index, (site, range)) in writes.take(writers) {
                             let node = range.start + channel;
                             expected += if kept.kept()[node] {
-                                at(&record, site.layer, site.at)[[channel, column]]
+                                at(&record, site.layer, site.kind)[[channel, column]]
                             } else {
                                 borrowed(index, channel, node, Some(reader), prompt, token)
                             };
@@ -229,13 +236,13 @@ mod tests {
     fn every_reader_and_writer_has_a_source_of_its_own() {
         let model = model();
         let (recorded, record, _) = run(&model, &NodeSet::empty(NodeSpace::new(&model.config)), Sources::PerPath, 1);
-        let writer = |layer, at| recorded.site(Site { layer, at }).unwrap();
+        let writer = |layer, kind| recorded.site(Site { layer, kind }).unwrap();
         let written = |site: usize, channel: usize, source: usize| recorded.of(site, channel, source)[4];
-        let embedded = |channel: usize| at(&record, 0, At::ResidIn)[[channel, 4]];
+        let embedded = |channel: usize| at(&record, 0, SiteKind::ResidIn)[[channel, 4]];
         // One writer: which source did each channel get, at the reader in the middle of the first block?
-        let (attention, mlp) = (writer(0, At::AttnWrite), writer(0, At::MlpWrite));
+        let (attention, mlp) = (writer(0, SiteKind::AttnWrite), writer(0, SiteKind::MlpWrite));
         let source_of = |channel: usize| {
-            let rest = at(&record, 0, At::ResidMid)[[channel, 4]] - embedded(channel);
+            let rest = at(&record, 0, SiteKind::ResidMid)[[channel, 4]] - embedded(channel);
             (0..7).find(|&s| (written(attention, channel, s) - rest).abs() < 1e-5)
         };
         let middle: Vec<usize> = (0..16).map(|c| source_of(c).expect("one of the sources")).collect();
@@ -243,7 +250,7 @@ mod tests {
         // Two writers, at the next reader: a pair of sources explains the sum, mostly not one for both, and the
         // attention's is not the one of the reader before.
         let pairs_of = |channel: usize| -> Vec<(usize, usize)> {
-            let rest = at(&record, 1, At::ResidIn)[[channel, 4]] - embedded(channel);
+            let rest = at(&record, 1, SiteKind::ResidIn)[[channel, 4]] - embedded(channel);
             let sum = |a: usize, m: usize| written(attention, channel, a) + written(mlp, channel, m);
             let all = (0..7).flat_map(|a| (0..7).map(move |m| (a, m)));
             all.filter(|&(a, m)| (sum(a, m) - rest).abs() < 1e-5).collect()

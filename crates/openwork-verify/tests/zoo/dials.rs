@@ -1,7 +1,7 @@
 //! What the circuit's run does as its nodes are given the values that they have in the model.
 
 use openwork_circuit::{Node, NodeSet, NodeSpace, tasks::Pair};
-use openwork_model::{At, NormKind, Record, Tokens};
+use openwork_model::{NormKind, Record, SiteKind, Tokens};
 use openwork_verify::{Limits, Report, Status};
 
 use crate::micro::{Bed, Plan, config, model, path_nodes, set};
@@ -45,7 +45,7 @@ fn norms_move_the_true_circuit_a_little() {
 fn what_is_missing_upstream_is_made_up_for_by_the_models_values() {
     let bed = Bed::new(Plan::default());
     let nodes = truth();
-    assert_eq!(nodes[0].site.at, At::AttnRead);
+    assert_eq!(nodes[0].site.kind, SiteKind::AttnRead);
     let (whole, points) = (of(&bed, &nodes), of(&bed, &nodes[1..]));
     // Without its read the path carries nothing; with the model's values all of it is back, and no sooner than the last
     // write has its own in every order.
@@ -58,7 +58,7 @@ fn what_is_missing_upstream_is_made_up_for_by_the_models_values() {
 #[test]
 fn a_circuit_of_all_writes_ends_at_the_model_bit_for_bit() {
     let space = NodeSpace::new(&config());
-    let is_write = |n: &usize| matches!(space.node(*n).site.at, At::AttnWrite | At::MlpWrite);
+    let is_write = |n: &usize| matches!(space.node(*n).site.kind, SiteKind::AttnWrite | SiteKind::MlpWrite);
     let writes = NodeSet::of(space.clone(), (0..space.len()).filter(is_write));
     let points = interchange(&Bed::new(Plan::default()).judge_within(&writes, &Limits::level(4)));
     assert!(points[0].1 > 0.1, "{points:?}");
@@ -75,7 +75,7 @@ fn by_hand(bed: &Bed, circuit: &NodeSet, prompt: &[u16], candidates: [usize; 2])
     let last = prompt.len() - 1;
     let mut resid: Vec<[f64; 2]> = (0..16).map(|c| [f64::from(embed[[usize::from(prompt[last]), c]]); 2]).collect();
     for (site, range) in circuit.space().sites() {
-        if !matches!(site.at, At::AttnWrite | At::MlpWrite) {
+        if !matches!(site.kind, SiteKind::AttnWrite | SiteKind::MlpWrite) {
             continue;
         }
         let value = &record.values.iter().find(|v| v.0 == *site).unwrap().1;

@@ -4,7 +4,7 @@
 //! with less strength: the model answers by the sign, and by the letter where there is none.
 
 use openwork_circuit::{Node, NodeSet};
-use openwork_model::{At, Model};
+use openwork_model::{Model, SiteKind};
 use openwork_verify::{
     Status,
     hypothesis::{
@@ -255,7 +255,8 @@ fn the_report_depends_on_the_seed_and_not_on_threads_and_survives_json() {
 #[test]
 fn a_variable_can_follow_from_another_and_live_at_the_last_token_only() {
     // The sign as it is heard anywhere, and as it arrives at the last token.
-    let (early, late) = path_nodes(&[0], false).into_iter().partition::<Vec<_>, _>(|n| n.site.at < At::ResidMid);
+    let (early, late) =
+        path_nodes(&[0], false).into_iter().partition::<Vec<_>, _>(|n| n.site.kind < SiteKind::ResidMid);
     let letter = variable("letter", LETTER, &path_nodes(&[1], false), "all");
     let chain = |sign: &str, at: &str| {
         let early = variable("heard", SIGN, &early, "all");

@@ -8,7 +8,7 @@
 //! Channels 8 to 15, the second head and neurons 8 to 15 are filled with noise, so that other nodes live too.
 
 use openwork_circuit::{Calibration, Means, Node, NodeSet, NodeSpace, evaluate, tasks::Pair};
-use openwork_model::{Activation, At, Bigram, Config, Model, Site};
+use openwork_model::{Activation, Bigram, Config, Model, Site, SiteKind};
 use openwork_verify::{Case, Control, ControlKind, Limits, Report, Settings, Shift, Split, verify};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -146,23 +146,23 @@ pub fn pairs(n: usize, template: usize, cue: [u16; 2], seed: u64) -> Vec<Pair> {
 
 /// The nodes of both paths, of which the first `paths` are kept; `constant` adds the one the constant needs.
 pub fn path_nodes(paths: &[usize], constant: bool) -> Vec<Node> {
-    let node = |at, index| Node { site: Site { layer: 0, at }, index };
+    let node = |kind, index| Node { site: Site { layer: 0, kind }, index };
     let mut nodes: Vec<Node> = paths
         .iter()
         .flat_map(|&p| {
             [
-                node(At::AttnRead, p),
-                node(At::Value, p),
-                node(At::AttnWrite, 4 + 2 * p),
-                node(At::MlpRead, 4 + 2 * p),
-                node(At::Neuron, 2 * p),
-                node(At::Neuron, 2 * p + 1),
-                node(At::MlpWrite, 5 + 2 * p),
+                node(SiteKind::AttnRead, p),
+                node(SiteKind::Value, p),
+                node(SiteKind::AttnWrite, 4 + 2 * p),
+                node(SiteKind::MlpRead, 4 + 2 * p),
+                node(SiteKind::Neuron, 2 * p),
+                node(SiteKind::Neuron, 2 * p + 1),
+                node(SiteKind::MlpWrite, 5 + 2 * p),
             ]
         })
         .collect();
     if constant {
-        nodes.push(node(At::MlpRead, 2));
+        nodes.push(node(SiteKind::MlpRead, 2));
     }
     nodes
 }

@@ -1,7 +1,7 @@
 //! The planted circuits of known truth.
 
 use openwork_circuit::{Node, NodeSet, NodeSpace};
-use openwork_model::{At, Config, Model, Site};
+use openwork_model::{Config, Model, Site, SiteKind};
 use openwork_verify::{Control, ControlKind, Faithfulness, Kept, Scheme, Split, Status, Verdict};
 use rand::RngExt;
 
@@ -48,7 +48,7 @@ fn each_missing_link_is_noticed() {
         let mut fewer = nodes.clone();
         let node = fewer.remove(missing);
         let report = bed.judge(&set(&fewer));
-        if node.site.at == At::Neuron {
+        if node.site.kind == SiteKind::Neuron {
             // Either neuron alone will do, since its silence means the other sign, once calibrated. But then the model
             // can do without it and the circuit can not.
             assert_eq!(refuted_by(&report), ["completeness"], "without {node}");
@@ -130,8 +130,13 @@ fn a_circuit_right_on_the_candidates_and_wrong_on_everything_else_is_refuted() {
     let mut nodes = path_nodes(&[0], false);
     expect(&bed.judge(&set(&nodes)), &Verdict::Strong);
     // One of two neurons that cancel, so that a token that is no candidate takes over.
-    let at = |at, index| Node { site: Site { layer: 0, at }, index };
-    nodes.extend([at(At::MlpRead, 8), at(At::MlpRead, 9), at(At::Neuron, 4), at(At::MlpWrite, 2)]);
+    let at = |kind, index| Node { site: Site { layer: 0, kind }, index };
+    nodes.extend([
+        at(SiteKind::MlpRead, 8),
+        at(SiteKind::MlpRead, 9),
+        at(SiteKind::Neuron, 4),
+        at(SiteKind::MlpWrite, 2),
+    ]);
     let report = bed.judge(&set(&nodes));
     let nearer = ["sufficiency", "frozen norms"].map(|family| format!("{family}: nearer to the model than nothing"));
     assert_eq!(refuted_by(&report), nearer);

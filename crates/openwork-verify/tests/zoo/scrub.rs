@@ -1,7 +1,7 @@
 //! Causal scrubbing on the hand-built model.
 
 use openwork_circuit::{Node, NodeSet, NodeSpace};
-use openwork_model::{At, Model, Site};
+use openwork_model::{Model, Site, SiteKind};
 use openwork_verify::{Faithfulness, ScrubError, ScrubSettings, Scrubbed, Sources, scrub, scrub_once};
 
 use crate::micro::{CUE, Plan, config, model, pairs, path_nodes, set};
@@ -53,7 +53,7 @@ fn the_true_circuit_scores_one_and_a_missing_link_nothing() {
         let node = fewer.remove(missing);
         let score = scores(&scrubbed(&model, &set(&fewer)));
         // One of the two neurons still answers one sign; either sign still depends on it.
-        let most = if node.site.at == At::Neuron { 0.9 } else { 0.25 };
+        let most = if node.site.kind == SiteKind::Neuron { 0.9 } else { 0.25 };
         assert!(score.iter().all(|s| *s < most), "without {node}: {score:?}");
     }
 }
@@ -71,7 +71,7 @@ fn nodes_that_cancel_each_other_are_told_apart_only_with_sources_of_their_own() 
     let model = model(Plan { cancel_elsewhere: 4.0, ..Plan::default() });
     let mut nodes = path_nodes(&[0], false);
     // What neurons 4 and 5 write is said to be in the circuit, the neurons are said not to matter.
-    nodes.push(Node { site: Site { layer: 0, at: At::MlpWrite }, index: 2 });
+    nodes.push(Node { site: Site { layer: 0, kind: SiteKind::MlpWrite }, index: 2 });
     let circuit = set(&nodes);
     let run = |sources| scrub(&model, &circuit, &pairs(40, 0, CUE, 5), &settings(sources)).unwrap();
     let (per_path, shared) = (run(Sources::PerPath), run(Sources::Shared));
@@ -113,9 +113,9 @@ fn scrubs_laid_open_are_those_of_the_report() {
     // Sums in another order.
     assert!((losses.iter().sum::<f64>() / losses.len() as f64 - report.circuit.loss.mean).abs() < 1e-12);
     // A write has a source for each of its readers, of which the last block's MLP has one; other nodes have one in all.
-    let readers = |site: Site| match site.at {
-        At::AttnWrite => 2 * (model.config.n_layer - site.layer),
-        At::MlpWrite => 2 * (model.config.n_layer - site.layer) - 1,
+    let readers = |site: Site| match site.kind {
+        SiteKind::AttnWrite => 2 * (model.config.n_layer - site.layer),
+        SiteKind::MlpWrite => 2 * (model.config.n_layer - site.layer) - 1,
         _ => 1,
     };
     let expected: usize = circuit.complement().nodes().map(|node| readers(node.site)).sum();

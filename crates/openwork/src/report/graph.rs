@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use openwork_circuit::Node;
-use openwork_model::At;
+use openwork_model::SiteKind;
 
 use super::{Judged, escape};
 
@@ -21,12 +21,12 @@ const ORANGE: &str = "#d16116";
 
 /// Nodes that stand side by side: queries, keys and values share a row.
 fn row_of(node: Node) -> (usize, usize) {
-    let stage = match node.site.at {
-        At::AttnRead => 0,
-        At::Query | At::Key | At::Value => 1,
-        At::AttnWrite => 2,
-        At::MlpRead => 3,
-        At::Neuron => 4,
+    let stage = match node.site.kind {
+        SiteKind::AttnRead => 0,
+        SiteKind::Query | SiteKind::Key | SiteKind::Value => 1,
+        SiteKind::AttnWrite => 2,
+        SiteKind::MlpRead => 3,
+        SiteKind::Neuron => 4,
         _ => 5,
     };
     (node.site.layer, stage)
@@ -40,11 +40,11 @@ fn row_name((layer, stage): (usize, usize)) -> String {
 /// The name of a node inside its row.
 fn label(node: Node, d_head: usize) -> String {
     let head = |letter: char| format!("h{}.{letter}{}", node.index / d_head, node.index % d_head);
-    match node.site.at {
-        At::Query => head('q'),
-        At::Key => head('k'),
-        At::Value => head('v'),
-        At::Neuron => format!("n{}", node.index),
+    match node.site.kind {
+        SiteKind::Query => head('q'),
+        SiteKind::Key => head('k'),
+        SiteKind::Value => head('v'),
+        SiteKind::Neuron => format!("n{}", node.index),
         _ => format!("r{}", node.index),
     }
 }
@@ -152,8 +152,8 @@ struct Links {
 }
 
 fn links(judged: &Judged, nodes: &[Node]) -> Links {
-    let is_write = |n: &Node| matches!(n.site.at, At::AttnWrite | At::MlpWrite);
-    let is_read = |n: &Node| matches!(n.site.at, At::AttnRead | At::MlpRead);
+    let is_write = |n: &Node| matches!(n.site.kind, SiteKind::AttnWrite | SiteKind::MlpWrite);
+    let is_read = |n: &Node| matches!(n.site.kind, SiteKind::AttnRead | SiteKind::MlpRead);
     let mut residual = Vec::new();
     for &write in nodes.iter().filter(|n| is_write(n)) {
         for &read in nodes.iter().filter(|n| is_read(n)) {
@@ -162,10 +162,10 @@ fn links(judged: &Judged, nodes: &[Node]) -> Links {
             }
         }
     }
-    let of = |at: At| nodes.iter().copied().filter(move |n| n.site.at == at);
-    let attention = of(At::Query)
+    let of = |kind: SiteKind| nodes.iter().copied().filter(move |n| n.site.kind == kind);
+    let attention = of(SiteKind::Query)
         .flat_map(|q| {
-            of(At::Key).filter(move |k| k.site.layer == q.site.layer && k.index == q.index).map(move |k| (q, k))
+            of(SiteKind::Key).filter(move |k| k.site.layer == q.site.layer && k.index == q.index).map(move |k| (q, k))
         })
         .collect();
     Links { weights: judged.edges.iter().map(|e| (e.from, e.to)).collect(), residual, attention }

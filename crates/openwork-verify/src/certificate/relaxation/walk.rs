@@ -1,7 +1,7 @@
 //! The forward pass on zones: block after block, in a block site after site, at a site token after token.
 
 use ndarray::{Array2, Axis, Zip, s};
-use openwork_model::{At, Block, Config, Linear, Model, Norm, NormKind, Params, Positions, Site};
+use openwork_model::{Block, Config, Linear, Model, Norm, NormKind, Params, Positions, Site, SiteKind};
 
 use super::{
     super::About,
@@ -229,32 +229,32 @@ impl Walk<'_> {
     fn block(&mut self, layer: usize, streams: &mut [Zone], beside: &[Zone]) {
         let (block, n) = (&self.weights.blocks[layer], streams.len());
         let config = &self.weights.about.model.config;
-        let site = |at| Site { layer, at };
+        let site = |kind| Site { layer, kind };
         // After the last block only the last token is read.
         let first = if layer + 1 == config.n_layer { n - 1 } else { 0 };
         let reads = self.read(&block.attn_norm, streams, beside, 0);
-        let reads = self.nodes(site(At::AttnRead), reads);
+        let reads = self.nodes(site(SiteKind::AttnRead), reads);
         let [q, k, v] = &block.qkv;
-        let queries = self.nodes(site(At::Query), reads[first..].iter().map(|x| q.apply(x)).collect());
-        let keys = self.nodes(site(At::Key), reads.iter().map(|x| k.apply(x)).collect());
-        let values = self.nodes(site(At::Value), reads.iter().map(|x| v.apply(x)).collect());
+        let queries = self.nodes(site(SiteKind::Query), reads[first..].iter().map(|x| q.apply(x)).collect());
+        let keys = self.nodes(site(SiteKind::Key), reads.iter().map(|x| k.apply(x)).collect());
+        let values = self.nodes(site(SiteKind::Value), reads.iter().map(|x| v.apply(x)).collect());
         let heads = Heads { n_head: config.n_head, d_head: config.d_head, sink: block.sink.as_ref() };
         let mut writes = Vec::with_capacity(queries.len());
         for (i, query) in queries.iter().enumerate() {
             let seen = ..first + i + 1;
             writes.push(block.attn_out.apply(&attend(heads, query, &keys[seen], &values[seen], &mut self.symbols)));
         }
-        let writes = self.nodes(site(At::AttnWrite), writes);
+        let writes = self.nodes(site(SiteKind::AttnWrite), writes);
         streams[first..].iter_mut().zip(&writes).for_each(|(x, write)| *x = x.plus(write));
 
         let reads = self.read(&block.mlp_norm, streams, beside, first);
-        let reads = self.nodes(site(At::MlpRead), reads);
+        let reads = self.nodes(site(SiteKind::MlpRead), reads);
         let mut neurons = Vec::with_capacity(reads.len());
         for read in &reads {
             neurons.push(block.fc.apply(read).activate(config.activation, &mut self.symbols));
         }
-        let neurons = self.nodes(site(At::Neuron), neurons);
-        let writes = self.nodes(site(At::MlpWrite), neurons.iter().map(|x| block.proj.apply(x)).collect());
+        let neurons = self.nodes(site(SiteKind::Neuron), neurons);
+        let writes = self.nodes(site(SiteKind::MlpWrite), neurons.iter().map(|x| block.proj.apply(x)).collect());
         streams[first..].iter_mut().zip(&writes).for_each(|(x, write)| *x = x.plus(write));
     }
 
@@ -263,7 +263,7 @@ impl Walk<'_> {
         let about = self.weights.about;
         let range = about.circuit.space().range(site).expect("a site of nodes");
         let kept = &self.freedom.kept[range.clone()];
-        let k = about.model.config.act_k(site.at);
+        let k = about.model.config.act_k(site.kind);
         let first = self.tokens - tokens.len();
         let mut one = |(i, zone): (usize, Zone)| {
             let zone = match k {

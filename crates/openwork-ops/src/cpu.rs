@@ -8,7 +8,7 @@ use crate::{Kept, Matrix};
 
 /// In what numbers matrices read activations, and the gradients of what they write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Storage {
+pub enum ActivationDtype {
     /// As they are.
     #[default]
     F32,
@@ -35,7 +35,7 @@ impl Activations {
     }
 
     /// What `f` makes of them as f32.
-    pub fn as_f32<R>(&self, space: &mut Workspace, f: impl FnOnce(&Matrix, &mut Workspace) -> R) -> R {
+    pub fn as_f32<R>(&self, space: &mut Cpu, f: impl FnOnce(&Matrix, &mut Cpu) -> R) -> R {
         match self {
             Self::F32(x) => f(x, space),
             Self::Bf16(x) => {
@@ -57,18 +57,18 @@ impl From<Matrix> for Activations {
 /// Memory that one thread uses again from chunk to chunk: the operations of a training step have the same
 /// shapes every time, and fetching fresh memory from the system would take as long as some of them do.
 #[derive(Default)]
-pub struct Workspace {
+pub struct Cpu {
     numbers: HashMap<usize, Vec<Vec<f32>>>,
     marks: HashMap<usize, Vec<Vec<u8>>>,
     packed: HashMap<[usize; 2], Vec<Packed>>,
-    storage: Storage,
+    dtype: ActivationDtype,
     pub(crate) nonzeros: Nonzeros,
 }
 
-impl Workspace {
-    /// Nothing yet; [`Workspace::keep`] will keep activations in `storage`.
-    pub fn new(storage: Storage) -> Self {
-        Self { storage, ..Self::default() }
+impl Cpu {
+    /// Nothing yet; [`Cpu::keep`] will keep activations in `storage`.
+    pub fn new(dtype: ActivationDtype) -> Self {
+        Self { dtype, ..Self::default() }
     }
 
     /// A matrix to be overwritten: it holds whatever its memory held.
@@ -91,9 +91,9 @@ impl Workspace {
 
     /// Activations for matrices to read, in the numbers that were asked for.
     pub fn keep(&mut self, x: Matrix) -> Activations {
-        match self.storage {
-            Storage::F32 => Activations::F32(x),
-            Storage::Bf16 => {
+        match self.dtype {
+            ActivationDtype::F32 => Activations::F32(x),
+            ActivationDtype::Bf16 => {
                 let packed = self.pack(&x);
                 self.recycle(x);
                 Activations::Bf16(packed)
