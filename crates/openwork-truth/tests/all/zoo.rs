@@ -1,6 +1,6 @@
 //! Each plant is what it is said to be: honest circuits are, and the others lie in the way that makes them plants.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::ControlFlow};
 
 use openwork_circuit::{Ablation, Keep, NodeSet, edges, tasks::Pair};
 use openwork_model::{Matrix, NoTap, Site, SiteKind, Tap};
@@ -169,8 +169,8 @@ fn a_cancelling_pair_is_seen_only_one_at_a_time() {
 struct Frozen<'a>(Keep<'a>, f32, Option<Matrix>);
 
 impl Tap for Frozen<'_> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
-        self.0.forward(site, value);
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        self.0.forward(site, value)?;
         match site.kind {
             SiteKind::FinalResid => self.2 = Some(value.clone()),
             SiteKind::FinalRead => {
@@ -180,6 +180,7 @@ impl Tap for Frozen<'_> {
             }
             _ => (),
         }
+        ControlFlow::Continue(())
     }
 }
 
@@ -243,11 +244,12 @@ fn swapped_neurons_mean_the_opposite_in_the_model() {
         assert!(kl(&p, &p.held_out).iter().all(|&k| k < 1e-3), "{:?}", kl(&p, &p.held_out));
         struct Neurons<'a>(Keep<'a>, Vec<Matrix>);
         impl Tap for Neurons<'_> {
-            fn forward(&mut self, site: Site, value: &mut Matrix) {
-                self.0.forward(site, value);
+            fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+                self.0.forward(site, value)?;
                 if site.kind == SiteKind::Neuron {
                     self.1.push(value.clone());
                 }
+                ControlFlow::Continue(())
             }
         }
         let prompts = prompts(&p.held_out[..20]);
@@ -299,8 +301,9 @@ fn wrong_hypotheses_name_the_other_node_and_bypasses_need_none() {
 fn carried_by(p: &Planted) {
     struct Values(Vec<(Site, f32)>);
     impl Tap for Values {
-        fn forward(&mut self, site: Site, value: &mut Matrix) {
+        fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
             self.0.extend(value.rows().into_iter().map(|row| (site, row[row.len() - 1])));
+            ControlFlow::Continue(())
         }
     }
     let agreement = |variables: &[Carrier]| {
