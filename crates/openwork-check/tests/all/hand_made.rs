@@ -1,8 +1,9 @@
 //! Bounds on models made by hand: what leaks weakly is certified, and where ablations can be tried out one by one the
 //! bound is what the worst of them does.
 
-use openwork_circuit::{Domain, Means, NodeSet, NodeSpace, tasks::Pair};
+use openwork_circuit::{Domain, Means, NodeSet, NodeSpace};
 use openwork_model::{Activation, Bigram, Config, Matrix, Model, NormKind, Positions, Site, Tap, Tokens};
+use openwork_tasks::Pair;
 use openwork_verify::certificate::{About, Certificate, Certified, Relax, Rivals, relaxation};
 use rand::RngExt;
 use serde_json::{Value, json};
