@@ -75,6 +75,7 @@ impl Host {
         };
         let (selection, held_out) = (pairs(48, LENGTHS, 0, false), pairs(72, LENGTHS, 0, false));
         let shifted = vec![("templates", pairs(64, LENGTHS, 1, true)), ("length", pairs(64, LONGER, 2, false))];
+        let training = pairs(32, LENGTHS, 0, false);
         Ok(Planted {
             plant: Plant::True,
             host: "injected into a trained model",
@@ -87,6 +88,7 @@ impl Host {
             truth: Some(injected.truth),
             model: injected.model,
             target_loss: 0.15,
+            training,
             selection,
             held_out,
             shifted,
