@@ -1,9 +1,8 @@
 //! From a learned ranking to a circuit: how many nodes, and which of them are not needed after all.
 
-use openwork_circuit::{
-    Ablation, Batch, Calibration, Keep, Means, NodeSet, NodeSpace, Outcome, batches, evaluate, tasks::Pair,
-};
+use openwork_circuit::{Ablation, Batch, Calibration, Keep, Means, NodeSet, NodeSpace, Outcome, batches, evaluate};
 use openwork_model::{Model, NoTap};
+use openwork_tasks::Pair;
 
 use crate::{
     Settings,

@@ -3,8 +3,9 @@
 use std::{collections::HashSet, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use openwork_circuit::{Means, tasks::Pair};
+use openwork_circuit::Means;
 use openwork_model::Model;
+use openwork_tasks::Pair;
 use openwork_tensor::TokenShards;
 use openwork_truth::{
     Injection,

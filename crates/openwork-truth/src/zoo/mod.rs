@@ -5,8 +5,9 @@ mod cue;
 mod hand;
 mod programs;
 
-use openwork_circuit::{Means, NodeSet, tasks::Pair};
+use openwork_circuit::{Means, NodeSet};
 use openwork_model::Model;
+use openwork_tasks::Pair;
 
 use crate::{Carrier, HandBuilt, Prompt, Shuffle};
 

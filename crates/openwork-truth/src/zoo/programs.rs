@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use openwork_circuit::{Ablation, Keep, Means, NodeSet, tasks::Pair};
+use openwork_circuit::{Ablation, Keep, Means, NodeSet};
 use openwork_model::NoTap;
+use openwork_tasks::Pair;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

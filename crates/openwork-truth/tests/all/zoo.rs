@@ -2,8 +2,9 @@
 
 use std::{collections::HashSet, ops::ControlFlow};
 
-use openwork_circuit::{Ablation, Keep, NodeSet, edges, tasks::Pair};
+use openwork_circuit::{Ablation, Keep, NodeSet, edges};
 use openwork_model::{Matrix, NoTap, Site, SiteKind, Tap};
+use openwork_tasks::Pair;
 use openwork_truth::{
     BOS, Behaviour, Carrier, HandBuilt, Options, Pathology, Prompt, PromptBatch, token,
     zoo::{Expected, Plant, Planted},
