@@ -332,9 +332,8 @@ fn label(value: f64) -> String {
         text.trim_end_matches('0').trim_end_matches('.').to_owned()
     };
     let inverse = 1.0 / value;
-    let is_power_of_two = inverse.round() >= 4.0
-        && (inverse - inverse.round()).abs() < 1e-9
-        && inverse.log2().fract().abs() < 1e-9;
+    let is_power_of_two =
+        inverse.round() >= 4.0 && (inverse - inverse.round()).abs() < 1e-9 && inverse.log2().fract().abs() < 1e-9;
     match value.abs() {
         0.0 => "0".into(),
         size if size >= 1e9 => format!("{value:.0e}"),

@@ -8,6 +8,7 @@
 //!
 //! Nothing is printed: long work reports its steps to a callback, which may also end it.
 
+mod forward;
 mod model;
 mod project;
 mod prompts;
@@ -21,6 +22,7 @@ mod training;
 mod verdict;
 mod verification;
 
+pub use forward::{TokenBatch, TokenFileError, named_pass};
 pub use model::{OpenModel, OpenModelError, TOKENIZER_KEY, model_file};
 pub use project::{Notice, Project, ProjectError, find_task, splits};
 pub use prompts::{LineFormat, PromptError, PromptLine, prompt_lines, read_prompts};
@@ -32,4 +34,4 @@ pub use search::{OnSearchStep, SearchError, SearchStep, SeedStudy, control_searc
 pub use tasks::{TaskScore, task_scores};
 pub use training::{LogError, TrainingError, TrainingRun, read_log};
 pub use verdict::{VerdictError, VerdictFile, verdict_path, write_certificates};
-pub use verification::{Request, Stage, Verification, verify_circuit};
+pub use verification::{DEFAULT_LEVEL, Request, Stage, Verification, verify_circuit};

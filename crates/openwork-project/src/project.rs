@@ -73,6 +73,15 @@ pub enum ProjectError {
         /// Hash of the means beside the model.
         expected: String,
     },
+    /// The circuit file does not say how the circuit was found, so that no control search can have the same budget.
+    #[error("the circuit file of {task} does not say how it was found")]
+    NoSettings {
+        /// Task of the circuit.
+        task: String,
+    },
+    /// A certificate cannot be made.
+    #[error(transparent)]
+    Certificate(#[from] openwork_verify::certificate::CertificateError),
     /// No task has this name.
     #[error("there is no task {name:?}; there are {}", task_names())]
     NoTask {

@@ -73,7 +73,7 @@ pub enum PromptError {
 pub fn read_prompts(
     path: &Path,
     format: LineFormat,
-) -> Result<impl Iterator<Item = Result<PromptLine, PromptError>>, PromptError> {
+) -> Result<impl Iterator<Item = Result<PromptLine, PromptError>> + use<>, PromptError> {
     let file = File::open(path).map_err(|source| PromptError::Open { path: path.to_owned(), source })?;
     Ok(prompt_lines(BufReader::new(file).lines(), path.display().to_string(), format))
 }
@@ -107,7 +107,8 @@ fn prompt(
     let json = |source| PromptError::Json { stream: stream(), number, source };
     let value: serde_json::Value = serde_json::from_str(&line).map_err(json)?;
     let text = value.as_str().or_else(|| value.get("prompt").and_then(|p| p.as_str()));
-    let text = text.filter(|text| !text.is_empty()).ok_or_else(|| PromptError::NoPrompt { stream: stream(), number })?;
+    let text =
+        text.filter(|text| !text.is_empty()).ok_or_else(|| PromptError::NoPrompt { stream: stream(), number })?;
     Ok(PromptLine { number, prompt: text.to_owned() })
 }
 

@@ -40,9 +40,8 @@ pub enum FindRecipeError {
 /// # Errors
 /// When there is none of this name, or it is wrong.
 pub fn find_recipe(name: &str) -> Result<Recipe, FindRecipeError> {
-    let parse = |text: &str| {
-        Recipe::parse(text).map_err(|source| FindRecipeError::Recipe { name: name.to_owned(), source })
-    };
+    let parse =
+        |text: &str| Recipe::parse(text).map_err(|source| FindRecipeError::Recipe { name: name.to_owned(), source });
     if let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
         return parse(text);
     }

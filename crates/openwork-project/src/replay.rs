@@ -46,8 +46,11 @@ pub enum ReplayError {
         by: String,
     },
     /// The counter-example does not fit the model.
-    #[error(transparent)]
-    Example(#[from] openwork_verify::ReplayError),
+    #[error("{fault}")]
+    Example {
+        /// The fault.
+        fault: String,
+    },
 }
 
 impl Replayed<'_> {
@@ -69,11 +72,12 @@ pub fn replay_verdict<'a>(project: &Project, file: &'a VerdictFile) -> Result<Re
     if file.means_sha256 != project.means.sha256() {
         return Err(ReplayError::OtherMeans { found: file.means_sha256.clone() });
     }
-    let Verdict::Refuted { by, counter_example } = file.report.verdict() else {
-        return Err(ReplayError::NotRefuted { verdict: file.report.verdict().to_string() });
+    let Verdict::Refuted { by, counter_example } = &file.report.verdict else {
+        return Err(ReplayError::NotRefuted { verdict: file.report.verdict.word().to_owned() });
     };
     let by = || by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let example = counter_example.as_ref().ok_or_else(|| ReplayError::NoExample { by: by() })?;
-    let (model, run) = replay(&project.model, &project.means, example)?;
+    let (model, run) =
+        replay(&project.model, &project.means, example).map_err(|fault| ReplayError::Example { fault })?;
     Ok(Replayed { example, model, run })
 }

@@ -147,8 +147,7 @@ fn circuits(project: &Project) -> Result<Vec<CircuitReport>, ReportError> {
     }
     let failed = |source| ReportError::Folder { path: dir.clone(), source };
     let entries = std::fs::read_dir(&dir).map_err(failed)?;
-    let mut paths: Vec<PathBuf> =
-        entries.map(|e| Ok(e?.path())).collect::<std::io::Result<_>>().map_err(failed)?;
+    let mut paths: Vec<PathBuf> = entries.map(|e| Ok(e?.path())).collect::<std::io::Result<_>>().map_err(failed)?;
     paths.retain(|p| p.extension().is_some_and(|e| e == "json") && verdict_path(p).exists());
     paths.sort();
     paths.iter().map(|path| CircuitReport::read(project, path)).collect()
@@ -193,7 +192,7 @@ impl CircuitReport {
 
 /// Texts of the tokens that the counter-example names.
 fn token_texts(project: &Project, report: &Report) -> BTreeMap<u16, String> {
-    let Verdict::Refuted { counter_example: Some(example), .. } = report.verdict() else { return BTreeMap::new() };
+    let Verdict::Refuted { counter_example: Some(example), .. } = &report.verdict else { return BTreeMap::new() };
     let (answer, alternative) = example.candidates;
     let prompts = example.prompts.iter().chain(example.intervention.sources.iter().flatten());
     let tokens = prompts.flatten().copied().chain([answer, alternative]);

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use openwork_circuit::{CircuitFile, Means};
-use openwork_extract::{PruneError, Search, SearchSettings, Settings, Stability, nonsense_labels, random_weights};
+use openwork_extract::{PruneError, Search, Settings, Stability, nonsense_labels, random_weights};
 use openwork_model::Model;
 use openwork_ops::Device;
 use openwork_tasks::{Splits, Task};
@@ -179,8 +179,7 @@ pub fn control_searches(
     };
     let vocabulary = project.sample.frequent_tokens();
     let relabel = |pairs: &[openwork_tasks::Pair]| nonsense_labels(pairs, &vocabulary, circuit.seed);
-    let nonsense =
-        Splits { train: relabel(&splits.train), selection: relabel(&splits.selection), ..Splits::default() };
+    let nonsense = Splits { train: relabel(&splits.train), selection: relabel(&splits.selection), ..Splits::default() };
     let random = random_weights(&project.model, circuit.seed);
     let random_means = project.sample.first(RANDOM_MODEL_TOKENS).means(&random);
     let found = [

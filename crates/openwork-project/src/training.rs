@@ -146,10 +146,7 @@ impl TrainingRun {
     ///
     /// # Errors
     /// When a loss is not finite, or a file cannot be written; the error names the last good checkpoint.
-    pub fn train(
-        &mut self,
-        on_step: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> Result<Stopped, TrainingError> {
+    pub fn train(&mut self, on_step: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Stopped, TrainingError> {
         let metadata = BTreeMap::from([(TOKENIZER_KEY.to_owned(), self.tokenizer_sha256.clone())]);
         let mut trained = false;
         let stopped = self.run.train(&metadata, &mut |event: Event<'_>| {

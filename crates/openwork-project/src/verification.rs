@@ -3,12 +3,16 @@
 use std::{ops::ControlFlow, time::Instant};
 
 use openwork_circuit::CircuitFile;
+use openwork_tasks::Splits;
 use openwork_verify::{
-    Case, Control, ControlKind, Effort, Limits, Meaning, Report, Settings, Verdict, certificate::Certificate, certify,
-    hypothesis::Hypothesis, verify,
+    Case, Control, ControlKind, Effort, Limits, Meaning, Report, Settings, Shift, Split, Verdict,
+    certificate::Certificate, certify, hypothesis::Hypothesis, verify,
 };
 
 use crate::{Project, ProjectError, SearchStep, control_searches};
+
+/// Highest level where nobody asks for another: everything that tries to refute. Certificates are asked for.
+pub const DEFAULT_LEVEL: u8 = 5;
 
 /// Progress of a verification.
 #[derive(Clone, Copy, Debug)]
@@ -73,8 +77,20 @@ pub fn verify_circuit(
         selection: &splits.selection,
         meaning: hypothesis.map(|hypothesis| Meaning { hypothesis, text: &text }),
     };
-    let report = verify(&case, &controls, settings, limits, &mut |what| on_stage(Stage::Check(what)));
-    Ok(Verification { controls, report, certificates: vec![] })
+    let mut on_check = |what: &str| on_stage(Stage::Check(what));
+    let mut report = verify(&case, &controls, settings, limits, &mut on_check);
+    if with_controls {
+        let missing = |kind: &ControlKind| !controls.iter().any(|c| c.kind == *kind);
+        let unfinished = |kind: ControlKind| format!("control: {kind} (level 3): {}", limits.why());
+        let left = ControlKind::ALL.into_iter().filter(missing);
+        report.unfinished.extend(left.map(unfinished));
+    }
+    let verified = !matches!(report.verdict, Verdict::Error | Verdict::NoTask | Verdict::Undefined);
+    let certificates = match limits.level >= 6 && verified {
+        true => certify(&case, &project.model_sha256, None, Effort::default(), limits, &mut report, &mut on_check)?,
+        false => vec![],
+    };
+    Ok(Verification { controls, report, certificates })
 }
 
 /// The control searches, in half of the time there is.

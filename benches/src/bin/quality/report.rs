@@ -3,11 +3,11 @@
 use std::{collections::BTreeSet, fs, io::Write, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use openwork_chart::{Axis, Chart, Curve, Point, Scale};
 use openwork_benches::{
     Csv, Mode, Record, Table,
     stats::{Mean, median},
 };
+use openwork_chart::{Axis, Chart, Curve, Point, Scale};
 
 use crate::{
     cell::{self, Outcome},

@@ -3,12 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use openwork_benches::{Csv, Fraction, Machine, latest_folder, repository, stats::Spread};
 use openwork_chart::{Axis, Chart, Curve, Point, Scale};
-use openwork_benches::{
-    Csv, Fraction, Machine,
-    latest_folder, repository,
-    stats::Spread,
-};
 
 use crate::cases::{CONTEXT, SEQUENCES};
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::Subcommand;
 use openwork_data::{
-    CorpusOptions, CorpusReport, GeneratedOptions, Tokenizer,
+    CorpusOptions, CorpusReport, GeneratedOptions,
     corpus::{self, Skipped},
 };
 

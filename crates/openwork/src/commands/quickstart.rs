@@ -16,12 +16,12 @@ use openwork_data::{
 use openwork_extract::Settings as SearchSettings;
 use openwork_ops::{Device, DeviceChoice};
 use openwork_project::{
-    ModelReport, Project, Request, TrainingRun, Verification, VerdictFile, find_circuit, find_recipe, find_task,
-    verdict_path, verify_circuit,
+    DEFAULT_LEVEL, ModelReport, Project, Request, TrainingRun, VerdictFile, Verification, find_circuit, find_recipe,
+    find_task, verdict_path, verify_circuit,
 };
 use openwork_tasks::Task;
 use openwork_train::Stopped;
-use openwork_verify::{DEFAULT_LEVEL, Limits, Settings};
+use openwork_verify::{Limits, Settings};
 
 use crate::{
     page::Page,
@@ -147,8 +147,7 @@ fn circuit(project: &Project, task: &Task, device: &Device) -> Result<CircuitFil
     }
     let splits = project.splits(task, 0)?;
     let progress = SearchProgress::default();
-    let circuit =
-        find_circuit(project, task.name(), &splits, &search_settings(), device, &mut |p| progress.step(p))?;
+    let circuit = find_circuit(project, task.name(), &splits, &search_settings(), device, &mut |p| progress.step(p))?;
     progress.finish();
     // One that was cut short is not kept.
     let circuit = circuit.filter(|_| !interrupt::requested()).context("interrupted")?;
@@ -163,8 +162,7 @@ fn verified(project: &Project, circuit: &CircuitFile) -> Result<bool> {
     if !path.exists() {
         let limits = Limits { interrupted: &interrupt::requested, ..Limits::level(DEFAULT_LEVEL) };
         let settings = verifier_settings();
-        let request =
-            Request { circuit, hypothesis: None, with_controls: true, settings: &settings, limits: &limits };
+        let request = Request { circuit, hypothesis: None, with_controls: true, settings: &settings, limits: &limits };
         let mut progress = VerificationProgress::new(&circuit.task);
         let Verification { controls, report, .. } =
             verify_circuit(project, request, &mut |stage| progress.show(stage))?;
@@ -173,9 +171,9 @@ fn verified(project: &Project, circuit: &CircuitFile) -> Result<bool> {
         VerdictFile::new(circuit, controls, report).write(&path)?;
     }
     let report = VerdictFile::read(&path)?.report;
-    say!("{}: {}", circuit.task, report.verdict());
-    for reason in report.reasons() {
+    say!("{}: {}", circuit.task, report.verdict.word());
+    for reason in &report.reasons {
         say!("  {reason}");
     }
-    Ok(report.verdict().passed())
+    Ok(report.verdict.passed())
 }

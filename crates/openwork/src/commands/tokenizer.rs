@@ -1,9 +1,6 @@
 //! `openwork tokenizer`: train one, or import the published vocabulary.
 
-use std::{
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{ArgGroup, Subcommand};

@@ -9,8 +9,7 @@ use openwork_train::Stopped;
 
 use crate::ui::{
     args::{open_device, open_tokenizer},
-    interrupt,
-    training,
+    interrupt, training,
 };
 
 /// Arguments of the command.

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use openwork_project::{
-    CircuitReport, Request, Verification, VerdictFile, verdict_path, verify_circuit, write_certificates,
+    CircuitReport, DEFAULT_LEVEL, Request, VerdictFile, Verification, verdict_path, verify_circuit, write_certificates,
 };
 use openwork_verify::{Limits, Settings, Verdict, hypothesis::Hypothesis};
 
@@ -41,7 +41,7 @@ pub struct Args {
     random_sets: usize,
     /// How far to go: 1 the model does the task, 2 sufficiency, 3 necessity and controls, 4 adversaries, 5 causal
     /// scrubbing and hypotheses, 6 certificates
-    #[arg(long, default_value_t = openwork_verify::DEFAULT_LEVEL, value_parser = clap::value_parser!(u8).range(1..=6))]
+    #[arg(long, default_value_t = DEFAULT_LEVEL, value_parser = clap::value_parser!(u8).range(1..=6))]
     level: u8,
     /// Time for all levels together, such as 90s or 10m, half of which the control searches may take; what does not
     /// fit is named in the report [default: as long as it takes]
@@ -88,11 +88,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let out = args.out.unwrap_or_else(|| verdict_path(&args.circuit));
     let file = VerdictFile::new(&circuit, controls, report);
     file.write(&out)?;
-    let verdict = file.report.verdict().clone();
+    let verdict = file.report.verdict.clone();
     if args.json {
         say!("{}", file.to_json());
     } else {
-        say!("{}", file.report.text().trim_end());
+        say!("{}", file.report.words().trim_end());
         say!("{}", out.display());
         if let Verdict::Refuted { counter_example: Some(_), .. } = &verdict {
             say!("to see it again: {}", replay_command(&args.project.model, &out));

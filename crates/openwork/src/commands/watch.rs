@@ -80,9 +80,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
 fn notice(circuit: &Path) {
     let path = verdict_path(circuit);
     match VerdictFile::read(&path) {
-        Ok(file) if file.report.verdict().passed() => (),
+        Ok(file) if file.report.verdict.passed() => (),
         Ok(file) => {
-            eprintln!("note: the verdict on this circuit is {} ({})", file.report.verdict(), path.display())
+            eprintln!("note: the verdict on this circuit is {} ({})", file.report.verdict.word(), path.display())
         }
         Err(_) if !path.exists() => eprintln!("note: this circuit has not been verified; `openwork verify` does it"),
         Err(error) => eprintln!("note: the verdict on this circuit cannot be read: {error:#}"),

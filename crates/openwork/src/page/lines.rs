@@ -9,12 +9,12 @@ use super::escape;
 
 /// All curves of a report, side by side where there is room.
 pub fn curves(out: &mut String, report: &Report) {
-    if report.curves().is_empty() {
+    if report.curves.is_empty() {
         return;
     }
     out.push_str("<h3>Interpolation curves</h3><div class=\"figures\">");
-    for curve in report.curves() {
-        let areas = match report.findings().cpr_cmd {
+    for curve in &report.curves {
+        let areas = match report.findings.cpr_cmd {
             Some((cpr, cmd)) if scale(curve) == Scale::Decades => {
                 format!("CPR {cpr:.3} (area under the curve), CMD {cmd:.3} (area of its distance from 1). ")
             }
@@ -30,7 +30,7 @@ pub fn curves(out: &mut String, report: &Report) {
 fn chart(curve: &Curve) -> Chart {
     Chart {
         title: String::new(),
-        x: Axis::new(&curve.parameter, scale(curve)),
+        x: Axis::new(&curve.dial, scale(curve)),
         y: Axis::new(&curve.measure, Scale::Linear),
         curves: vec![openwork_chart::Curve::new(
             &curve.measure,
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     fn curve(points: Vec<(f64, f64)>) -> Curve {
-        Curve { parameter: "parameter".into(), measure: "measure, nats".into(), reading: "".into(), points }
+        Curve { dial: "parameter".into(), measure: "measure, nats".into(), reading: "".into(), points }
     }
 
     #[test]

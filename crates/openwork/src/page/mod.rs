@@ -179,13 +179,13 @@ fn section(out: &mut String, circuit: &CircuitReport, model_path: &Path) {
 
 /// The verdict as a badge.
 fn badge(circuit: &CircuitReport) -> String {
-    let class = match circuit.report.verdict() {
+    let class = match circuit.report.verdict {
         Verdict::Strong | Verdict::Certified { .. } => "strong",
         Verdict::Weak => "weak",
         Verdict::Refuted { .. } | Verdict::Error => "refuted",
         Verdict::NoTask | Verdict::Undefined => "none",
     };
-    format!("<span class=\"badge {class}\">{}</span>", circuit.report.verdict())
+    format!("<span class=\"badge {class}\">{}</span>", circuit.report.verdict.word())
 }
 
 /// The first digits of a hash.

@@ -190,7 +190,11 @@ pub fn tasks(out: &mut String, tasks: &[TaskRow]) {
                 write!(out, "<td class=\"n\">{loss:.3} <span class=\"ci\">{accuracy:.0} %</span></td>")
             }),
             Err(reason) => {
-                write!(out, "<td colspan=\"2\" class=\"na\" style=\"white-space:normal\">{}</td>", escape(&reason.to_string()))
+                write!(
+                    out,
+                    "<td colspan=\"2\" class=\"na\" style=\"white-space:normal\">{}</td>",
+                    escape(&reason.to_string())
+                )
             }
         };
         out.push_str("</tr>");

