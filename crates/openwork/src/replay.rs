@@ -42,7 +42,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let Verdict::Refuted { by, counter_example } = &file.report.verdict else {
         return Err(anyhow!("{path} says {}, which comes without a counter-example", file.report.verdict.word()));
     };
-    let example = counter_example.as_ref().with_context(|| format!("{path} was refuted by {by:?} without one pair"))?;
+    let by = || by.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let example =
+        counter_example.as_ref().with_context(|| format!("{path} was refuted by {} without one pair", by()))?;
     let (model, run) =
         openwork_verify::replay(&subject.model, &subject.means, example).map_err(|e| anyhow!("{path}: {e}"))?;
 

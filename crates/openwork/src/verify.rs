@@ -13,7 +13,8 @@ use openwork_circuit::{CircuitFile, Means};
 use openwork_extract::{Search, Settings as Budget, nonsense_labels, random_weights};
 use openwork_model::Model;
 use openwork_verify::{
-    Case, Control, ControlKind, Effort, Limits, Meaning, Report, Settings, Verdict, certificate::Certificate, certify,
+    Case, Control, ControlKind, Controls, Effort, Judgement, Limits, Meaning, Report, Settings, Verdict,
+    certificate::{Certificate, Kind},
     hypothesis::Hypothesis,
 };
 
@@ -76,7 +77,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let settings = Settings { random_sets: args.random_sets, ..Settings::default() };
     interrupt::listen()?;
     let until = args.budget.map(|budget| Instant::now() + budget);
-    let limits = Limits { level: args.level, until, interrupted: &interrupt::requested, dead_hook: None };
+    let limits = Limits { level: args.level, until, interrupted: &interrupt::requested, effort: Effort::default() };
     let hypothesis = match &args.hypothesis {
         Some(path) => Some(Hypothesis::load(path, &subject.model.config)?),
         None => None,
@@ -113,7 +114,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(interrupt::INTERRUPTED));
     }
     Ok(ExitCode::from(match verdict {
-        Verdict::Error => 2,
+        Verdict::Error { .. } => 2,
         verdict => u8::from(!verdict.passed()),
     }))
 }
@@ -140,7 +141,7 @@ pub struct Judged {
     /// What the judge says.
     pub report: Report,
     /// Certificates by kind, at level 6.
-    pub certificates: Vec<(&'static str, Certificate)>,
+    pub certificates: Vec<(Kind, Certificate)>,
 }
 
 /// Searches the controls and judges the circuit.
@@ -176,6 +177,8 @@ pub fn judge(
         shifts: &pairs.shifts(),
         selection: &pairs.selection,
         meaning: hypothesis.map(|hypothesis| Meaning { hypothesis, text: &text }),
+        model_sha256: &subject.sha256,
+        domain: None,
     };
     let progress = crate::progress::Progress::new(None, 0);
     let mut stage = 0;
@@ -183,18 +186,9 @@ pub fn judge(
         stage += 1;
         progress.update(stage, || format!("{}: {what}", circuit.task));
     };
-    let mut report = openwork_verify::verify(&case, &controls, settings, limits, &mut tell);
-    if with_controls && limits.level >= 3 {
-        let missing = |kind: &ControlKind| !controls.iter().any(|c| c.kind == *kind);
-        let unfinished = |kind: ControlKind| format!("control: {kind} (level 3): {}", limits.why());
-        let left = ControlKind::ALL.into_iter().filter(missing);
-        report.unfinished.extend(left.map(unfinished));
-    }
-    let judged = !matches!(report.verdict, Verdict::Error | Verdict::NoTask | Verdict::Undefined);
-    let certificates = match limits.level >= 6 && judged {
-        true => certify(&case, &subject.sha256, None, Effort::default(), limits, &mut report, &mut tell)?,
-        false => vec![],
-    };
+    let cut_short: &[ControlKind] = if with_controls { &ControlKind::ALL } else { &[] };
+    let found = Controls { done: &controls, cut_short };
+    let Judgement { report, certificates } = openwork_verify::verify(&case, found, settings, limits, &mut tell);
     Ok(Judged { controls, report, certificates })
 }
 
@@ -266,7 +260,7 @@ struct Format {
     format: String,
 }
 
-const FORMAT: &str = "openwork-verdict 3";
+const FORMAT: &str = "openwork-verdict 4";
 
 impl VerdictFile {
     /// A judgement on `circuit`.

@@ -94,7 +94,6 @@ impl Host {
             true_variables: vec![],
             dead_hook: false,
             expected: Expected::Pass,
-            should_fire: &[],
         })
     }
 }

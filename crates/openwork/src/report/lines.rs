@@ -26,7 +26,7 @@ pub fn curves(out: &mut String, report: &Report) {
             }
             _ => String::new(),
         };
-        let (drawing, reading) = (draw(curve), escape(&curve.reading));
+        let (drawing, reading) = (draw(curve), escape(curve.kind.reading()));
         let _ = write!(out, "<figure>{drawing}<figcaption>{areas}{reading}</figcaption></figure>");
     }
     out.push_str("</div>");
@@ -83,7 +83,7 @@ fn axes(curve: &Curve) -> (Axis, Axis) {
 }
 
 fn draw(curve: &Curve) -> String {
-    let (dial, measure) = (escape(&curve.dial), escape(&curve.measure));
+    let (dial, measure) = (escape(curve.kind.axis()), escape(curve.kind.measure()));
     let mut svg = format!(
         "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{measure} by {dial}\" \
          font-family=\"system-ui, sans-serif\" font-size=\"12\">"
@@ -151,10 +151,12 @@ fn number(x: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use openwork_verify::CurveKind;
+
     use super::*;
 
     fn curve(points: Vec<(f64, f64)>) -> Curve {
-        Curve { dial: "dial".into(), measure: "measure, nats".into(), reading: "".into(), points }
+        Curve { kind: CurveKind::RestRestored, points }
     }
 
     #[test]

@@ -198,7 +198,7 @@ fn badge(judged: &Judged) -> String {
     let class = match judged.report.verdict {
         Verdict::Strong | Verdict::Certified { .. } => "strong",
         Verdict::Weak => "weak",
-        Verdict::Refuted { .. } | Verdict::Error => "refuted",
+        Verdict::Refuted { .. } | Verdict::Error { .. } => "refuted",
         Verdict::NoTask | Verdict::Undefined => "none",
     };
     format!("<span class=\"badge {class}\">{}</span>", judged.report.verdict.word())
