@@ -79,9 +79,6 @@ pub enum ProjectError {
         /// Task of the circuit.
         task: String,
     },
-    /// A certificate cannot be made.
-    #[error(transparent)]
-    Certificate(#[from] openwork_verify::certificate::CertificateError),
     /// No task has this name.
     #[error("there is no task {name:?}; there are {}", task_names())]
     NoTask {

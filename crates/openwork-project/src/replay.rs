@@ -46,11 +46,8 @@ pub enum ReplayError {
         by: String,
     },
     /// The counter-example does not fit the model.
-    #[error("{fault}")]
-    Example {
-        /// The fault.
-        fault: String,
-    },
+    #[error(transparent)]
+    Example(#[from] openwork_verify::ReplayError),
 }
 
 impl Replayed<'_> {
@@ -77,7 +74,6 @@ pub fn replay_verdict<'a>(project: &Project, file: &'a VerdictFile) -> Result<Re
     };
     let by = || by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let example = counter_example.as_ref().ok_or_else(|| ReplayError::NoExample { by: by() })?;
-    let (model, run) =
-        replay(&project.model, &project.means, example).map_err(|fault| ReplayError::Example { fault })?;
+    let (model, run) = replay(&project.model, &project.means, example)?;
     Ok(Replayed { example, model, run })
 }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use openwork_circuit::CircuitFile;
-use openwork_verify::{Control, Report, certificate::Certificate};
+use openwork_verify::{
+    Control, Report,
+    certificate::{Certificate, Kind},
+};
 use serde::{Deserialize, Serialize};
 
 const FORMAT: &str = "openwork-verdict 4";
@@ -128,11 +131,8 @@ pub fn verdict_path(circuit: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When one cannot be written.
-pub fn write_certificates(
-    circuit: &Path,
-    certificates: &[(&'static str, Certificate)],
-) -> Result<Vec<PathBuf>, VerdictError> {
-    let write = |(kind, certificate): &(&str, Certificate)| {
+pub fn write_certificates(circuit: &Path, certificates: &[(Kind, Certificate)]) -> Result<Vec<PathBuf>, VerdictError> {
+    let write = |(kind, certificate): &(Kind, Certificate)| {
         let path = circuit.with_extension(format!("{kind}.certificate.json"));
         openwork_tensor::write_atomic(&path, |w| w.write_all(certificate.to_json().as_bytes()))
             .map_err(|source| VerdictError::Write { path: path.clone(), source })?;

@@ -5,8 +5,10 @@ use std::{ops::ControlFlow, time::Instant};
 use openwork_circuit::CircuitFile;
 use openwork_tasks::Splits;
 use openwork_verify::{
-    Case, Control, ControlKind, Effort, Limits, Meaning, Report, Settings, Shift, Split, Verdict,
-    certificate::Certificate, certify, hypothesis::Hypothesis, verify,
+    Case, Control, ControlKind, Controls, Judgement, Limits, Meaning, Report, Settings, Shift, Split,
+    certificate::{Certificate, Kind},
+    hypothesis::Hypothesis,
+    verify,
 };
 
 use crate::{Project, ProjectError, SearchStep, control_searches};
@@ -30,7 +32,7 @@ pub struct Verification {
     /// Report of the verifier.
     pub report: Report,
     /// Certificates by kind, at level 6.
-    pub certificates: Vec<(&'static str, Certificate)>,
+    pub certificates: Vec<(Kind, Certificate)>,
 }
 
 /// Request for a verification.
@@ -76,20 +78,13 @@ pub fn verify_circuit(
         shifts: &shifts(&splits),
         selection: &splits.selection,
         meaning: hypothesis.map(|hypothesis| Meaning { hypothesis, text: &text }),
+        model_sha256: &project.model_sha256,
+        domain: None,
     };
-    let mut on_check = |what: &str| on_stage(Stage::Check(what));
-    let mut report = verify(&case, &controls, settings, limits, &mut on_check);
-    if with_controls {
-        let missing = |kind: &ControlKind| !controls.iter().any(|c| c.kind == *kind);
-        let unfinished = |kind: ControlKind| format!("control: {kind} (level 3): {}", limits.why());
-        let left = ControlKind::ALL.into_iter().filter(missing);
-        report.unfinished.extend(left.map(unfinished));
-    }
-    let verified = !matches!(report.verdict, Verdict::Error | Verdict::NoTask | Verdict::Undefined);
-    let certificates = match limits.level >= 6 && verified {
-        true => certify(&case, &project.model_sha256, None, Effort::default(), limits, &mut report, &mut on_check)?,
-        false => vec![],
-    };
+    let cut_short: &[ControlKind] = if with_controls { &ControlKind::ALL } else { &[] };
+    let found = Controls { done: &controls, cut_short };
+    let Judgement { report, certificates } =
+        verify(&case, found, settings, limits, &mut |what| on_stage(Stage::Check(what)));
     Ok(Verification { controls, report, certificates })
 }
 

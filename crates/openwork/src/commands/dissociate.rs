@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use openwork_verify::{Claim, Cost, Dissociation, Settings, dissociate};
 
 use crate::ui::{args::ProjectArgs, show::say};
@@ -35,8 +35,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     let claims: Vec<Claim<'_>> =
         loaded.iter().map(|(circuit, pairs)| Claim { task: &circuit.task, circuit: &circuit.nodes, pairs }).collect();
-    let found =
-        dissociate(&project.model, &project.means, &claims, &Settings::default()).map_err(|fault| anyhow!(fault))?;
+    let found = dissociate(&project.model, &project.means, &claims, &Settings::default())?;
     match args.json {
         true => say!("{}", serde_json::to_string_pretty(&found)?),
         false => say!("{}", text(&found)),

@@ -110,7 +110,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(interrupt::INTERRUPTED));
     }
     Ok(ExitCode::from(match verdict {
-        Verdict::Error => 2,
+        Verdict::Error { .. } => 2,
         verdict => u8::from(!verdict.passed()),
     }))
 }

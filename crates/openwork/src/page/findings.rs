@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use openwork_verify::{
-    Attack, Faithfulness, Report, Scrubbed,
+    Attack, Faithfulness, Report, Scrubbed, Subset,
     certificate::{Certified, Kind},
-    hypothesis::{HypothesisReport, HypothesisVerdict},
+    hypothesis::{HypothesisCheckId, HypothesisReport, HypothesisVerdict},
 };
 
 use super::{
@@ -19,7 +19,7 @@ pub fn attacks(out: &mut String, report: &Report) {
     if attacks.is_empty() {
         return;
     }
-    attacks.sort_by(|a, b| a.budget.total_cmp(&b.budget).then((a.on != "circuit").cmp(&(b.on != "circuit"))));
+    attacks.sort_by(|a, b| a.budget.total_cmp(&b.budget).then(a.on.cmp(&b.on)));
     out.push_str(
         "<h3>Attacks</h3><p class=\"quiet\">The worst partial ablation that was found within a budget, the same for all \
          inputs, of nodes that are not kept safe. Safe is the circuit, or a random set of its size: where both fall \
@@ -28,14 +28,14 @@ pub fn attacks(out: &mut String, report: &Report) {
          nats</th><th>most ablated, and the part that is left</th></tr>",
     );
     for attack in attacks {
-        let class = if attack.on == "circuit" { " class=\"circuit\"" } else { "" };
+        let class = if attack.on == Subset::Circuit { " class=\"circuit\"" } else { "" };
         let nodes: Vec<String> =
             attack.nodes.iter().take(4).map(|(node, r)| format!("{} {r:.2}", escape(node))).collect();
         let _ = write!(
             out,
             "<tr{class}><td>{}</td><td class=\"n\">{:.1}</td><td class=\"w\">{}{}</td><td class=\"n\">{}</td>\
              <td class=\"nodes\">{}</td></tr>",
-            escape(&attack.on),
+            attack.on,
             attack.budget,
             bar(attack.agreement.mean, attack.agreement.mean < report.settings.min_accuracy),
             estimate(&attack.agreement),
@@ -68,12 +68,12 @@ pub fn incompleteness(out: &mut String, report: &Report) {
          <th class=\"n\">with nothing knocked out</th><th>the worst knock-out</th></tr>",
     );
     for row in rows {
-        let class = if row.on == "circuit" { " class=\"circuit\"" } else { "" };
+        let class = if row.on == Subset::Circuit { " class=\"circuit\"" } else { "" };
         let _ = write!(
             out,
             "<tr{class}><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
              <td class=\"n\">{:.4}</td><td>{} of its nodes ({})</td></tr>",
-            escape(&row.on),
+            row.on,
             row.nodes,
             row.tried,
             estimate(&row.gap),
@@ -249,7 +249,7 @@ pub fn hypothesis(out: &mut String, report: &Report) {
             out,
             "<tr>{}<td>{}</td><td class=\"n\">{}</td><td class=\"n\">{:.2}</td><td>{}{example}</td></tr>",
             mark(check.status),
-            escape(&check.name),
+            escape(&check.id.to_string()),
             check.estimate.as_ref().map_or("–".into(), estimate),
             check.threshold,
             escape(&check.explanation)
@@ -260,10 +260,14 @@ pub fn hypothesis(out: &mut String, report: &Report) {
 
 fn hypothesis_verdict(found: &HypothesisReport) -> String {
     match &found.verdict {
-        HypothesisVerdict::Refuted { by } => format!("Refuted by: {}.", by.join("; ")),
-        HypothesisVerdict::Undecided { by } => format!("Undecided: {}.", by.join("; ")),
+        HypothesisVerdict::Refuted { by } => format!("Refuted by: {}.", list(by)),
+        HypothesisVerdict::Undecided { by } => format!("Undecided: {}.", list(by)),
         HypothesisVerdict::Supported => format!("Supported on {} prompts.", found.prompts),
     }
+}
+
+fn list(ids: &[HypothesisCheckId]) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// What was certified.

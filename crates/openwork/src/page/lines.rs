@@ -22,7 +22,8 @@ pub fn curves(out: &mut String, report: &Report) {
         };
         // A drawing that fails leaves the numbers, which are in the verdict file too.
         let drawing = chart(curve).svg().unwrap_or_else(|error| escape(&error.to_string()));
-        let _ = write!(out, "<figure>{drawing}<figcaption>{areas}{}</figcaption></figure>", escape(&curve.reading));
+        let _ =
+            write!(out, "<figure>{drawing}<figcaption>{areas}{}</figcaption></figure>", escape(curve.kind.reading()));
     }
     out.push_str("</div>");
 }
@@ -30,10 +31,10 @@ pub fn curves(out: &mut String, report: &Report) {
 fn chart(curve: &Curve) -> Chart {
     Chart {
         title: String::new(),
-        x: Axis::new(&curve.dial, scale(curve)),
-        y: Axis::new(&curve.measure, Scale::Linear),
+        x: Axis::new(curve.kind.axis(), scale(curve)),
+        y: Axis::new(curve.kind.measure(), Scale::Linear),
         curves: vec![openwork_chart::Curve::new(
-            &curve.measure,
+            curve.kind.measure(),
             curve.points.iter().map(|&(x, y)| Point::new(x, y)).collect(),
         )],
     }
@@ -48,10 +49,12 @@ fn scale(curve: &Curve) -> Scale {
 
 #[cfg(test)]
 mod tests {
+    use openwork_verify::CurveKind;
+
     use super::*;
 
     fn curve(points: Vec<(f64, f64)>) -> Curve {
-        Curve { dial: "parameter".into(), measure: "measure, nats".into(), reading: "".into(), points }
+        Curve { kind: CurveKind::RestRestored, points }
     }
 
     #[test]
@@ -65,6 +68,9 @@ mod tests {
         let svg = chart(&curve(vec![(0.5, 0.0), (0.6, f64::INFINITY)])).svg().unwrap();
         assert_eq!(svg.matches("<circle").count(), 1);
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
-        assert!(svg.contains("parameter") && svg.contains("measure, nats"), "{svg}");
+        assert!(
+            svg.contains(CurveKind::RestRestored.axis()) && svg.contains(CurveKind::RestRestored.measure()),
+            "{svg}"
+        );
     }
 }

@@ -182,7 +182,7 @@ fn badge(circuit: &CircuitReport) -> String {
     let class = match circuit.report.verdict {
         Verdict::Strong | Verdict::Certified { .. } => "strong",
         Verdict::Weak => "weak",
-        Verdict::Refuted { .. } | Verdict::Error => "refuted",
+        Verdict::Refuted { .. } | Verdict::Error { .. } => "refuted",
         Verdict::NoTask | Verdict::Undefined => "none",
     };
     format!("<span class=\"badge {class}\">{}</span>", circuit.report.verdict.word())

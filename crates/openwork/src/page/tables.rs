@@ -144,7 +144,7 @@ fn row(out: &mut String, check: &Check) {
         "<tr>{}<td>{}</td><td>{}{fill}</td><td>{role}</td><td>{}{p}</td></tr>",
         mark(check.status),
         check.level,
-        escape(&check.name),
+        escape(&check.id.to_string()),
         escape(&check.explanation)
     );
 }

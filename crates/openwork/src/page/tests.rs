@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use openwork_circuit::{Calibration, CircuitFile, NodeSet, NodeSpace};
 use openwork_verify::{
-    Attack, Cell, Check, CounterExample, Curve, Declaration, Estimate, Fill, Findings, Incompleteness, Intervention,
-    Kept, NodeWorth, Norms, Report, Role, Scheme, Settings, Split, Status, Verdict,
+    Attack, Cell, Change, Check, CheckId, Contents, CounterExample, Curve, CurveKind, Declaration, Estimate, Fault,
+    Fill, Findings, Incompleteness, Intervention, Kept, NodeWorth, Norms, Quantity, Reason, Report, Role, Scheme,
+    Settings, Split, Status, Subset, Unfinished, Verdict, Why,
 };
 
 use openwork_project::CircuitReport;
@@ -17,10 +18,10 @@ const E: Estimate = Estimate { mean: 0.25, ci95: (0.125, 0.375), n: 40 };
 /// What a token may be called by somebody who wishes us ill.
 const HOSTILE: &str = "</span><script>alert('x')</script>";
 
-fn check(level: u8, role: Role, status: Status, name: &str) -> Check {
+fn check(level: u8, role: Role, status: Status, id: CheckId) -> Check {
     Check {
+        id,
         level,
-        name: name.into(),
         role,
         split: Some(Split::HeldOut),
         ablation: Some(Scheme::MEAN),
@@ -28,7 +29,7 @@ fn check(level: u8, role: Role, status: Status, name: &str) -> Check {
         p_value: Some(0.25),
         threshold: Some(0.5),
         status,
-        explanation: format!("words on {name} <&>"),
+        explanation: format!("words on {id} <&>"),
     }
 }
 
@@ -54,13 +55,13 @@ fn cell(index: usize, kept: Kept, ablation: Option<Scheme>) -> Cell {
 
 fn counter_example() -> CounterExample {
     CounterExample {
-        check: "adversary".into(),
+        check: CheckId::Adversary,
         split: Split::HeldOut,
         pair: Some(3),
         prompts: [vec![1, 2, 3], vec![1, 9, 3]],
         candidates: (2, 3),
         intervention: Intervention {
-            what: "other nodes are ablated".into(),
+            what: Change::Attack,
             scheme: Scheme { fill: Fill::AnyTemplate, norms: Norms::Free },
             kept: vec![(0, 1)],
             partly: vec![],
@@ -73,12 +74,17 @@ fn counter_example() -> CounterExample {
     }
 }
 
-fn report() -> Report {
+/// A report with these contents, as if read from a file.
+fn sealed(contents: &Contents) -> Report {
+    serde_json::from_value(serde_json::to_value(contents).unwrap()).unwrap()
+}
+
+fn contents() -> Contents {
     let worth = NodeWorth { node: "0.attn.q[<1>]".into(), in_circuit: E, p_value: 0.5, in_model: 0.1, role: None };
     let attack =
-        Attack { on: "circuit".into(), budget: 2.0, kl: E, agreement: E, nodes: vec![("0.attn.q[<1>]".into(), 0.5)] };
+        Attack { on: Subset::Circuit, budget: 2.0, kl: E, agreement: E, nodes: vec![("0.attn.q[<1>]".into(), 0.5)] };
     let incompleteness = Incompleteness {
-        on: "random".into(),
+        on: Subset::Random,
         nodes: 7,
         tried: 17,
         how: "random <nodes>".into(),
@@ -86,30 +92,26 @@ fn report() -> Report {
         gap: E,
         gap_of_none: 0.625,
     };
-    let curve = |dial: &str, from: f64| Curve {
-        dial: dial.into(),
-        measure: "<KL>, nats".into(),
-        reading: format!("what <{dial}> says"),
-        points: vec![(from, 0.5), (1.0, 1.0)],
-    };
+    let curve = |kind, from: f64| Curve { kind, points: vec![(from, 0.5), (1.0, 1.0)] };
+    let loss = CheckId::Sufficiency { scheme: Scheme::MEAN, quantity: Quantity::Loss };
     let schemes = Scheme::all().map(Some).map(|s| (Kept::Circuit, s));
     let rest = [(Kept::Model, None), (Kept::Nothing, Some(Scheme::ZERO)), (Kept::AllButCircuit, Some(Scheme::MEAN))];
-    Report {
-        verdict: Verdict::Refuted { by: vec!["adversary".into()], counter_example: Some(Box::new(counter_example())) },
+    Contents {
+        verdict: Verdict::Refuted { by: vec![CheckId::Adversary], counter_example: Some(Box::new(counter_example())) },
         reasons: vec![],
         level: 5,
         rung: 2,
-        unfinished: vec!["roles (level 4): no time was left".into()],
+        unfinished: vec![Unfinished { check: CheckId::Roles, level: 4, done: None, why: Why::OutOfTime }],
         size: None,
         checks: vec![
-            check(2, Role::Required, Status::Passed, "sufficiency"),
-            check(3, Role::ForStrong, Status::Failed, "minimality <b>"),
-            check(3, Role::Reported, Status::Failed, "sign test"),
-            check(4, Role::Required, Status::Failed, "adversary"),
+            check(2, Role::Required, Status::Passed, loss),
+            check(3, Role::ForStrong, Status::Failed, CheckId::MinimalityNodes),
+            check(3, Role::Reported, Status::Failed, CheckId::SignTest),
+            check(4, Role::Required, Status::Failed, CheckId::Adversary),
         ],
         matrix: schemes.chain(rest).enumerate().map(|(i, (kept, scheme))| cell(i, kept, scheme)).collect(),
         random_sets: vec![],
-        curves: vec![curve("share & size", 0.001), curve("part restored", 0.0)],
+        curves: vec![curve(CurveKind::NodesKept, 0.001), curve(CurveKind::RestRestored, 0.0)],
         findings: Findings {
             nodes: vec![worth],
             attacks: vec![attack],
@@ -181,13 +183,14 @@ fn assert_well_formed(html: &str) {
 
 #[test]
 fn the_page_is_well_formed_and_stands_alone() {
-    let html = page(report());
+    let html = page(sealed(&contents()));
     assert_well_formed(&html);
-    let mut early = report();
-    early.verdict = Verdict::Error;
-    early.reasons = vec!["a hook <did> not fire".into()];
+    let mut early = contents();
+    let fault = Fault::Hypothesis { reason: "a hook <did> not fire".into() };
+    early.reasons = vec![Reason::Fault(fault.clone())];
+    early.verdict = Verdict::Error { fault };
     (early.matrix, early.curves, early.findings) = (vec![], vec![], Findings::default());
-    let error = page(early);
+    let error = page(sealed(&early));
     assert_well_formed(&error);
     assert!(error.contains("a hook &lt;did&gt; not fire") && !error.contains("class=\"ladder\""));
     for load in ["href=\"http", "src=", "@import", "url(", "<script"] {
@@ -197,19 +200,19 @@ fn the_page_is_well_formed_and_stands_alone() {
 
 #[test]
 fn every_failed_check_every_cell_and_every_curve_is_on_the_page() {
-    let report = report();
+    let report = sealed(&contents());
     let html = page(report.clone());
     for check in report.checks.iter().filter(|c| c.status == Status::Failed) {
-        assert!(html.contains(&escape(&check.name)), "{}", check.name);
-        assert!(html.contains(&escape(&check.explanation)), "{}", check.name);
+        assert!(html.contains(&escape(&check.id.to_string())), "{}", check.id);
+        assert!(html.contains(&escape(&check.explanation)), "{}", check.id);
     }
     for cell in &report.matrix {
         let tile = format!("<b>{:.3}</b><small>[0.125, 0.375]</small>", cell.loss.mean);
         assert_eq!(html.matches(&tile).count(), 1, "{cell:?}");
     }
     for curve in &report.curves {
-        assert!(html.contains(&escape(&curve.measure)) && html.contains(&escape(&curve.dial)));
-        assert!(html.contains(&format!("{}</figcaption>", escape(&curve.reading))));
+        assert!(html.contains(&escape(curve.kind.measure())) && html.contains(&escape(curve.kind.axis())));
+        assert!(html.contains(&format!("{}</figcaption>", escape(curve.kind.reading()))));
     }
     let points: usize = report.curves.iter().map(|c| c.points.len()).sum();
     assert_eq!(html.matches("<circle").count(), points);
@@ -221,7 +224,7 @@ fn every_failed_check_every_cell_and_every_curve_is_on_the_page() {
 
 #[test]
 fn the_counter_example_is_shown_token_by_token_and_tokens_stay_text() {
-    let html = page(report());
+    let html = page(sealed(&contents()));
     assert!(!html.contains("<script") && html.contains("&lt;script&gt;alert('x')"));
     assert!(html.contains("<span class=\"t d\" title=\"token 2\"> a\\n</span>"), "the differing token is marked");
     assert!(html.contains("<span class=\"t\" title=\"token 3\">'b</span>"), "quotes are not escaped twice");

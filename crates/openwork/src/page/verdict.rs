@@ -11,13 +11,15 @@ use super::{escape, token_html};
 /// The verdict in one sentence, with the rung reached.
 pub fn headline(out: &mut String, report: &Report) {
     let sentence = match &report.verdict {
-        Verdict::Refuted { by, .. } => format!("Refuted by: {}.", by.join("; ")),
+        Verdict::Refuted { by, .. } => {
+            format!("Refuted by: {}.", by.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        }
         Verdict::Certified { scope } => format!("Certified: {scope}."),
         Verdict::Weak => "No check refutes the circuit, but not everything that a strong pass needs was met.".into(),
-        _ => report.reasons.join(" "),
+        _ => report.reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
     };
     let rung = match report.verdict {
-        Verdict::Error => String::new(),
+        Verdict::Error { .. } => String::new(),
         _ => format!(" <b>Rung {} of 6</b>; level {} was asked for.", report.rung, report.level),
     };
     let _ = write!(out, "<p>{}{rung}</p>", escape(&sentence));
@@ -32,7 +34,7 @@ pub fn headline(out: &mut String, report: &Report) {
 
 /// The six levels, with the words of every check that stands in the way.
 pub fn levels(out: &mut String, report: &Report) {
-    if report.verdict == Verdict::Error {
+    if matches!(report.verdict, Verdict::Error { .. }) {
         return;
     }
     out.push_str("<ol class=\"ladder\">");
@@ -78,7 +80,7 @@ fn objections(out: &mut String, checks: &[&Check]) {
     out.push_str("<ul>");
     for check in checks {
         let fate = if check.status == Status::NotApplicable { " <i>(not decided)</i>" } else { "" };
-        let _ = write!(out, "<li><b>{}</b>{fate}: {}</li>", escape(&check.name), escape(&check.explanation));
+        let _ = write!(out, "<li><b>{}</b>{fate}: {}</li>", escape(&check.id.to_string()), escape(&check.explanation));
     }
     out.push_str("</ul>");
 }
@@ -94,8 +96,8 @@ pub fn counter_example(out: &mut String, circuit: &CircuitReport, replay: &str) 
         out,
         "<h3>Where it fails</h3><p>{from} speaks against <b>{}</b>. What was done: {} ({} ablation). Tokens in which \
          the prompts differ are marked.</p>",
-        escape(&example.check),
-        escape(&example.intervention.what),
+        escape(&example.check.to_string()),
+        escape(&example.intervention.what.to_string()),
         example.intervention.scheme
     );
     pair(out, circuit, &example.prompts);
