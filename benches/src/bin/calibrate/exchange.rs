@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, convert::Infallible, fs, ops::ControlFlow, path::Path};
 
 use anyhow::{Context, Result};
-use openwork_circuit::{Ablation, Batch, Keep, NodeSet, NodeSpace, batches, evaluate, tasks::Pair};
+use openwork_circuit::{Ablation, Batch, Keep, NodeSet, NodeSpace, batches, evaluate};
 use openwork_model::{Matrix, Model, Record, Site, SiteKind, Tap, Tokens, save};
+use openwork_tasks::Pair;
 use openwork_truth::zoo::Planted;
 use openwork_verify::{ScrubError, ScrubPath, ScrubSettings, cpr_cmd, faithfulness_by_size, margin, scrub_once, sizes};
 use serde_json::{Map, Value, json};

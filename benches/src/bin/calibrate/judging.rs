@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use openwork_circuit::{Ablation, Calibration, Domain, Keep, NodeSpace, batches, evaluate};
+use openwork_circuit::{Domain, NodeSpace};
+use openwork_extract::calibrate;
 use openwork_truth::{
     Carrier,
     zoo::{Expected, Plant, Planted},
@@ -68,7 +69,7 @@ pub fn judge(planted: Planted) -> Judged {
         model: &planted.model,
         means: &planted.means,
         circuit: &planted.circuit,
-        calibration: calibration(&planted),
+        calibration: calibrate(&planted.model, &planted.means, &planted.circuit, &planted.training),
         target_loss: planted.target_loss,
         held_out: &planted.held_out,
         shifts: &shifts,
@@ -99,13 +100,6 @@ pub fn judge(planted: Planted) -> Judged {
         reasons: report.reasons,
         seconds: started.elapsed().as_secs_f64(),
     }
-}
-
-/// As the search would: fitted with the circuit under mean ablation on the selection pairs.
-fn calibration(planted: &Planted) -> Calibration {
-    let batches = batches(&planted.selection, 8, planted.model.config.n_ctx);
-    let keep = || Keep::new(&planted.circuit, Ablation::Mean(&planted.means));
-    evaluate(&planted.model, &batches, false, keep, |_| ()).calibrate()
 }
 
 /// Level 6 where all inputs are known, for plants that it is made for.

@@ -3,8 +3,9 @@
 
 use std::ops::ControlFlow;
 
-use openwork_circuit::{Domain, Means, NodeSet, NodeSpace, tasks::Pair};
+use openwork_circuit::{Domain, Means, NodeSet, NodeSpace};
 use openwork_model::{Activation, Bigram, Config, Matrix, Model, NormKind, Positions, Site, Tap, Tokens};
+use openwork_tasks::Pair;
 use openwork_verify::certificate::{About, Certificate, Certified, Relax, Rivals, relaxation};
 use rand::RngExt;
 use serde_json::{Value, json};

@@ -2,8 +2,9 @@
 
 use std::{collections::HashSet, ops::ControlFlow};
 
-use openwork_circuit::{Ablation, Keep, NodeSet, edges, tasks::Pair};
+use openwork_circuit::{Ablation, Keep, NodeSet, edges};
 use openwork_model::{Matrix, NoTap, Site, SiteKind, Tap};
+use openwork_tasks::Pair;
 use openwork_truth::{
     BOS, Behaviour, Carrier, HandBuilt, Options, Pathology, Prompt, PromptBatch, token,
     zoo::{Expected, Plant, Planted},
@@ -55,14 +56,19 @@ fn every_plant_has_data_that_fit() {
             let selected = prompts_of(&p.selection);
             let shared = prompts_of(&p.held_out).intersection(&selected).count();
             assert_eq!(shared > 0, plant == Plant::Leak, "{name}: {shared} prompts shared");
+            assert!(p.training.len() >= 32, "{name}");
+            let trained = prompts_of(&p.training);
+            let shared = prompts_of(&p.held_out).intersection(&trained).count();
+            assert!(shared == 0 || plant == Plant::Leak, "{name}: {shared} prompts shared with training pairs");
             let used: HashSet<usize> = p.held_out.iter().chain(&p.selection).map(|p| p.template).collect();
             assert!(!p.shifted.is_empty(), "{name}");
             for (_, pairs) in &p.shifted {
                 assert!(pairs.len() >= 40 && prompts_of(pairs).is_disjoint(&selected), "{name}");
+                assert!(prompts_of(pairs).is_disjoint(&trained), "{name}");
                 assert!(pairs.iter().all(|p| !used.contains(&p.template)), "{name}");
             }
             let shifted = p.shifted.iter().flat_map(|s| &s.1);
-            for pair in p.held_out.iter().chain(&p.selection).chain(shifted) {
+            for pair in p.held_out.iter().chain(&p.selection).chain(&p.training).chain(shifted) {
                 assert!(pair.answer != pair.alternative, "{name}");
                 for prompt in [&pair.positive, &pair.negative] {
                     assert!(prompt.len() <= p.model.config.n_ctx, "{name}");
