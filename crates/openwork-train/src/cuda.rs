@@ -5,12 +5,12 @@
 
 use std::ops::ControlFlow;
 
-use openwork_cuda::{self as cuda, Adam, Array, Buffer, Gpu, GpuError, Parameter, Parameters, Selection, Shape, Unit};
+use openwork_cuda::{self as cuda, Array, Buffer, Floor, Gpu, GpuError, Parameter, Parameters, Selection, Shape};
 use openwork_model::{
     ActivationDtype, Config, Matrix, Model, NoTap, ParamInfo, Params, Role, Site, SiteKind, Tap, Tokens,
 };
 use openwork_ops::{Cuda, CudaGradient, DENSE_GRADIENT_ABOVE, Engine};
-use openwork_sparse as sparse;
+use openwork_sparse::Unit;
 
 use crate::{
     BatchSums, GradientMode, Move, Outcome, ParameterPlan, Rule, StepPlan, Store, Trainer,
@@ -247,14 +247,11 @@ impl Store for CudaStore {
     }
 
     fn update(&mut self, _: f64, plan: &StepPlan) -> Result<Vec<Outcome>, GpuError> {
-        let openwork_ops::Adam { beta1, beta2, eps, .. } = plan.adam;
-        let (rate, root) = plan.adam.rate_and_root();
         let select = |p: &ParameterPlan| selection(p.rule, p.shape, p.decays, p.trained);
         let selections: Vec<Selection> = plan.parameters.iter().map(select).collect();
         self.nnz = wanted(plan);
         let sparse = self.sparse(plan);
-        let adam = Adam { beta1, beta2, rate, root, eps };
-        self.parameters.update(adam, plan.decay, &selections, &sparse, !plan.exact);
+        self.parameters.update(plan.adam.constants(), plan.decay, &selections, &sparse, !plan.exact);
         self.renew_handles();
         let outcomes = self.parameters.outcomes()?.into_iter();
         Ok(outcomes
@@ -325,12 +322,9 @@ fn has_products(config: &Config, role: Role) -> bool {
 /// A rule in the words of the kernels.
 fn selection(rule: Option<Rule>, [rows, cols]: [usize; 2], decays: bool, trained: bool) -> Selection {
     let floor = rule.filter(|rule| rule.nnz < rows * cols).and_then(|rule| rule.fitting_floor((rows, cols)));
-    let floor = floor.map(|floor| {
-        let unit = match floor.unit {
-            sparse::Unit::Row => Unit::Row,
-            sparse::Unit::Column => Unit::Column,
-        };
-        (unit, floor.count)
+    let floor = floor.map(|floor| match floor.unit {
+        Unit::Row => Floor::PerRow(floor.count),
+        Unit::Column => Floor::PerColumn(floor.count),
     });
     Selection { wanted: rule.map_or(rows * cols, |rule| rule.nnz), floor, decays, trained }
 }
