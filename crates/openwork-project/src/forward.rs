@@ -157,7 +157,7 @@ pub fn named_pass(model: &Model, batch: &TokenBatch, activations: bool, gradient
         let mut sums = model.zero_gradients();
         model.backward(&pass, &dlogits, &mut NoTap, Some(&mut sums));
         for (info, gradient) in Params::<()>::infos(&model.config).into_iter().zip(sums.into_values()) {
-            if model.is_trained(info.role) {
+            if model.config.is_trained(info.role) {
                 let gradient = gradient.dense();
                 let value =
                     if info.n_dim == 1 { gradient.column(0).to_owned().into() } else { gradient.clone().into() };
