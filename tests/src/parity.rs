@@ -4,7 +4,7 @@
 //! `trajectory.safetensors` and `trajectory.json` is a training run. Errors are relative per tensor,
 //! `‖a − b‖ / ‖b‖`; the worst over all tensors is reported.
 
-use std::{fmt, path::Path};
+use std::{fmt, ops::ControlFlow, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use ndarray::ArrayView2;
@@ -150,7 +150,7 @@ fn one_pass(dir: &Path, device: &Device) -> Result<Vec<Figure>> {
     let mut activations = Figure::new("activations", 1e-5);
     let mut compared = 0;
     for (site, value) in &numbers.activations {
-        let name = format!("act.{site}");
+        let name = format!("act.{}", site.hook_name());
         if file.contains(&name) {
             compared += 1;
             activations.add(relative(value.view(), feature_major(&file, &name)?.view()), &name);
@@ -207,8 +207,9 @@ impl Numbers {
         #[derive(Default)]
         struct Copies(Vec<(Site, Array)>);
         impl Tap<Array> for Copies {
-            fn forward(&mut self, site: Site, value: &mut Array) {
+            fn forward(&mut self, site: Site, value: &mut Array) -> ControlFlow<()> {
                 self.0.push((site, value.copy()));
+                ControlFlow::Continue(())
             }
         }
         let on_gpu = model.upload(gpu)?;

@@ -1,5 +1,7 @@
 //! Running a model with only some of its nodes.
 
+use std::ops::ControlFlow;
+
 use openwork_model::{Matrix, Site, Tap};
 
 use crate::{Means, NodeSet, NodeSpace};
@@ -74,10 +76,11 @@ impl Values {
 }
 
 impl Tap for Values {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
         if self.space.range(site).is_some() {
             self.sites.push(value.clone());
         }
+        ControlFlow::Continue(())
     }
 }
 
@@ -104,8 +107,8 @@ impl<'a> Keep<'a> {
 }
 
 impl Tap for Keep<'_> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
-        let Some(range) = self.nodes.space().range(site) else { return };
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        let Some(range) = self.nodes.space().range(site) else { return ControlFlow::Continue(()) };
         assert_eq!(value.nrows(), range.len(), "{site} has another width than the node set");
         self.visited += 1;
         for (index, (mut row, node)) in value.rows_mut().into_iter().zip(range).enumerate() {
@@ -123,6 +126,7 @@ impl Tap for Keep<'_> {
                 }
             }
         }
+        ControlFlow::Continue(())
     }
 }
 
@@ -149,8 +153,8 @@ impl<'a> Partial<'a> {
 }
 
 impl Tap for Partial<'_> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
-        let Some(range) = self.space.range(site) else { return };
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        let Some(range) = self.space.range(site) else { return ControlFlow::Continue(()) };
         let mut deviations = Matrix::zeros(value.dim());
         let rows = value.rows_mut().into_iter().zip(deviations.rows_mut()).zip(range).enumerate();
         for (index, ((mut row, mut deviation), node)) in rows {
@@ -164,6 +168,7 @@ impl Tap for Partial<'_> {
             }
         }
         self.deviations.push(deviations);
+        ControlFlow::Continue(())
     }
 
     fn backward(&mut self, site: Site, gradient: &mut Matrix) {

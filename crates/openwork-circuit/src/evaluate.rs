@@ -7,7 +7,7 @@
 use openwork_model::{Matrix, Model, Tap, Tokens};
 use rayon::prelude::*;
 
-use crate::tasks::Pair;
+use openwork_tasks::Pair;
 
 /// Sequences of a few pairs, padded on the right to one length (what comes later is causally invisible).
 /// Pair i is sequence 2i (positive) and 2i + 1 (negative).

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use openwork_model::Model;
+use openwork_model::{Model, SiteError};
 use serde::{Deserialize, Serialize};
 
 use crate::{Calibration, Node, NodeSet, NodeSpace, edges};
@@ -136,7 +136,7 @@ impl CircuitFile {
         let space = NodeSpace::new(&model.config);
         let mut numbers = Vec::new();
         for (site, indices) in &json.nodes {
-            let site = site.parse().map_err(&wrong)?;
+            let site = site.parse().map_err(|e: SiteError| wrong(e.to_string()))?;
             for &index in indices {
                 let node = Node { site, index };
                 numbers.push(space.number(node).ok_or_else(|| wrong(format!("the model has no node {node}")))?);

@@ -13,7 +13,8 @@ mod file;
 mod means;
 mod nodes;
 mod norms;
-pub mod tasks;
+/// Pairs, which evaluation takes.
+pub use openwork_tasks as tasks;
 
 pub use ablation::{Ablation, Keep, Partial, Values};
 pub use domain::{Domain, DomainError};

@@ -3,7 +3,7 @@
 //! Source: Gao et al. 2025, §2.2: the mean over the *pretraining* distribution, over all tokens. Means over
 //! the task's own prompts would leak the task.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
 use openwork_model::{Matrix, Model, Site, Tap, Tokens};
 use openwork_tensor::{Tensor, TensorFile};
@@ -110,11 +110,12 @@ struct Sum<'a> {
 }
 
 impl Tap for Sum<'_> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
-        let Some(range) = self.space.range(site) else { return };
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        let Some(range) = self.space.range(site) else { return ControlFlow::Continue(()) };
         for (sum, row) in self.sums[range].iter_mut().zip(value.rows()) {
             *sum += row.iter().map(|&x| f64::from(x)).sum::<f64>();
         }
+        ControlFlow::Continue(())
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::{fmt, ops::Range, str::FromStr};
 
-use openwork_model::{Config, Site, SiteKind};
+use openwork_model::{Config, Site, SiteError, SiteKind};
 
 /// One feature at one site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +30,8 @@ impl FromStr for Node {
     fn from_str(text: &str) -> Result<Self, String> {
         let unknown = || format!("{text:?} is not a node; nodes look like 2.mlp.post_act[118]");
         let (site, index) = text.strip_suffix(']').and_then(|t| t.split_once('[')).ok_or_else(unknown)?;
-        Ok(Self { site: site.parse()?, index: index.parse().map_err(|_| unknown())? })
+        let site = site.parse().map_err(|e: SiteError| e.to_string())?;
+        Ok(Self { site, index: index.parse().map_err(|_| unknown())? })
     }
 }
 

@@ -4,6 +4,8 @@
 //! kept: a circuit can owe its logits to nodes that it leaves out (Drori 2026). Here every norm divides by what it
 //! divides by in the plain model on the same tokens.
 
+use std::ops::ControlFlow;
+
 use openwork_model::{Matrix, Model, NormKind, Site, SiteKind, Tap};
 
 /// What every norm of a model divides by on a batch, one number a token: `√(mean x² + ε)`, or for LayerNorm
@@ -22,10 +24,11 @@ impl NormScales {
 }
 
 impl Tap for NormScales {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
         if matches!(site.kind, SiteKind::ResidIn | SiteKind::ResidMid | SiteKind::FinalResid) {
             self.norms.push(scales(self.kind, value));
         }
+        ControlFlow::Continue(())
     }
 }
 
@@ -75,19 +78,20 @@ impl<'a, T> Frozen<'a, T> {
 }
 
 impl<T: Tap> Tap for Frozen<'_, T> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
         match site.kind {
             SiteKind::ResidIn | SiteKind::ResidMid | SiteKind::FinalResid => {
-                self.inner.forward(site, value);
+                self.inner.forward(site, value)?;
                 self.now = scales(self.scales.kind, value);
                 self.passed += 1;
             }
             SiteKind::AttnRead | SiteKind::MlpRead | SiteKind::FinalRead => {
                 self.rescale(site, value);
-                self.inner.forward(site, value);
+                self.inner.forward(site, value)?;
             }
-            _ => self.inner.forward(site, value),
+            _ => self.inner.forward(site, value)?,
         }
+        ControlFlow::Continue(())
     }
 }
 
@@ -138,10 +142,11 @@ mod tests {
         // under frozen norms the logits follow in proportion, under free ones they hardly change.
         struct Scale(f32);
         impl Tap for Scale {
-            fn forward(&mut self, site: Site, value: &mut Matrix) {
+            fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
                 if site.kind == SiteKind::FinalResid {
                     *value *= self.0;
                 }
+                ControlFlow::Continue(())
             }
         }
         let (mut model, tokens) = setting(NormKind::Rms);

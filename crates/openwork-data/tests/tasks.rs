@@ -1,10 +1,10 @@
-//! The tasks of `openwork-circuit` under a tokenizer trained on generated programs, and against those programs.
+//! Tasks under a tokenizer trained on generated programs, and against those programs.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
-use openwork_circuit::tasks::{self, Split};
 use openwork_data::{Programs, Tokenizer};
+use openwork_tasks::Split;
 
 fn tokenizer() -> &'static Tokenizer {
     static TRAINED: OnceLock<Tokenizer> = OnceLock::new();
@@ -16,7 +16,7 @@ const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::HeldOutTempl
 #[test]
 fn every_task_has_single_token_answers_in_every_split() {
     let encode = |text: &str| tokenizer().encode(text);
-    for task in tasks::all() {
+    for task in openwork_tasks::all() {
         for split in SPLITS {
             let pairs = task.pairs(&encode, split, 64, 1).unwrap_or_else(|error| panic!("{split:?}: {error}"));
             assert_eq!(pairs.len(), 64);
@@ -46,7 +46,7 @@ fn generated_programs_contain_what_the_tasks_ask() {
             *follows.entry((pair[0], pair[1])).or_default() += 1;
         }
     }
-    for task in tasks::all() {
+    for task in openwork_tasks::all() {
         let pairs = task.pairs(&encode, Split::Train, 200, 1).expect("pairs");
         let last = |prompt: &[u16]| *prompt.last().expect("a prompt is not empty");
         let seen = |prompt: &[u16], answer: u16| follows.contains_key(&(last(prompt), answer));

@@ -4,8 +4,8 @@
 //! Source: Drori 2026: learned masks find small circuits with low loss for tasks that no model was trained
 //! on, and in untrained networks.
 
-use openwork_circuit::tasks::Pair;
 use openwork_model::Model;
+use openwork_tasks::Pair;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -13,4 +13,5 @@ mod stability;
 pub use control::{nonsense_labels, random_weights};
 pub use objective::Objective;
 pub use prune::{NotReached, OnStep, Progress, PruneError, Pruned, Search, Settings};
+pub use select::calibrate;
 pub use stability::Stability;

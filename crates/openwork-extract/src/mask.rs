@@ -4,6 +4,8 @@
 //! `x ← mean + H(τ) (x − mean)`, `dH/dτ ≈ σ(τ/T)(1 − σ(τ/T))/T` (Gao et al. 2025, A.5; the scale 1/T is that
 //! of Drori's replication).
 
+use std::ops::ControlFlow;
+
 use openwork_circuit::{Batch, Means, NodeSpace};
 use openwork_cuda::{Array, Buffer, Gpu, GpuError, Mask};
 use openwork_model::{ActivationDtype, GpuModel, Matrix, Model, Site, Tap, Tokens};
@@ -27,8 +29,8 @@ impl<'a> MaskTap<'a> {
 }
 
 impl Tap for MaskTap<'_> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
-        let Some(range) = self.space.range(site) else { return };
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        let Some(range) = self.space.range(site) else { return ControlFlow::Continue(()) };
         let mut deviation = Matrix::zeros(value.dim());
         for ((mut x, mut d), node) in value.rows_mut().into_iter().zip(deviation.rows_mut()).zip(range) {
             let mean = self.means[node];
@@ -39,6 +41,7 @@ impl Tap for MaskTap<'_> {
             }
         }
         self.deviations.push(deviation);
+        ControlFlow::Continue(())
     }
 
     fn backward(&mut self, site: Site, gradient: &mut Matrix) {
@@ -136,12 +139,13 @@ struct GpuMaskTap<'a> {
 }
 
 impl Tap<Array> for GpuMaskTap<'_> {
-    fn forward(&mut self, site: Site, value: &mut Array) {
-        let Some(range) = self.space.range(site) else { return };
+    fn forward(&mut self, site: Site, value: &mut Array) -> ControlFlow<()> {
+        let Some(range) = self.space.range(site) else { return ControlFlow::Continue(()) };
         let keep: Vec<bool> = self.tau[range.clone()].iter().map(|&tau| tau > 0.0).collect();
         let mask = Mask::new(self.gpu, &keep, &self.means[range]);
         let deviation = mask.ablate(value);
         self.passed.push((mask, deviation));
+        ControlFlow::Continue(())
     }
 
     fn backward(&mut self, site: Site, gradient: &mut Array) {
@@ -169,11 +173,12 @@ mod tests {
     }
 
     impl Tap for RealGates<'_> {
-        fn forward(&mut self, site: Site, value: &mut Matrix) {
-            let Some(range) = self.space.range(site) else { return };
+        fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+            let Some(range) = self.space.range(site) else { return ControlFlow::Continue(()) };
             for (mut x, node) in value.rows_mut().into_iter().zip(range) {
                 x.mapv_inplace(|x| self.means[node] + self.gate[node] * (x - self.means[node]));
             }
+            ControlFlow::Continue(())
         }
     }
 

@@ -5,8 +5,9 @@
 //! own distribution; the adversarial objective adds that to what the worst ablation of a few closed nodes does, one
 //! scheme for the whole batch (after VPD's adversarial masks).
 
-use openwork_circuit::{Batch, Means, NodeSpace, Partial, batches, tasks::Pair};
+use openwork_circuit::{Batch, Means, NodeSpace, Partial, batches};
 use openwork_model::{Matrix, Model, NoTap, Tokens};
+use openwork_tasks::Pair;
 use rayon::prelude::*;
 
 use crate::Settings;

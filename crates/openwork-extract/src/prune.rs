@@ -5,10 +5,11 @@
 
 use std::{collections::BTreeMap, convert::Infallible, ops::ControlFlow};
 
-use openwork_circuit::{Calibration, Means, NodeSet, NodeSpace, batches, edges, tasks::Pair};
+use openwork_circuit::{Calibration, Means, NodeSet, NodeSpace, batches, edges};
 use openwork_cuda::GpuError;
 use openwork_model::Model;
 use openwork_ops::Device;
+use openwork_tasks::Pair;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};

@@ -1,9 +1,8 @@
 //! From a learned ranking to a circuit: how many nodes, and which of them are not needed after all.
 
-use openwork_circuit::{
-    Ablation, Batch, Calibration, Keep, Means, NodeSet, NodeSpace, Outcome, batches, evaluate, tasks::Pair,
-};
+use openwork_circuit::{Ablation, Batch, Calibration, Keep, Means, NodeSet, NodeSpace, Outcome, batches, evaluate};
 use openwork_model::{Model, NoTap};
+use openwork_tasks::Pair;
 
 use crate::{
     Settings,
@@ -25,6 +24,26 @@ pub(crate) struct Selection<'a> {
 /// Training pairs the two-parameter calibration is fitted on.
 const CALIBRATION_PAIRS: usize = 32;
 
+/// Calibration of a circuit as the search fits it: the scale and shift of least task loss on the first 32 of the training
+/// pairs, with everything outside `nodes` at its mean.
+///
+/// # Panics
+/// When `training` is empty.
+pub fn calibrate(model: &Model, means: &Means, nodes: &NodeSet, training: &[Pair]) -> Calibration {
+    assert!(!training.is_empty(), "a calibration needs training pairs");
+    let batches = batches(calibrating(training), PAIRS_PER_BATCH, model.config.n_ctx);
+    fitted(model, means, nodes, &batches)
+}
+
+/// The training pairs that calibrations are fitted on.
+fn calibrating(training: &[Pair]) -> &[Pair] {
+    &training[..training.len().min(CALIBRATION_PAIRS)]
+}
+
+fn fitted(model: &Model, means: &Means, nodes: &NodeSet, training: &[Batch]) -> Calibration {
+    evaluate(model, training, false, || Keep::new(nodes, Ablation::Mean(means)), |_| ()).calibrate()
+}
+
 /// Pairs per forward pass.
 const PAIRS_PER_BATCH: usize = 8;
 
@@ -38,7 +57,7 @@ impl<'a> Selection<'a> {
     ) -> Self {
         let group = |pairs: &[Pair]| batches(pairs, PAIRS_PER_BATCH, model.config.n_ctx);
         let attacked = validation[..validation.len().min(CALIBRATION_PAIRS)].to_vec();
-        let (train, validation) = (group(&train[..train.len().min(CALIBRATION_PAIRS)]), group(validation));
+        let (train, validation) = (group(calibrating(train)), group(validation));
         let plain = match settings.objective {
             Objective::Task => vec![],
             _ => evaluate(model, &validation, false, || NoTap, |_| ()).differences,
@@ -68,7 +87,7 @@ impl<'a> Selection<'a> {
 
     /// Calibrated loss on the validation pairs, in nats per sequence, and the calibration.
     pub fn loss(&self, nodes: &NodeSet) -> (f64, Calibration) {
-        let calibration = self.run(nodes, &self.train).calibrate();
+        let calibration = fitted(self.model, self.means, nodes, &self.train);
         (self.run(nodes, &self.validation).loss(calibration), calibration)
     }
 

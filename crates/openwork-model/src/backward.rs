@@ -4,7 +4,8 @@ use openwork_ops::{Cpu, Engine, Gradient, Matrix};
 
 use crate::{
     Bigram, Block, Linear, Model, Norm, Params, Pass, Positions, Role, Site, SiteKind, Tap, Tokens,
-    forward::{BlockTrace, Head, ReadTrace, Trunk, kept_index},
+    forward::whole,
+    pass::{BlockTrace, Head, ReadTrace, Trunk, kept_index},
 };
 
 impl Model {
@@ -46,6 +47,9 @@ impl<W> Model<W> {
     /// A training pass: forward, the cross-entropies of `targets` at the columns `readout`, and backward of `factor`
     /// times their sum. Logits are there for at most `tile` columns at a time, which is all that a vocabulary of tens of
     /// thousands leaves room for; the gradients of parameters are added to `gradients`.
+    ///
+    /// # Panics
+    /// As [`Model::forward`].
     #[allow(clippy::too_many_arguments, reason = "a batch, what is asked of it, and where the results go")]
     pub fn gradient_in<E: Engine<Weight = W>>(
         &self,
@@ -57,13 +61,13 @@ impl<W> Model<W> {
         gradients: &mut Params<E::Gradient>,
         engine: &mut E,
     ) -> Vec<E::Losses> {
-        let (trunk, x) = self.trunk(tokens, tap, engine);
+        let (trunk, x) = whole(self.trunk(tokens, tap, engine));
         let mut dx = engine.zeros(E::shape(&x));
         let mut losses = Vec::new();
         for (columns, targets) in readout.chunks(tile).zip(targets.chunks(tile)) {
             let readout = self.readout(tokens, columns, engine);
             let final_resid = engine.gather(&x, &readout.columns);
-            let (mut logits, head) = self.head(final_resid, Some(readout), &trunk.tokens, tap, engine);
+            let (mut logits, head) = whole(self.head(final_resid, Some(readout), &trunk.tokens, tap, engine));
             losses.push(engine.cross_entropy(&mut logits, targets, factor));
             // Their gradient has taken the place of the logits.
             let dresid = self.head_backward(&head, &trunk.tokens, &logits, tap, Some(gradients), engine);

@@ -3,7 +3,7 @@
 use openwork_ops::{Activation, NormKind};
 use serde_json::{Map, Value, json};
 
-use crate::SiteKind;
+use crate::{Site, SiteKind};
 
 /// Configuration of a weight-sparse transformer (Gao et al. 2025, A.1; `GPTConfig` of the released code).
 #[derive(Clone, Debug, PartialEq)]
@@ -194,6 +194,14 @@ impl Config {
             SiteKind::Query | SiteKind::Key | SiteKind::Value | SiteKind::AttnMix => self.n_head * self.d_head,
             SiteKind::Neuron => self.d_mlp,
         }
+    }
+
+    /// Every site of the model, in the order of the forward pass.
+    pub fn sites(&self) -> Vec<Site> {
+        let in_blocks =
+            (0..self.n_layer).flat_map(|layer| SiteKind::IN_BLOCK.into_iter().map(move |kind| Site { layer, kind }));
+        let after = [SiteKind::FinalResid, SiteKind::FinalRead].map(|kind| Site { layer: self.n_layer, kind });
+        in_blocks.chain(after).collect()
     }
 
     /// Entries AbsTopK keeps at a site; `None` where it does not apply.

@@ -20,18 +20,21 @@ mod forward;
 mod gpu;
 mod init;
 mod params;
+mod pass;
 pub mod reference;
+mod resume;
 mod sample;
 mod site;
 
 pub use checkpoint::{LoadError, Loaded, SaveError, export, import, load, save};
 pub use config::{ActDensity, Bigram, Config, ConfigError, Positions};
-pub use forward::{Pass, Tokens};
 pub use gpu::GpuModel;
 pub use openwork_ops::{Activation, ActivationDtype, Cpu, Engine, Gradient, Matrix, NormKind, Ties, Weight};
 pub use params::{Block, Linear, Norm, ParamInfo, Params, Role};
+pub use pass::{Pass, Tokens};
+pub use resume::{PassState, StateError};
 pub use sample::{Sampling, generate};
-pub use site::{NoTap, Record, Site, SiteKind, Tap};
+pub use site::{NoTap, Record, Site, SiteError, SiteKind, Tap};
 
 /// A transformer: its configuration and its weights, which lie where the model runs: on the CPU, if nothing else is said.
 #[derive(Clone, Debug)]

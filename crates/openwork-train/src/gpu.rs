@@ -3,7 +3,7 @@
 //! Differs from it in the order of some sums only, and in what counts as having entered where nonzeros move by gradient
 //! (an entry that leaves and returns in the same step does).
 
-use std::time::Instant;
+use std::{ops::ControlFlow, time::Instant};
 
 use openwork_cuda::{
     self as cuda, Adam, Array, Buffer, Gpu, GpuError, Outcome, Parameter, Parameters, Selection, Shape, Unit,
@@ -396,10 +396,11 @@ impl Tap<Array> for Active {
         false
     }
 
-    fn forward(&mut self, site: Site, value: &mut Array) {
+    fn forward(&mut self, site: Site, value: &mut Array) -> ControlFlow<()> {
         if site.kind == SiteKind::Neuron {
             cuda::mark_active(value, &mut self.neurons[site.layer]);
         }
+        ControlFlow::Continue(())
     }
 }
 

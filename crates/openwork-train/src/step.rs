@@ -4,7 +4,7 @@
 //! in precision only (f32 throughout instead of fp16 autocast with a loss scaler), unless
 //! [`GradientMode::Support`] asks for more.
 
-use std::{sync::Arc, time::Instant};
+use std::{ops::ControlFlow, sync::Arc, time::Instant};
 
 use openwork_model::{Cpu, Gradient, Matrix, Model, Params, Positions, Role, Site, SiteKind, Tap, Tokens, Weight};
 use openwork_ops::{Adam, DENSE_GRADIENT_ABOVE, sum_of_squares};
@@ -394,12 +394,13 @@ impl Tap for Active {
         false
     }
 
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
         if site.kind == SiteKind::Neuron {
             for (active, row) in self.neurons[site.layer].iter_mut().zip(value.rows()) {
                 *active = *active || row.iter().any(|&x| x != 0.0);
             }
         }
+        ControlFlow::Continue(())
     }
 }
 

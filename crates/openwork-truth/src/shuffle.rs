@@ -1,8 +1,9 @@
 //! The same model in another order: channels, heads, their dimensions and neurons permuted, tokens renamed. What is true of a
 //! circuit is true of the shuffled one, so verdicts must not change.
 
-use openwork_circuit::{Node, NodeSet, tasks::Pair};
+use openwork_circuit::{Node, NodeSet};
 use openwork_model::{Config, Matrix, Model, ParamInfo, Params, Positions, Role, SiteKind, Weight};
+use openwork_tasks::Pair;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 

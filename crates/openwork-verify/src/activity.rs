@@ -1,5 +1,7 @@
 //! What every node does in the plain model.
 
+use std::ops::ControlFlow;
+
 use openwork_circuit::{Batch, NodeSpace};
 use openwork_model::{Matrix, Site, Tap};
 
@@ -38,8 +40,8 @@ impl<'a> ActivityTap<'a> {
 }
 
 impl Tap for ActivityTap<'_> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
-        let Some(range) = self.space.range(site) else { return };
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        let Some(range) = self.space.range(site) else { return ControlFlow::Continue(()) };
         for (row, node) in value.rows().into_iter().zip(range) {
             let mean = self.means[node];
             self.activity.off_mean[node] |= row.iter().any(|&x| x != mean);
@@ -47,6 +49,7 @@ impl Tap for ActivityTap<'_> {
             let real = row.iter().zip(&self.real).filter(|(_, real)| **real);
             self.activity.deviation[node] += real.map(|(&x, _)| f64::from((x - mean).abs())).sum::<f64>();
         }
+        ControlFlow::Continue(())
     }
 }
 

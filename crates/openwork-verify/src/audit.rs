@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashSet,
+    ops::ControlFlow,
     slice,
     sync::{
         Mutex,
@@ -58,13 +59,13 @@ impl<'a, T> Audit<'a, T> {
 }
 
 impl<T: Tap> Tap for Audit<'_, T> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
         let residual = matches!(site.kind, SiteKind::ResidIn | SiteKind::ResidMid | SiteKind::FinalResid);
         // Bit for bit: the same two numbers are added in the same order.
         if residual && self.residual.as_ref().is_some_and(|expected| expected != value) {
             self.fault = Some(RunError::Residual { site: site.to_string() });
         }
-        self.inner.forward(site, value);
+        self.inner.forward(site, value)?;
         if let Some(range) = self.nodes.space().range(site) {
             self.visited.push(site);
             if !self.filled(site, value, range) {
@@ -76,21 +77,22 @@ impl<T: Tap> Tap for Audit<'_, T> {
         } else if let (SiteKind::AttnWrite | SiteKind::MlpWrite, Some(sum)) = (site.kind, &mut self.residual) {
             *sum += &*value;
         }
+        ControlFlow::Continue(())
     }
 }
 
 /// Puts ablation values in the place of nodes, one site at a time. Self-checks watch whether it does.
 pub trait Ablator: Sync {
     /// Ablates `value` at `site`; calling `keep` there is what has to be done.
-    fn ablate(&self, keep: &mut Keep<'_>, site: Site, value: &mut Matrix);
+    fn ablate(&self, keep: &mut Keep<'_>, site: Site, value: &mut Matrix) -> ControlFlow<()>;
 }
 
 /// The ablation of verdicts: [`Keep`] at every site.
 pub(crate) struct KeepOnly;
 
 impl Ablator for KeepOnly {
-    fn ablate(&self, keep: &mut Keep<'_>, site: Site, value: &mut Matrix) {
-        keep.forward(site, value);
+    fn ablate(&self, keep: &mut Keep<'_>, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        keep.forward(site, value)
     }
 }
 
@@ -101,8 +103,8 @@ struct Hook<'a> {
 }
 
 impl Tap for Hook<'_> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
-        self.ablator.ablate(&mut self.keep, site, value);
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        self.ablator.ablate(&mut self.keep, site, value)
     }
 }
 
@@ -255,18 +257,20 @@ mod tests {
     /// Ablates like `Keep` at every site but one.
     struct Deaf<'a>(Keep<'a>, Site);
     impl Tap for Deaf<'_> {
-        fn forward(&mut self, site: Site, value: &mut Matrix) {
+        fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
             if site != self.1 {
-                self.0.forward(site, value);
+                self.0.forward(site, value)?;
             }
+            ControlFlow::Continue(())
         }
     }
 
     /// Ablates a copy.
     struct OnACopy<'a>(Keep<'a>);
     impl Tap for OnACopy<'_> {
-        fn forward(&mut self, site: Site, value: &mut Matrix) {
-            self.0.forward(site, &mut value.clone());
+        fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+            self.0.forward(site, &mut value.clone())?;
+            ControlFlow::Continue(())
         }
     }
 
@@ -298,7 +302,7 @@ mod tests {
                 if matches!(site.kind, SiteKind::ResidIn | SiteKind::ResidMid | SiteKind::FinalResid) {
                     value.assign(&x);
                 }
-                audit.forward(site, &mut value);
+                assert!(audit.forward(site, &mut value).is_continue());
                 if matches!(site.kind, SiteKind::AttnWrite | SiteKind::MlpWrite) {
                     x += &value.mapv(|v| v + other);
                 }

@@ -1,6 +1,8 @@
 //! The constants under which a circuit does its task best (Li and Janson 2024, *Optimal ablation*): what the most
 //! permissive ablation puts in the place of removed nodes.
 
+use std::ops::ControlFlow;
+
 use openwork_circuit::{Ablation, Batch, Keep, Means, NodeSet, batches, evaluate, tasks::Pair};
 use openwork_model::{Matrix, Model, Site, Tap, Tokens};
 use rand::RngExt;
@@ -59,13 +61,14 @@ fn gradient(model: &Model, circuit: &NodeSet, values: &[f32], batch: &Batch) -> 
         gradient: Vec<f32>,
     }
     impl Tap for Fill<'_> {
-        fn forward(&mut self, site: Site, value: &mut Matrix) {
-            let Some(range) = self.circuit.space().range(site) else { return };
+        fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+            let Some(range) = self.circuit.space().range(site) else { return ControlFlow::Continue(()) };
             for (mut row, node) in value.rows_mut().into_iter().zip(range) {
                 if !self.circuit.kept()[node] {
                     row.fill(self.values[node]);
                 }
             }
+            ControlFlow::Continue(())
         }
 
         fn backward(&mut self, site: Site, gradient: &mut Matrix) {

@@ -1,5 +1,7 @@
 //! Prompts made ready to run, and what the plain model's nodes do on them.
 
+use std::ops::ControlFlow;
+
 use openwork_circuit::NodeSpace;
 use openwork_model::{Matrix, Model, Site, Tap, Tokens};
 use rayon::prelude::*;
@@ -90,10 +92,11 @@ impl Recorded {
             values: Vec<Matrix>,
         }
         impl Tap for Keep<'_> {
-            fn forward(&mut self, site: Site, value: &mut Matrix) {
+            fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
                 if self.space.range(site).is_some() {
                     self.values.push(value.select(ndarray::Axis(1), &self.columns));
                 }
+                ControlFlow::Continue(())
             }
         }
         let space = NodeSpace::new(&model.config);

@@ -5,6 +5,8 @@
 //! outside. Without any shift, a quantity of a fresh prompt exceeds the largest of n held-out prompts with probability
 //! 1/(n + 1); a margin makes up for there being many nodes.
 
+use std::ops::ControlFlow;
+
 use openwork_circuit::{Ablation, Calibration, Keep, Means, NodeSet, NodeSpace, tasks::Pair};
 use openwork_model::{Matrix, Model, Site, Tap};
 use rayon::prelude::*;
@@ -362,8 +364,8 @@ impl<'a> Extremes<'a> {
 }
 
 impl Tap for Extremes<'_> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
-        let Some(range) = self.space.range(site) else { return };
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        let Some(range) = self.space.range(site) else { return ControlFlow::Continue(()) };
         let first = self.numbers.partition_point(|&n| n < range.start);
         let here = self.numbers[first..].iter().take_while(|&&n| n < range.end);
         for (node, number) in here.enumerate().map(|(i, n)| (first + i, n)) {
@@ -382,5 +384,6 @@ impl Tap for Extremes<'_> {
                 }
             }
         }
+        ControlFlow::Continue(())
     }
 }

@@ -6,11 +6,7 @@ use anyhow::{Result, anyhow, ensure};
 use openwork_circuit::CircuitFile;
 use openwork_verify::{Claim, Cost, Dissociation, Settings, dissociate};
 
-use crate::{
-    prune::Subject,
-    show::say,
-    tasks::{self, Pairs},
-};
+use crate::{prune::Subject, show::say, tasks};
 
 /// Arguments of the command.
 #[derive(clap::Args)]
@@ -36,7 +32,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let subject = Subject::open(&args.model, args.tokenizer.as_deref(), args.data.as_deref())?;
     let load = |path: &PathBuf| {
         let circuit = CircuitFile::load(path, &subject.model, &subject.sha256)?;
-        let pairs = Pairs::draw(tasks::find(&circuit.task)?, &subject.tokenizer, circuit.seed)?;
+        let pairs = tasks::splits(tasks::find(&circuit.task)?, &subject.tokenizer, circuit.seed)?;
         Ok((circuit, pairs.held_out))
     };
     let loaded = args.circuits.iter().map(load).collect::<Result<Vec<_>>>()?;

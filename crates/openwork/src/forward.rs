@@ -113,7 +113,7 @@ fn pass(model: &Model, batch: &Batch, activations: bool, gradients: bool) -> Res
     let mut pass = model.forward(tokens, None, tap);
     tensors.insert("logits".to_owned(), sequence_major(&pass.logits, batch.shape)?);
     for (site, value) in &record.values {
-        tensors.insert(format!("act.{site}"), sequence_major(value, batch.shape)?);
+        tensors.insert(format!("act.{}", site.hook_name()), sequence_major(value, batch.shape)?);
     }
     let Some(targets) = &batch.targets else { return Ok(tensors) };
 

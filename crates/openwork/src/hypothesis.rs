@@ -11,12 +11,7 @@ use openwork_verify::hypothesis::{
     Comparison, Hypothesis, HypothesisSettings, HypothesisVerdict, Prompts, compare, examine,
 };
 
-use crate::{
-    model,
-    show::say,
-    tasks::{self, Pairs},
-    watch,
-};
+use crate::{model, show::say, tasks, watch};
 
 /// What `--help` adds.
 const FILE_FORMAT: &str = r#"A hypothesis is a TOML file:
@@ -74,7 +69,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let hypothesis = Hypothesis::load(&args.hypothesis, &found.model.config)?;
     let tokens: Vec<Vec<u16>> = match (&args.task, &args.prompts) {
         (Some(task), _) => {
-            let pairs = Pairs::draw(tasks::find(task)?, &tokenizer, args.seed)?.held_out;
+            let pairs = tasks::splits(tasks::find(task)?, &tokenizer, args.seed)?.held_out;
             pairs.into_iter().flat_map(|p| [p.positive, p.negative]).collect()
         }
         (None, Some(path)) => {

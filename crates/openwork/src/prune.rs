@@ -13,14 +13,9 @@ use openwork_data::Tokenizer;
 use openwork_extract::{Objective, OnStep, PruneError, Search, Settings};
 use openwork_model::Model;
 use openwork_ops::{Device, DeviceChoice};
+use openwork_tasks::{Splits, Task};
 
-use crate::{
-    devices, interrupt, model,
-    progress::Progress,
-    sample,
-    show::say,
-    tasks::{self, Pairs, Task},
-};
+use crate::{devices, interrupt, model, progress::Progress, sample, show::say, tasks};
 
 /// Arguments of the command.
 #[derive(clap::Args)]
@@ -146,7 +141,7 @@ impl Subject {
 pub fn run(args: Args) -> Result<ExitCode> {
     let (task, subject, device) = args.search.open()?;
     let budget = &args.search.budget;
-    let pairs = Pairs::draw(task, &subject.tokenizer, budget.seed)?;
+    let pairs = tasks::splits(task, &subject.tokenizer, budget.seed)?;
     let Some(circuit) = find(&subject, task.name(), &pairs, &budget.settings(), &device)? else {
         eprintln!("interrupted before the first search was finished: nothing was written");
         return Ok(ExitCode::from(interrupt::INTERRUPTED));
@@ -191,7 +186,7 @@ pub fn describe(subject: &Subject, circuit: &CircuitFile) -> String {
 pub fn find(
     subject: &Subject,
     task: &str,
-    pairs: &Pairs,
+    pairs: &Splits,
     settings: &Settings,
     device: &Device,
 ) -> Result<Option<CircuitFile>> {

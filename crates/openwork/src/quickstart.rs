@@ -12,14 +12,14 @@ use openwork_circuit::CircuitFile;
 use openwork_data::{PUBLISHED_VOCAB_SIZE, Tokenizer, corpus::GeneratedOptions};
 use openwork_extract::Settings as Budget;
 use openwork_ops::{Device, DeviceChoice};
+use openwork_tasks::Task;
 use openwork_train::Stopped;
 use openwork_verify::{Limits, Settings};
 
 use crate::{
     data, devices, interrupt, prune, recipe, report,
     show::{count, say},
-    tasks::{self, Pairs},
-    tokenizer, train, verify,
+    tasks, tokenizer, train, verify,
 };
 
 /// Arguments of the command.
@@ -125,12 +125,12 @@ fn tokenizer(path: &Path, seed: u64) -> Result<Tokenizer> {
 }
 
 /// The circuit of a task: the one that lies there, or a new one.
-fn circuit(subject: &prune::Subject, task: &tasks::Task, device: &Device) -> Result<CircuitFile> {
+fn circuit(subject: &prune::Subject, task: &Task, device: &Device) -> Result<CircuitFile> {
     let path = prune::path(subject, task.name());
     if path.exists() {
         return Ok(CircuitFile::load(&path, &subject.model, &subject.sha256)?);
     }
-    let pairs = Pairs::draw(task, &subject.tokenizer, 0)?;
+    let pairs = tasks::splits(task, &subject.tokenizer, 0)?;
     let circuit = prune::find(subject, task.name(), &pairs, &budget(), device)?;
     // One that was cut short is not kept.
     let circuit = circuit.filter(|_| !interrupt::requested()).context("interrupted")?;

@@ -9,7 +9,7 @@ use crate::{
     interrupt,
     prune::{self, Budget, SearchArgs},
     show::say,
-    tasks::Pairs,
+    tasks,
 };
 
 /// Arguments of the command.
@@ -35,7 +35,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut found = Vec::new();
     for seed in first..first + args.seeds {
         let budget = Budget { seed, ..args.search.budget.clone() };
-        let pairs = Pairs::draw(task, &subject.tokenizer, seed)?;
+        let pairs = tasks::splits(task, &subject.tokenizer, seed)?;
         let circuit = prune::find(&subject, task.name(), &pairs, &budget.settings(), &device);
         let Some(circuit) = circuit.with_context(|| format!("seed {seed}"))? else { break };
         // One of fewer restarts is not the same search.

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use openwork_circuit::{CircuitFile, Means};
 use openwork_extract::{Search, Settings as Budget, nonsense_labels, random_weights};
 use openwork_model::Model;
+use openwork_tasks::Splits;
 use openwork_verify::{
     Case, Control, ControlKind, Controls, Effort, Judgement, Limits, Meaning, Report, Settings, Verdict,
     certificate::{Certificate, Kind},
@@ -22,7 +23,7 @@ use crate::{
     interrupt,
     prune::{Subject, with_progress},
     show::say,
-    tasks::{self, Pairs},
+    tasks,
 };
 
 /// Arguments of the command.
@@ -160,7 +161,7 @@ pub fn judge(
         circuit.means_sha256,
         subject.means.sha256()
     );
-    let pairs = Pairs::draw(task, &subject.tokenizer, circuit.seed)?;
+    let pairs = tasks::splits(task, &subject.tokenizer, circuit.seed)?;
     // Controls are what level 3 looks at.
     let controls = match with_controls && limits.level >= 3 {
         true => controls(subject, circuit, &pairs, limits)?,
@@ -174,7 +175,7 @@ pub fn judge(
         calibration: circuit.calibration,
         target_loss: circuit.target_loss,
         held_out: &pairs.held_out,
-        shifts: &pairs.shifts(),
+        shifts: &tasks::shifts(&pairs),
         selection: &pairs.selection,
         meaning: hypothesis.map(|hypothesis| Meaning { hypothesis, text: &text }),
         model_sha256: &subject.sha256,
@@ -194,12 +195,12 @@ pub fn judge(
 
 /// What the same budget finds for nonsense labels and in a model of random weights. Both together may take half of the
 /// time there is; a search that is cut short is no control.
-fn controls(subject: &Subject, circuit: &CircuitFile, pairs: &Pairs, limits: &Limits<'_>) -> Result<Vec<Control>> {
+fn controls(subject: &Subject, circuit: &CircuitFile, pairs: &Splits, limits: &Limits<'_>) -> Result<Vec<Control>> {
     let budget = Budget::from_names(&circuit.settings, circuit.target_loss, circuit.seed)
         .with_context(|| format!("the circuit file of {} does not say how it was found", circuit.task))?;
     let started = Instant::now();
     let until = limits.until.map(|until| started + (until - started) / 2);
-    let search = |kind: ControlKind, model: &Model, means: &Means, pairs: &Pairs| {
+    let search = |kind: ControlKind, model: &Model, means: &Means, pairs: &Splits| {
         let name = format!("{}, control {kind}", circuit.task);
         let found = with_progress(&budget, &name, until, |progress| {
             let (train, validation) = (&pairs.train[..], &pairs.selection[..]);
@@ -210,14 +211,8 @@ fn controls(subject: &Subject, circuit: &CircuitFile, pairs: &Pairs, limits: &Li
         Some(Control { kind, reached_target: found.reached, loss: found.loss, nodes, edges })
     };
     let vocabulary = frequent_tokens(&subject.sample.tokens);
-    let relabel = |p: &[openwork_circuit::tasks::Pair]| nonsense_labels(p, &vocabulary, circuit.seed);
-    let nonsense = Pairs {
-        train: relabel(&pairs.train),
-        selection: relabel(&pairs.selection),
-        held_out: vec![],
-        held_out_templates: vec![],
-        lengths: vec![],
-    };
+    let relabel = |p: &[openwork_tasks::Pair]| nonsense_labels(p, &vocabulary, circuit.seed);
+    let nonsense = Splits { train: relabel(&pairs.train), selection: relabel(&pairs.selection), ..Splits::default() };
     let random = random_weights(&subject.model, circuit.seed);
     let random_means = subject.sample.first(CONTROL_TOKENS).means(&random);
     let found = [

@@ -14,7 +14,7 @@ use openwork_verify::{Alarm, Sighting, Watch, WatchSettings};
 use crate::{
     prune::Subject,
     show::{count, say},
-    tasks::{self, Pairs},
+    tasks,
     verify::{VerdictFile, report_path},
 };
 
@@ -68,7 +68,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         subject.means.sha256()
     );
     notice(&args.circuit);
-    let pairs = Pairs::draw(tasks::find(&circuit.task)?, &subject.tokenizer, circuit.seed)?;
+    let pairs = tasks::splits(tasks::find(&circuit.task)?, &subject.tokenizer, circuit.seed)?;
     let held_out = [pairs.held_out, pairs.held_out_templates].concat();
     let settings = WatchSettings { margin: args.margin, ..WatchSettings::default() };
     let watch = Watch::new(&subject.model, &subject.means, &circuit.nodes, circuit.calibration, &held_out, settings)?;

@@ -1,10 +1,11 @@
 //! A plant as files that other tools read: its weights, the circuit, prompts, and what we measure on them.
 
-use std::{collections::BTreeMap, convert::Infallible, fs, path::Path};
+use std::{collections::BTreeMap, convert::Infallible, fs, ops::ControlFlow, path::Path};
 
 use anyhow::{Context, Result};
-use openwork_circuit::{Ablation, Batch, Keep, NodeSet, NodeSpace, batches, evaluate, tasks::Pair};
+use openwork_circuit::{Ablation, Batch, Keep, NodeSet, NodeSpace, batches, evaluate};
 use openwork_model::{Matrix, Model, Record, Site, SiteKind, Tap, Tokens, save};
+use openwork_tasks::Pair;
 use openwork_truth::zoo::Planted;
 use openwork_verify::{ScrubError, ScrubPath, ScrubSettings, cpr_cmd, faithfulness_by_size, margin, scrub_once, sizes};
 use serde_json::{Map, Value, json};
@@ -156,13 +157,14 @@ struct Parts<'a> {
 }
 
 impl Tap for Parts<'_> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
         for &row in self.left_out.get(&site).into_iter().flatten() {
             match self.values.and_then(|values| values.iter().find(|(s, _)| *s == site)) {
                 Some((_, source)) => value.row_mut(row).assign(&source.row(row)),
                 None => value.row_mut(row).fill(0.0),
             }
         }
+        ControlFlow::Continue(())
     }
 }
 

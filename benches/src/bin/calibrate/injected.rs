@@ -3,8 +3,9 @@
 use std::{collections::HashSet, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use openwork_circuit::{Means, tasks::Pair};
+use openwork_circuit::Means;
 use openwork_model::Model;
+use openwork_tasks::Pair;
 use openwork_tensor::TokenShards;
 use openwork_truth::{
     Injection,
@@ -74,6 +75,7 @@ impl Host {
         };
         let (selection, held_out) = (pairs(48, LENGTHS, 0, false), pairs(72, LENGTHS, 0, false));
         let shifted = vec![("templates", pairs(64, LENGTHS, 1, true)), ("length", pairs(64, LONGER, 2, false))];
+        let training = pairs(32, LENGTHS, 0, false);
         Ok(Planted {
             plant: Plant::True,
             host: "injected into a trained model",
@@ -86,6 +88,7 @@ impl Host {
             truth: Some(injected.truth),
             model: injected.model,
             target_loss: 0.15,
+            training,
             selection,
             held_out,
             shifted,

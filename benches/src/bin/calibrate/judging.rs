@@ -1,8 +1,9 @@
 //! Judging a plant as the program would, and naming the checks that fired.
 
-use std::{collections::BTreeSet, mem::discriminant, time::Instant};
+use std::{collections::BTreeSet, mem::discriminant, ops::ControlFlow, time::Instant};
 
-use openwork_circuit::{Ablation, Calibration, Domain, Keep, NodeSpace, batches, evaluate};
+use openwork_circuit::{Domain, Keep, NodeSpace};
+use openwork_extract::calibrate;
 use openwork_model::{Matrix, Site, Tap};
 use openwork_truth::{
     Carrier,
@@ -90,7 +91,7 @@ pub fn judge(planted: Planted) -> Judged {
         model: &planted.model,
         means: &planted.means,
         circuit: &planted.circuit,
-        calibration: calibration(&planted),
+        calibration: calibrate(&planted.model, &planted.means, &planted.circuit, &planted.training),
         target_loss: planted.target_loss,
         held_out: &planted.held_out,
         shifts: &shifts,
@@ -128,13 +129,6 @@ pub fn judge(planted: Planted) -> Judged {
     }
 }
 
-/// As the search would: fitted with the circuit under mean ablation on the selection pairs.
-fn calibration(planted: &Planted) -> Calibration {
-    let batches = batches(&planted.selection, 8, planted.model.config.n_ctx);
-    let keep = || Keep::new(&planted.circuit, Ablation::Mean(&planted.means));
-    evaluate(&planted.model, &batches, false, keep, |_| ()).calibrate()
-}
-
 /// Every input under means and one other prompt; a few bounds.
 const EFFORT: Effort = Effort { runs: 2_000_000, sources: 1, bounded: 4, samples: 100, symbols: 64 };
 
@@ -148,10 +142,8 @@ fn domain_of(planted: &Planted) -> Option<Vec<Vec<u16>>> {
 struct Skips(Site);
 
 impl Ablator for Skips {
-    fn ablate(&self, keep: &mut Keep<'_>, site: Site, value: &mut Matrix) {
-        if site != self.0 {
-            keep.forward(site, value);
-        }
+    fn ablate(&self, keep: &mut Keep<'_>, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        if site == self.0 { ControlFlow::Continue(()) } else { keep.forward(site, value) }
     }
 }
 

@@ -4,13 +4,11 @@ use std::{io::Write, ops::ControlFlow, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use openwork_benches::commit;
-use openwork_circuit::{
-    Means,
-    tasks::{self, Pair, Split},
-};
+use openwork_circuit::Means;
 use openwork_data::Tokenizer;
 use openwork_extract::{Search, Settings};
 use openwork_ops::Device;
+use openwork_tasks::{Pair, Split};
 use openwork_train::Windows;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -91,7 +89,7 @@ pub fn find(study: &Study, tokenizer: &Path, outcomes: &[Outcome]) -> Result<()>
     let encode = |text: &str| tokenizer.encode(text);
     let mut pairs = Vec::new();
     for (name, target) in TASKS {
-        let task = tasks::find(name).with_context(|| format!("there is no task {name}"))?;
+        let task = openwork_tasks::find(name).with_context(|| format!("there is no task {name}"))?;
         let [train, selection] = PAIRS.map(|(split, n)| task.pairs(&encode, split, n, 0));
         pairs.push((name, target, train?, selection?));
     }

@@ -1,8 +1,11 @@
 //! Bounds on models made by hand: what leaks weakly is certified, and where ablations can be tried out one by one the
 //! bound is what the worst of them does.
 
-use openwork_circuit::{Domain, Means, NodeSet, NodeSpace, tasks::Pair};
+use std::ops::ControlFlow;
+
+use openwork_circuit::{Domain, Means, NodeSet, NodeSpace};
 use openwork_model::{Activation, Bigram, Config, Matrix, Model, NormKind, Positions, Site, Tap, Tokens};
+use openwork_tasks::Pair;
 use openwork_verify::certificate::{About, Certificate, Certified, Relax, Rivals, relaxation};
 use rand::RngExt;
 use serde_json::{Value, json};
@@ -107,14 +110,15 @@ struct Corner<'a> {
 }
 
 impl Tap for Corner<'_> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
-        let Some(range) = self.space.range(site) else { return };
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        let Some(range) = self.space.range(site) else { return ControlFlow::Continue(()) };
         let tokens = value.ncols();
         for (i, &node) in self.ablated.iter().enumerate().filter(|(_, n)| range.contains(n)) {
             for t in (0..tokens).filter(|t| self.bits >> (i * tokens + t) & 1 == 1) {
                 value[[node - range.start, t]] = 0.0;
             }
         }
+        ControlFlow::Continue(())
     }
 }
 

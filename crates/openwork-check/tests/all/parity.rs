@@ -1,6 +1,6 @@
 //! The checker's forward pass against the model crate's, over all configurations: they share no code.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use openwork_circuit::NodeSpace;
 use openwork_model::{
@@ -50,11 +50,12 @@ pub fn configurations() -> Vec<Config> {
 struct Hold<'a>(&'a NodeSpace, &'a BTreeMap<usize, f32>);
 
 impl Tap for Hold<'_> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
-        let Some(range) = self.0.range(site) else { return };
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        let Some(range) = self.0.range(site) else { return ControlFlow::Continue(()) };
         for (mut row, node) in value.rows_mut().into_iter().zip(range) {
             self.1.get(&node).into_iter().for_each(|&x| row.fill(x));
         }
+        ControlFlow::Continue(())
     }
 }
 

@@ -1,6 +1,8 @@
 //! Bounds over all partial ablations: no ablation beats them, both implementations find them, and none can be improved
 //! with a pen.
 
+use std::ops::ControlFlow;
+
 use openwork_circuit::{Domain, NodeSet, NodeSpace};
 use openwork_model::{Matrix, Model, Site, Tap, Tokens};
 use openwork_truth::{Compiled, Fill, Options, Truth, reaching};
@@ -18,13 +20,14 @@ struct Fade<'a, R> {
 }
 
 impl<R: FnMut() -> f32> Tap for Fade<'_, R> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
-        let Some(range) = self.kept.space().range(site) else { return };
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        let Some(range) = self.kept.space().range(site) else { return ControlFlow::Continue(()) };
         for (mut row, node) in value.rows_mut().into_iter().zip(range) {
             if !self.kept.kept()[node] {
                 row.iter_mut().for_each(|x| *x = self.fill[node] + (self.coefficient)() * (*x - self.fill[node]));
             }
         }
+        ControlFlow::Continue(())
     }
 }
 

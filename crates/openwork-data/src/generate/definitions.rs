@@ -1,16 +1,18 @@
 //! Functions, classes, and the program around them.
 
+use openwork_tasks::words;
+
 use super::blocks::{for_loop, gather, if_chain, statement, while_loop};
 use super::statements::{action, assign_number, print};
 use super::values::{bare_word, class_name, condition, function_name, list, message, number, thing, value};
+use super::vocabulary;
 use super::writer::{Kind, Writer};
-use super::{pools, words};
 
 /// A whole program.
 pub(crate) fn program(w: &mut Writer) {
     if w.draw.chance(35) {
         for _ in 0..w.draw.range(1, 3) {
-            let import = w.draw.pick(words::IMPORTS);
+            let import = w.draw.pick(vocabulary::IMPORTS);
             w.line(format_args!("{import}"));
         }
         w.gap();
@@ -163,7 +165,7 @@ fn give_back(w: &mut Writer) {
 
 /// A function that answers with `True` or `False`.
 fn predicate(w: &mut Writer) {
-    let name = w.draw.pick(pools::PREDICATES);
+    let name = w.draw.pick(vocabulary::PREDICATES);
     w.fresh_scope(|w| {
         let parameters = parameters(w, 3);
         w.line(format_args!("def {name}({parameters}):"));
@@ -214,7 +216,7 @@ fn class(w: &mut Writer) {
     }
     let mut attributes: Vec<&str> = Vec::new();
     for _ in 0..w.draw.range(1, 6) {
-        let attribute = w.draw.pick(pools::ATTRIBUTES);
+        let attribute = w.draw.pick(words::ATTRIBUTES.programs());
         if !attributes.contains(&attribute) {
             attributes.push(attribute);
         }
@@ -273,7 +275,7 @@ fn method(w: &mut Writer, attributes: &[&str]) {
             w.block(|w| w.line(format_args!("return f{quote}{attribute}: {{self.{attribute}}}{quote}")));
         }
         3 => {
-            let (predicate, number) = (w.draw.pick(pools::PREDICATES), number(w));
+            let (predicate, number) = (w.draw.pick(vocabulary::PREDICATES), number(w));
             w.line(format_args!("def {predicate}(self):"));
             w.block(|w| {
                 w.line(format_args!("if self.{attribute} == {number}:"));

@@ -9,10 +9,9 @@
 mod blocks;
 mod definitions;
 mod draw;
-mod pools;
 mod statements;
 mod values;
-mod words;
+mod vocabulary;
 mod writer;
 
 use draw::Draw;

@@ -1,6 +1,7 @@
 //! Statements of one or a few lines.
 
-use super::pools;
+use openwork_tasks::words;
+
 use super::values::{
     arithmetic, bare_word, capitalized, class_name, dict, function_name, list, message, message_string, number,
     open_call, thing, value, word_list, word_string,
@@ -79,9 +80,9 @@ pub(crate) fn print(w: &mut Writer) {
 fn label(w: &mut Writer) -> String {
     let thing = thing(w);
     match w.draw.below(4) {
-        0 => format!("{} {thing}", capitalized(w.draw.pick(pools::ADJECTIVES))),
+        0 => format!("{} {thing}", capitalized(w.draw.pick(words::ADJECTIVES.programs()))),
         1 => format!("The {thing} is"),
-        2 => format!("{} {}", capitalized(thing), w.draw.pick(pools::NUMBERS)),
+        2 => format!("{} {}", capitalized(thing), w.draw.pick(words::NUMBERS.programs())),
         _ => capitalized(thing),
     }
 }
@@ -259,7 +260,7 @@ pub(crate) fn open_file(w: &mut Writer) {
 }
 
 fn comment(w: &mut Writer) {
-    let (verb, thing) = (capitalized(w.draw.pick(pools::VERBS)), thing(w));
+    let (verb, thing) = (capitalized(w.draw.pick(words::VERBS.programs())), thing(w));
     match w.draw.below(3) {
         0 => w.line(format_args!("# {verb} the {thing}s")),
         1 => w.line(format_args!("# {verb} each {thing}")),

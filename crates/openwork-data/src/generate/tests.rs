@@ -126,3 +126,16 @@ fn cpython_parses_every_program() {
     assert!(output.status.success(), "a program does not parse (see the traceback above)");
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "5000");
 }
+
+/// Corpora are named by their seed; these hashes were taken before programs and prompts shared their words.
+#[test]
+fn programs_of_a_seed_stay_the_same() {
+    let recorded = [
+        (1, "edb859daaa66e9595ad9921c1c6190faec691f6ff4819338ea1dbe100324c4e9"),
+        (42, "168895a1a044adb8074a768cc63f0cc0907e4b575f86c114066e5e833041c28a"),
+    ];
+    for (seed, hash) in recorded {
+        let text: String = Programs::new(seed).take(1000).collect();
+        assert_eq!(openwork_tensor::sha256_bytes(text.as_bytes()), hash, "seed {seed}");
+    }
+}

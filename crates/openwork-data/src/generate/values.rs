@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use openwork_tasks::words;
+
+use super::vocabulary;
 use super::writer::{Kind, Writer};
-use super::{pools, words};
 
 /// `word` with its first letter in upper case.
 pub(crate) fn capitalized(word: &str) -> String {
@@ -18,24 +20,24 @@ pub(crate) fn capitalized(word: &str) -> String {
 
 /// The singular name of one thing.
 pub(crate) fn thing(w: &mut Writer) -> &'static str {
-    w.draw.pick(pools::THINGS)
+    w.draw.pick(words::THINGS.programs())
 }
 
 /// A class name such as `OrderManager`.
 pub(crate) fn class_name(w: &mut Writer) -> String {
     let mut name = capitalized(thing(w));
     if w.draw.chance(50) {
-        name.push_str(w.draw.pick(pools::ROLES));
+        name.push_str(w.draw.pick(words::ROLES.programs()));
     }
     name
 }
 
 /// A function name such as `load_orders`.
 pub(crate) fn function_name(w: &mut Writer) -> String {
-    let verb = w.draw.pick(pools::VERBS);
+    let verb = w.draw.pick(words::VERBS.programs());
     let thing = thing(w);
     match w.draw.below(10) {
-        0 => format!("{verb}_{}_{thing}", w.draw.pick(pools::ADJECTIVES)),
+        0 => format!("{verb}_{}_{thing}", w.draw.pick(words::ADJECTIVES.programs())),
         1..=4 => format!("{verb}_{thing}s"),
         5 => verb.to_owned(),
         6 | 7 => thing.to_owned(),
@@ -46,9 +48,9 @@ pub(crate) fn function_name(w: &mut Writer) -> String {
 /// The words of a message, without quotation marks.
 pub(crate) fn message(w: &mut Writer) -> String {
     let thing = thing(w);
-    let adjective = w.draw.pick(pools::ADJECTIVES);
-    let word = w.draw.pick(words::WORDS);
-    let verb = w.draw.pick(pools::VERBS);
+    let adjective = w.draw.pick(words::ADJECTIVES.programs());
+    let word = w.draw.pick(words::WORDS.programs());
+    let verb = w.draw.pick(words::VERBS.programs());
     let mut text = match w.draw.below(18) {
         0 => format!("No {thing}s available"),
         1 => format!("{} {thing} not found", capitalized(adjective)),
@@ -58,8 +60,8 @@ pub(crate) fn message(w: &mut Writer) -> String {
         5 => format!("{} {}", capitalized(thing), w.draw.range(1, 99)),
         6 => format!("The {thing} is {adjective}"),
         7 => format!("Please enter the {thing}"),
-        8 => format!("{} is {word}", w.draw.pick(words::PROPER)),
-        9 => format!("Hello {}", w.draw.pick(words::PROPER)),
+        8 => format!("{} is {word}", w.draw.pick(vocabulary::PROPER)),
+        9 => format!("Hello {}", w.draw.pick(vocabulary::PROPER)),
         10 => format!("{} {thing} added", capitalized(adjective)),
         11 => format!("{} complete", capitalized(thing)),
         12 => format!("You have {} {thing}s left", w.draw.range(2, 20)),
@@ -87,9 +89,9 @@ pub(crate) fn message_string(w: &mut Writer) -> String {
 /// A word without quotation marks.
 pub(crate) fn bare_word(w: &mut Writer) -> &'static str {
     match w.draw.below(5) {
-        0 => w.draw.pick(words::PROPER),
-        1 => w.draw.pick(pools::THINGS),
-        _ => w.draw.pick(words::WORDS),
+        0 => w.draw.pick(vocabulary::PROPER),
+        1 => w.draw.pick(words::THINGS.programs()),
+        _ => w.draw.pick(words::WORDS.programs()),
     }
 }
 
@@ -113,8 +115,8 @@ pub(crate) fn number(w: &mut Writer) -> String {
 /// The name of a file, and the mode it is opened with: the stem decides.
 pub(crate) fn file_and_mode(w: &mut Writer) -> (String, char) {
     let writes = w.draw.chance(50);
-    let stem = w.draw.pick(if writes { words::WRITE_STEMS } else { words::READ_STEMS });
-    let extension = w.draw.pick(words::EXTENSIONS);
+    let stem = w.draw.pick(if writes { words::WRITE_STEMS.programs() } else { words::READ_STEMS.programs() });
+    let extension = w.draw.pick(vocabulary::EXTENSIONS);
     let name =
         if w.draw.chance(20) { format!("{stem}_{}.{extension}", thing(w)) } else { format!("{stem}.{extension}") };
     (name, if writes { 'w' } else { 'r' })

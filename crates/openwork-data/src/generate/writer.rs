@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Write};
 
+use openwork_tasks::words;
+
 use super::draw::Draw;
-use super::pools;
 
 /// What a name in scope holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -150,7 +151,7 @@ impl Writer {
     /// A name for a set or a text to gather in, different from every other one in this scope.
     pub(crate) fn gathered_name(&mut self) -> &'static str {
         loop {
-            let name = self.draw.pick(pools::GATHERED);
+            let name = self.draw.pick(words::GATHERED.programs());
             if !self.gathered.contains(&name) && !self.scope.iter().any(|(_, known)| known == name) {
                 self.gathered.push(name);
                 return name;
@@ -172,17 +173,17 @@ impl Writer {
     }
 
     fn candidate(&mut self, kind: Kind) -> String {
-        let thing = self.draw.pick(pools::THINGS);
-        let adjective = self.draw.pick(pools::ADJECTIVES);
+        let thing = self.draw.pick(words::THINGS.programs());
+        let adjective = self.draw.pick(words::ADJECTIVES.programs());
         let compound = self.draw.chance(25);
         match kind {
             Kind::Number if compound => {
                 format!("{thing}_{}", self.draw.pick(&["count", "total", "size", "id", "index"]))
             }
-            Kind::Number => self.draw.pick(pools::NUMBERS).to_owned(),
+            Kind::Number => self.draw.pick(words::NUMBERS.programs()).to_owned(),
             Kind::Text if compound => format!("{thing}_{}", self.draw.pick(&["name", "type", "title", "text", "path"])),
-            Kind::Text => self.draw.pick(pools::TEXTS).to_owned(),
-            Kind::Flag => self.draw.pick(pools::FLAGS).to_owned(),
+            Kind::Text => self.draw.pick(words::TEXTS.programs()).to_owned(),
+            Kind::Flag => self.draw.pick(words::FLAGS.programs()).to_owned(),
             Kind::List if compound => format!("{adjective}_{thing}s"),
             Kind::List => format!("{thing}s"),
         }

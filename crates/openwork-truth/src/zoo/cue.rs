@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, ops::Range};
 
-use openwork_circuit::tasks::Pair;
+use openwork_tasks::Pair;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 

@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Bed, HELD_OUT, HandBuilt, Plant, Planted, SELECTION, SHIFTED,
+    Bed, HELD_OUT, HandBuilt, Plant, Planted, SELECTION, SHIFTED, TRAINING,
     cue::{CuePlace, Kind, Source},
 };
 use crate::{CUE_CONTEXT, Options, Pathology, layout::plain_config, token};
@@ -102,6 +102,7 @@ fn bed(hand: HandBuilt, pathology: Pathology, severity: f32, seed: u64) -> Bed {
         shifted.insert(0, ("templates", pairs));
     }
     let text = source.text(TEXT, &usual);
+    let training = source.pairs(TRAINING, &usual);
     let HandBuilt { built, truth, .. } = hand;
     Bed {
         host: "by hand",
@@ -109,6 +110,7 @@ fn bed(hand: HandBuilt, pathology: Pathology, severity: f32, seed: u64) -> Bed {
         text,
         seq_len: CUE_CONTEXT,
         truth,
+        training,
         selection,
         held_out,
         shifted,
@@ -154,11 +156,13 @@ pub(super) fn dead_salmon(seed: u64) -> Planted {
     let tries = (0..30).map(|_| random(&mut source.rng));
     let tries: Vec<(f64, NodeSet)> = tries.map(|nodes| (loss(&nodes), nodes)).collect();
     let best = tries.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).expect("thirty").1;
+    let training = source.pairs(TRAINING, &usual);
     let bed = Bed {
         host: "untrained",
         truth: NodeSet::empty(space.clone()),
         text,
         seq_len: CUE_CONTEXT,
+        training,
         selection,
         held_out,
         shifted: vec![("length", longer)],

@@ -5,8 +5,9 @@ mod cue;
 mod hand;
 mod programs;
 
-use openwork_circuit::{Means, NodeSet, tasks::Pair};
+use openwork_circuit::{Means, NodeSet};
 use openwork_model::Model;
+use openwork_tasks::Pair;
 
 use crate::{Carrier, HandBuilt, Prompt, Shuffle};
 
@@ -96,6 +97,9 @@ pub struct Planted {
     pub truth: Option<NodeSet>,
     /// Loss that the circuit claims, nats per sequence.
     pub target_loss: f64,
+    /// Pairs that the search trains its masks and fits its calibration on. None of their prompts is in `held_out` or
+    /// `shifted`, but for a leak.
+    pub training: Vec<Pair>,
     /// Pairs it was selected on.
     pub selection: Vec<Pair>,
     /// Pairs of the same kind to judge it on, none of whose prompts is in `selection`.
@@ -254,6 +258,7 @@ impl Planted {
             text,
             circuit: shuffle.nodes(&self.circuit),
             truth: self.truth.as_ref().map(|truth| shuffle.nodes(truth)),
+            training: shuffle.pairs(&self.training),
             selection: shuffle.pairs(&self.selection),
             held_out: shuffle.pairs(&self.held_out),
             shifted: self.shifted.iter().map(|(name, pairs)| (*name, shuffle.pairs(pairs))).collect(),
@@ -272,6 +277,7 @@ struct Bed {
     text: Vec<u16>,
     seq_len: usize,
     truth: NodeSet,
+    training: Vec<Pair>,
     selection: Vec<Pair>,
     held_out: Vec<Pair>,
     shifted: Vec<(&'static str, Vec<Pair>)>,
@@ -293,6 +299,7 @@ impl Bed {
             model: self.model,
             text: self.text,
             seq_len: self.seq_len,
+            training: self.training,
             selection: self.selection,
             held_out: self.held_out,
             shifted: self.shifted,
@@ -305,7 +312,8 @@ impl Bed {
     }
 }
 
-/// Pairs to select on, and to judge on.
+/// Pairs to train and calibrate on, to select on, and to judge on.
+const TRAINING: usize = 32;
 const SELECTION: usize = 48;
 const HELD_OUT: usize = 72;
 /// Pairs of each shift.

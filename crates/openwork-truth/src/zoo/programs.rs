@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
-use openwork_circuit::{Ablation, Keep, Means, NodeSet, tasks::Pair};
+use openwork_circuit::{Ablation, Keep, Means, NodeSet};
 use openwork_model::NoTap;
+use openwork_tasks::Pair;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Bed, HELD_OUT, Plant, Planted, SELECTION, SHIFTED};
+use super::{Bed, HELD_OUT, Plant, Planted, SELECTION, SHIFTED, TRAINING};
 use crate::{Behaviour, Compiled, Fill, Input, Options, Program, Prompt, PromptBatch, Truth, means, reaching, text};
 
 impl Plant {
@@ -26,7 +27,7 @@ impl Plant {
             Self::FixedLength => n_max..=n_max,
             _ => program.n_min()..=n_max,
         };
-        let mut bed = bed(&compiled, lengths.clone(), &mut rng);
+        let mut bed = bed(&compiled, lengths.clone(), seed, &mut rng);
         let truth = bed.truth.clone();
         let circuit = match self {
             Self::AllNodes => NodeSet::all(truth.space().clone()),
@@ -70,7 +71,7 @@ fn is_other_template(program: Program, input: &Input) -> bool {
     }
 }
 
-fn bed(compiled: &Compiled, lengths: std::ops::RangeInclusive<usize>, rng: &mut ChaCha8Rng) -> Bed {
+fn bed(compiled: &Compiled, lengths: std::ops::RangeInclusive<usize>, seed: u64, rng: &mut ChaCha8Rng) -> Bed {
     let program = compiled.program;
     let all = program.inputs(program.n_min()..=program.n_max());
     let (mut usual, mut other, mut out) = (vec![], vec![], vec![]);
@@ -89,6 +90,8 @@ fn bed(compiled: &Compiled, lengths: std::ops::RangeInclusive<usize>, rng: &mut 
     if !out.is_empty() {
         shifted.insert(0, ("length", pairs(&out, SHIFTED, 2, rng)));
     }
+    // Drawn by a generator of their own: the pairs below do not depend on how many there are.
+    let mut training_rng = ChaCha8Rng::seed_from_u64(seed ^ 0x9A01);
     let domain = compiled.domain();
     let (text, seq_len) = text(&domain, compiled.bos());
     Bed {
@@ -97,6 +100,7 @@ fn bed(compiled: &Compiled, lengths: std::ops::RangeInclusive<usize>, rng: &mut 
         text,
         seq_len,
         truth: compiled.circuit.clone(),
+        training: pairs(&select, TRAINING, 0, &mut training_rng),
         selection: pairs(&select, SELECTION, 0, rng),
         held_out: pairs(&judge, HELD_OUT, 0, rng),
         shifted,
@@ -194,7 +198,7 @@ fn nonsense(bed: &mut Bed, compiled: &Compiled, rng: &mut ChaCha8Rng) {
     // Where every token but one is an answer, one of them has to do.
     let two = [others[0], others.get(1).copied().unwrap_or(own[0])];
     let shifted = bed.shifted.iter_mut().flat_map(|s| &mut s.1);
-    for pair in bed.selection.iter_mut().chain(&mut bed.held_out).chain(shifted) {
+    for pair in bed.selection.iter_mut().chain(&mut bed.held_out).chain(shifted).chain(&mut bed.training) {
         let first = rng.random_range(0..2);
         (pair.answer, pair.alternative) = (two[first], two[1 - first]);
     }

@@ -1,9 +1,10 @@
 //! Each plant is what it is said to be: honest circuits are, and the others lie in the way that makes them plants.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::ControlFlow};
 
-use openwork_circuit::{Ablation, Keep, NodeSet, edges, tasks::Pair};
+use openwork_circuit::{Ablation, Keep, NodeSet, edges};
 use openwork_model::{Matrix, NoTap, Site, SiteKind, Tap};
+use openwork_tasks::Pair;
 use openwork_truth::{
     BOS, Behaviour, Carrier, HandBuilt, Options, Pathology, Prompt, PromptBatch, token,
     zoo::{Expected, Plant, Planted},
@@ -55,14 +56,19 @@ fn every_plant_has_data_that_fit() {
             let selected = prompts_of(&p.selection);
             let shared = prompts_of(&p.held_out).intersection(&selected).count();
             assert_eq!(shared > 0, plant == Plant::Leak, "{name}: {shared} prompts shared");
+            assert!(p.training.len() >= 32, "{name}");
+            let trained = prompts_of(&p.training);
+            let shared = prompts_of(&p.held_out).intersection(&trained).count();
+            assert!(shared == 0 || plant == Plant::Leak, "{name}: {shared} prompts shared with training pairs");
             let used: HashSet<usize> = p.held_out.iter().chain(&p.selection).map(|p| p.template).collect();
             assert!(!p.shifted.is_empty(), "{name}");
             for (_, pairs) in &p.shifted {
                 assert!(pairs.len() >= 40 && prompts_of(pairs).is_disjoint(&selected), "{name}");
+                assert!(prompts_of(pairs).is_disjoint(&trained), "{name}");
                 assert!(pairs.iter().all(|p| !used.contains(&p.template)), "{name}");
             }
             let shifted = p.shifted.iter().flat_map(|s| &s.1);
-            for pair in p.held_out.iter().chain(&p.selection).chain(shifted) {
+            for pair in p.held_out.iter().chain(&p.selection).chain(&p.training).chain(shifted) {
                 assert!(pair.answer != pair.alternative, "{name}");
                 for prompt in [&pair.positive, &pair.negative] {
                     assert!(prompt.len() <= p.model.config.n_ctx, "{name}");
@@ -164,8 +170,8 @@ fn a_cancelling_pair_is_seen_only_one_at_a_time() {
 struct Frozen<'a>(Keep<'a>, f32, Option<Matrix>);
 
 impl Tap for Frozen<'_> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
-        self.0.forward(site, value);
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        self.0.forward(site, value)?;
         match site.kind {
             SiteKind::FinalResid => self.2 = Some(value.clone()),
             SiteKind::FinalRead => {
@@ -175,6 +181,7 @@ impl Tap for Frozen<'_> {
             }
             _ => (),
         }
+        ControlFlow::Continue(())
     }
 }
 
@@ -238,11 +245,12 @@ fn swapped_neurons_mean_the_opposite_in_the_model() {
         assert!(kl(&p, &p.held_out).iter().all(|&k| k < 1e-3), "{:?}", kl(&p, &p.held_out));
         struct Neurons<'a>(Keep<'a>, Vec<Matrix>);
         impl Tap for Neurons<'_> {
-            fn forward(&mut self, site: Site, value: &mut Matrix) {
-                self.0.forward(site, value);
+            fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+                self.0.forward(site, value)?;
                 if site.kind == SiteKind::Neuron {
                     self.1.push(value.clone());
                 }
+                ControlFlow::Continue(())
             }
         }
         let prompts = prompts(&p.held_out[..20]);
@@ -294,8 +302,9 @@ fn wrong_hypotheses_name_the_other_node_and_bypasses_need_none() {
 fn carried_by(p: &Planted) {
     struct Values(Vec<(Site, f32)>);
     impl Tap for Values {
-        fn forward(&mut self, site: Site, value: &mut Matrix) {
+        fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
             self.0.extend(value.rows().into_iter().map(|row| (site, row[row.len() - 1])));
+            ControlFlow::Continue(())
         }
     }
     let agreement = |variables: &[Carrier]| {

@@ -1,5 +1,7 @@
 //! Runs of circuits on many inputs at once, and what is compared of their logits.
 
+use std::ops::ControlFlow;
+
 use openwork_circuit::NodeSpace;
 use openwork_model::{Cpu, Matrix, Model, NoTap, Site, Tap, Tokens};
 
@@ -25,8 +27,8 @@ pub(super) struct Replace<'a> {
 }
 
 impl Tap for Replace<'_> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
-        let Some(range) = self.space.range(site) else { return };
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        let Some(range) = self.space.range(site) else { return ControlFlow::Continue(()) };
         for (mut row, node) in value.rows_mut().into_iter().zip(range) {
             if self.kept[node] {
                 continue;
@@ -45,6 +47,7 @@ impl Tap for Replace<'_> {
                 }
             }
         }
+        ControlFlow::Continue(())
     }
 }
 
@@ -58,11 +61,12 @@ impl Recorded {
     pub fn new(model: &Model, space: &NodeSpace, prompt: &[u16], memory: &mut Cpu) -> Self {
         struct Record<'a>(&'a NodeSpace, Recorded);
         impl Tap for Record<'_> {
-            fn forward(&mut self, site: Site, value: &mut Matrix) {
-                let Some(range) = self.0.range(site) else { return };
+            fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+                let Some(range) = self.0.range(site) else { return ControlFlow::Continue(()) };
                 let n = self.1.seq_len;
                 let to = &mut self.1.values[range.start * n..range.end * n];
                 to.iter_mut().zip(value.iter()).for_each(|(to, x)| *to = *x);
+                ControlFlow::Continue(())
             }
         }
         let empty = Self { seq_len: prompt.len(), values: vec![0.0; space.len() * prompt.len()] };

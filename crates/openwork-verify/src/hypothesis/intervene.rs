@@ -1,6 +1,6 @@
 //! Running the model with some nodes set to what they are on other prompts.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use minijinja::Value;
 use openwork_circuit::Node;
@@ -208,8 +208,8 @@ struct PatchTap<'a> {
 }
 
 impl Tap for PatchTap<'_> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
-        let Some(at) = self.recorded.site(site) else { return };
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        let Some(at) = self.recorded.site(site) else { return ControlFlow::Continue(()) };
         self.visited += 1;
         for (columns, job) in self.chunk.columns().zip(self.jobs) {
             let len = columns.len();
@@ -227,6 +227,7 @@ impl Tap for PatchTap<'_> {
                 }
             }
         }
+        ControlFlow::Continue(())
     }
 }
 

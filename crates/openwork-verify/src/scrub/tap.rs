@@ -1,6 +1,6 @@
 //! The tap that scrubs one chunk of prompts.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use openwork_circuit::NodeSet;
 use openwork_model::{Matrix, Site, SiteKind, Tap};
@@ -114,7 +114,7 @@ impl<'a> ScrubTap<'a> {
 }
 
 impl Tap for ScrubTap<'_> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
         match site.kind {
             SiteKind::ResidIn | SiteKind::ResidMid | SiteKind::FinalResid => self.stream(site, value),
             SiteKind::AttnWrite | SiteKind::MlpWrite => {
@@ -127,13 +127,14 @@ impl Tap for ScrubTap<'_> {
                 }
                 self.write = Some(value.clone());
             }
-            SiteKind::AttnMix | SiteKind::FinalRead => return,
+            SiteKind::AttnMix | SiteKind::FinalRead => return ControlFlow::Continue(()),
             _ => {
                 let index = self.recorded.site(site).expect("the rest are nodes");
                 self.resample(index, None, value, |entry, source| *entry = source);
             }
         }
         self.visited += 1;
+        ControlFlow::Continue(())
     }
 }
 

@@ -8,11 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use openwork_circuit::{
-    Ablation, Calibration, CircuitFile, Keep, batches, edges, evaluate,
-    tasks::{self, Pair},
-};
+use openwork_circuit::{Ablation, Calibration, CircuitFile, Keep, batches, edges, evaluate};
 use openwork_model::{NoTap, Sampling};
+use openwork_tasks::Pair;
 use openwork_verify::{Report, Verdict};
 
 use super::{Example, Judged, Page, TaskRow, training_facts};
@@ -20,7 +18,7 @@ use crate::{
     plot,
     prune::Subject,
     show::{count, say},
-    tasks::{Pairs, measure},
+    tasks::{self, measure},
     verify::{self, VerdictFile, report_path},
 };
 
@@ -72,7 +70,7 @@ fn page(subject: &Subject) -> Result<Page> {
         curves: log.as_deref().map(plot::svg).transpose()?,
         writing: Some(writing(subject)),
         circuits: circuits(subject)?,
-        tasks: tasks::all()
+        tasks: openwork_tasks::all()
             .iter()
             .map(|task| TaskRow {
                 name: task.name(),
@@ -129,7 +127,7 @@ pub fn write_one(subject: &Subject, file: CircuitFile, verdict: VerdictFile, rep
 
 fn join(subject: &Subject, file: CircuitFile, verdict: VerdictFile, replay: String) -> Result<Judged> {
     let task = crate::tasks::find(&file.task)?;
-    let pairs = Pairs::draw(task, &subject.tokenizer, file.seed)?;
+    let pairs = tasks::splits(task, &subject.tokenizer, file.seed)?;
     let mut examples = examples(subject, &file, &pairs.held_out[..2], false);
     examples.extend(self::examples(subject, &file, &pairs.held_out_templates[..1], true));
     Ok(Judged {

@@ -155,7 +155,7 @@ impl Page {
 /// All about one circuit.
 fn section(out: &mut String, judged: &Judged) {
     let name = escape(&judged.file.task);
-    let description = openwork_circuit::tasks::find(&judged.file.task).map_or("", |t| t.description());
+    let description = openwork_tasks::find(&judged.file.task).map_or("", |t| t.description());
     let _ = write!(
         out,
         "<section id=\"{name}\"><h2><code>{name}</code> {}</h2><p class=\"quiet\">{}</p>",

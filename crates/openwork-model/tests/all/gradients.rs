@@ -1,70 +1,13 @@
 //! The whole model against its f64 reference: logits entry by entry, gradients along random directions.
 
+use std::ops::ControlFlow;
+
 use ndarray::Array2;
-use openwork_model::{
-    ActDensity, Activation, Bigram, Config, Cpu, Matrix, Model, NoTap, NormKind, Params, Positions, Site, SiteKind,
-    Tap, Tokens, reference,
-};
+use openwork_model::{Config, Cpu, Matrix, NoTap, Params, Site, Tap, Tokens, reference};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-const SEQ: usize = 10;
-
-fn configs() -> Vec<(&'static str, Config)> {
-    let base = Config {
-        vocab_size: 29,
-        n_ctx: 12,
-        n_layer: 2,
-        n_head: 3,
-        d_head: 4,
-        d_model: 16,
-        d_mlp: 40,
-        ..Config::default()
-    };
-    let few = ActDensity { fraction: 0.5, sites: vec![SiteKind::AttnRead, SiteKind::Value, SiteKind::MlpWrite] };
-    let with = |f: &dyn Fn(&mut Config)| {
-        let mut config = base.clone();
-        f(&mut config);
-        config
-    };
-    vec![
-        ("published defaults", base.clone()),
-        ("no blocks", with(&|c| c.n_layer = 0)),
-        ("no norm", with(&|c| c.norm = NormKind::None)),
-        ("no AbsTopK, added positions", with(&|c| (c.act_density, c.positions) = (None, Positions::Added))),
-        ("sink, concatenated positions", with(&|c| (c.sink, c.positions) = (true, Positions::Concat { width: 6 }))),
-        (
-            "LayerNorm, ReLU, sinusoids, fixed bigram",
-            with(&|c| {
-                (c.norm, c.activation) = (NormKind::Layer, Activation::Relu);
-                (c.positions, c.bigram) = (Positions::Sinusoidal { width: 6 }, Bigram::Fixed);
-            }),
-        ),
-        (
-            "tied, no biases, no bigram, few AbsTopK sites",
-            with(&|c| {
-                (c.tied_unembed, c.linear_bias, c.bigram) = (true, false, Bigram::None);
-                c.act_density = Some(few.clone());
-            }),
-        ),
-    ]
-}
-
-/// Weights of unit scale, so that no part of the model is negligible; half of each block matrix is zero
-/// in the second layer, where the sparse products take over from some density down.
-fn model(config: &Config, rng: &mut ChaCha8Rng) -> Model {
-    let mut model = Model::init(config.clone(), 1);
-    let n = model.params.values().len();
-    for (i, weight) in model.params.values_mut().into_iter().enumerate() {
-        weight.update(|w| {
-            // Vectors stay dense: a zero gain ties with others at AbsTopK, where there is no derivative.
-            let density = if i > n / 2 && w.ncols() > 1 { 0.15 } else { 1.0 };
-            let scale = if w.ncols() == 1 { 1.0 } else { (w.ncols() as f32 * density as f32).powf(-0.5) };
-            w.mapv_inplace(|_| if rng.random_bool(density) { rng.random_range(-2.0..2.0) * scale } else { 0.0 });
-        });
-    }
-    model
-}
+use crate::{SEQ, configs, model};
 
 fn exact(params: &Params<openwork_model::Weight>, config: &Config) -> Params<Array2<f64>> {
     let mut values = params.values().into_iter();
@@ -105,9 +48,9 @@ fn a_training_pass_is_forward_loss_and_backward_whatever_the_tile() {
         let mut expected = model.zero_gradients();
         model.backward(&pass, &dlogits, &mut NoTap, Some(&mut expected));
         for tile in [1, 5, readout.len()] {
-            let (mut gradients, mut space) = (model.zero_gradients(), Cpu::default());
+            let (mut gradients, mut cpu) = (model.zero_gradients(), Cpu::default());
             let wanted = (&readout[..], &targets[..]);
-            let found = model.gradient_in(tokens, wanted, 0.5, tile, &mut NoTap, &mut gradients, &mut space).concat();
+            let found = model.gradient_in(tokens, wanted, 0.5, tile, &mut NoTap, &mut gradients, &mut cpu).concat();
             // Columns do not depend on each other, but tiles of another width sum in other registers.
             assert!(found.iter().zip(&losses).all(|(a, b)| (a - b).abs() < 1e-5), "{name}, tile {tile}");
             for (a, b) in gradients.values().into_iter().zip(expected.values()) {
@@ -175,11 +118,12 @@ struct Nudge {
 }
 
 impl Tap for Nudge {
-    fn forward(&mut self, site: Site, value: &mut Matrix) {
+    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
         self.seen.push(site);
         if site == self.site {
             *value += &self.by;
         }
+        ControlFlow::Continue(())
     }
 
     fn backward(&mut self, site: Site, gradient: &mut Matrix) {
@@ -199,10 +143,7 @@ fn site_gradients_match_finite_differences() {
     let ids: Vec<u16> = (0..SEQ).map(|_| rng.random_range(0..config.vocab_size as u16)).collect();
     let tokens = Tokens::new(&ids, SEQ);
     let dlogits = Matrix::from_shape_simple_fn((config.vocab_size, SEQ), || rng.random_range(-1.0..1.0));
-    let mut sites: Vec<Site> =
-        (0..2).flat_map(|layer| SiteKind::IN_BLOCK.into_iter().map(move |kind| Site { layer, kind })).collect();
-    sites.extend([SiteKind::FinalResid, SiteKind::FinalRead].map(|kind| Site { layer: 2, kind }));
-    for site in sites {
+    for site in config.sites() {
         let width = config.width(site.kind);
         let direction = Matrix::from_shape_simple_fn((width, SEQ), || rng.random_range(-1.0..1.0));
         let run = |step: f32| {

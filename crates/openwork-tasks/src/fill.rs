@@ -6,7 +6,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::{Split, pools};
+use crate::{Split, words};
 
 /// Ordinary lines that may stand before a prompt.
 const CONTEXT: &[&str] = &[
@@ -28,26 +28,26 @@ const CONTEXT: &[&str] = &[
 const MODULES: &[&str] = &["os", "sys", "json", "math", "random", "time", "re", "csv", "string"];
 
 /// Draws the values of one pair after another.
-pub(super) struct Filler {
+pub(crate) struct Filler {
     rng: ChaCha8Rng,
     split: Split,
     bound: Vec<(String, String)>,
 }
 
 impl Filler {
-    pub(super) fn new(split: Split, seed: u64, stream: u64) -> Self {
+    pub(crate) fn new(split: Split, seed: u64, stream: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);
         Self { rng, split, bound: Vec::new() }
     }
 
     /// Forgets all values, before the next pair.
-    pub(super) fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.bound.clear();
     }
 
     /// Uniform in `0..n` (up to a bias of `n / 2^32`).
-    pub(super) fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         ((u64::from(self.rng.next_u32()) * n as u64) >> 32) as usize
     }
 
@@ -55,7 +55,7 @@ impl Filler {
     ///
     /// # Panics
     /// If a placeholder has no meaning (a mistake in a template; a test expands them all).
-    pub(super) fn expand(&mut self, template: &str) -> String {
+    pub(crate) fn expand(&mut self, template: &str) -> String {
         let mut out = String::new();
         let mut rest = template;
         while let Some(at) = rest.find('$') {
@@ -89,7 +89,7 @@ impl Filler {
         value
     }
 
-    pub(super) fn pick(&mut self, pool: &[&'static str]) -> &'static str {
+    pub(crate) fn pick(&mut self, pool: &[&'static str]) -> &'static str {
         loop {
             let word = pool[self.below(pool.len())];
             let fits = match self.split {
@@ -105,14 +105,14 @@ impl Filler {
 
     fn draw(&mut self, kind: &str) -> String {
         let pool = match kind {
-            "thing" => pools::THINGS,
-            "num" => pools::NUMBERS,
-            "text" => pools::TEXTS,
-            "flag" => pools::FLAGS,
-            "gathered" => pools::GATHERED,
-            "attr" => pools::ATTRIBUTES,
-            "word" => pools::WORDS,
-            "swapped" => pools::SWAPPED,
+            "thing" => words::THINGS.prompts(),
+            "num" => words::NUMBERS.prompts(),
+            "text" => words::TEXTS.prompts(),
+            "flag" => words::FLAGS.prompts(),
+            "gathered" => words::GATHERED.prompts(),
+            "attr" => words::ATTRIBUTES.prompts(),
+            "word" => words::WORDS.prompts(),
+            "swapped" => words::SWAPPED,
             "module" => MODULES,
             _ => return self.compose(kind),
         };
@@ -121,14 +121,20 @@ impl Filler {
 
     fn compose(&mut self, kind: &str) -> String {
         match kind {
-            "things" => format!("{}s", self.pick(pools::THINGS)),
-            "Class" => format!("{}{}", capitalized(self.pick(pools::THINGS)), self.pick(pools::ROLES)),
-            "func" => format!("{}_{}", self.pick(pools::VERBS), self.pick(pools::THINGS)),
-            "Label" => format!("{} {}", capitalized(self.pick(pools::ADJECTIVES)), self.pick(pools::THINGS)),
+            "things" => format!("{}s", self.pick(words::THINGS.prompts())),
+            "Class" => {
+                format!("{}{}", capitalized(self.pick(words::THINGS.prompts())), self.pick(words::ROLES.prompts()))
+            }
+            "func" => format!("{}_{}", self.pick(words::VERBS.prompts()), self.pick(words::THINGS.prompts())),
+            "Label" => format!(
+                "{} {}",
+                capitalized(self.pick(words::ADJECTIVES.prompts())),
+                self.pick(words::THINGS.prompts())
+            ),
             "counter" => ["i", "j", "n", "k", "index"][self.below(5)].to_owned(),
             "message" => self.message(),
-            "rfile" => format!("{}.{}", self.pick(pools::READ_STEMS), ["txt", "csv", "json"][self.below(3)]),
-            "wfile" => format!("{}.{}", self.pick(pools::WRITE_STEMS), ["txt", "csv", "json"][self.below(3)]),
+            "rfile" => format!("{}.{}", self.pick(words::READ_STEMS.prompts()), ["txt", "csv", "json"][self.below(3)]),
+            "wfile" => format!("{}.{}", self.pick(words::WRITE_STEMS.prompts()), ["txt", "csv", "json"][self.below(3)]),
             "n" => self.below(100).to_string(),
             "ints" => {
                 let most = [20, 1000][self.below(2)];
@@ -142,7 +148,7 @@ impl Filler {
     }
 
     fn message(&mut self) -> String {
-        let (thing, adjective) = (self.pick(pools::THINGS), self.pick(pools::ADJECTIVES));
+        let (thing, adjective) = (self.pick(words::THINGS.prompts()), self.pick(words::ADJECTIVES.prompts()));
         match self.below(8) {
             0 => format!("No {thing}s available"),
             1 => format!("{} {thing} not found", capitalized(adjective)),
@@ -150,8 +156,8 @@ impl Filler {
             3 => format!("The {thing} is {adjective}"),
             4 => format!("Please enter the {thing}"),
             5 => format!("{} {thing} added", capitalized(adjective)),
-            6 => format!("There is no {} in the {thing}", self.pick(pools::WORDS)),
-            _ => format!("Could not {} the {thing}", self.pick(pools::VERBS)),
+            6 => format!("There is no {} in the {thing}", self.pick(words::WORDS.prompts())),
+            _ => format!("Could not {} the {thing}", self.pick(words::VERBS.prompts())),
         }
     }
 

@@ -1,75 +1,12 @@
-//! The tasks: pairs of Python prompts that differ in one cue, and the token that should follow each.
-//!
-//! After Gao et al. 2025, Table 1. Their prompts were not released; these are written anew. Both prompts of a pair are
-//! scored at their last position on the same two tokens: the *answer*, right for the positive prompt, and the
-//! *alternative*, right for the negative one.
-//!
-//! A task knows nothing of any tokenizer. It offers its answers as texts in order of preference, and [`Task::pairs`]
-//! takes the first under which both are single tokens that the encoding does not glue to the prompt.
-
-mod fill;
-mod list;
-mod pools;
+//! Tasks: templates, answers, and the pairs drawn from them.
 
 use std::collections::HashSet;
 
-use fill::Filler;
 use thiserror::Error;
 
-/// Which prompts to draw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Split {
-    /// For finding a circuit.
-    Train,
-    /// The templates of `Train` with words that `Train` never uses.
-    Validation,
-    /// Templates that the other two never use.
-    HeldOutTemplate,
-}
+use crate::{Pair, Split, TextPair, fill::Filler};
 
-/// A pair of prompts as text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TextPair {
-    /// The prompt that the first text of each of `answers` continues.
-    pub positive: String,
-    /// The prompt that the second one continues.
-    pub negative: String,
-    /// Answer and alternative, the preferred way of cutting them first.
-    pub answers: Vec<(String, String)>,
-    /// Index of the template within the task; held-out templates follow the others.
-    pub template: usize,
-}
-
-/// A pair of prompts as tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pair {
-    /// The prompt that `answer` continues.
-    pub positive: Vec<u16>,
-    /// The prompt that `alternative` continues; not always as long as `positive`.
-    pub negative: Vec<u16>,
-    /// The right token for the positive prompt.
-    pub answer: u16,
-    /// The right token for the negative prompt.
-    pub alternative: u16,
-    /// Index of the template within the task.
-    pub template: usize,
-}
-
-/// SHA-256 of pairs in their order, in hexadecimal: of each pair, as little-endian 16-bit numbers, the two prompts with their
-/// lengths before them, answer, alternative and template.
-pub fn sha256(pairs: &[Pair]) -> String {
-    let mut bytes = Vec::new();
-    for pair in pairs {
-        for prompt in [&pair.positive, &pair.negative] {
-            let all = [&[prompt.len() as u16][..], prompt].concat();
-            bytes.extend(all.into_iter().flat_map(u16::to_le_bytes));
-        }
-        bytes.extend([pair.answer, pair.alternative, pair.template as u16].into_iter().flat_map(u16::to_le_bytes));
-    }
-    openwork_tensor::sha256_bytes(&bytes)
-}
-
-/// Why a task has no pairs under an encoding.
+/// Errors of drawing pairs under an encoding.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskError {
@@ -78,7 +15,7 @@ pub enum TaskError {
         "task {task}: after {prompt:?} the answer {answer:?} is not one token of its own but the tokens {pieces:?}"
     )]
     NotOneToken {
-        /// The task.
+        /// Name of the task.
         task: &'static str,
         /// The end of the prompt.
         prompt: String,
@@ -90,7 +27,7 @@ pub enum TaskError {
     /// The templates and words do not yield so many different pairs.
     #[error("task {task}: only {found} of {wanted} different pairs could be drawn")]
     TooFew {
-        /// The task.
+        /// Name of the task.
         task: &'static str,
         /// Pairs found.
         found: usize,
@@ -100,31 +37,21 @@ pub enum TaskError {
 }
 
 /// Two prompts and their answers, with placeholders.
-struct Template {
-    positive: &'static str,
-    negative: &'static str,
+pub(crate) struct Template {
+    pub positive: &'static str,
+    pub negative: &'static str,
 }
 
 /// A binary next-token task.
 pub struct Task {
-    name: &'static str,
-    description: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) description: &'static str,
     /// Answer and alternative in order of preference, with placeholders.
-    answers: &'static [(&'static str, &'static str)],
+    pub(crate) answers: &'static [(&'static str, &'static str)],
     /// Whether the answers are names, of which those that are single tokens are kept.
-    open: bool,
-    templates: &'static [Template],
-    held_out: &'static [Template],
-}
-
-/// All tasks.
-pub fn all() -> &'static [Task] {
-    list::TASKS
-}
-
-/// The task called `name`.
-pub fn find(name: &str) -> Option<&'static Task> {
-    all().iter().find(|task| task.name == name)
+    pub(crate) open: bool,
+    pub(crate) templates: &'static [Template],
+    pub(crate) held_out: &'static [Template],
 }
 
 impl Task {
@@ -269,6 +196,3 @@ impl Task {
         })
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,10 @@
 //! Every task under a toy encoding, and the promises about splits.
 
-use super::*;
+use std::collections::HashSet;
+
+use crate::{Pair, Split, Splits, Task, TaskError, all, fill::Filler, find, sha256, task::Template, words};
+
+mod recorded;
 
 /// One token for each run of letters (with the blank before it), of digits, of marks (with new lines), of blanks.
 fn toy(text: &str) -> Vec<u16> {
@@ -158,7 +162,7 @@ fn asking_for_more_than_there_is_says_how_many_there_are() {
         held_out: &[],
     };
     let found = task.text_pairs(Split::Train, 1000, 0).len();
-    assert!(found >= 10 && found <= pools::FLAGS.len());
+    assert!(found >= 10 && found <= words::FLAGS.prompts().len());
     let error = task.pairs(&toy, Split::Train, 1000, 0);
     let wanted = 1000;
     assert_eq!(error, Err(TaskError::TooFew { task: "tiny", found, wanted }));
@@ -166,7 +170,13 @@ fn asking_for_more_than_there_is_says_how_many_there_are() {
 
 #[test]
 fn every_pool_serves_both_splits() {
-    for pool in [pools::SWAPPED, pools::ROLES, pools::FLAGS, pools::READ_STEMS, pools::WRITE_STEMS] {
+    for pool in [
+        words::SWAPPED,
+        words::ROLES.prompts(),
+        words::FLAGS.prompts(),
+        words::READ_STEMS.prompts(),
+        words::WRITE_STEMS.prompts(),
+    ] {
         for split in [Split::Train, Split::Validation] {
             let mut filler = Filler::new(split, 0, 0);
             let drawn: HashSet<&str> = (0..1000).map(|_| filler.pick(pool)).collect();
@@ -190,4 +200,16 @@ fn the_hash_of_pairs_tells_all_their_parts_and_their_order() {
         assert_ne!(sha256(std::slice::from_ref(&other)), by_hand);
         assert_ne!(sha256(&[other.clone(), pair.clone()]), sha256(&[pair.clone(), other]));
     }
+}
+
+#[test]
+fn every_word_is_in_one_split_whatever_its_pool() {
+    // A word that trains in one pool and validates in another would be no unseen word.
+    let drawn = |split| {
+        let mut filler = Filler::new(split, 3, 0);
+        let pools = [words::THINGS, words::TEXTS, words::ATTRIBUTES, words::WORDS];
+        pools.iter().flat_map(|pool| (0..2000).map(|_| filler.pick(pool.prompts())).collect::<Vec<_>>()).collect()
+    };
+    let [train, validation]: [HashSet<&str>; 2] = [Split::Train, Split::Validation].map(drawn);
+    assert!(train.len() > 100 && validation.len() > 50 && train.is_disjoint(&validation));
 }

@@ -1,13 +1,13 @@
-//! The tasks as data. Placeholders are explained in `fill`.
+//! The tasks as data. `fill` explains the placeholders.
 
-use super::{Task, Template};
+use crate::task::{Task, Template};
 
 const fn t(positive: &'static str, negative: &'static str) -> Template {
     Template { positive, negative }
 }
 
 #[rustfmt::skip]
-pub(super) static TASKS: &[Task] = &[
+pub(crate) static TASKS: &[Task] = &[
     Task {
         name: "single_double_quote",
         description: "close a string with the quotation mark that opened it: `\")` or `')`",

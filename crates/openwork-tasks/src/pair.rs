@@ -1,0 +1,54 @@
+//! Contrast pairs: two prompts that differ in one cue, and the token that follows each.
+
+/// Part of the prompts of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// Prompts for finding a circuit.
+    Train,
+    /// The templates of `Train` with words that `Train` never uses.
+    Validation,
+    /// Templates that the other two never use.
+    HeldOutTemplate,
+}
+
+/// A pair of prompts as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextPair {
+    /// The prompt that the first text of each of `answers` continues.
+    pub positive: String,
+    /// The prompt that the second one continues.
+    pub negative: String,
+    /// Answer and alternative, the preferred way of cutting them first.
+    pub answers: Vec<(String, String)>,
+    /// Index of the template within the task; held-out templates follow the others.
+    pub template: usize,
+}
+
+/// A pair of prompts as tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The prompt that `answer` continues.
+    pub positive: Vec<u16>,
+    /// The prompt that `alternative` continues; not always as long as `positive`.
+    pub negative: Vec<u16>,
+    /// The right token for the positive prompt.
+    pub answer: u16,
+    /// The right token for the negative prompt.
+    pub alternative: u16,
+    /// Index of the template within the task.
+    pub template: usize,
+}
+
+/// SHA-256 of pairs in their order, in hexadecimal: of each pair, as little-endian 16-bit numbers, the two prompts with their
+/// lengths before them, answer, alternative and template.
+pub fn sha256(pairs: &[Pair]) -> String {
+    let mut bytes = Vec::new();
+    for pair in pairs {
+        for prompt in [&pair.positive, &pair.negative] {
+            let all = [&[prompt.len() as u16][..], prompt].concat();
+            bytes.extend(all.into_iter().flat_map(u16::to_le_bytes));
+        }
+        bytes.extend([pair.answer, pair.alternative, pair.template as u16].into_iter().flat_map(u16::to_le_bytes));
+    }
+    openwork_tensor::sha256_bytes(&bytes)
+}
