@@ -6,7 +6,11 @@ use anyhow::{Result, anyhow, ensure};
 use openwork_circuit::CircuitFile;
 use openwork_verify::{Claim, Cost, Dissociation, Settings, dissociate};
 
-use crate::{prune::Subject, show::say, tasks};
+use crate::{
+    prune::{self, Subject},
+    show::say,
+    tasks,
+};
 
 /// Arguments of the command.
 #[derive(clap::Args)]
@@ -32,6 +36,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let subject = Subject::open(&args.model, args.tokenizer.as_deref(), args.data.as_deref())?;
     let load = |path: &PathBuf| {
         let circuit = CircuitFile::load(path, &subject.model, &subject.sha256)?;
+        prune::ensure_all_edges(&circuit, &subject.model)?;
         let pairs = tasks::splits(tasks::find(&circuit.task)?, &subject.tokenizer, circuit.seed)?;
         Ok((circuit, pairs.held_out))
     };
@@ -40,8 +45,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let twice = loaded[..i].iter().any(|(other, _)| other.task == circuit.task);
         ensure!(!twice, "{} is another circuit of {}: give one a task", args.circuits[i].display(), circuit.task);
     }
-    let claims: Vec<Claim<'_>> =
-        loaded.iter().map(|(circuit, pairs)| Claim { task: &circuit.task, circuit: &circuit.nodes, pairs }).collect();
+    let claims: Vec<Claim<'_>> = loaded
+        .iter()
+        .map(|(circuit, pairs)| Claim { task: &circuit.task, circuit: circuit.circuit.nodes(), pairs })
+        .collect();
     let found =
         dissociate(&subject.model, &subject.means, &claims, &Settings::default()).map_err(|fault| anyhow!(fault))?;
     match args.json {

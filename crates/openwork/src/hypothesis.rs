@@ -90,7 +90,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let circuit = args.circuit.as_deref().map(|path| circuit(path, &args.model, &found.model)).transpose()?;
-    let report = examine(&found.model, circuit.as_ref().map(|c| &c.nodes), &hypothesis, prompts, &settings)?;
+    let report = examine(&found.model, circuit.as_ref().map(|c| c.circuit.nodes()), &hypothesis, prompts, &settings)?;
     match args.json {
         true => say!("{}", serde_json::to_string_pretty(&report)?),
         false => say!("{}", report.words()),
@@ -101,7 +101,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
 fn circuit(path: &Path, model_path: &Path, model: &openwork_model::Model) -> Result<CircuitFile> {
     let file = model::file(model_path)?;
     let sha256 = openwork_tensor::sha256_file(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(CircuitFile::load(path, model, &sha256)?)
+    let circuit = CircuitFile::load(path, model, &sha256)?;
+    crate::prune::ensure_all_edges(&circuit, model)?;
+    Ok(circuit)
 }
 
 /// A comparison in words.

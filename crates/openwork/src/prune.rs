@@ -8,9 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use openwork_circuit::{CircuitFile, Means};
+use openwork_circuit::{CircuitFile, LearnedMasks, Means, Objective, SearchSettings};
 use openwork_data::Tokenizer;
-use openwork_extract::{Objective, OnStep, PruneError, Search, Settings};
+use openwork_extract::{OnStep, PruneError, Search, Settings};
 use openwork_model::Model;
 use openwork_ops::{Device, DeviceChoice};
 use openwork_tasks::{Splits, Task};
@@ -66,16 +66,16 @@ pub struct Budget {
     #[arg(long, default_value_t = 0.15)]
     pub target_loss: f64,
     /// Independent searches; the circuit with the fewest edges is kept
-    #[arg(long, default_value_t = Settings::default().restarts)]
+    #[arg(long, default_value_t = LearnedMasks::default().restarts)]
     pub restarts: usize,
     /// Optimizer steps of each search
-    #[arg(long, default_value_t = Settings::default().steps)]
+    #[arg(long, default_value_t = LearnedMasks::default().steps)]
     pub steps: usize,
     /// Price of a kept node in nats
-    #[arg(long, default_value_t = Settings::default().k_coef)]
+    #[arg(long, default_value_t = LearnedMasks::default().k_coef)]
     pub k_coef: f64,
     /// Learning rate of the masks
-    #[arg(long, default_value_t = Settings::default().lr)]
+    #[arg(long, default_value_t = LearnedMasks::default().lr)]
     pub lr: f64,
     /// Seed of pairs, masks and batches
     #[arg(long, default_value_t = 0)]
@@ -90,7 +90,8 @@ impl Budget {
     /// As settings of the search.
     pub fn settings(&self) -> Settings {
         let &Budget { target_loss, restarts, steps, k_coef, lr, seed, objective } = self;
-        Settings { target_loss, restarts, steps, k_coef, lr, seed, objective, ..Settings::default() }
+        let masks = LearnedMasks { restarts, steps, k_coef, lr, objective, ..LearnedMasks::default() };
+        Settings { target_loss, seed, masks }
     }
 }
 
@@ -147,8 +148,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(interrupt::INTERRUPTED));
     };
     let out = args.out.unwrap_or_else(|| path(&subject, task.name()));
-    write(&subject, &circuit, &out)?;
-    say!("{}", describe(&subject, &circuit));
+    let circuit = annotated(circuit, &out, &subject);
+    write(&circuit, &out)?;
+    say!("{}", describe(&circuit));
     say!("{}", out.display());
     if interrupt::requested() {
         eprintln!("interrupted: this is the best of the searches that were finished");
@@ -163,22 +165,37 @@ pub fn path(subject: &Subject, task: &str) -> PathBuf {
 }
 
 /// Writes a circuit, making its folder.
-pub fn write(subject: &Subject, circuit: &CircuitFile, out: &Path) -> Result<()> {
+pub fn write(circuit: &CircuitFile, out: &Path) -> Result<()> {
     if let Some(dir) = out.parent() {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     }
-    Ok(circuit.save(out, &subject.model)?)
+    Ok(circuit.save(out)?)
+}
+
+/// The circuit with the groups and labels of the file that it replaces, as far as their nodes are in it.
+fn annotated(found: CircuitFile, replaced: &Path, subject: &Subject) -> CircuitFile {
+    match CircuitFile::load(replaced, &subject.model, &subject.sha256) {
+        Ok(old) => CircuitFile { circuit: found.circuit.annotated_as(&old.circuit), ..found },
+        Err(_) => found,
+    }
+}
+
+/// Refuses a circuit that leaves out edges between its nodes: commands run circuits by their nodes.
+pub fn ensure_all_edges(circuit: &CircuitFile, model: &Model) -> Result<()> {
+    ensure!(
+        circuit.circuit.has_all_edges(model),
+        "the circuit of {} leaves out edges between its nodes, and this command judges nodes with all their edges",
+        circuit.task
+    );
+    Ok(())
 }
 
 /// One line on a circuit.
-pub fn describe(subject: &Subject, circuit: &CircuitFile) -> String {
-    let edges = openwork_circuit::edges(&subject.model, &circuit.nodes).len();
+pub fn describe(circuit: &CircuitFile) -> String {
+    let size = circuit.circuit.size();
     format!(
-        "{}: {} nodes, {edges} edges, loss {:.3} nats (target {})",
-        circuit.task,
-        circuit.nodes.len(),
-        circuit.loss,
-        circuit.target_loss
+        "{}: {} nodes, {} edges, loss {:.3} nats (target {})",
+        circuit.task, size.nodes, size.edges, circuit.loss, circuit.target_loss
     )
 }
 
@@ -209,13 +226,13 @@ pub fn find(
         model_sha256: subject.sha256.clone(),
         means_sha256: subject.means.sha256(),
         tokenizer_sha256: subject.tokenizer.sha256().into(),
-        nodes: pruned.nodes,
+        circuit: pruned.circuit,
         calibration: pruned.calibration,
         target_loss: settings.target_loss,
         loss: pruned.loss,
         seed: settings.seed,
         // As many searches as it took, which is what controls get, too.
-        settings: Settings { restarts: pruned.restarts, ..settings.clone() }.by_name(),
+        search: SearchSettings::LearnedMasks(LearnedMasks { restarts: pruned.restarts, ..settings.masks.clone() }),
     }))
 }
 
@@ -226,10 +243,16 @@ pub fn with_progress<R>(
     until: Option<Instant>,
     search: impl FnOnce(&mut OnStep<'_>) -> R,
 ) -> R {
-    let progress = Progress::new(Some((settings.restarts * settings.steps) as u64), 0);
+    let progress = Progress::new(Some((settings.masks.restarts * settings.masks.steps) as u64), 0);
     search(&mut |p| {
-        progress.update((p.restart * settings.steps + p.step + 1) as u64, || {
-            format!("{name}: search {}/{}  loss {:.3}  {} nodes open", p.restart + 1, settings.restarts, p.loss, p.kept)
+        progress.update((p.restart * settings.masks.steps + p.step + 1) as u64, || {
+            format!(
+                "{name}: search {}/{}  loss {:.3}  {} nodes open",
+                p.restart + 1,
+                settings.masks.restarts,
+                p.loss,
+                p.kept
+            )
         });
         match interrupt::requested() || until.is_some_and(|until| Instant::now() > until) {
             true => ControlFlow::Break(()),

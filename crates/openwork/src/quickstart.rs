@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use openwork_circuit::CircuitFile;
+use openwork_circuit::{CircuitFile, LearnedMasks};
 use openwork_data::{PUBLISHED_VOCAB_SIZE, Tokenizer, corpus::GeneratedOptions};
 use openwork_extract::Settings as Budget;
 use openwork_ops::{Device, DeviceChoice};
@@ -50,7 +50,8 @@ const TOKENIZER_MEGABYTES: u64 = 8;
 /// The pruning budget: a few hundred steps find circuits of tens of edges in less than a minute. The target is
 /// stricter than the paper's 0.15 nats, at which circuits of this small model are right too seldom to pass.
 fn budget() -> Budget {
-    Budget { restarts: 2, steps: 300, target_loss: 0.08, ..Budget::default() }
+    let masks = LearnedMasks { restarts: 2, steps: 300, ..LearnedMasks::default() };
+    Budget { target_loss: 0.08, masks, ..Budget::default() }
 }
 
 /// The judge's settings: the fewest random sets it accepts, on fewer pairs, to keep within minutes.
@@ -134,8 +135,8 @@ fn circuit(subject: &prune::Subject, task: &Task, device: &Device) -> Result<Cir
     let circuit = prune::find(subject, task.name(), &pairs, &budget(), device)?;
     // One that was cut short is not kept.
     let circuit = circuit.filter(|_| !interrupt::requested()).context("interrupted")?;
-    prune::write(subject, &circuit, &path)?;
-    say!("{}", prune::describe(subject, &circuit));
+    prune::write(&circuit, &path)?;
+    say!("{}", prune::describe(&circuit));
     Ok(circuit)
 }
 

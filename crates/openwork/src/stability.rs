@@ -43,12 +43,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
             break;
         }
         if !args.json {
-            say!("seed {seed}: {}", prune::describe(&subject, &circuit));
+            say!("seed {seed}: {}", prune::describe(&circuit));
         }
         if let Some(out) = &args.out {
-            prune::write(&subject, &circuit, &out.join(format!("{}.{seed}.json", task.name())))?;
+            prune::write(&circuit, &out.join(format!("{}.{seed}.json", task.name())))?;
         }
-        found.push(circuit.nodes);
+        found.push(circuit.circuit.nodes().clone());
     }
     match Stability::of(&found) {
         Some(stability) if args.json => say!("{}", serde_json::to_string_pretty(&stability)?),

@@ -20,7 +20,7 @@ use openwork_verify::{
 
 use crate::{
     interrupt,
-    prune::{Subject, with_progress},
+    prune::{self, Subject, with_progress},
     show::say,
     tasks,
 };
@@ -154,6 +154,7 @@ pub fn judge(
     limits: &Limits<'_>,
 ) -> Result<Judged> {
     let task = tasks::find(&circuit.task)?;
+    prune::ensure_all_edges(circuit, &subject.model)?;
     ensure!(
         circuit.means_sha256 == subject.means.sha256(),
         "the circuit was found with other means ({}) than those beside the model ({})",
@@ -170,7 +171,7 @@ pub fn judge(
     let case = Case {
         model: &subject.model,
         means: &subject.means,
-        circuit: &circuit.nodes,
+        circuit: circuit.circuit.nodes(),
         calibration: circuit.calibration,
         target_loss: circuit.target_loss,
         held_out: &pairs.held_out,
@@ -202,8 +203,9 @@ pub fn judge(
 /// What the same budget finds for nonsense labels and in a model of random weights. Both together may take half of the
 /// time there is; a search that is cut short is no control.
 fn controls(subject: &Subject, circuit: &CircuitFile, pairs: &Splits, limits: &Limits<'_>) -> Result<Vec<Control>> {
-    let budget = Budget::from_names(&circuit.settings, circuit.target_loss, circuit.seed)
-        .with_context(|| format!("the circuit file of {} does not say how it was found", circuit.task))?;
+    let budget = Budget::of_file(circuit).with_context(|| {
+        format!("no search found the circuit of {}, so none can be a control: say --no-controls", circuit.task)
+    })?;
     let started = Instant::now();
     let until = limits.until.map(|until| started + (until - started) / 2);
     let search = |kind: ControlKind, model: &Model, means: &Means, pairs: &Splits| {
@@ -212,8 +214,8 @@ fn controls(subject: &Subject, circuit: &CircuitFile, pairs: &Splits, limits: &L
             let (train, validation) = (&pairs.train[..], &pairs.selection[..]);
             Search { model, means, train, validation, settings: &budget }.search(progress)
         });
-        let found = found.filter(|found| found.restarts >= budget.restarts)?;
-        let (nodes, edges) = (found.nodes.len(), found.n_edges);
+        let found = found.filter(|found| found.restarts >= budget.masks.restarts)?;
+        let openwork_circuit::Size { nodes, edges, .. } = found.circuit.size();
         Some(Control { kind, reached_target: found.reached, loss: found.loss, nodes, edges })
     };
     let vocabulary = frequent_tokens(&subject.sample.tokens);

@@ -12,7 +12,7 @@ use openwork_data::Tokenizer;
 use openwork_verify::{Alarm, Sighting, Watch, WatchSettings};
 
 use crate::{
-    prune::Subject,
+    prune::{self, Subject},
     show::{count, say},
     tasks,
     verify::{VerdictFile, report_path},
@@ -67,12 +67,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
         circuit.means_sha256,
         subject.means.sha256()
     );
+    prune::ensure_all_edges(&circuit, &subject.model)?;
     notice(&args.circuit);
     let pairs = tasks::splits(tasks::find(&circuit.task)?, &subject.tokenizer, circuit.seed)?;
     let held_out = [pairs.held_out, pairs.held_out_templates].concat();
     let settings = WatchSettings { margin: args.margin, ..WatchSettings::default() };
-    let watch = Watch::new(&subject.model, &subject.means, &circuit.nodes, circuit.calibration, &held_out, settings)?;
-    eprintln!("ranges of {} nodes, widened by {:.2} of their width", circuit.nodes.len(), watch.margin());
+    let watch =
+        Watch::new(&subject.model, &subject.means, circuit.circuit.nodes(), circuit.calibration, &held_out, settings)?;
+    eprintln!("ranges of {} nodes, widened by {:.2} of their width", circuit.circuit.nodes().len(), watch.margin());
     let (mut seen, mut flagged) = (0, 0);
     for line in prompts(args.prompts.as_deref(), args.jsonl)? {
         let (number, prompt) = line?;

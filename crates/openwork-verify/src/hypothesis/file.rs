@@ -168,7 +168,7 @@ fn variable(
     }
     let mut nodes = Vec::new();
     for text in &given.nodes {
-        let node: Node = text.parse()?;
+        let node: Node = text.parse().map_err(|e: openwork_circuit::NodeError| e.to_string())?;
         if space.number(node).is_none() {
             let width = space.range(node.site).map_or(0, |r| r.len());
             return Err(format!("the model has no node {node}: {} has {width} nodes, from 0", node.site));

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use openwork_circuit::{Ablation, Calibration, CircuitFile, Keep, batches, edges, evaluate};
+use openwork_circuit::{Ablation, Calibration, CircuitFile, Keep, batches, evaluate};
 use openwork_model::{NoTap, Sampling};
 use openwork_tasks::Pair;
 use openwork_verify::{Report, Verdict};
@@ -131,7 +131,6 @@ fn join(subject: &Subject, file: CircuitFile, verdict: VerdictFile, replay: Stri
     let mut examples = examples(subject, &file, &pairs.held_out[..2], false);
     examples.extend(self::examples(subject, &file, &pairs.held_out_templates[..1], true));
     Ok(Judged {
-        edges: edges(&subject.model, &file.nodes),
         d_head: subject.model.config.d_head,
         controls: verdict.controls,
         tokens: texts(subject, &verdict.report),
@@ -154,7 +153,7 @@ fn texts(subject: &Subject, report: &Report) -> BTreeMap<u16, String> {
 /// Both prompts of each pair, with what model and circuit make of them.
 fn examples(subject: &Subject, circuit: &CircuitFile, pairs: &[Pair], held_out_template: bool) -> Vec<Example> {
     let batches = batches(pairs, 8, subject.model.config.n_ctx);
-    let keep = || Keep::new(&circuit.nodes, Ablation::Mean(&subject.means));
+    let keep = || Keep::new(circuit.circuit.nodes(), Ablation::Mean(&subject.means));
     let model = evaluate(&subject.model, &batches, false, || NoTap, |_| ()).losses(Calibration::NONE);
     let kept = evaluate(&subject.model, &batches, false, keep, |_| ()).losses(circuit.calibration);
     let text = |tokens: &[u16]| subject.tokenizer.decode(tokens);

@@ -51,7 +51,7 @@ fn label(node: Node, d_head: usize) -> String {
 
 /// The circuit as SVG.
 pub fn draw(judged: &Judged) -> String {
-    let nodes: Vec<Node> = judged.file.nodes.nodes().collect();
+    let nodes: Vec<Node> = judged.file.circuit.nodes().nodes().collect();
     if nodes.is_empty() {
         return "<p class=\"quiet\">The circuit has no nodes.</p>".into();
     }
@@ -103,8 +103,8 @@ pub fn draw(judged: &Judged) -> String {
             y1 - 20.0
         );
     }
-    let largest = judged.edges.iter().fold(1e-12_f32, |m, e| m.max(e.weight.abs()));
-    for edge in &judged.edges {
+    let largest = judged.file.circuit.edges().iter().fold(1e-12_f32, |m, e| m.max(e.weight.abs()));
+    for edge in judged.file.circuit.edges() {
         let ((x1, y1), (x2, y2)) = (at(edge.from), at(edge.to));
         let strength = f64::from(edge.weight.abs() / largest);
         let _ = write!(
@@ -122,19 +122,24 @@ pub fn draw(judged: &Judged) -> String {
     let crowded = rows.values().map(Vec::len).max().unwrap_or(0) > 22;
     for &node in &nodes {
         let (x, y) = at(node);
-        let text = escape(&label(node, judged.d_head));
+        let text = match judged.file.circuit.labels().get(&node) {
+            Some(label) => escape(&label.name),
+            None => escape(&label(node, judged.d_head)),
+        };
         if crowded {
             let _ = write!(
                 svg,
-                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{INK}\"><title>{node}</title></circle>"
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{INK}\"><title>{}</title></circle>",
+                escape(&judged.file.circuit.describe(node))
             );
             continue;
         }
         let width = 10.0 + 6.6 * text.len() as f64;
         let _ = write!(
             svg,
-            "<g><title>{node}</title><rect x=\"{:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"20\" rx=\"10\" fill=\"#fff\" stroke=\"{INK}\"/>\
+            "<g><title>{}</title><rect x=\"{:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"20\" rx=\"10\" fill=\"#fff\" stroke=\"{INK}\"/>\
              <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"{INK}\">{text}</text></g>",
+            escape(&judged.file.circuit.describe(node)),
             x - width / 2.0,
             y - 10.0,
             y + 4.0
@@ -152,23 +157,18 @@ struct Links {
 }
 
 fn links(judged: &Judged, nodes: &[Node]) -> Links {
-    let is_write = |n: &Node| matches!(n.site.kind, SiteKind::AttnWrite | SiteKind::MlpWrite);
-    let is_read = |n: &Node| matches!(n.site.kind, SiteKind::AttnRead | SiteKind::MlpRead);
-    let mut residual = Vec::new();
-    for &write in nodes.iter().filter(|n| is_write(n)) {
-        for &read in nodes.iter().filter(|n| is_read(n)) {
-            if read.index == write.index && row_of(read) > row_of(write) {
-                residual.push((write, read));
-            }
-        }
-    }
     let of = |kind: SiteKind| nodes.iter().copied().filter(move |n| n.site.kind == kind);
     let attention = of(SiteKind::Query)
         .flat_map(|q| {
             of(SiteKind::Key).filter(move |k| k.site.layer == q.site.layer && k.index == q.index).map(move |k| (q, k))
         })
         .collect();
-    Links { weights: judged.edges.iter().map(|e| (e.from, e.to)).collect(), residual, attention }
+    let circuit = &judged.file.circuit;
+    Links {
+        weights: circuit.edges().iter().map(|e| (e.from, e.to)).collect(),
+        residual: circuit.residual_edges().iter().map(|e| (e.from, e.to)).collect(),
+        attention,
+    }
 }
 
 /// Horizontal places: evenly spaced in a row, ordered by the mean place of neighbours in a few sweeps, so

@@ -16,7 +16,7 @@ pub use build::{Args, run, write, write_one};
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use openwork_circuit::{CircuitFile, Edge};
+use openwork_circuit::CircuitFile;
 use openwork_train::LogLine;
 use openwork_verify::{Control, Report, Verdict};
 
@@ -50,8 +50,6 @@ pub struct TaskRow {
 pub struct Judged {
     /// The circuit.
     pub file: CircuitFile,
-    /// Its weights.
-    pub edges: Vec<Edge>,
     /// Channels per attention head, for the names of attention nodes.
     pub d_head: usize,
     /// Control searches.
@@ -124,8 +122,8 @@ impl Page {
                 out,
                 "<li><a href=\"#{name}\">{} <code>{name}</code> <span class=\"quiet\">{} nodes, {} edges</span></a></li>",
                 badge(judged),
-                judged.file.nodes.len(),
-                judged.edges.len(),
+                judged.file.circuit.nodes().len(),
+                judged.file.circuit.edges().len(),
                 name = escape(&judged.file.task),
             );
         }
@@ -172,16 +170,17 @@ fn section(out: &mut String, judged: &Judged) {
          are positive, orange negative, width is magnitude. Dashed lines are the residual stream: a channel written \
          below is read above (not counted as edges). Dotted lines join query and key of a channel.</figcaption></figure>",
         graph::draw(judged),
-        judged.file.nodes.len(),
-        judged.edges.len()
+        judged.file.circuit.nodes().len(),
+        judged.file.circuit.edges().len()
     );
+    findings::labels(out, &judged.file.circuit);
     tables::examples(out, &judged.examples);
     heat::matrix(out, report);
     lines::curves(out, report);
     strip::random_sets(out, report);
     findings::incompleteness(out, report);
     findings::attacks(out, report);
-    findings::nodes(out, report);
+    findings::nodes(out, judged);
     findings::rivals(out, report);
     findings::scrubbing(out, report);
     findings::hypothesis(out, report);

@@ -108,7 +108,7 @@ pub fn controls(out: &mut String, judged: &Judged) {
         );
     };
     let file = &judged.file;
-    row("the task itself", true, file.loss, file.nodes.len(), judged.edges.len());
+    row("the task itself", true, file.loss, file.circuit.nodes().len(), file.circuit.edges().len());
     for c in &judged.controls {
         row(&c.kind.to_string(), c.reached_target, c.loss, c.nodes, c.edges);
     }
