@@ -81,7 +81,7 @@ impl Setup {
     pub fn new(text: &str) -> Result<Self> {
         let recipe = Recipe::parse(text).with_context(|| format!("in this recipe:\n{text}"))?;
         let model = Model::init(recipe.config.clone(), recipe.seed);
-        let trainer = Trainer::new(model, recipe.schedule.clone(), recipe.lanes);
+        let trainer = Trainer::new(model, recipe.schedule.clone(), recipe.lanes, recipe.chunk_sequences);
         Ok(Self { recipe, trainer })
     }
 }

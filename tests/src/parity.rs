@@ -14,7 +14,7 @@ use openwork_model::{
 };
 use openwork_ops::{ActivationDtype, Cuda, Device};
 use openwork_tensor::TensorFile;
-use openwork_train::{Anneal, BatchShape, GpuTrainer, Schedule, Trainer};
+use openwork_train::{Anneal, BatchShape, Schedule, Trainer};
 use serde::Deserialize;
 
 /// What a fixture folder's comparison found.
@@ -175,7 +175,7 @@ fn one_pass(dir: &Path, device: &Device) -> Result<Vec<Figure>> {
         if file.contains(&name) {
             figure.add(relative(gradient.view(), file.matrix(&name)?.view()), &name);
         } else {
-            ensure!(!model.is_trained(info.role), "`{name}` is missing, but the parameter is trained");
+            ensure!(!model.config.is_trained(info.role), "`{name}` is missing, but the parameter is trained");
         }
     }
     Ok(vec![logits, activations, loss_figure, figure])
@@ -306,20 +306,20 @@ fn trajectory(dir: &Path, device: &Device) -> Result<Vec<Figure>> {
     let mut nnz = Figure::new("nonzeros", 0.0);
     let mut weights = Figure::new("early weights", 1e-4);
     let mut late_weights = Figure::new("late weights", 5e-2);
-    let mut trainer = Trainer::new(Model { config, params, ties: Ties::AsPyTorch }, schedule, 2);
+    let mut trainer = Trainer::new(Model { config, params, ties: Ties::AsPyTorch }, schedule, 2, 2);
     let mut on_gpu = match device {
         Device::Cpu => None,
         Device::Cuda(gpu) => {
             let shape = BatchShape { seq_len: time, sequences: batch, chunk_sequences: batch };
             // Sparse below a half: both kinds of products have their turn.
-            Some(GpuTrainer::with_crossover(&trainer, gpu.clone(), shape, 0.5)?)
+            Some(trainer.on_gpu_in(gpu.clone(), shape, 0.5)?)
         }
     };
     for (step, (logged, batch)) in t.log.iter().zip(ids.chunks(batch * time)).enumerate() {
         let report = match &mut on_gpu {
-            None => trainer.step(batch, time, 2),
+            None => trainer.step(batch, time)?,
             Some(gpu) => {
-                let report = gpu.step(batch)?;
+                let report = gpu.step(batch, time)?;
                 gpu.download(&mut trainer)?;
                 report
             }
@@ -334,7 +334,8 @@ fn trajectory(dir: &Path, device: &Device) -> Result<Vec<Figure>> {
         }
         nnz.add(report.sparsity.l0.abs_diff(logged.nnz) as f64, &at);
         let done = step as u64 + 1;
-        for (info, weight) in Params::<()>::infos(&trainer.model.config).iter().zip(trainer.model.params.values()) {
+        let model = trainer.model();
+        for (info, weight) in Params::<()>::infos(&model.config).iter().zip(model.params.values()) {
             let name = format!("step{done}.{}", info.name);
             if file.contains(&name) {
                 let error = relative(weight.dense().view(), file.matrix(&name)?.view());

@@ -12,7 +12,7 @@ use openwork_benches::{
     stats::{Spread, median},
     take_turns,
 };
-use openwork_cuda::{self as cuda, Adam, Array, Gpu, Operand, Packed, Parameters, Selection, Shape};
+use openwork_cuda::{self as cuda, AdamConstants, Array, Floor, Gpu, Operand, Packed, Parameters, Selection, Shape};
 use openwork_ops::{Device, DeviceChoice};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -289,8 +289,8 @@ impl Bench {
         let mut parameters = Parameters::new(&self.gpu, &[Shape { rows: size, cols: size, room: nnz }]);
         parameters.set_weights(0, &sparse(len, nnz));
         parameters.gradient_rms(len, 1e-5)?;
-        let selection = Selection { wanted: nnz, floor: Some((cuda::Unit::Row, 1)), decays: true, trained: true };
-        let adam = Adam { beta1: 0.9, beta2: 0.95, rate: 1e-3, root: 1.0, eps: 0.1 };
+        let selection = Selection { wanted: nnz, floor: Some(Floor::PerRow(1)), decays: true, trained: true };
+        let adam = AdamConstants { beta1: 0.9, beta2: 0.95, rate: 1e-3, root: 1.0, eps: 0.1 };
         // A warm threshold, as from the second step on.
         parameters.update(adam, 1e-4, &[selection], &[true], false);
         let work = Work { bytes: 44.0 * len as f64, flops: 0.0 };

@@ -1,6 +1,6 @@
 //! Causal softmax attention with sinks.
 
-use crate::{Arg, Array, GpuError, Parameter, products::n};
+use crate::{Arg, Array, GpuError, Kernel, Parameter, kernel, products::n};
 
 /// Shape of the attention.
 #[derive(Clone, Copy, Debug)]
@@ -15,13 +15,40 @@ pub struct Attention {
 
 /// Threads of a block.
 const THREADS: usize = 64;
-/// Head sizes that there are kernels for, and threads that share a query (or key): forward, and backward by queries
-/// and by keys. As in `kernels/attention.cu`.
-const HEADS: [(usize, [usize; 3]); 4] = [(8, [1, 1, 1]), (16, [1, 1, 1]), (32, [1, 2, 2]), (64, [2, 4, 4])];
+/// Kernels for heads of one size: forward, backward by queries and backward by keys, and threads that share a query (or
+/// key) in each. As in `kernels/attention.cu`.
+struct Heads {
+    d_head: usize,
+    kernels: [&'static Kernel; 3],
+    parts: [usize; 3],
+}
+
+static HEADS: [Heads; 4] = [
+    Heads {
+        d_head: 8,
+        kernels: [&kernel::ATTENTION_8, &kernel::ATTENTION_BACKWARD_QUERIES_8, &kernel::ATTENTION_BACKWARD_KEYS_8],
+        parts: [1, 1, 1],
+    },
+    Heads {
+        d_head: 16,
+        kernels: [&kernel::ATTENTION_16, &kernel::ATTENTION_BACKWARD_QUERIES_16, &kernel::ATTENTION_BACKWARD_KEYS_16],
+        parts: [1, 1, 1],
+    },
+    Heads {
+        d_head: 32,
+        kernels: [&kernel::ATTENTION_32, &kernel::ATTENTION_BACKWARD_QUERIES_32, &kernel::ATTENTION_BACKWARD_KEYS_32],
+        parts: [1, 2, 2],
+    },
+    Heads {
+        d_head: 64,
+        kernels: [&kernel::ATTENTION_64, &kernel::ATTENTION_BACKWARD_QUERIES_64, &kernel::ATTENTION_BACKWARD_KEYS_64],
+        parts: [2, 4, 4],
+    },
+];
 
 /// Whether there are kernels for heads of this size.
 pub fn supports_heads(d_head: usize) -> Result<(), GpuError> {
-    match HEADS.iter().any(|(size, _)| *size == d_head) {
+    match HEADS.iter().any(|heads| heads.d_head == d_head) {
         true => Ok(()),
         false => Err(GpuError::Unsupported {
             what: format!("attention heads of {d_head} channels"),
@@ -31,9 +58,9 @@ pub fn supports_heads(d_head: usize) -> Result<(), GpuError> {
 }
 
 impl Attention {
-    fn parts(&self) -> [usize; 3] {
-        let found = HEADS.iter().find(|(size, _)| *size == self.d_head);
-        found.unwrap_or_else(|| panic!("attention heads of {} channels; ask `supports_heads` first", self.d_head)).1
+    fn heads(&self) -> &'static Heads {
+        let found = HEADS.iter().find(|heads| heads.d_head == self.d_head);
+        found.unwrap_or_else(|| panic!("attention heads of {} channels; ask `supports_heads` first", self.d_head))
     }
 
     fn grid(&self, tokens: usize, parts: usize) -> [usize; 3] {
@@ -58,7 +85,7 @@ impl Attention {
 pub fn attention(shape: Attention, [q, k, v]: [&Array; 3], sink: Option<&Parameter>, y: &mut Array) -> Array {
     [q, k, v].into_iter().for_each(|x| shape.check(x, y));
     assert!(sink.is_none_or(|s| s.shape() == [shape.n_head, 1]), "attention: a sink for every head");
-    let log_sum = Array::new(q.gpu(), [shape.n_head, q.cols]);
+    let (log_sum, heads) = (Array::new(q.gpu(), [shape.n_head, q.cols]), shape.heads());
     let args = [
         q.buffer.all(),
         k.buffer.all(),
@@ -71,7 +98,7 @@ pub fn attention(shape: Attention, [q, k, v]: [&Array; 3], sink: Option<&Paramet
     ];
     // SAFETY: all arrays have the heads' channels and the same stride, by the checks above; sequences lie within them.
     unsafe {
-        q.gpu().launch(&format!("attention_{}", shape.d_head), shape.grid(q.cols, shape.parts()[0]), 0, &args);
+        q.gpu().launch(heads.kernels[0], shape.grid(q.cols, heads.parts[0]), 0, &args);
     }
     log_sum
 }
@@ -97,22 +124,20 @@ pub fn attention_backward(
     let inner = Array::new(gpu, [shape.n_head, tokens]);
     let args = [y.buffer.all(), dy.buffer.all(), inner.buffer.all(), n(shape.d_head), n(tokens), n(y.stride)];
     // SAFETY: y and dy have the heads' channels and inner a row for every head, all of the same stride.
-    unsafe { gpu.launch("attention_inner", [tokens.div_ceil(256), shape.n_head, 1], 0, &args) };
+    unsafe { gpu.launch(&kernel::ATTENTION_INNER, [tokens.div_ceil(256), shape.n_head, 1], 0, &args) };
     let common = [q, k, v, dy, log_sum, &inner].map(|x| x.buffer.all());
     let sizes = [n(shape.seq_len), n(q.stride)];
-    let [_, by_query, by_key] = shape.parts();
+    let Heads { kernels: [_, queries, keys], parts: [_, by_query, by_key], .. } = *shape.heads();
     let args: Vec<Arg> = common.into_iter().chain([dq.buffer.all()]).chain(sizes).collect();
-    let name = format!("attention_backward_queries_{}", shape.d_head);
     // SAFETY: as in `attention`; dq has the shape of q.
-    unsafe { gpu.launch(&name, shape.grid(tokens, by_query), 0, &args) };
+    unsafe { gpu.launch(queries, shape.grid(tokens, by_query), 0, &args) };
     let args: Vec<Arg> = common.into_iter().chain([dk.buffer.all(), dv.buffer.all()]).chain(sizes).collect();
-    let name = format!("attention_backward_keys_{}", shape.d_head);
     // SAFETY: as in `attention`; dk and dv have the shapes of k and v.
-    unsafe { gpu.launch(&name, shape.grid(tokens, by_key), 0, &args) };
+    unsafe { gpu.launch(keys, shape.grid(tokens, by_key), 0, &args) };
     if let Some(sink) = sink.filter(|_| train) {
         let args =
             [sink.weights(), log_sum.buffer.all(), inner.buffer.all(), sink.gradient(), n(tokens), n(inner.stride)];
         // SAFETY: a block for every head, which has a sink and a row in log_sum and inner.
-        unsafe { gpu.launch("attention_sink_gradient", [shape.n_head, 1, 1], 0, &args) };
+        unsafe { gpu.launch(&kernel::ATTENTION_SINK_GRADIENT, [shape.n_head, 1, 1], 0, &args) };
     }
 }

@@ -1,17 +1,26 @@
 //! Norms, AbsTopK, nonlinearities, residual stream, masks of nodes.
 
 use crate::{
-    Arg, Array, Buffer, Gpu, GpuError, Kept, Parameter, Statistics,
+    Arg, Array, Buffer, Gpu, GpuError, Kept, Kernel, Parameter, Statistics, kernel,
     products::{four_a_thread, n},
 };
 
-/// Features that AbsTopK has kernels for, and the tokens of a block of each.
-const TOP_K: [(usize, usize); 4] = [(256, 32), (1024, 32), (4096, 8), (16384, 2)];
+/// Most features of a kernel of AbsTopK, the tokens of its blocks, and the kernel.
+type Size = (usize, usize, &'static Kernel);
 
-/// The size of kernel for so many features, and the tokens of a block.
-fn size_for(sizes: &[(usize, usize)], features: usize) -> (usize, usize) {
-    let size = sizes.iter().copied().find(|(most, _)| features <= *most);
-    size.unwrap_or_else(|| panic!("AbsTopK of {features} features; ask `supports_features` first"))
+static TOP_K: [Size; 4] = [
+    (256, 32, &kernel::ABS_TOP_K_256),
+    (1024, 32, &kernel::ABS_TOP_K_1024),
+    (4096, 8, &kernel::ABS_TOP_K_4096),
+    (16384, 2, &kernel::ABS_TOP_K_16384),
+];
+
+/// The kernel for so many features, and the tokens of a block.
+fn kernel_for(sizes: &[Size], features: usize) -> (&'static Kernel, usize) {
+    let size = sizes.iter().find(|(most, ..)| features <= *most);
+    let (_, tokens, kernel) =
+        size.unwrap_or_else(|| panic!("AbsTopK of {features} features; ask `supports_features` first"));
+    (kernel, *tokens)
 }
 
 /// Whether there are kernels for activations of so many features.
@@ -48,7 +57,7 @@ pub fn norm(layer: bool, eps: f32, gain: &Parameter, bias: Option<&Parameter>, x
         Arg::U32(u32::from(layer)),
     ];
     // SAFETY: x, y, gain and bias have as many rows, by the checks above; a block for every 32 of the `stride` tokens.
-    unsafe { x.gpu().launch("norm_forward", [x.stride / 32, 1, 1], 0, &args) };
+    unsafe { x.gpu().launch(&kernel::NORM_FORWARD, [x.stride / 32, 1, 1], 0, &args) };
     statistics
 }
 
@@ -60,7 +69,11 @@ fn check_norm(gain: &Parameter, bias: Option<&Parameter>, x: &Array, y: &Array) 
 }
 
 /// The same of [`norm_abs_top_k`].
-const NORM_TOP_K: [(usize, usize); 3] = [(256, 32), (1024, 16), (2048, 8)];
+static NORM_TOP_K: [Size; 3] = [
+    (256, 32, &kernel::NORM_ABS_TOP_K_256),
+    (1024, 16, &kernel::NORM_ABS_TOP_K_1024),
+    (2048, 8, &kernel::NORM_ABS_TOP_K_2048),
+];
 /// Features for which [`norm_abs_top_k`] has a kernel.
 pub const FUSED_NORM: usize = 2048;
 
@@ -72,7 +85,7 @@ pub fn norm_abs_top_k(eps: f32, gain: &Parameter, k: usize, x: &Array, y: &mut A
     check_norm(gain, None, x, y);
     assert!(k <= x.rows && x.rows <= FUSED_NORM, "RMSNorm and AbsTopK of {} features keeping {k}", x.rows);
     let (statistics, kept) = (Statistics::new(x), Kept::new(x));
-    let (size, tokens) = size_for(&NORM_TOP_K, x.rows);
+    let (kernel, tokens) = kernel_for(&NORM_TOP_K, x.rows);
     let args = [
         x.buffer.all(),
         gain.weights(),
@@ -87,7 +100,7 @@ pub fn norm_abs_top_k(eps: f32, gain: &Parameter, k: usize, x: &Array, y: &mut A
     ];
     // SAFETY: x, y and kept have as many rows and the same stride, gain a number for each row; a block for every
     // `tokens` of the `stride` tokens, and no more features than the kernel has registers for.
-    unsafe { x.gpu().launch(&format!("norm_abs_top_k_{size}"), [x.stride / tokens, 1, 1], 0, &args) };
+    unsafe { x.gpu().launch(kernel, [x.stride / tokens, 1, 1], 0, &args) };
     (statistics, kept)
 }
 
@@ -120,13 +133,13 @@ pub fn norm_backward(
         Arg::U32(u32::from(layer)),
     ];
     // SAFETY: x, dy, dx and gain have as many rows; mean and scale a number for each of the `stride` tokens.
-    unsafe { gpu.launch("norm_backward", [x.stride / 32, 1, 1], 0, &args) };
+    unsafe { gpu.launch(&kernel::NORM_BACKWARD, [x.stride / 32, 1, 1], 0, &args) };
     if train {
         let dbias = bias.map_or(Arg::Pointer(0), Parameter::gradient);
         let args =
             [x.buffer.all(), dy.buffer.all(), mean.all(), scale.all(), gain.gradient(), dbias, n(x.cols), n(x.stride)];
         // SAFETY: a block for every row, each of which has an entry in the gradients.
-        unsafe { gpu.launch("norm_gain_gradient", [x.rows, 1, 1], 0, &args) };
+        unsafe { gpu.launch(&kernel::NORM_GAIN_GRADIENT, [x.rows, 1, 1], 0, &args) };
     }
 }
 
@@ -149,11 +162,11 @@ impl Kept {
 pub fn abs_top_k(k: usize, x: &mut Array) -> Kept {
     assert!(k <= x.rows, "AbsTopK keeps {k} of {} features", x.rows);
     let kept = Kept::new(x);
-    let (size, tokens) = size_for(&TOP_K, x.rows);
+    let (kernel, tokens) = kernel_for(&TOP_K, x.rows);
     let args = [x.buffer.all(), kept.buffer.all(), n(x.rows), n(x.stride), n(k)];
     // SAFETY: x and kept have as many rows and the same stride; a block for every `tokens` of the `stride` tokens, and
     // no more features than the kernel has registers for.
-    unsafe { x.gpu().launch(&format!("abs_top_k_{size}"), [x.stride / tokens, 1, 1], 0, &args) };
+    unsafe { x.gpu().launch(kernel, [x.stride / tokens, 1, 1], 0, &args) };
     kept
 }
 
@@ -164,15 +177,15 @@ pub fn abs_top_k_backward(kept: &Kept, dy: &mut Array) {
     assert_eq!(kept.shape, [dy.rows, dy.stride], "abs_top_k_backward: dy {:?}", dy.shape());
     let args = [kept.buffer.all(), dy.buffer.all(), n(dy.buffer.len())];
     // SAFETY: as many entries in both, four a thread.
-    unsafe { dy.gpu().launch("abs_top_k_backward", four_a_thread(dy.buffer.len()), 0, &args) };
+    unsafe { dy.gpu().launch(&kernel::ABS_TOP_K_BACKWARD, four_a_thread(dy.buffer.len()), 0, &args) };
 }
 
-/// A nonlinearity.
+/// A nonlinearity of the MLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
-    /// `x Φ(x)`.
+    /// `x Φ(x)` with the exact normal distribution function.
     Gelu,
-    /// `max(x, 0)`.
+    /// `max(x, 0)`; the derivative at 0 is 0.
     Relu,
 }
 
@@ -182,8 +195,8 @@ pub enum Activation {
 pub fn activate(kind: Activation, x: &mut Array, y: &mut Array) {
     assert_eq!((x.shape(), x.stride), (y.shape(), y.stride), "activate: x and y");
     let kernel = match kind {
-        Activation::Gelu => "gelu",
-        Activation::Relu => "relu",
+        Activation::Gelu => &kernel::GELU,
+        Activation::Relu => &kernel::RELU,
     };
     let args = [x.buffer.all(), y.buffer.all(), n(x.buffer.len())];
     // SAFETY: as many entries in both, four a thread.
@@ -193,19 +206,19 @@ pub fn activate(kind: Activation, x: &mut Array, y: &mut Array) {
 /// `x *= y`, the backward of [`activate`] with the derivative it left.
 #[track_caller]
 pub fn multiply(x: &mut Array, y: &Array) {
-    combine("multiply", x, y);
+    combine(&kernel::MULTIPLY, x, y);
 }
 
 /// `x += y`.
 #[track_caller]
 pub fn add(x: &mut Array, y: &Array) {
-    combine("add", x, y);
+    combine(&kernel::ADD, x, y);
 }
 
 #[track_caller]
 #[allow(unsafe_code)]
-fn combine(kernel: &str, x: &mut Array, y: &Array) {
-    assert_eq!((x.shape(), x.stride), (y.shape(), y.stride), "{kernel}: x and y");
+fn combine(kernel: &'static Kernel, x: &mut Array, y: &Array) {
+    assert_eq!((x.shape(), x.stride), (y.shape(), y.stride), "{}: x and y", kernel.name);
     let args = [x.buffer.all(), y.buffer.all(), n(x.buffer.len())];
     // SAFETY: as many entries in both, four a thread.
     unsafe { x.gpu().launch(kernel, four_a_thread(x.buffer.len()), 0, &args) };
@@ -236,7 +249,7 @@ impl Mask {
         let deviation = Array::like(x);
         let args = [x.buffer.all(), deviation.buffer.all(), self.keep.all(), self.mean.all(), n(x.stride)];
         // SAFETY: a thread for every entry of x and of what is returned; the mask has a number for every row.
-        unsafe { x.gpu().launch("ablate", [x.stride.div_ceil(256), x.rows, 1], 0, &args) };
+        unsafe { x.gpu().launch(&kernel::ABLATE, [x.stride.div_ceil(256), x.rows, 1], 0, &args) };
         deviation
     }
 
@@ -249,7 +262,7 @@ impl Mask {
         assert!(self.keep.len() == dx.rows && gates.len() == dx.rows, "a mask for dx {:?}", dx.shape());
         let args = [dx.buffer.all(), deviation.buffer.all(), self.keep.all(), gates.all(), n(dx.cols), n(dx.stride)];
         // SAFETY: a block for every row of dx, for which there is a mask and a gate.
-        unsafe { dx.gpu().launch("ablate_backward", [dx.rows, 1, 1], 0, &args) };
+        unsafe { dx.gpu().launch(&kernel::ABLATE_BACKWARD, [dx.rows, 1, 1], 0, &args) };
     }
 }
 
@@ -260,5 +273,5 @@ pub fn mark_active(x: &Array, active: &mut Buffer<u32>) {
     assert_eq!(active.len(), x.rows, "mark_active: x {:?}", x.shape());
     let args = [x.buffer.all(), active.all(), n(x.cols), n(x.stride)];
     // SAFETY: a block for every row of x, each of which has a mark.
-    unsafe { x.gpu().launch("mark_active", [x.rows, 1, 1], 0, &args) };
+    unsafe { x.gpu().launch(&kernel::MARK_ACTIVE, [x.rows, 1, 1], 0, &args) };
 }

@@ -10,7 +10,7 @@ use std::{
 
 use bytemuck::Pod;
 
-use crate::{Address, Arg, Driver, Gemm, GpuError, Launch, OpenError, kernel, nvidia::Nvidia};
+use crate::{Address, Arg, Driver, Gemm, GpuError, Kernel, Launch, OpenError, nvidia::Nvidia};
 
 /// A GPU. Cloning it gives another handle.
 ///
@@ -175,7 +175,7 @@ impl Gpu {
         Ok(address)
     }
 
-    /// Starts a kernel of [`crate::KERNELS`].
+    /// Starts a kernel.
     ///
     /// # Safety
     /// The memory that the kernel reads and writes, by its header, is there and lives until the device is done; what it
@@ -184,9 +184,8 @@ impl Gpu {
     /// # Panics
     /// When the kernel has other arguments or a side of the grid is empty: a programmer's error.
     #[allow(unsafe_code)]
-    pub(crate) unsafe fn launch(&self, name: &str, grid: [usize; 3], shared: usize, args: &[Arg]) {
-        let kernel = kernel::named(name);
-        let letters: String = args.iter().map(Arg::letter).collect();
+    pub(crate) unsafe fn launch(&self, kernel: &'static Kernel, grid: [usize; 3], shared: usize, args: &[Arg]) {
+        let (letters, name): (String, _) = (args.iter().map(Arg::letter).collect(), kernel.name);
         assert_eq!(letters, kernel.args, "arguments of {name}");
         assert!(
             grid.iter().all(|&n| n > 0 && n <= 0x7fff_ffff) && grid[1..].iter().all(|&n| n < 65_536),
@@ -368,6 +367,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::kernel;
 
     /// A device whose launches fail from the third on, and whose memory ends.
     #[derive(Default)]
@@ -450,16 +450,16 @@ mod tests {
         let buffer = gpu.zeros::<f32>(256);
         let args = [buffer.all(), buffer.all(), Arg::U32(256)];
         // SAFETY: the driver does nothing.
-        let launch = |name| unsafe { gpu.launch(name, [1, 1, 1], 0, &args) };
-        (0..2).for_each(|_| launch("add"));
+        let launch = |kernel| unsafe { gpu.launch(kernel, [1, 1, 1], 0, &args) };
+        (0..2).for_each(|_| launch(&kernel::ADD));
         gpu.check().unwrap();
         buffer.download().unwrap();
-        launch("multiply");
-        (0..3).for_each(|_| launch("add"));
+        launch(&kernel::MULTIPLY);
+        (0..3).for_each(|_| launch(&kernel::ADD));
         let error = GpuError::Kernel { kernel: "multiply".into(), reason: "launch 2".into() };
         assert_eq!(gpu.check(), Err(error.clone()));
         assert_eq!(buffer.download(), Err(error.clone()));
-        assert_eq!(gpu.time(|| launch("add")), Err(error));
+        assert_eq!(gpu.time(|| launch(&kernel::ADD)), Err(error));
         assert_eq!(launches.load(Ordering::Relaxed), 3);
     }
 
@@ -485,6 +485,6 @@ mod tests {
     fn arguments_are_compared_with_the_list() {
         let gpu = Gpu::with_driver(Box::<Failing>::default());
         // SAFETY: the driver does nothing.
-        unsafe { gpu.launch("add", [1, 1, 1], 0, &[Arg::U32(1)]) };
+        unsafe { gpu.launch(&kernel::ADD, [1, 1, 1], 0, &[Arg::U32(1)]) };
     }
 }

@@ -1,5 +1,5 @@
-//! The one list of kernels: names, arguments, threads of a block. A test compares it with the PTX and another with what
-//! the simulator was built from.
+//! The one list of kernels, a constant for each: name, arguments, threads of a block. A test compares it with the PTX and
+//! another with the kernels that the simulator was built from.
 
 /// A kernel of `kernels/*.cu`.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,82 +14,87 @@ pub struct Kernel {
     pub threads: u32,
 }
 
-const fn kernel(file: &'static str, name: &'static str, args: &'static str, threads: u32) -> Kernel {
-    Kernel { file, name, args, threads }
+/// Declares a constant for every kernel, and the list of all. A constant is called what its kernel is.
+macro_rules! kernels {
+    ($($constant:ident = $file:literal, $name:literal, $args:literal, $threads:literal;)*) => {
+        $(pub(crate) static $constant: Kernel =
+            Kernel { file: $file, name: $name, args: $args, threads: $threads };)*
+
+        /// All kernels.
+        pub static KERNELS: &[&Kernel] = &[$(&$constant),*];
+    };
 }
 
-/// All of them.
-#[rustfmt::skip]
-pub static KERNELS: &[Kernel] = &[
-    kernel("abs_top_k", "abs_top_k_256", "ppuuu", 1024),
-    kernel("abs_top_k", "abs_top_k_1024", "ppuuu", 1024),
-    kernel("abs_top_k", "abs_top_k_4096", "ppuuu", 1024),
-    kernel("abs_top_k", "abs_top_k_16384", "ppuuu", 1024),
-    kernel("abs_top_k", "norm_abs_top_k_256", "ppppppuuuf", 1024),
-    kernel("abs_top_k", "norm_abs_top_k_1024", "ppppppuuuf", 1024),
-    kernel("abs_top_k", "norm_abs_top_k_2048", "ppppppuuuf", 1024),
-    kernel("abs_top_k", "abs_top_k_backward", "ppu", 256),
-    kernel("attention", "attention_inner", "pppuuu", 256),
-    kernel("attention", "attention_sink_gradient", "ppppuu", 256),
-    kernel("attention", "attention_8", "ppppppuu", 64),
-    kernel("attention", "attention_16", "ppppppuu", 64),
-    kernel("attention", "attention_32", "ppppppuu", 64),
-    kernel("attention", "attention_64", "ppppppuu", 64),
-    kernel("attention", "attention_backward_queries_8", "pppppppuu", 64),
-    kernel("attention", "attention_backward_queries_16", "pppppppuu", 64),
-    kernel("attention", "attention_backward_queries_32", "pppppppuu", 64),
-    kernel("attention", "attention_backward_queries_64", "pppppppuu", 64),
-    kernel("attention", "attention_backward_keys_8", "ppppppppuu", 64),
-    kernel("attention", "attention_backward_keys_16", "ppppppppuu", 64),
-    kernel("attention", "attention_backward_keys_32", "ppppppppuu", 64),
-    kernel("attention", "attention_backward_keys_64", "ppppppppuu", 64),
-    kernel("embed", "gather_rows", "pppuuuu", 256),
-    kernel("embed", "scatter_rows", "ppppuuu", 256),
-    kernel("loss", "cross_entropy", "pppuuuf", 1024),
-    kernel("matmul", "matmul", "ppppuuu", 256),
-    kernel("matmul", "matmul_input", "pppuuu", 256),
-    kernel("matmul", "matmul_weight", "pppuuu", 256),
-    kernel("matmul", "set_rows", "ppu", 256),
-    kernel("matmul", "add_partial_sums", "ppuu", 256),
-    kernel("norm", "norm_forward", "ppppppuufu", 256),
-    kernel("norm", "norm_backward", "ppppppuuu", 256),
-    kernel("norm", "norm_gain_gradient", "ppppppuu", 256),
-    kernel("norm", "add_row_sums", "ppuu", 256),
-    kernel("pointwise", "gelu", "ppu", 256),
-    kernel("pointwise", "relu", "ppu", 256),
-    kernel("pointwise", "multiply", "ppu", 256),
-    kernel("pointwise", "add", "ppu", 256),
-    kernel("pointwise", "to_bf16", "ppu", 256),
-    kernel("pointwise", "from_bf16", "ppu", 256),
-    kernel("sddmm", "sddmm_rows_f32", "pppppuuu", 256),
-    kernel("sddmm", "sddmm_rows_bf16", "pppppuuu", 256),
-    kernel("sddmm", "sddmm_tile_f32", "ppppppuuuu", 512),
-    kernel("sddmm", "sddmm_tile_bf16", "ppppppuuuu", 512),
-    kernel("sddmm", "add_at_nonzeros", "ppppuuuu", 256),
-    kernel("sites", "gather_columns", "pppuuu", 256),
-    kernel("sites", "scatter_columns", "pppuuu", 256),
-    kernel("sites", "ablate", "ppppu", 256),
-    kernel("sites", "ablate_backward", "ppppuu", 256),
-    kernel("sites", "mark_active", "ppuu", 256),
-    kernel("spmm", "spmm_rows_f32", "pppppuu", 256),
-    kernel("spmm", "spmm_rows_bf16", "pppppuu", 256),
-    kernel("spmm", "spmm_tile_f32", "ppppppuuu", 512),
-    kernel("spmm", "spmm_tile_bf16", "ppppppuuu", 512),
-    kernel("spmm", "spmm_narrow_f32", "ppppppuuu", 512),
-    kernel("spmm", "spmm_narrow_bf16", "ppppppuuu", 512),
-    kernel("update", "square_sums", "pppp", 256),
-    kernel("update", "gradient_scale", "ppuff", 256),
-    kernel("update", "adam", "ppppppppfffff", 256),
-    kernel("update", "unit_keys", "ppp", 256),
-    kernel("update", "count_candidates", "pppppppp", 256),
-    kernel("update", "select_threshold", "pppppppp", 1024),
-    kernel("update", "project", "pppppppppppfu", 256),
-    kernel("update", "mask_gradient", "ppppp", 256),
-    kernel("update", "sum_counts", "ppp", 1024),
-    kernel("update", "fill_rows", "pppp", 256),
-    kernel("update", "fill_columns", "pppp", 256),
-    kernel("update", "order_lines", "ppppp", 1024),
-];
+kernels! {
+    ABS_TOP_K_256 = "abs_top_k", "abs_top_k_256", "ppuuu", 1024;
+    ABS_TOP_K_1024 = "abs_top_k", "abs_top_k_1024", "ppuuu", 1024;
+    ABS_TOP_K_4096 = "abs_top_k", "abs_top_k_4096", "ppuuu", 1024;
+    ABS_TOP_K_16384 = "abs_top_k", "abs_top_k_16384", "ppuuu", 1024;
+    NORM_ABS_TOP_K_256 = "abs_top_k", "norm_abs_top_k_256", "ppppppuuuf", 1024;
+    NORM_ABS_TOP_K_1024 = "abs_top_k", "norm_abs_top_k_1024", "ppppppuuuf", 1024;
+    NORM_ABS_TOP_K_2048 = "abs_top_k", "norm_abs_top_k_2048", "ppppppuuuf", 1024;
+    ABS_TOP_K_BACKWARD = "abs_top_k", "abs_top_k_backward", "ppu", 256;
+    ATTENTION_INNER = "attention", "attention_inner", "pppuuu", 256;
+    ATTENTION_SINK_GRADIENT = "attention", "attention_sink_gradient", "ppppuu", 256;
+    ATTENTION_8 = "attention", "attention_8", "ppppppuu", 64;
+    ATTENTION_16 = "attention", "attention_16", "ppppppuu", 64;
+    ATTENTION_32 = "attention", "attention_32", "ppppppuu", 64;
+    ATTENTION_64 = "attention", "attention_64", "ppppppuu", 64;
+    ATTENTION_BACKWARD_QUERIES_8 = "attention", "attention_backward_queries_8", "pppppppuu", 64;
+    ATTENTION_BACKWARD_QUERIES_16 = "attention", "attention_backward_queries_16", "pppppppuu", 64;
+    ATTENTION_BACKWARD_QUERIES_32 = "attention", "attention_backward_queries_32", "pppppppuu", 64;
+    ATTENTION_BACKWARD_QUERIES_64 = "attention", "attention_backward_queries_64", "pppppppuu", 64;
+    ATTENTION_BACKWARD_KEYS_8 = "attention", "attention_backward_keys_8", "ppppppppuu", 64;
+    ATTENTION_BACKWARD_KEYS_16 = "attention", "attention_backward_keys_16", "ppppppppuu", 64;
+    ATTENTION_BACKWARD_KEYS_32 = "attention", "attention_backward_keys_32", "ppppppppuu", 64;
+    ATTENTION_BACKWARD_KEYS_64 = "attention", "attention_backward_keys_64", "ppppppppuu", 64;
+    GATHER_ROWS = "embed", "gather_rows", "pppuuuu", 256;
+    SCATTER_ROWS = "embed", "scatter_rows", "ppppuuu", 256;
+    CROSS_ENTROPY = "loss", "cross_entropy", "pppuuuf", 1024;
+    MATMUL = "matmul", "matmul", "ppppuuu", 256;
+    MATMUL_INPUT = "matmul", "matmul_input", "pppuuu", 256;
+    MATMUL_WEIGHT = "matmul", "matmul_weight", "pppuuu", 256;
+    SET_ROWS = "matmul", "set_rows", "ppu", 256;
+    ADD_PARTIAL_SUMS = "matmul", "add_partial_sums", "ppuu", 256;
+    NORM_FORWARD = "norm", "norm_forward", "ppppppuufu", 256;
+    NORM_BACKWARD = "norm", "norm_backward", "ppppppuuu", 256;
+    NORM_GAIN_GRADIENT = "norm", "norm_gain_gradient", "ppppppuu", 256;
+    ADD_ROW_SUMS = "norm", "add_row_sums", "ppuu", 256;
+    GELU = "pointwise", "gelu", "ppu", 256;
+    RELU = "pointwise", "relu", "ppu", 256;
+    MULTIPLY = "pointwise", "multiply", "ppu", 256;
+    ADD = "pointwise", "add", "ppu", 256;
+    TO_BF16 = "pointwise", "to_bf16", "ppu", 256;
+    FROM_BF16 = "pointwise", "from_bf16", "ppu", 256;
+    SDDMM_ROWS_F32 = "sddmm", "sddmm_rows_f32", "pppppuuu", 256;
+    SDDMM_ROWS_BF16 = "sddmm", "sddmm_rows_bf16", "pppppuuu", 256;
+    SDDMM_TILE_F32 = "sddmm", "sddmm_tile_f32", "ppppppuuuu", 512;
+    SDDMM_TILE_BF16 = "sddmm", "sddmm_tile_bf16", "ppppppuuuu", 512;
+    ADD_AT_NONZEROS = "sddmm", "add_at_nonzeros", "ppppuuuu", 256;
+    GATHER_COLUMNS = "sites", "gather_columns", "pppuuu", 256;
+    SCATTER_COLUMNS = "sites", "scatter_columns", "pppuuu", 256;
+    ABLATE = "sites", "ablate", "ppppu", 256;
+    ABLATE_BACKWARD = "sites", "ablate_backward", "ppppuu", 256;
+    MARK_ACTIVE = "sites", "mark_active", "ppuu", 256;
+    SPMM_ROWS_F32 = "spmm", "spmm_rows_f32", "pppppuu", 256;
+    SPMM_ROWS_BF16 = "spmm", "spmm_rows_bf16", "pppppuu", 256;
+    SPMM_TILE_F32 = "spmm", "spmm_tile_f32", "ppppppuuu", 512;
+    SPMM_TILE_BF16 = "spmm", "spmm_tile_bf16", "ppppppuuu", 512;
+    SPMM_NARROW_F32 = "spmm", "spmm_narrow_f32", "ppppppuuu", 512;
+    SPMM_NARROW_BF16 = "spmm", "spmm_narrow_bf16", "ppppppuuu", 512;
+    SQUARE_SUMS = "update", "square_sums", "pppp", 256;
+    GRADIENT_SCALE = "update", "gradient_scale", "ppuff", 256;
+    ADAM = "update", "adam", "ppppppppfffff", 256;
+    UNIT_KEYS = "update", "unit_keys", "ppp", 256;
+    COUNT_CANDIDATES = "update", "count_candidates", "pppppppp", 256;
+    SELECT_THRESHOLD = "update", "select_threshold", "pppppppp", 1024;
+    PROJECT = "update", "project", "pppppppppppfu", 256;
+    MASK_GRADIENT = "update", "mask_gradient", "ppppp", 256;
+    SUM_COUNTS = "update", "sum_counts", "ppp", 1024;
+    FILL_ROWS = "update", "fill_rows", "pppp", 256;
+    FILL_COLUMNS = "update", "fill_columns", "pppp", 256;
+    ORDER_LINES = "update", "order_lines", "ppppp", 1024;
+}
 
 /// The PTX of a file, compiled by `cargo xtask kernels`.
 pub fn ptx(file: &str) -> Option<&'static str> {
@@ -107,14 +112,6 @@ pub fn ptx(file: &str) -> Option<&'static str> {
         "update" => include_str!("../ptx/update.ptx"),
         _ => return None,
     })
-}
-
-/// The kernel of this name.
-///
-/// # Panics
-/// When there is none: a programmer's error.
-pub(crate) fn named(name: &str) -> &'static Kernel {
-    KERNELS.iter().find(|kernel| kernel.name == name).unwrap_or_else(|| panic!("there is no kernel {name}"))
 }
 
 #[cfg(test)]
@@ -153,6 +150,15 @@ mod tests {
         });
         assert_eq!(listed, compiled.collect());
         assert_eq!(listed.len(), KERNELS.len());
+    }
+
+    #[test]
+    fn a_constant_is_called_what_its_kernel_is() {
+        let text = include_str!("kernel.rs");
+        for kernel in KERNELS {
+            let line = format!("    {} = \"{}\", \"{}\",", kernel.name.to_uppercase(), kernel.file, kernel.name);
+            assert_eq!(text.matches(&line).count(), 1, "{line}");
+        }
     }
 
     #[test]

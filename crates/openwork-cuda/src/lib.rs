@@ -49,6 +49,6 @@ pub use error::{GpuError, OpenError};
 pub use gpu::{Buffer, Gpu};
 pub use kernel::{KERNELS, Kernel, ptx};
 pub use nvidia::{DeviceInfo, devices};
-pub use parameters::{Adam, MOST_PER_UNIT, Outcome, Parameter, Parameters, Selection, Shape, Unit};
+pub use parameters::{AdamConstants, Floor, MOST_PER_UNIT, Outcome, Parameter, Parameters, Selection, Shape};
 pub use products::{bias_gradient, linear, linear_gradient, linear_input};
 pub use tokens::{Columns, Losses, Tokens, cross_entropy, look_up, look_up_backward};

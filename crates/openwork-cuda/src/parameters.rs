@@ -8,7 +8,7 @@ mod update;
 
 use std::sync::Arc;
 
-pub use update::{Adam, MOST_PER_UNIT, Outcome, Selection, Unit};
+pub use update::{AdamConstants, Floor, MOST_PER_UNIT, Outcome, Selection};
 
 use crate::{Arg, Buffer, Gpu, GpuError};
 

@@ -1,7 +1,8 @@
 //! Products of a weight with activations: sparse where it has its sparse forms, dense otherwise.
 
 use crate::{
-    Address, Arg, Array, Buffer, Factor, Gemm, Gpu, Operand, Packed, Parameter, array::ROW, parameters::Lines,
+    Address, Arg, Array, Buffer, Factor, Gemm, Gpu, Kernel, Operand, Packed, Parameter, array::ROW, kernel,
+    parameters::Lines,
 };
 
 /// Rows that a block of the simple sparse kernels works on.
@@ -41,7 +42,7 @@ pub fn linear(w: &Parameter, b: Option<&Parameter>, x: Operand<'_>, y: &mut Arra
             let grid = [y.stride.div_ceil(TILE), out.div_ceil(TILE), 1];
             // SAFETY: W is [out, in] and x, y have as many rows, by the checks above, `stride` numbers apart; a thread
             // writes entries of y alone.
-            unsafe { y.gpu().launch("matmul", grid, 0, &args) };
+            unsafe { y.gpu().launch(&kernel::MATMUL, grid, 0, &args) };
         }),
     }
 }
@@ -73,7 +74,7 @@ pub fn linear_input(w: &Parameter, dy: Operand<'_>, dx: &mut Array) {
             let grid = [dx.stride.div_ceil(TILE), input.div_ceil(TILE), 1];
             // SAFETY: W is [out, in] and dy, dx have out and in rows, `stride` numbers apart; a thread writes entries
             // of dx alone.
-            unsafe { dx.gpu().launch("matmul_input", grid, 0, &args) };
+            unsafe { dx.gpu().launch(&kernel::MATMUL_INPUT, grid, 0, &args) };
         }),
     }
 }
@@ -100,7 +101,7 @@ pub fn linear_gradient(w: &Parameter, dy: Operand<'_>, x: Operand<'_>, at_nonzer
     }
     let bf16 = matches!(dy, Operand::Bf16(_));
     assert_eq!(bf16, matches!(x, Operand::Bf16(_)), "linear_gradient: dy and x differ in kind");
-    let (a, b) = (factor(dy.launch().0, dy.stride(), false), factor(x.launch().0, x.stride(), true));
+    let (a, b) = (factor(dy.launch().arg, dy.stride(), false), factor(x.launch().arg, x.stride(), true));
     // SAFETY: dy and x have out and in rows, `stride` numbers apart; the gradient is [out, in].
     if unsafe { gemm(gpu, [out, input, dy.stride()], (a, b, bf16), (w.gradient(), input), true) } {
         return;
@@ -113,10 +114,10 @@ pub fn linear_gradient(w: &Parameter, dy: Operand<'_>, x: Operand<'_>, at_nonzer
             let partial = gpu.buffer::<f32>(chunks * out * input);
             let args = [dy.buffer.all(), x.buffer.all(), partial.all(), n(out), n(input), n(dy.stride)];
             // SAFETY: dy and x have out and in rows, `stride` numbers apart; `partial` has a matrix for every chunk.
-            unsafe { gpu.launch("matmul_weight", [input.div_ceil(TILE), out.div_ceil(TILE), chunks], 0, &args) };
+            unsafe { gpu.launch(&kernel::MATMUL_WEIGHT, [input.div_ceil(TILE), out.div_ceil(TILE), chunks], 0, &args) };
             let args = [partial.all(), w.gradient(), n(out * input), n(chunks)];
             // SAFETY: a thread for every entry of the gradient; `partial` has as many for every chunk.
-            unsafe { gpu.launch("add_partial_sums", [(out * input).div_ceil(256), 1, 1], 0, &args) };
+            unsafe { gpu.launch(&kernel::ADD_PARTIAL_SUMS, [(out * input).div_ceil(256), 1, 1], 0, &args) };
         });
     });
 }
@@ -129,7 +130,7 @@ fn gemm_linear(w: &Parameter, bias: Arg, x: &Array, y: &Array) -> bool {
     if has_bias && gpu.has_library() {
         let args = [bias, y.buffer.all(), n(y.stride)];
         // SAFETY: y has a row for every number of the bias.
-        unsafe { gpu.launch("set_rows", [y.stride.div_ceil(256), y.rows, 1], 0, &args) };
+        unsafe { gpu.launch(&kernel::SET_ROWS, [y.stride.div_ceil(256), y.rows, 1], 0, &args) };
     }
     let (a, b) = (factor(w.weights(), w.cols, false), factor(x.buffer.all(), x.stride, false));
     // SAFETY: W is [y.rows, x.rows], and rows of x and y are `stride` numbers apart, as many in both.
@@ -170,39 +171,40 @@ pub fn bias_gradient(b: &Parameter, dy: &Array) {
     assert_eq!(b.shape(), [dy.rows, 1], "bias_gradient: dy {:?}", dy.shape());
     let args = [dy.buffer.all(), b.gradient(), n(dy.cols), n(dy.stride)];
     // SAFETY: a block for every row of dy, each of which has an entry in the gradient.
-    unsafe { dy.gpu().launch("add_row_sums", [dy.rows, 1, 1], 0, &args) };
+    unsafe { dy.gpu().launch(&kernel::ADD_ROW_SUMS, [dy.rows, 1, 1], 0, &args) };
 }
 
 /// The product of a sparse matrix whose lines are `y.rows` with `x [inner, tokens]`.
 #[allow(unsafe_code)]
 fn spmm(lines: &Lines, bias: Arg, x: Operand<'_>, y: &mut Array, inner: usize) {
     let gpu = y.gpu().clone();
-    let (input, kind, lane) = x.launch();
+    let Launch { arg: input, lane, kernels } = x.launch();
     let (rows, stride) = (n(y.rows), n(y.stride));
     assert!(x.stride() == y.stride, "spmm: rows of x are {} and of y {} apart", x.stride(), y.stride);
     // The widest tile that fits: lanes of sixteen bytes a column.
-    for (name, lanes) in [("tile", 8), ("narrow", 2)] {
+    for (kernel, lanes) in [(kernels.spmm_tile, 8), (kernels.spmm_narrow, 2)] {
         let shared = inner * lanes * 16;
         if shared <= gpu.shared_memory() {
             let args = [lines.ptr, lines.pairs, lines.order, bias, input, y.buffer.all(), rows, n(inner), stride];
             let tiles = y.stride / (lanes * lane);
             // SAFETY: lines name columns below `inner`, of which x has as many rows; tiles are whole, as `stride` is a
             // multiple of 128; a lane writes entries of y alone.
-            return unsafe { gpu.launch(&format!("spmm_{name}_{kind}"), [tiles, 1, 1], shared, &args) };
+            return unsafe { gpu.launch(kernel, [tiles, 1, 1], shared, &args) };
         }
     }
     let args = [lines.ptr, lines.pairs, bias, input, y.buffer.all(), rows, stride];
     let grid = [y.rows.div_ceil(ROWS), y.stride.div_ceil(32 * lane), 1];
     // SAFETY: as above.
-    unsafe { gpu.launch(&format!("spmm_rows_{kind}"), grid, 0, &args) };
+    unsafe { gpu.launch(kernels.spmm_rows, grid, 0, &args) };
 }
 
 /// The gradient at the nonzeros of W, added to that of W.
 #[allow(unsafe_code)]
 fn sddmm(w: &Parameter, lines: &Lines, dy: Operand<'_>, x: Operand<'_>) {
     let gpu = w.gpu();
-    let ((dy_arg, kind, lane), (x_arg, x_kind, _)) = (dy.launch(), x.launch());
-    assert_eq!((kind, dy.stride()), (x_kind, x.stride()), "linear_gradient: dy and x differ in kind or stride");
+    let Launch { arg: dy_arg, lane, kernels } = dy.launch();
+    let Launch { arg: x_arg, lane: x_lane, .. } = x.launch();
+    assert_eq!((lane, dy.stride()), (x_lane, x.stride()), "linear_gradient: dy and x differ in kind or stride");
     let (stride, rows, cols, room) = (x.stride(), n(w.rows), n(w.cols), n(w.room));
     let shared = w.cols * 8 * 16;
     let tiles = stride / (8 * lane);
@@ -212,23 +214,54 @@ fn sddmm(w: &Parameter, lines: &Lines, dy: Operand<'_>, x: Operand<'_>) {
         let args = [lines.ptr, lines.pairs, lines.order, dy_arg, x_arg, partial.all(), rows, cols, room, n(stride)];
         // SAFETY: lines name columns of x; tiles are whole, as `stride` is a multiple of 128; every chunk has a tile, and
         // `room` places in `partial`, which its nonzeros fit.
-        unsafe { gpu.launch(&format!("sddmm_tile_{kind}"), [chunks, 1, 1], shared, &args) };
+        unsafe { gpu.launch(kernels.sddmm_tile, [chunks, 1, 1], shared, &args) };
     } else {
         let args = [lines.ptr, lines.pairs, dy_arg, x_arg, partial.all(), rows, room, n(stride)];
         // SAFETY: as above; a chunk without tokens writes zeros.
-        unsafe { gpu.launch(&format!("sddmm_rows_{kind}"), [w.rows.div_ceil(ROWS), chunks, 1], 0, &args) };
+        unsafe { gpu.launch(kernels.sddmm_rows, [w.rows.div_ceil(ROWS), chunks, 1], 0, &args) };
     }
     let args = [lines.ptr, lines.pairs, partial.all(), w.gradient(), rows, cols, room, n(chunks)];
     // SAFETY: nonzeros lie within the gradient, which is [rows, cols] as W is; every chunk has written all of its.
-    unsafe { gpu.launch("add_at_nonzeros", [w.rows.div_ceil(ROWS), 1, 1], 0, &args) };
+    unsafe { gpu.launch(&kernel::ADD_AT_NONZEROS, [w.rows.div_ceil(ROWS), 1, 1], 0, &args) };
 }
 
+/// An operand as an argument, the numbers in sixteen bytes of it, and the kernels that read it.
+struct Launch {
+    arg: Arg,
+    lane: usize,
+    kernels: &'static SparseKernels,
+}
+
+/// Kernels that read activations in one number format.
+struct SparseKernels {
+    spmm_rows: &'static Kernel,
+    spmm_tile: &'static Kernel,
+    spmm_narrow: &'static Kernel,
+    sddmm_rows: &'static Kernel,
+    sddmm_tile: &'static Kernel,
+}
+
+static OF_F32: SparseKernels = SparseKernels {
+    spmm_rows: &kernel::SPMM_ROWS_F32,
+    spmm_tile: &kernel::SPMM_TILE_F32,
+    spmm_narrow: &kernel::SPMM_NARROW_F32,
+    sddmm_rows: &kernel::SDDMM_ROWS_F32,
+    sddmm_tile: &kernel::SDDMM_TILE_F32,
+};
+
+static OF_BF16: SparseKernels = SparseKernels {
+    spmm_rows: &kernel::SPMM_ROWS_BF16,
+    spmm_tile: &kernel::SPMM_TILE_BF16,
+    spmm_narrow: &kernel::SPMM_NARROW_BF16,
+    sddmm_rows: &kernel::SDDMM_ROWS_BF16,
+    sddmm_tile: &kernel::SDDMM_TILE_BF16,
+};
+
 impl Operand<'_> {
-    /// Its argument, the kind of its kernels, and the numbers in sixteen bytes.
-    fn launch(&self) -> (Arg, &'static str, usize) {
+    fn launch(&self) -> Launch {
         match self {
-            Self::F32(x) => (x.buffer.all(), "f32", 4),
-            Self::Bf16(x) => (x.buffer.all(), "bf16", 8),
+            Self::F32(x) => Launch { arg: x.buffer.all(), lane: 4, kernels: &OF_F32 },
+            Self::Bf16(x) => Launch { arg: x.buffer.all(), lane: 8, kernels: &OF_BF16 },
         }
     }
 
@@ -247,7 +280,7 @@ impl Packed {
         let buffer: Buffer<u16> = x.gpu().buffer(x.buffer.len());
         let args = [x.buffer.all(), buffer.all(), n(x.buffer.len())];
         // SAFETY: as many numbers in both, a multiple of 4, four a thread.
-        unsafe { x.gpu().launch("to_bf16", four_a_thread(x.buffer.len()), 0, &args) };
+        unsafe { x.gpu().launch(&kernel::TO_BF16, four_a_thread(x.buffer.len()), 0, &args) };
         Self { buffer, rows: x.rows, cols: x.cols, stride: x.stride }
     }
 
@@ -258,7 +291,7 @@ impl Packed {
         let x = Array { buffer: gpu.buffer(self.buffer.len()), rows: self.rows, cols: self.cols, stride: self.stride };
         let args = [self.buffer.all(), x.buffer.all(), n(self.buffer.len())];
         // SAFETY: as many numbers in both, a multiple of 4, four a thread.
-        unsafe { gpu.launch("from_bf16", four_a_thread(self.buffer.len()), 0, &args) };
+        unsafe { gpu.launch(&kernel::FROM_BF16, four_a_thread(self.buffer.len()), 0, &args) };
         x
     }
 }

@@ -1,6 +1,6 @@
 //! What depends on which token is where: embeddings, the bigram table, columns that are read out, the loss.
 
-use crate::{Arg, Array, Buffer, Gpu, GpuError, Parameter, products::n};
+use crate::{Arg, Array, Buffer, Gpu, GpuError, Parameter, kernel, products::n};
 
 /// Tokens on the device, and where each is: for tables whose rows they name.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub fn look_up(table: &Parameter, tokens: &Tokens, x: &mut Array, add: bool) {
         Arg::U32(u32::from(add)),
     ];
     // SAFETY: tokens name rows of the table, by the checks here and in `Tokens::new`; a block for every 32 by 32 entries.
-    unsafe { x.gpu().launch("gather_rows", [x.cols.div_ceil(32), features.div_ceil(32), 1], 0, &args) };
+    unsafe { x.gpu().launch(&kernel::GATHER_ROWS, [x.cols.div_ceil(32), features.div_ceil(32), 1], 0, &args) };
 }
 
 /// `dtable[token_t, :] += dx[:, t]`, columns in order; nothing for the row `skip`.
@@ -90,7 +90,7 @@ pub fn look_up_backward(table: &Parameter, tokens: &Tokens, dx: &Array, skip: Op
         n(skip.unwrap_or(rows)),
     ];
     // SAFETY: a block for every token of the vocabulary, whose columns lie within dx and whose row within the gradient.
-    unsafe { dx.gpu().launch("scatter_rows", [tokens.vocabulary, 1, 1], 0, &args) };
+    unsafe { dx.gpu().launch(&kernel::SCATTER_ROWS, [tokens.vocabulary, 1, 1], 0, &args) };
 }
 
 /// Columns of an array.
@@ -123,7 +123,7 @@ impl Columns {
         let y = Array::new(x.gpu(), [x.rows, self.index.len()]);
         let args = [x.buffer.all(), self.index.all(), y.buffer.all(), n(y.cols), n(x.stride), n(y.stride)];
         // SAFETY: columns lie within x; a thread for every entry of y, padding included.
-        unsafe { x.gpu().launch("gather_columns", [y.stride.div_ceil(256), y.rows, 1], 0, &args) };
+        unsafe { x.gpu().launch(&kernel::GATHER_COLUMNS, [y.stride.div_ceil(256), y.rows, 1], 0, &args) };
         y
     }
 
@@ -136,7 +136,7 @@ impl Columns {
         if dy.cols > 0 {
             let args = [dy.buffer.all(), self.index.all(), dx.buffer.all(), n(dy.cols), n(dx.stride), n(dy.stride)];
             // SAFETY: columns lie within dx, and none is there twice; a thread for every entry of dy.
-            unsafe { dy.gpu().launch("scatter_columns", [dy.cols.div_ceil(256), dy.rows, 1], 0, &args) };
+            unsafe { dy.gpu().launch(&kernel::SCATTER_COLUMNS, [dy.cols.div_ceil(256), dy.rows, 1], 0, &args) };
         }
     }
 }
@@ -173,6 +173,6 @@ pub fn cross_entropy(logits: &mut Array, targets: &[u16], factor: f32) -> Losses
         Arg::F32(factor),
     ];
     // SAFETY: a block for every 32 of the `stride` columns, of which the first `cols` have a target and a loss.
-    unsafe { gpu.launch("cross_entropy", [logits.stride / 32, 1, 1], 0, &args) };
+    unsafe { gpu.launch(&kernel::CROSS_ENTROPY, [logits.stride / 32, 1, 1], 0, &args) };
     Losses(losses)
 }

@@ -3,7 +3,7 @@
 use openwork_ops::{Cpu, Engine, Gradient, Matrix};
 
 use crate::{
-    Bigram, Block, Linear, Model, Norm, Params, Pass, Positions, Role, Site, SiteKind, Tap, Tokens,
+    Bigram, Block, Linear, Model, Norm, Params, Pass, Positions, Site, SiteKind, Tap, Tokens,
     forward::whole,
     pass::{BlockTrace, Head, ReadTrace, Trunk, kept_index},
 };
@@ -256,16 +256,6 @@ impl<W> Model<W> {
         engine.norm_backward(kind, &norm.gain, x, &trace.statistics, &above, dx, gradient);
         engine.norm_backward(kind, &pos_norm.gain, position, of_position, &below, dposition, pos_gradient);
         [above, below].into_iter().for_each(|x| engine.recycle(x));
-    }
-
-    /// Whether a parameter is trained: buffers and fixed tables are not.
-    pub fn is_trained(&self, role: Role) -> bool {
-        match role {
-            Role::LogitsBias => false,
-            Role::Bigram => self.config.bigram == Bigram::Learned,
-            Role::Position => !matches!(self.config.positions, Positions::Sinusoidal { .. }),
-            _ => true,
-        }
     }
 }
 

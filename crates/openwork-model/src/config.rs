@@ -3,7 +3,7 @@
 use openwork_ops::{Activation, NormKind};
 use serde_json::{Map, Value, json};
 
-use crate::{Site, SiteKind};
+use crate::{Role, Site, SiteKind};
 
 /// Configuration of a weight-sparse transformer (Gao et al. 2025, A.1; `GPTConfig` of the released code).
 #[derive(Clone, Debug, PartialEq)]
@@ -193,6 +193,16 @@ impl Config {
             SiteKind::AttnRead | SiteKind::MlpRead => self.d_read(),
             SiteKind::Query | SiteKind::Key | SiteKind::Value | SiteKind::AttnMix => self.n_head * self.d_head,
             SiteKind::Neuron => self.d_mlp,
+        }
+    }
+
+    /// Whether parameters of this role are trained: buffers and fixed tables are not.
+    pub fn is_trained(&self, role: Role) -> bool {
+        match role {
+            Role::LogitsBias => false,
+            Role::Bigram => self.bigram == Bigram::Learned,
+            Role::Position => !matches!(self.positions, Positions::Sinusoidal { .. }),
+            _ => true,
         }
     }
 

@@ -1,15 +1,6 @@
 //! Pointwise nonlinearities of the MLP.
 
-use crate::{Matrix, math, simd};
-
-/// Which nonlinearity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `x Φ(x)` with the exact normal distribution function.
-    Gelu,
-    /// `max(x, 0)`; the derivative at 0 is 0.
-    Relu,
-}
+use crate::{Activation, Matrix, math, simd};
 
 /// `y = f(x)` and, in place of x, `f'(x)`, which is all that the backward pass needs; same shape, `y` overwritten.
 ///

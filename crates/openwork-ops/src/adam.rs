@@ -2,7 +2,7 @@
 
 use openwork_sparse::Pattern;
 
-use crate::simd;
+use crate::{AdamConstants, simd};
 
 /// Adam's settings for one step; decoupled weight decay is applied by the trainer after the projection
 /// onto the largest weights (Gao et al. 2025, A.2, and the released training code).
@@ -88,37 +88,35 @@ pub fn adam_step_at(
     }
 }
 
-/// Adam with its constants worked out.
+/// Adam with its constants worked out, and the factor of gradients.
 struct Rule {
     scale: f32,
-    beta1: f32,
-    beta2: f32,
-    eps: f32,
-    step_size: f32,
-    root: f32,
+    constants: AdamConstants,
 }
 
 impl Rule {
     fn new(settings: Adam, scale: f32) -> Self {
-        let Adam { beta1, beta2, eps, .. } = settings;
-        let (step_size, root) = settings.rate_and_root();
-        Self { scale, beta1, beta2, eps, step_size, root }
+        Self { scale, constants: settings.constants() }
     }
 
     #[inline(always)]
     fn apply(&self, w: &mut f32, g: f32, m: &mut f32, v: &mut f32) {
+        let AdamConstants { beta1, beta2, rate, root, eps } = self.constants;
         let g = g * self.scale;
-        *m += (g - *m) * (1.0 - self.beta1);
-        *v = *v * self.beta2 + (1.0 - self.beta2) * g * g;
-        *w -= self.step_size * *m / (v.sqrt() / self.root + self.eps);
+        *m += (g - *m) * (1.0 - beta1);
+        *v = *v * beta2 + (1.0 - beta2) * g * g;
+        *w -= rate * *m / (v.sqrt() / root + eps);
     }
 }
 
 impl Adam {
-    /// `lr / (1−β₁ᵗ)` and `√(1−β₂ᵗ)`: what the moments' bias makes of the learning rate, and of `√v`.
-    pub fn rate_and_root(&self) -> (f32, f32) {
-        let correction = |beta: f32| 1.0 - f64::from(beta).powf(self.step as f64);
-        ((f64::from(self.lr) / correction(self.beta1)) as f32, correction(self.beta2).sqrt() as f32)
+    /// The constants of this step, with the moments' bias corrected in the learning rate and in `√v`:
+    /// `rate = lr / (1−β₁ᵗ)`, `root = √(1−β₂ᵗ)`.
+    pub fn constants(&self) -> AdamConstants {
+        let Self { lr, beta1, beta2, eps, step } = *self;
+        let correction = |beta: f32| 1.0 - f64::from(beta).powf(step as f64);
+        let rate = (f64::from(lr) / correction(beta1)) as f32;
+        AdamConstants { beta1, beta2, rate, root: correction(beta2).sqrt() as f32, eps }
     }
 
     /// The farthest that this step can move a weight, whatever its gradients were.

@@ -21,23 +21,12 @@ use openwork_sparse::{
 };
 use pulp::{Simd, WithSimd};
 
-use crate::{Cpu, Gradient, Kept, Matrix, Weight, math, row, row_mut, simd};
+use crate::{Attention, Cpu, Gradient, Kept, Matrix, Weight, math, row, row_mut, simd};
 
 /// Queries of a tile: of a head of 16 channels, three tiles of f32 fill the first cache.
 const TILE: usize = 256;
 /// What queries are padded and cut to: a whole number of registers of every instruction set.
 const STRIP: usize = 64;
-
-/// Shape of the attention.
-#[derive(Clone, Copy, Debug)]
-pub struct Attention {
-    /// Number of heads.
-    pub n_head: usize,
-    /// Channels per head.
-    pub d_head: usize,
-    /// Tokens per sequence; the number of columns is a multiple of it.
-    pub seq_len: usize,
-}
 
 /// Forward: `q, k, v, y [n_head · d_head, tokens]`, `sink [n_head, 1]`. Overwrites `y` and returns the log
 /// of the denominator, `[n_head, tokens]`.
@@ -55,13 +44,13 @@ pub fn attention(
     let [mut q_tile, mut y_tile] = [(); 2].map(|()| space.vector(shape.d_head * TILE));
     let mut room = space.vector(shape.d_head * shape.seq_len);
     let (mut k_keys, mut v_keys) = (Nonzeros::default(), Nonzeros::default());
-    shape.for_each_head(tokens, |head, sequence| {
+    for_each_head(shape, tokens, |head, sequence| {
         let sink = sink.map(|s| s.dense()[[head, 0]]);
-        collect_columns(&mut k_keys, shape.panel(k, head, &sequence), &mut room);
-        collect_columns(&mut v_keys, shape.panel(v, head, &sequence), &mut room);
+        collect_columns(&mut k_keys, panel(shape, k, head, &sequence), &mut room);
+        collect_columns(&mut v_keys, panel(shape, v, head, &sequence), &mut room);
         for queries in tiles(&sequence) {
             let n = queries.len();
-            fill_tile(&mut q_tile, shape.panel(q, head, &queries), shape.scale());
+            fill_tile(&mut q_tile, panel(shape, q, head, &queries), scale(shape));
             y_tile.fill(0.0);
             let (mut max, mut sum) = (Row([sink.unwrap_or(f32::NEG_INFINITY); TILE]), Row([0.0; TILE]));
             dispatch(Forward {
@@ -75,7 +64,7 @@ pub fn attention(
                 sum: &mut sum,
                 y: &mut y_tile,
             });
-            let mut out = shape.panel_mut(y, head, &queries);
+            let mut out = panel_mut(shape, y, head, &queries);
             simd(
                 #[inline(always)]
                 || {
@@ -114,7 +103,7 @@ pub fn attention_backward(
     let [mut q_tile, mut dy_tile, mut dq_tile] = [(); 3].map(|()| space.vector(shape.d_head * TILE));
     let [mut room, mut marks] = [(); 2].map(|()| space.vector(shape.d_head * shape.seq_len));
     let [mut k_keys, mut v_keys, mut dk_wanted, mut dv_wanted] = [(); 4].map(|()| Nonzeros::default());
-    shape.for_each_head(tokens, |head, sequence| {
+    for_each_head(shape, tokens, |head, sequence| {
         let mut inner = vec![0.0_f32; shape.seq_len];
         let log_sum = &row(log_sum, head)[sequence.clone()];
         simd(
@@ -133,16 +122,16 @@ pub fn attention_backward(
             let sum = inner.iter().zip(log_sum).map(|(d, l)| math::exp(sink - l) * d).sum::<f32>();
             dsink.values_mut()[head] -= sum;
         }
-        collect_columns(&mut k_keys, shape.panel(k, head, &sequence), &mut room);
-        collect_columns(&mut v_keys, shape.panel(v, head, &sequence), &mut room);
+        collect_columns(&mut k_keys, panel(shape, k, head, &sequence), &mut room);
+        collect_columns(&mut v_keys, panel(shape, v, head, &sequence), &mut room);
         for (found, kept) in [&mut dk_wanted, &mut dv_wanted].into_iter().zip(wanted) {
             mark_wanted(&mut marks, kept, shape, head, &sequence);
             collect_columns(found, Panel::new(&marks, [shape.d_head, shape.seq_len], shape.seq_len), &mut room);
         }
         for queries in tiles(&sequence) {
             let (n, before) = (queries.len(), queries.start - sequence.start);
-            fill_tile(&mut q_tile, shape.panel(q, head, &queries), shape.scale());
-            fill_tile(&mut dy_tile, shape.panel(dy, head, &queries), 1.0);
+            fill_tile(&mut q_tile, panel(shape, q, head, &queries), scale(shape));
+            fill_tile(&mut dy_tile, panel(shape, dy, head, &queries), 1.0);
             dq_tile.fill(0.0);
             let of_query = |x: &[f32]| {
                 let mut tile = Row([0.0; TILE]);
@@ -161,16 +150,16 @@ pub fn attention_backward(
                 dq: &mut dq_tile,
                 dk_wanted: dk_wanted.rows(),
                 dv_wanted: dv_wanted.rows(),
-                dk: shape.panel_mut(dk, head, &sequence),
-                dv: shape.panel_mut(dv, head, &sequence),
+                dk: panel_mut(shape, dk, head, &sequence),
+                dv: panel_mut(shape, dv, head, &sequence),
             });
-            let mut out = shape.panel_mut(dq, head, &queries);
+            let mut out = panel_mut(shape, dq, head, &queries);
             simd(
                 #[inline(always)]
                 || {
                     for d in 0..shape.d_head {
                         let dq_tile = &dq_tile[d * TILE..][..n];
-                        out.row_mut(d).iter_mut().zip(dq_tile).for_each(|(out, dq)| *out = dq * shape.scale());
+                        out.row_mut(d).iter_mut().zip(dq_tile).for_each(|(out, dq)| *out = dq * scale(shape));
                     }
                 },
             );
@@ -187,32 +176,31 @@ fn tiles(range: &Range) -> impl Iterator<Item = Range> + use<> {
     (start..end).step_by(TILE).map(move |from| from..(from + TILE).min(end))
 }
 
-impl Attention {
-    fn scale(self) -> f32 {
-        1.0 / (self.d_head as f32).sqrt()
-    }
+/// `1 / √d_head`.
+fn scale(shape: Attention) -> f32 {
+    1.0 / (shape.d_head as f32).sqrt()
+}
 
-    /// Calls `f(head, columns of a sequence)` for every head of every sequence.
-    fn for_each_head(self, tokens: usize, mut f: impl FnMut(usize, Range)) {
-        assert_eq!(tokens % self.seq_len, 0, "attention: {tokens} tokens are not sequences of {}", self.seq_len);
-        for start in (0..tokens).step_by(self.seq_len) {
-            (0..self.n_head).for_each(|head| f(head, start..start + self.seq_len));
-        }
+/// Calls `f(head, columns of a sequence)` for every head of every sequence.
+fn for_each_head(shape: Attention, tokens: usize, mut f: impl FnMut(usize, Range)) {
+    assert_eq!(tokens % shape.seq_len, 0, "attention: {tokens} tokens are not sequences of {}", shape.seq_len);
+    for start in (0..tokens).step_by(shape.seq_len) {
+        (0..shape.n_head).for_each(|head| f(head, start..start + shape.seq_len));
     }
+}
 
-    /// The channels of a head at some columns, `[d_head, columns]`.
-    fn panel<'a>(self, x: &'a Matrix, head: usize, columns: &Range) -> Panel<'a> {
-        let tokens = x.ncols();
-        let x = &x.as_slice().expect("row-major")[head * self.d_head * tokens + columns.start..];
-        Panel::new(x, [self.d_head, columns.len()], tokens)
-    }
+/// The channels of a head at some columns, `[d_head, columns]`.
+fn panel<'a>(shape: Attention, x: &'a Matrix, head: usize, columns: &Range) -> Panel<'a> {
+    let tokens = x.ncols();
+    let x = &x.as_slice().expect("row-major")[head * shape.d_head * tokens + columns.start..];
+    Panel::new(x, [shape.d_head, columns.len()], tokens)
+}
 
-    /// The same, to write.
-    fn panel_mut<'a>(self, x: &'a mut Matrix, head: usize, columns: &Range) -> PanelMut<'a> {
-        let tokens = x.ncols();
-        let x = &mut x.as_slice_mut().expect("row-major")[head * self.d_head * tokens + columns.start..];
-        PanelMut::new(x, [self.d_head, columns.len()], tokens)
-    }
+/// The same, to write.
+fn panel_mut<'a>(shape: Attention, x: &'a mut Matrix, head: usize, columns: &Range) -> PanelMut<'a> {
+    let tokens = x.ncols();
+    let x = &mut x.as_slice_mut().expect("row-major")[head * shape.d_head * tokens + columns.start..];
+    PanelMut::new(x, [shape.d_head, columns.len()], tokens)
 }
 
 /// The nonzeros of every column of `x`, as rows; `columns` is room for the transpose.

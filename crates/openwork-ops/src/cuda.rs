@@ -104,11 +104,6 @@ pub struct CudaGradient {
     pub at_nonzeros: bool,
 }
 
-fn shape_of(shape: Attention) -> cuda::Attention {
-    let Attention { n_head, d_head, seq_len } = shape;
-    cuda::Attention { n_head, d_head, seq_len }
-}
-
 impl Engine for Cuda {
     type Array = Array;
     type Activations = CudaActivations;
@@ -274,7 +269,7 @@ impl Engine for Cuda {
     }
 
     fn attention(&mut self, shape: Attention, qkv: &[Array; 3], sink: Option<&Parameter>, y: &mut Array) -> Array {
-        cuda::attention(shape_of(shape), qkv.each_ref(), sink, y)
+        cuda::attention(shape, qkv.each_ref(), sink, y)
     }
 
     fn attention_backward(
@@ -298,16 +293,12 @@ impl Engine for Cuda {
             }
         };
         let train = dsink.is_some();
-        cuda::attention_backward(shape_of(shape), qkv.each_ref(), sink, y, log_sum, dy, dqkv.each_mut(), train);
+        cuda::attention_backward(shape, qkv.each_ref(), sink, y, log_sum, dy, dqkv.each_mut(), train);
         dqkv
     }
 
     fn activate(&mut self, f: Activation, x: &mut Array, y: &mut Array) {
-        let kind = match f {
-            Activation::Gelu => cuda::Activation::Gelu,
-            Activation::Relu => cuda::Activation::Relu,
-        };
-        cuda::activate(kind, x, y);
+        cuda::activate(f, x, y);
     }
 
     fn activate_backward(&mut self, slope: &Array, dy: &mut Array) {

@@ -33,9 +33,9 @@ mod residual;
 mod check;
 
 pub use abs_top_k::{Kept, Ties, abs_top_k, abs_top_k_backward};
-pub use activation::{Activation, activate, activate_backward};
+pub use activation::{activate, activate_backward};
 pub use adam::{Adam, adam_step, adam_step_at, adam_step_then, sum_of_squares};
-pub use attention::{Attention, attention, attention_backward};
+pub use attention::{attention, attention_backward};
 pub use cpu::{ActivationDtype, Activations, Cpu};
 pub use cuda::{Cuda, CudaActivations, CudaGradient};
 pub use device::{Device, DeviceChoice};
@@ -45,6 +45,8 @@ pub use gradient::Gradient;
 pub use linear::{DENSE_GRADIENT_ABOVE, Weight, crossover, linear, linear_backward};
 pub use loss::{cross_entropy, log_sum_exp};
 pub use norm::{NormKind, norm, norm_backward};
+/// Declared where the kernels are, for either device.
+pub use openwork_cuda::{Activation, AdamConstants, Attention};
 pub use residual::residual;
 
 /// A dense row-major matrix of f32.

@@ -2,7 +2,7 @@
 //! part is skipped, aloud, unless OPENWORK_REQUIRE_GPU is set: then it fails.
 
 use ndarray::Array2;
-use openwork_cuda::{Adam, Array, Gpu, Mask, Operand, Parameter, Parameters, Selection, Shape};
+use openwork_cuda::{AdamConstants, Array, Gpu, Mask, Operand, Parameter, Parameters, Selection, Shape};
 use openwork_cuda_sim::Simulator;
 use openwork_ops::{
     Activation, ActivationDtype, Attention, Cpu, Cuda, CudaGradient, Engine, Gradient, Matrix, NormKind, Ties, Weight,
@@ -307,7 +307,7 @@ fn a_selection_may_keep_nothing() {
     for gpu in gpus() {
         let mut all = parameters(&gpu, &[&random(4, 4, 1)], &[false]);
         let nothing = Selection { wanted: 0, floor: None, decays: false, trained: true };
-        let adam = Adam { beta1: 0.9, beta2: 0.95, rate: 0.1, root: 1.0, eps: 0.1 };
+        let adam = AdamConstants { beta1: 0.9, beta2: 0.95, rate: 0.1, root: 1.0, eps: 0.1 };
         assert_eq!(all.gradient_rms(16, 1e-5), Ok(0.0));
         all.update(adam, 0.0, &[nothing], &[false], false);
         assert_eq!(all.weights(0).unwrap(), vec![0.0; 16]);

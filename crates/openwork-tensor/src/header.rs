@@ -12,10 +12,7 @@ use safetensors::tensor::{SafeTensorError, SafeTensors, TensorInfo};
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserializer, Serialize};
 
-use crate::file::ReadError;
-
-/// The longest header of the format, in bytes.
-pub(crate) const MAX_HEADER: u64 = 100_000_000;
+use crate::error::{MAX_HEADER, ReadError};
 
 /// Where one tensor lies.
 #[derive(Debug, Clone)]

@@ -44,6 +44,7 @@
 mod atomic;
 pub mod csr;
 mod element;
+mod error;
 mod file;
 mod header;
 mod mmap;
@@ -54,7 +55,8 @@ mod write;
 
 pub use atomic::{remove_leftovers, sha256_bytes, sha256_file, write_atomic};
 pub use csr::{CsrError, CsrTensor};
-pub use file::{ReadError, TensorFile};
+pub use error::ReadError;
+pub use file::TensorFile;
 pub use half::{bf16, f16};
 pub use pt::{PtError, PtFile, PtProblem};
 pub use shard::{Manifest, ShardError, ShardInfo, ShardWriter, TokenShards};

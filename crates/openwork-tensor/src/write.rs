@@ -9,7 +9,8 @@ use safetensors::tensor::TensorInfo;
 use crate::atomic::write_atomic;
 use crate::csr::{CsrError, CsrTensor};
 use crate::element::encode;
-use crate::header::{MAX_HEADER, render};
+use crate::error::MAX_HEADER;
+use crate::header::render;
 use crate::tensor::{Dtype, Tensor, row_major};
 
 /// Why a safetensors file could not be written. Nothing has been changed on disk.

@@ -45,8 +45,8 @@ pub enum CheckpointError {
 /// Writes the state of `trainer`.
 pub(crate) fn save(path: &Path, trainer: &Trainer, recipe: &Recipe, data: &str) -> Result<(), CheckpointError> {
     let mut tensors = BTreeMap::new();
-    let model = &trainer.model;
-    let (m, v) = (trainer.moments.0.values(), trainer.moments.1.values());
+    let (model, moments) = (trainer.model(), trainer.moments());
+    let (m, v) = (moments.0.values(), moments.1.values());
     let infos = Params::<()>::infos(&model.config);
     for (((info, weight), m), v) in infos.iter().zip(model.params.values()).zip(m).zip(v) {
         tensors.insert(format!("weight.{}", info.name), Tensor::from(weight.dense().clone()));
@@ -90,7 +90,7 @@ pub(crate) fn load(path: &Path, recipe: &Recipe, data: &str) -> Result<Trainer, 
     let mut weights = tree("weight")?.into_values().into_iter();
     let params = Params::build(&recipe.config, |_, _| Weight::new(weights.next().expect("same tree")));
     let model = Model { config: recipe.config.clone(), params, ties: Ties::ByIndex };
-    let mut trainer = Trainer::new(model, recipe.schedule.clone(), recipe.lanes);
+    let mut trainer = Trainer::new(model, recipe.schedule.clone(), recipe.lanes, recipe.chunk_sequences);
     trainer.resume(step, (tree("moment1")?, tree("moment2")?));
     Ok(trainer)
 }

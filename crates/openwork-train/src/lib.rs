@@ -2,12 +2,14 @@
 //! annealing), [`Trainer`] (one training step of the published algorithm), [`Run`] (the loop with its
 //! log, checkpoints and resume).
 //!
-//! To follow one training step, read `step.rs` here, then `forward.rs` and `backward.rs` of
-//! `openwork-model`.
+//! To follow one training step, read `step.rs` (the algorithm), `cpu.rs` (its parts, on all parameters) and `update.rs`
+//! (the update of one parameter); the pass is `forward.rs` and `backward.rs` of `openwork-model`.
 
 mod checkpoint;
-mod gpu;
+mod cpu;
+mod cuda;
 mod memory;
+mod plan;
 mod recipe;
 mod run;
 mod sampler;
@@ -17,11 +19,13 @@ mod step;
 mod update;
 
 pub use checkpoint::CheckpointError;
-pub use gpu::{BatchShape, GpuTrainer};
+pub use cpu::CpuStore;
+pub use cuda::{BatchShape, CudaStore, GpuTrainer};
 pub use memory::MemoryPlan;
+pub use plan::{ParameterPlan, StepPlan};
 pub use recipe::{Recipe, RecipeError, SHIPPED};
 pub use run::{Event, LogLine, Run, RunError, Stopped};
 pub use sampler::Windows;
 pub use schedule::{Anneal, GradientMode, Schedule};
 pub use sparsify::{MatrixReport, Rule, SparsityReport};
-pub use step::{StepReport, Trainer};
+pub use step::{BatchSums, Move, Outcome, RMS_EPS, StepReport, Store, Trainer};

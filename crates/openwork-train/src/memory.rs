@@ -90,11 +90,11 @@ mod tests {
             (recipe.lanes, recipe.schedule.dtype) = (lanes, dtype);
             let plan = MemoryPlan::new(&recipe, threads);
             let model = Model::init(recipe.config.clone(), 0);
-            let mut trainer = Trainer::new(model, recipe.schedule.clone(), lanes);
+            let mut trainer = Trainer::new(model, recipe.schedule.clone(), lanes, recipe.chunk_sequences);
             let batch: Vec<u16> =
                 (0..4 * recipe.chunk_sequences * recipe.config.n_ctx).map(|i| (i * 7 % 512) as u16).collect();
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| trainer.step(&batch, recipe.config.n_ctx, recipe.chunk_sequences));
+            let Ok(_) = pool.install(|| trainer.step(&batch, recipe.config.n_ctx));
             let (gradients, activations) = trainer.working_memory();
             assert_eq!(gradients, plan.gradients);
             assert!(activations <= plan.activations, "{activations} bytes used of {} planned", plan.activations);

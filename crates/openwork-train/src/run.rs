@@ -33,7 +33,7 @@ pub struct Run {
     train: TokenShards,
     validation: TokenShards,
     windows: Windows,
-    /// What checkpoints are made of; on a GPU it is brought up to date for them.
+    /// The state that checkpoints hold; on a GPU it is brought up to date for them.
     trainer: Trainer,
     gpu: Option<GpuTrainer>,
     data: String,
@@ -60,7 +60,7 @@ pub struct LogLine {
     pub l0: usize,
     /// Mean over sparsified parameters of the fraction of their support that is new.
     pub churn: f64,
-    /// Neurons silent on the whole batch.
+    /// Neurons dead on the whole batch.
     pub dead_neurons: usize,
     /// Tokens trained on so far.
     pub tokens: u64,
@@ -199,7 +199,7 @@ impl Run {
         std::fs::create_dir_all(&dir).map_err(io("create", &dir))?;
         let data = digests(&train);
         let model = Model::init(recipe.config.clone(), recipe.seed);
-        let trainer = Trainer::new(model, recipe.schedule.clone(), recipe.lanes);
+        let trainer = Trainer::new(model, recipe.schedule.clone(), recipe.lanes, recipe.chunk_sequences);
         remove_leftovers(&dir)?;
         checkpoint::save(&dir.join(CHECKPOINT), &trainer, &recipe, &data)?;
         let log = open_beside_checkpoint(&dir, &recipe, trainer.step_count())?;
@@ -228,7 +228,7 @@ impl Run {
     /// Goes on on a GPU. Checkpoints stay the same: a run may go on anywhere.
     pub fn on_gpu(mut self, gpu: Gpu) -> Result<Self, RunError> {
         let (seq_len, sequences) = (self.recipe.config.n_ctx, self.recipe.batch_sequences);
-        self.gpu = Some(GpuTrainer::new(&self.trainer, gpu, seq_len, sequences)?);
+        self.gpu = Some(self.trainer.on_gpu(gpu, seq_len, sequences)?);
         Ok(self)
     }
 
@@ -244,7 +244,7 @@ impl Run {
 
     /// The model as it is now; on a GPU, as it was at the last checkpoint.
     pub fn model(&self) -> &Model {
-        &self.trainer.model
+        self.trainer.model()
     }
 
     /// Trains until the end or until `on_step` breaks; then writes a checkpoint and, at the end, the model
@@ -264,8 +264,11 @@ impl Run {
             let batch = self.windows.read(&self.train, step * sequences as u64, sequences);
             self.check_vocabulary(&batch)?;
             let report = match &mut self.gpu {
-                None => self.trainer.step(&batch, n_ctx, self.recipe.chunk_sequences),
-                Some(gpu) => gpu.step(&batch)?,
+                None => {
+                    let Ok(report) = self.trainer.step(&batch, n_ctx);
+                    report
+                }
+                Some(gpu) => gpu.step(&batch, n_ctx)?,
             };
             // Three times the loss of guessing: no run that still learns is there.
             if !report.loss_nats.is_finite() || !report.grad_rms.is_finite() || report.loss_nats > 3.0 * guessing {
@@ -302,10 +305,13 @@ impl Run {
         let mut tokens = vec![0; (n * n_ctx) as usize];
         self.validation.read(0, &mut tokens);
         self.check_vocabulary(&tokens)?;
-        Ok(match &mut self.gpu {
-            None => Trainer::loss(self.model(), &tokens, n_ctx as usize),
-            Some(gpu) => gpu.loss(&tokens)?,
-        })
+        match &mut self.gpu {
+            None => {
+                let Ok(loss) = self.trainer.loss(&tokens, n_ctx as usize);
+                Ok(loss)
+            }
+            Some(gpu) => Ok(gpu.loss(&tokens, n_ctx as usize)?),
+        }
     }
 
     fn check_vocabulary(&self, tokens: &[u16]) -> Result<(), RunError> {

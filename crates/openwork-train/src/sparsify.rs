@@ -4,11 +4,11 @@
 //! floor per neuron and attention channel; embeddings keep their own fraction; norms, sinks and the bigram
 //! table stay dense.
 
-use openwork_model::{ParamInfo, Role};
-use openwork_sparse::{Kept, MinPerUnit, Unit, floor_that_fits};
+use openwork_model::Role;
+use openwork_sparse::{MinPerUnit, Unit, floor_that_fits};
 use serde::Serialize;
 
-use crate::Schedule;
+use crate::{Outcome, ParameterPlan, Schedule};
 
 /// How many entries a parameter keeps at a step, and the floor asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,25 +77,20 @@ pub struct SparsityReport {
 }
 
 impl SparsityReport {
-    pub(crate) fn add(
-        &mut self,
-        info: &ParamInfo,
-        rule: &Rule,
-        (rows, cols): (usize, usize),
-        (kept, closed): (Kept, bool),
-    ) {
-        self.l0 += kept.nonzero;
+    pub(crate) fn add(&mut self, parameter: &ParameterPlan, rule: &Rule, outcome: &Outcome, closed: bool) {
+        let (name, [rows, cols]) = (&parameter.info.name, parameter.shape);
+        self.l0 += outcome.nonzero;
         self.matrices.push(MatrixReport {
-            name: info.name.clone(),
-            l0: kept.nonzero,
-            density: kept.nonzero as f64 / (rows * cols) as f64,
-            churn: kept.entered as f64 / rule.nnz.max(1) as f64,
+            name: name.clone(),
+            l0: outcome.nonzero,
+            density: outcome.nonzero as f64 / parameter.len() as f64,
+            churn: outcome.entered as f64 / rule.nnz.max(1) as f64,
             closed,
         });
         if let (Some(asked), Some(held)) = (rule.floor, rule.fitting_floor((rows, cols)))
             && held.count < asked.count
         {
-            self.lowered_floors.push((info.name.clone(), held.count));
+            self.lowered_floors.push((name.clone(), held.count));
         }
     }
 }

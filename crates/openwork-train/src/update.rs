@@ -1,4 +1,4 @@
-//! What a step does to one parameter.
+//! The update of one parameter on the CPU.
 
 use std::ops::Add;
 
@@ -7,7 +7,7 @@ use openwork_ops::{Adam, adam_step_at, adam_step_then};
 use openwork_sparse::{Kept, Pattern, Support, top_magnitude};
 use rayon::prelude::*;
 
-use crate::Rule;
+use crate::{Move, Outcome, Rule};
 
 /// Adam, top magnitude and decay of one parameter.
 pub(crate) struct Update {
@@ -18,19 +18,18 @@ pub(crate) struct Update {
     pub decay: Option<f32>,
     /// Whether zero weights have gradients too.
     pub exact: bool,
-    /// Nonzeros that came in by [`move_nonzeros`] in this step.
+    /// Nonzeros that [`move_nonzeros`] let in in this step.
     pub moved: usize,
 }
 
 impl Update {
-    /// Returns what is kept, and whether no zero weight could have entered.
     pub fn apply(
         &self,
         weight: &mut Weight,
         gradient: &Gradient,
         (m, v): (&mut Matrix, &mut Matrix),
         support: &mut Support,
-    ) -> (Kept, bool) {
+    ) -> Outcome {
         let mut least_kept = 0.0;
         let kept = weight.update_on(support, |w, support| {
             let mut kept = match gradient {
@@ -48,7 +47,7 @@ impl Update {
             }
             kept
         });
-        (kept, self.exact && self.adam.largest_step() < least_kept)
+        Outcome { nonzero: kept.nonzero, entered: kept.entered, least_kept }
     }
 
     /// One pass does Adam and finds out which weights stay, one more keeps those. Both go over pieces of whole
@@ -146,17 +145,13 @@ fn rows_of_a_piece(rows: usize, cols: usize) -> usize {
 /// may be the same); their moments start at zero, and the step that follows moves them off zero. Returns how many
 /// were not in before.
 pub(crate) fn move_nonzeros(
-    fraction: f64,
-    rule: &Rule,
+    &Move { stay, grow }: &Move,
     gradient: &Matrix,
     weight: &mut Weight,
     (m, v): (&mut Matrix, &mut Matrix),
     support: &mut Support,
 ) -> usize {
     let (rows, cols) = gradient.dim();
-    let nnz = support.nnz();
-    let n = ((fraction * nnz as f64) as usize).min(rows * cols - nnz);
-    let stay = Rule { nnz: nnz - n, ..*rule };
     let floor = stay.fitting_floor((rows, cols));
     let before = support.clone();
     weight.update(|w| support.project(flat_mut(w), stay.nnz, floor));
@@ -167,7 +162,7 @@ pub(crate) fn move_nonzeros(
     for r in 0..rows {
         kept.col_idx()[kept.row(r)].iter().for_each(|&c| outside[[r, c as usize]] = 0.0);
     }
-    let grown = top_magnitude(outside.view(), n, None);
+    let grown = top_magnitude(outside.view(), grow, None);
     support.grow(&grown);
     let new = |r: usize| grown.col_idx()[grown.row(r)].iter().filter(|&&c| !before.keeps(r, c as usize)).count();
     (0..rows).map(new).sum()

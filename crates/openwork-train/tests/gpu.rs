@@ -53,11 +53,11 @@ fn batch(seed: u64) -> Vec<u16> {
 }
 
 fn trainer(config: Config, schedule: Schedule) -> Trainer {
-    Trainer::new(Model::init(config, 4), schedule, 1)
+    Trainer::new(Model::init(config, 4), schedule, 1, BATCH.chunk_sequences)
 }
 
 fn on_gpu(trainer: &Trainer, (shared, multiprocessors): (usize, usize), crossover: f64) -> GpuTrainer {
-    GpuTrainer::with_crossover(trainer, Simulator::gpu(shared, multiprocessors, 2), BATCH, crossover).unwrap()
+    trainer.on_gpu_in(Simulator::gpu(shared, multiprocessors, 2), BATCH, crossover).unwrap()
 }
 
 /// The GPU of this machine.
@@ -83,10 +83,10 @@ fn compare(config: Config, schedule: Schedule, device: (usize, usize), crossover
 /// Steps on both; the losses are as close as `tolerance`.
 fn compare_on(gpu: Gpu, config: Config, schedule: Schedule, crossover: f64, steps: u64, tolerance: f64) {
     let mut cpu = trainer(config.clone(), schedule.clone());
-    let mut gpu = GpuTrainer::with_crossover(&cpu, gpu, BATCH, crossover).unwrap();
+    let mut gpu = cpu.on_gpu_in(gpu, BATCH, crossover).unwrap();
     let allocations = gpu.gpu().allocations();
     for step in 0..steps {
-        let (a, b) = (cpu.step(&batch(step), SEQ_LEN, BATCH.chunk_sequences), gpu.step(&batch(step)).unwrap());
+        let (a, b) = (cpu.step(&batch(step), SEQ_LEN).unwrap(), gpu.step(&batch(step), SEQ_LEN).unwrap());
         let what = |report: &StepReport| format!("{report:?}");
         assert!((a.loss_nats - b.loss_nats).abs() <= tolerance, "step {step}: {} {}", a.loss_nats, b.loss_nats);
         assert!(
@@ -106,8 +106,8 @@ fn compare_on(gpu: Gpu, config: Config, schedule: Schedule, crossover: f64, step
     let mut after = trainer(config, schedule);
     gpu.download(&mut after).unwrap();
     assert_eq!(after.step_count(), steps);
-    let loss = gpu.loss(&batch(99)).unwrap();
-    assert!((loss - Trainer::loss(&after.model, &batch(99), SEQ_LEN)).abs() < 1e-5, "{loss}");
+    let loss = gpu.loss(&batch(99), SEQ_LEN).unwrap();
+    assert!((loss - after.loss(&batch(99), SEQ_LEN).unwrap()).abs() < 1e-5, "{loss}");
 }
 
 #[test]
@@ -170,12 +170,12 @@ fn a_run_goes_on_where_it_was() {
         let schedule = Schedule { gradient, ..schedule() };
         let start = trainer(config(), schedule.clone());
         let mut whole = on_gpu(&start, LARGE, 0.4);
-        (0..12).for_each(|s| drop(whole.step(&batch(s)).unwrap()));
+        (0..12).for_each(|s| drop(whole.step(&batch(s), SEQ_LEN).unwrap()));
         let mut half = trainer(config(), schedule);
         whole.download(&mut half).unwrap();
         let mut rest = on_gpu(&half, LARGE, 0.4);
         for s in 12..15 {
-            let (a, b) = (whole.step(&batch(s)).unwrap(), rest.step(&batch(s)).unwrap());
+            let (a, b) = (whole.step(&batch(s), SEQ_LEN).unwrap(), rest.step(&batch(s), SEQ_LEN).unwrap());
             assert_eq!((a.loss_nats, a.grad_rms, a.sparsity.l0), (b.loss_nats, b.grad_rms, b.sparsity.l0), "step {s}");
         }
     }
@@ -187,8 +187,8 @@ fn the_order_of_threads_leaves_no_trace() {
         let gradient = GradientMode::Support { refresh_every: 4, regrow: 0.3 };
         let cpu = trainer(config(), Schedule { gradient, anneal_stop: 6.0, ..schedule() });
         let device = Simulator::gpu(LARGE.0, LARGE.1, schedule_of_threads);
-        let mut gpu = GpuTrainer::with_crossover(&cpu, device, BATCH, 0.4).unwrap();
-        (0..8).map(|s| gpu.step(&batch(s)).unwrap().loss_nats).collect::<Vec<f64>>()
+        let mut gpu = cpu.on_gpu_in(device, BATCH, 0.4).unwrap();
+        (0..8).map(|s| gpu.step(&batch(s), SEQ_LEN).unwrap().loss_nats).collect::<Vec<f64>>()
     };
     let upwards = run(0);
     assert_eq!(upwards, run(1));
@@ -199,7 +199,7 @@ fn the_order_of_threads_leaves_no_trace() {
 fn models_without_kernels_are_refused() {
     let refused = |config, schedule| {
         let cpu = trainer(config, schedule);
-        GpuTrainer::with_crossover(&cpu, Simulator::gpu(LARGE.0, LARGE.1, 0), BATCH, 0.4).err().unwrap().to_string()
+        cpu.on_gpu_in(Simulator::gpu(LARGE.0, LARGE.1, 0), BATCH, 0.4).err().unwrap().to_string()
     };
     let heads = refused(Config { d_head: 4, ..config() }, schedule());
     assert_eq!(
@@ -207,4 +207,11 @@ fn models_without_kernels_are_refused() {
         "the GPU has no kernel for attention heads of 4 channels; there are kernels for 8, 16, 32 and 64"
     );
     assert!(refused(config(), Schedule { min_per_unit: 9, ..schedule() }).contains("sparsity.min_per_unit"));
+}
+
+#[test]
+#[should_panic = "a batch of 108 tokens exceeds the 8 sequences of 12 reserved for"]
+fn a_batch_beyond_the_reserved_memory_is_refused() {
+    let mut gpu = on_gpu(&trainer(config(), schedule()), LARGE, 0.4);
+    drop(gpu.step(&[1; 9 * SEQ_LEN], SEQ_LEN));
 }

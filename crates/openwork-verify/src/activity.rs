@@ -90,7 +90,7 @@ mod tests {
     use openwork_model::Model;
 
     use super::*;
-    use crate::{bench::Bench, subject::Fills};
+    use crate::{audit::KeepOnly, bench::Bench, subject::Fills};
 
     #[test]
     fn nodes_that_barely_move_are_not_active() {
@@ -128,7 +128,7 @@ mod tests {
         };
         let deviation = |pairs: &[Pair]| {
             let fills = Fills::new(&NodeSet::empty(NodeSpace::new(&model.config)), pairs);
-            let subject = Subject { model: &model, means: &means, fills: &fills, seed: 1, dead_hook: None };
+            let subject = Subject { model: &model, means: &means, fills: &fills, seed: 1, ablator: &KeepOnly };
             Bench::new(subject, pairs).unwrap().activity.deviation
         };
         let whole = deviation(&[pair(&[3, 4, 5, 6], &[7, 8])]);

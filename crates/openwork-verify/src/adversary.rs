@@ -9,14 +9,15 @@ use std::collections::BTreeMap;
 
 use openwork_circuit::{NodeSet, Values, evaluate, tasks::Pair};
 use openwork_model::NoTap;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    Attack, Fill, Scheme,
+    Attack, Fill, Scheme, Subset,
     bench::Bench,
     measure::{Measured, kl_binary},
     stats::{Resamples, fraction},
+    streams::Stream,
 };
 
 /// The coefficients r (1 = whole) of all nodes that ablate nodes outside `safe`, at most `budget = Σ(1 − r)` of them,
@@ -102,7 +103,7 @@ fn vertex(gradient: &[f64], safe: &NodeSet, budget: f64) -> Vec<f64> {
 
 /// What an attack does on pairs that it was not made on.
 pub(crate) fn outcome_of(
-    on: &str,
+    on: Subset,
     bench: &Bench<'_>,
     r: &[f32],
     (budget, fill): (f64, Fill),
@@ -114,7 +115,7 @@ pub(crate) fn outcome_of(
     let mut nodes: Vec<(usize, f32)> = r.iter().copied().enumerate().filter(|(_, r)| *r < 1.0).collect();
     nodes.sort_by(|a, b| a.1.total_cmp(&b.1));
     let attack = Attack {
-        on: on.into(),
+        on,
         budget,
         kl: resamples.mean(&measured.kl_candidates),
         agreement: fraction(&measured.agree),
@@ -220,8 +221,7 @@ pub(crate) fn worst_input(
     seed: u64,
 ) -> Option<(WorstInput, usize)> {
     const ROUNDS: usize = 4;
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(1 << 42);
+    let mut rng = Stream::WorstInputs.rng(seed);
     // Prompts by template and length.
     let mut groups = BTreeMap::<(usize, usize), Vec<Parent>>::new();
     for sequence in 0..2 * bench.pairs.len() {

@@ -15,7 +15,7 @@ use std::{
 use openwork_circuit::{Ablation, Batch, Frozen, Keep, NodeSet, NodeSpace, NormScales, Outcome, evaluate, tasks::Pair};
 use openwork_model::{Matrix, Site, SiteKind, Tap};
 
-use crate::{Case, Settings, Split, subject::Subject};
+use crate::{Case, InputError, RunError, Settings, Split, subject::Subject};
 
 /// A tap that watches an ablating tap: every site of the node set is visited once, every ablated row holds the
 /// ablation's value afterwards, and what is left at the two writes of a block is what the residual stream receives.
@@ -26,7 +26,7 @@ pub(crate) struct Audit<'a, T> {
     visited: Vec<Site>,
     /// What the residual stream must be when it is next seen.
     residual: Option<Matrix>,
-    fault: Option<String>,
+    fault: Option<RunError>,
 }
 
 impl<'a, T> Audit<'a, T> {
@@ -34,12 +34,12 @@ impl<'a, T> Audit<'a, T> {
         Self { inner, nodes, ablation, visited: Vec::new(), residual: None, fault: None }
     }
 
-    /// What went wrong in the pass.
-    pub fn fault(&self) -> Option<String> {
+    /// The fault of the pass.
+    pub fn fault(&self) -> Option<RunError> {
         let expected = self.nodes.space().sites();
         if !self.visited.iter().eq(expected.iter().map(|(site, _)| site)) {
             let (visited, expected) = (self.visited.len(), expected.len());
-            return Some(format!("the forward pass visited {visited} sites of nodes, expected {expected} in order"));
+            return Some(RunError::Sites { visited, expected });
         }
         self.fault.clone()
     }
@@ -63,13 +63,13 @@ impl<T: Tap> Tap for Audit<'_, T> {
         let residual = matches!(site.kind, SiteKind::ResidIn | SiteKind::ResidMid | SiteKind::FinalResid);
         // Bit for bit: the same two numbers are added in the same order.
         if residual && self.residual.as_ref().is_some_and(|expected| expected != value) {
-            self.fault = Some(format!("what the hook wrote before {site} is not what the model added"));
+            self.fault = Some(RunError::Residual { site: site.to_string() });
         }
         self.inner.forward(site, value)?;
         if let Some(range) = self.nodes.space().range(site) {
             self.visited.push(site);
             if !self.filled(site, value, range) {
-                self.fault = Some(format!("the hook at {site} left an ablated node with another value"));
+                self.fault = Some(RunError::NotAblated { site: site.to_string() });
             }
         }
         if residual {
@@ -81,18 +81,30 @@ impl<T: Tap> Tap for Audit<'_, T> {
     }
 }
 
-/// The ablation, at all sites but one that is dead, if one is.
+/// Puts ablation values in the place of nodes, one site at a time. Self-checks watch whether it does.
+pub trait Ablator: Sync {
+    /// Ablates `value` at `site`; calling `keep` there is what has to be done.
+    fn ablate(&self, keep: &mut Keep<'_>, site: Site, value: &mut Matrix) -> ControlFlow<()>;
+}
+
+/// The ablation of verdicts: [`Keep`] at every site.
+pub(crate) struct KeepOnly;
+
+impl Ablator for KeepOnly {
+    fn ablate(&self, keep: &mut Keep<'_>, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        keep.forward(site, value)
+    }
+}
+
+/// The tap of an ablator.
 struct Hook<'a> {
     keep: Keep<'a>,
-    dead: Option<Site>,
+    ablator: &'a dyn Ablator,
 }
 
 impl Tap for Hook<'_> {
     fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
-        if self.dead != Some(site) {
-            self.keep.forward(site, value)?;
-        }
-        ControlFlow::Continue(())
+        self.ablator.ablate(&mut self.keep, site, value)
     }
 }
 
@@ -105,14 +117,14 @@ pub(crate) fn watched_run(
     ablation: Ablation<'_>,
     frozen: Option<&NormScales>,
     with_log_probs: bool,
-) -> Result<(Outcome, usize), String> {
-    let Subject { model, dead_hook, .. } = subject;
-    let tap = || Audit::new(Hook { keep: Keep::new(nodes, ablation), dead: dead_hook }, nodes, ablation);
+) -> Result<(Outcome, usize), RunError> {
+    let Subject { model, ablator, .. } = subject;
+    let tap = || Audit::new(Hook { keep: Keep::new(nodes, ablation), ablator }, nodes, ablation);
     let (fault, changed) = (Mutex::new(None), AtomicUsize::new(0));
     let done = |audit: &Audit<'_, Hook<'_>>| {
         let keep = &audit.inner.keep;
         changed.fetch_add(keep.changed, Relaxed);
-        let own = (keep.visited != keep.expected()).then(|| "a hook did not fire".to_owned());
+        let own = (keep.visited != keep.expected()).then_some(RunError::HookSilent);
         if let Some(found) = audit.fault().or(own) {
             *fault.lock().expect("no panic holds it") = Some(found);
         }
@@ -133,89 +145,87 @@ pub(crate) fn watched_run(
 
 /// Fails unless a run changed something exactly if an ablated node differs anywhere from the ablation's constant in
 /// the plain model, which `deviates` says by node.
-pub(crate) fn must_change(nodes: &NodeSet, deviates: &[bool], changed: usize) -> Result<(), String> {
+pub(crate) fn must_change(nodes: &NodeSet, deviates: &[bool], changed: usize) -> Result<(), RunError> {
     let must_change = nodes.kept().iter().zip(deviates).any(|(kept, deviates)| !kept && *deviates);
     match (must_change, changed > 0) {
-        (true, false) => Err("ablation changed nothing, though an ablated node differs from its constant".into()),
-        (false, true) => Err("ablation changed something, though no ablated node differs from its constant".into()),
+        (true, false) => Err(RunError::ChangedNothing),
+        (false, true) => Err(RunError::ChangedSomething),
         _ => Ok(()),
     }
 }
 
 /// Fails on a result that is not a number.
-pub(crate) fn finite(outcome: &Outcome) -> Result<(), String> {
+pub(crate) fn finite(outcome: &Outcome) -> Result<(), RunError> {
     let bad = outcome.differences.iter().position(|d| !d.is_finite());
     let bad = bad.or(outcome.log_probs.iter().position(|l| !l.iter().all(|x| x.is_finite())));
-    bad.map_or(Ok(()), |i| Err(format!("the logits of pair {} are not finite", i / 2)))
+    bad.map_or(Ok(()), |i| Err(RunError::NotFinite { pair: i / 2 }))
 }
 
-/// Fails unless two outcomes are the same bit for bit.
-pub(crate) fn same(a: &Outcome, b: &Outcome, otherwise: &str) -> Result<(), String> {
+/// Fails with `otherwise` of the largest distance of logit differences unless two outcomes are the same bit for bit.
+pub(crate) fn same(a: &Outcome, b: &Outcome, otherwise: impl FnOnce(f64) -> RunError) -> Result<(), RunError> {
     if a.differences == b.differences && a.log_probs == b.log_probs {
         return Ok(());
     }
     let worst = a.differences.iter().zip(&b.differences).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    Err(format!("{otherwise}: logit differences are up to {worst:e} apart"))
+    Err(otherwise(worst))
 }
 
 /// Fails on inputs that do not fit together, or that would make the result worthless.
-pub(crate) fn inputs(case: &Case<'_>, settings: &Settings) -> Result<(), String> {
-    if let Some(fault) = settings.fault() {
-        return Err(format!("settings: {fault}"));
-    }
+pub(crate) fn inputs(case: &Case<'_>, settings: &Settings) -> Result<(), InputError> {
+    settings.check().map_err(InputError::Settings)?;
     let config = &case.model.config;
     let space = NodeSpace::new(config);
     if *case.circuit.space() != space {
-        return Err("the circuit belongs to a model of another shape".into());
+        return Err(InputError::OtherModel);
     }
     if case.means.values().len() != space.len() || !case.means.values().iter().all(|m| m.is_finite()) {
-        return Err("the means belong to a model of another shape, or are not finite".into());
+        return Err(InputError::Means);
     }
     let numbers = [case.calibration.scale, case.calibration.shift, case.target_loss];
     if !numbers.iter().all(|x| x.is_finite()) || case.target_loss <= 0.0 {
-        return Err("calibration or target loss is not finite, or the target is not positive".into());
+        return Err(InputError::Target);
     }
-    let mut splits = vec![("selection".to_owned(), case.selection), (Split::HeldOut.to_string(), case.held_out)];
-    splits.extend(case.shifts.iter().map(|s| (s.split.to_string(), s.pairs)));
-    for (name, pairs) in splits {
+    let mut splits = vec![(None, case.selection), (Some(Split::HeldOut), case.held_out)];
+    splits.extend(case.shifts.iter().map(|s| (Some(s.split), s.pairs)));
+    for (split, pairs) in splits {
         let known = |t: &u16| usize::from(*t) < config.vocab_size;
         let good = |p: &Pair| {
             p.answer != p.alternative
                 && [p.answer, p.alternative].iter().all(known)
                 && [&p.positive, &p.negative].iter().all(|s| !s.is_empty() && s.iter().all(known))
         };
-        if let Some(i) = pairs.iter().position(|p| !good(p)) {
-            return Err(format!("{name}: pair {i} has an empty prompt, equal answers or an unknown token"));
+        if let Some(pair) = pairs.iter().position(|p| !good(p)) {
+            return Err(InputError::Pair { split, pair });
         }
     }
     if case.selection.is_empty() {
-        return Err("there are no selection pairs, which other node sets are calibrated on".into());
+        return Err(InputError::NoSelection);
     }
     disjoint(case)
 }
 
 /// Prompts are compared as the model sees them, cut on the left to its context.
-fn disjoint(case: &Case<'_>) -> Result<(), String> {
+fn disjoint(case: &Case<'_>) -> Result<(), InputError> {
     let seen = |s: &'_ [u16]| s[s.len().saturating_sub(case.model.config.n_ctx)..].to_vec();
     let selected: HashSet<Vec<u16>> =
         case.selection.iter().flat_map(|p| [seen(&p.positive), seen(&p.negative)]).collect();
     let templates: HashSet<usize> = case.selection.iter().map(|p| p.template).collect();
     let held_out = [(Split::HeldOut, case.held_out)];
-    for (name, pairs) in held_out.into_iter().chain(case.shifts.iter().map(|s| (s.split, s.pairs))) {
+    for (split, pairs) in held_out.into_iter().chain(case.shifts.iter().map(|s| (s.split, s.pairs))) {
         let mut own = HashSet::new();
-        for (i, pair) in pairs.iter().enumerate() {
-            let prompts = (seen(&pair.positive), seen(&pair.negative));
+        for (pair, Pair { positive, negative, .. }) in pairs.iter().enumerate() {
+            let prompts = (seen(positive), seen(negative));
             if selected.contains(&prompts.0) || selected.contains(&prompts.1) {
-                return Err(format!("{name}: pair {i} has a prompt that the circuit was selected on"));
+                return Err(InputError::SelectedOn { split, pair });
             }
             if !own.insert(prompts) {
-                return Err(format!("{name}: pair {i} occurs twice; repeated pairs are no evidence"));
+                return Err(InputError::Repeated { split, pair });
             }
         }
     }
     for shift in case.shifts.iter().filter(|s| s.split == Split::HeldOutTemplates) {
-        if let Some(i) = shift.pairs.iter().position(|p| templates.contains(&p.template)) {
-            return Err(format!("{}: the template of pair {i} is one the circuit was selected on", shift.split));
+        if let Some(pair) = shift.pairs.iter().position(|p| templates.contains(&p.template)) {
+            return Err(InputError::TemplateSelectedOn { split: shift.split, pair });
         }
     }
     Ok(())
@@ -237,7 +247,7 @@ mod tests {
         (model, means, nodes, batches(&[pair], 8, 8))
     }
 
-    fn fault_of<T: Tap>(inner: T) -> Option<String> {
+    fn fault_of<T: Tap>(inner: T) -> Option<RunError> {
         let (model, _, nodes, batches) = setting();
         let mut audit = Audit::new(inner, &nodes, Ablation::Zero);
         model.forward(Tokens::new(&batches[0].tokens, batches[0].seq_len), None, &mut audit);
@@ -269,10 +279,11 @@ mod tests {
         let (_, means, nodes, _) = setting();
         let keep = || Keep::new(&nodes, Ablation::Zero);
         assert_eq!(fault_of(keep()), None);
-        assert!(fault_of(NoTap).unwrap().contains("another value"));
-        assert!(fault_of(OnACopy(keep())).unwrap().contains("another value"));
-        assert!(fault_of(Deaf(keep(), Site { layer: 1, kind: SiteKind::Key })).unwrap().contains("1.attn.k"));
-        assert!(fault_of(Keep::new(&nodes, Ablation::Mean(&means))).unwrap().contains("another value"));
+        let not_ablated = |fault: Option<RunError>| matches!(fault, Some(RunError::NotAblated { .. }));
+        assert!(not_ablated(fault_of(NoTap)) && not_ablated(fault_of(OnACopy(keep()))));
+        let deaf = fault_of(Deaf(keep(), Site { layer: 1, kind: SiteKind::Key }));
+        assert_eq!(deaf, Some(RunError::NotAblated { site: "1.attn.k".into() }));
+        assert!(not_ablated(fault_of(Keep::new(&nodes, Ablation::Mean(&means)))));
     }
 
     #[test]
@@ -299,21 +310,21 @@ mod tests {
             audit.fault()
         };
         assert_eq!(replay(None, 0.0), None);
-        assert!(replay(Some(SiteKind::Query), 0.0).unwrap().contains("visited 14 sites"));
-        assert!(replay(None, 0.5).unwrap().contains("not what the model added"));
+        assert!(matches!(replay(Some(SiteKind::Query), 0.0), Some(RunError::Sites { visited: 14, .. })));
+        assert!(matches!(replay(None, 0.5), Some(RunError::Residual { .. })));
     }
 
     #[test]
     fn a_run_must_change_something_exactly_when_a_node_deviates() {
         let (model, means, nodes, batches) = setting();
         let fills = Fills::new(&nodes, &[]);
-        let subject = Subject { model: &model, means: &means, fills: &fills, seed: 1, dead_hook: None };
+        let subject = Subject { model: &model, means: &means, fills: &fills, seed: 1, ablator: &KeepOnly };
         let run =
             |nodes: &NodeSet| watched_run(subject, &batches[0], nodes, Ablation::Mean(&means), None, false).unwrap().1;
         let deviates = |yes: bool| vec![yes; nodes.space().len()];
         assert!(must_change(&nodes, &deviates(true), run(&nodes)).is_ok());
-        assert!(must_change(&nodes, &deviates(false), run(&nodes)).unwrap_err().contains("changed something"));
-        assert!(must_change(&nodes, &deviates(true), 0).unwrap_err().contains("changed nothing"));
+        assert_eq!(must_change(&nodes, &deviates(false), run(&nodes)), Err(RunError::ChangedSomething));
+        assert_eq!(must_change(&nodes, &deviates(true), 0), Err(RunError::ChangedNothing));
         let all = NodeSet::all(nodes.space().clone());
         assert!(must_change(&all, &deviates(true), run(&all)).is_ok());
     }
@@ -321,10 +332,13 @@ mod tests {
     #[test]
     fn outcomes_that_differ_or_are_not_finite_are_caught() {
         let o = |d: f64| Outcome { differences: vec![10.0, d], log_probs: vec![] };
-        assert!(same(&o(1.0), &o(1.0), "not the model").is_ok());
-        assert!(same(&o(1.0), &o(1.0 + 1e-15), "not the model").unwrap_err().contains("not the model"));
-        assert!(same(&o(1.0), &Outcome::default(), "").is_err());
-        assert!(finite(&o(f64::NAN)).unwrap_err().contains("pair 0"));
+        let otherwise = |distance| RunError::NotTheModel { distance };
+        assert!(same(&o(1.0), &o(1.0), otherwise).is_ok());
+        assert!(
+            matches!(same(&o(1.0), &o(1.0 + 1e-15), otherwise), Err(RunError::NotTheModel { distance }) if distance > 0.0)
+        );
+        assert!(same(&o(1.0), &Outcome::default(), otherwise).is_err());
+        assert_eq!(finite(&o(f64::NAN)), Err(RunError::NotFinite { pair: 0 }));
         assert!(finite(&Outcome { differences: vec![], log_probs: vec![vec![f32::NEG_INFINITY]] }).is_err());
     }
 }

@@ -4,14 +4,14 @@ use openwork_circuit::{
     Ablation, Batch, NodeSet, NodeSpace, NormScales, Outcome, Partial, Values, batches, evaluate, tasks::Pair,
 };
 use openwork_model::{Matrix, Tokens};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::RngExt;
 use rayon::prelude::*;
 
 use crate::{
-    Fill, Norms, Scheme,
+    Fill, Norms, RunError, Scheme,
     activity::{Activity, ActivityTap},
     audit,
+    streams::Stream,
     subject::{PAIRS_PER_BATCH, Subject},
 };
 
@@ -26,7 +26,7 @@ pub(crate) struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    pub fn new(subject: Subject<'a>, pairs: &[Pair]) -> Result<Self, String> {
+    pub fn new(subject: Subject<'a>, pairs: &[Pair]) -> Result<Self, RunError> {
         let batches = batches(pairs, PAIRS_PER_BATCH, subject.model.config.n_ctx);
         let one = |batch: &Batch| {
             let mut tap = (ActivityTap::new(subject, batch), NormScales::new(subject.model));
@@ -55,16 +55,16 @@ impl<'a> Bench<'a> {
     }
 
     /// Runs with only `nodes` kept, watched; see [`audit`].
-    pub fn run(&self, nodes: &NodeSet, scheme: Scheme) -> Result<Outcome, String> {
+    pub fn run(&self, nodes: &NodeSet, scheme: Scheme) -> Result<Outcome, RunError> {
         self.watched(nodes, scheme, true)
     }
 
     /// The same without the distribution over the vocabulary.
-    pub fn run_differences(&self, nodes: &NodeSet, scheme: Scheme) -> Result<Outcome, String> {
+    pub fn run_differences(&self, nodes: &NodeSet, scheme: Scheme) -> Result<Outcome, RunError> {
         self.watched(nodes, scheme, false)
     }
 
-    fn watched(&self, nodes: &NodeSet, scheme: Scheme, with_log_probs: bool) -> Result<Outcome, String> {
+    fn watched(&self, nodes: &NodeSet, scheme: Scheme, with_log_probs: bool) -> Result<Outcome, RunError> {
         let constants = self.subject.constants(scheme.fill);
         let one = |i: usize| {
             let batch = &self.batches[i];
@@ -77,7 +77,7 @@ impl<'a> Bench<'a> {
             };
             audit::watched_run(self.subject, batch, nodes, ablation, frozen, with_log_probs)
         };
-        let parts: Result<Vec<(Outcome, usize)>, String> = (0..self.batches.len()).into_par_iter().map(one).collect();
+        let parts: Result<Vec<(Outcome, usize)>, RunError> = (0..self.batches.len()).into_par_iter().map(one).collect();
         let (mut all, mut changed) = (Outcome::default(), 0);
         for (part, n) in parts? {
             changed += n;
@@ -103,9 +103,9 @@ impl<'a> Bench<'a> {
         let others = |same: bool| -> Vec<usize> {
             (0..self.pairs.len()).filter(|&p| p != pair && (!same || self.pairs[p].template == template)).collect()
         };
-        let mut rng = ChaCha8Rng::seed_from_u64(self.subject.seed);
-        rng.set_stream((1 << 40) + 2 * sequence as u64 + u64::from(fill == Fill::SameTemplate));
-        let mut pool = others(fill == Fill::SameTemplate);
+        let same_template = fill == Fill::SameTemplate;
+        let mut rng = Stream::Source { sequence: sequence as u64, same_template }.rng(self.subject.seed);
+        let mut pool = others(same_template);
         if pool.is_empty() {
             pool = others(false);
         }
@@ -192,32 +192,30 @@ impl<'a> Bench<'a> {
 
     /// Keeping all nodes must be the plain model bit for bit, under any scheme; keeping none must be what ablating
     /// every node to the full is, by the code that ablates in part.
-    pub fn check_identity(&self) -> Result<(), String> {
+    pub fn check_identity(&self) -> Result<(), RunError> {
         let (all, none) = (NodeSet::all(self.space()), NodeSet::empty(self.space()));
         for fill in [Fill::Mean, Fill::Zero, Fill::SameTemplate] {
             for norms in [Norms::Free, Norms::Frozen] {
-                audit::same(
-                    &self.model,
-                    &self.run(&all, Scheme { fill, norms })?,
-                    "keeping all nodes is not the model",
-                )?;
+                let run = self.run(&all, Scheme { fill, norms })?;
+                audit::same(&self.model, &run, |distance| RunError::NotTheModel { distance })?;
             }
         }
         let ablated = self.partial(&vec![0.0; self.space().len()], Fill::Mean, true);
-        audit::same(&self.run(&none, Scheme::MEAN)?, &ablated, "keeping no node is not ablating all")
+        let none = self.run(&none, Scheme::MEAN)?;
+        audit::same(&none, &ablated, |distance| RunError::NotFullAblation { distance })
     }
 
     /// The gradient of partial ablation against finite differences: at several places with several steps, of which one must
     /// fit, since AbsTopK's choice jumps, ReLUs have kinks and sharp attention bends; a wrong gradient fits nowhere.
-    pub fn check_gradient(&self) -> Result<(), String> {
+    pub fn check_gradient(&self) -> Result<(), RunError> {
         let places = [0.8_f32, 0.98, 0.2].map(|least| {
-            let mut rng = ChaCha8Rng::seed_from_u64(self.subject.seed);
+            let mut rng = Stream::GradientCheck.rng(self.subject.seed);
             (0..self.space().len()).map(|_| rng.random_range(least..1.0)).collect::<Vec<f32>>()
         });
         if places.iter().any(|r| self.gradient_fits(r)) {
             return Ok(());
         }
-        Err("the gradient of partial ablation is not its finite difference".into())
+        Err(RunError::Gradient)
     }
 
     /// Along the gradient itself, where the slope is largest beside the rounding of the pass.

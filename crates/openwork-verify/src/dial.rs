@@ -3,11 +3,9 @@
 
 use openwork_circuit::{Ablation, Batch, Keep, NodeSet, Outcome, Values};
 use openwork_model::Tokens;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::{Fill, bench::Bench, measure::kl_binary, random::shuffle};
+use crate::{Fill, bench::Bench, measure::kl_binary, random::shuffle, streams::Stream};
 
 /// KL(model ‖ run) over the candidates, mean over sequences, nats, with nodes outside the circuit restored to the part r,
 /// for r from 0 to 1 in tenths: it should fall steadily. Where it rises, what is restored cancels something.
@@ -35,8 +33,7 @@ const ORDERS: usize = 4;
 /// one says that nodes hold other values than in the model, for want of something upstream. At f = 1 what is left is
 /// what other nodes write for the answer themselves: a circuit that has all writes is the model there.
 pub(crate) fn interchange(bench: &Bench<'_>, circuit: &NodeSet, seed: u64) -> Vec<(f64, f64)> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(1 << 46);
+    let mut rng = Stream::Interchange.rng(seed);
     let mut order = || {
         let mut order: Vec<usize> = circuit.numbers().collect();
         shuffle(&mut order, &mut rng);

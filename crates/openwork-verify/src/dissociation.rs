@@ -8,16 +8,16 @@
 
 use openwork_circuit::{Means, NodeSet, tasks::Pair};
 use openwork_model::Model;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use crate::{
-    Draw, Estimate, Scheme, Settings,
+    Draw, Estimate, RunError, Scheme, Settings,
+    audit::KeepOnly,
     bench::Bench,
     measure::{losses_at_best_shift, mean},
     random::draw,
     stats::{Resamples, difference_of_ratios},
+    streams::Stream,
     subject::{Fills, Subject},
 };
 
@@ -75,6 +75,42 @@ pub struct Dissociation {
     pub contrasts: Vec<Contrast>,
 }
 
+/// Reason that no costs can be compared.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum DissociationError {
+    /// One circuit, or none.
+    #[error("{found} circuits: a dissociation is between at least two")]
+    TooFewCircuits {
+        /// Circuits given.
+        found: usize,
+    },
+    /// A circuit is one of another model.
+    #[error("the circuit of {task} belongs to a model of another shape")]
+    OtherModel {
+        /// Its task.
+        task: String,
+    },
+    /// A task has too few pairs.
+    #[error("{found} pairs of {task}, at least {least} are needed")]
+    TooFewPairs {
+        /// The task.
+        task: String,
+        /// Its pairs.
+        found: usize,
+        /// Fewest.
+        least: usize,
+    },
+    /// The model is no better than chance.
+    #[error("the model does not do {task}: there is nothing that an ablation could cost")]
+    NoTask {
+        /// The task.
+        task: String,
+    },
+    /// A self-check of the runs failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
 /// Ablates the circuit of every claim on the pairs of every claim.
 ///
 /// # Errors
@@ -85,25 +121,26 @@ pub fn dissociate(
     means: &Means,
     claims: &[Claim<'_>],
     settings: &Settings,
-) -> Result<Dissociation, String> {
+) -> Result<Dissociation, DissociationError> {
     if claims.len() < 2 {
-        return Err(format!("{} circuits: a dissociation is between at least two", claims.len()));
+        return Err(DissociationError::TooFewCircuits { found: claims.len() });
     }
     let space = openwork_circuit::NodeSpace::new(&model.config);
     for Claim { task, circuit, pairs } in claims {
         if *circuit.space() != space {
-            return Err(format!("the circuit of {task} belongs to a model of another shape"));
+            return Err(DissociationError::OtherModel { task: (*task).into() });
         }
         if pairs.len() < settings.min_pairs {
-            return Err(format!("{} pairs of {task}, at least {} are needed", pairs.len(), settings.min_pairs));
+            let (task, found, least) = ((*task).into(), pairs.len(), settings.min_pairs);
+            return Err(DissociationError::TooFewPairs { task, found, least });
         }
     }
     let fills = claims.iter().map(|c| Fills::new(c.circuit, &[])).collect::<Vec<_>>();
     let task = |(i, claim)| Task::new(model, means, &fills[i], claim, settings, i);
-    let tasks = claims.iter().enumerate().map(task).collect::<Result<Vec<_>, String>>()?;
+    let tasks = claims.iter().enumerate().map(task).collect::<Result<Vec<_>, DissociationError>>()?;
     // What is lost on every pair: a row a task, a column a circuit.
-    let lost = |task: &Task<'_>| claims.iter().map(|c| task.lost(c.circuit)).collect::<Result<Vec<_>, String>>();
-    let lost = tasks.iter().map(lost).collect::<Result<Vec<_>, String>>()?;
+    let lost = |task: &Task<'_>| claims.iter().map(|c| task.lost(c.circuit)).collect::<Result<Vec<_>, RunError>>();
+    let lost = tasks.iter().map(lost).collect::<Result<Vec<_>, RunError>>()?;
     let cost = |(i, task): (usize, &Task<'_>)| {
         let one = |(j, claim): (usize, &Claim<'_>)| {
             Ok(Cost {
@@ -113,9 +150,9 @@ pub fn dissociate(
                 random: task.random(claim.circuit, settings.seed)?,
             })
         };
-        claims.iter().enumerate().map(one).collect::<Result<Vec<_>, String>>()
+        claims.iter().enumerate().map(one).collect::<Result<Vec<_>, RunError>>()
     };
-    let costs = tasks.iter().enumerate().map(cost).collect::<Result<Vec<_>, String>>()?;
+    let costs = tasks.iter().enumerate().map(cost).collect::<Result<Vec<_>, RunError>>()?;
     let of = |task: usize, circuit: usize| (&tasks[task].resamples, &lost[task][circuit][..], &tasks[task].known[..]);
     let contrast = |a: usize, b: usize| Contrast {
         tasks: [claims[a].task.into(), claims[b].task.into()],
@@ -144,8 +181,8 @@ impl<'a> Task<'a> {
         claim: &Claim<'_>,
         settings: &Settings,
         number: usize,
-    ) -> Result<Self, String> {
-        let subject = Subject { model, means, fills, seed: settings.seed, dead_hook: None };
+    ) -> Result<Self, DissociationError> {
+        let subject = Subject { model, means, fills, seed: settings.seed, ablator: &KeepOnly };
         let bench = Bench::new(subject, claim.pairs)?;
         let whole = losses_at_best_shift(&bench.model);
         let known: Vec<f64> = whole.iter().map(|loss| std::f64::consts::LN_2 - loss).collect();
@@ -153,22 +190,21 @@ impl<'a> Task<'a> {
         // Seeds of their own: tasks are resampled independently.
         let resamples = Resamples::grouped(&labels, settings.bootstrap, settings.seed + number as u64);
         if resamples.mean(&known).ci95.0 <= 0.0 {
-            return Err(format!("the model does not do {}: there is nothing that an ablation could cost", claim.task));
+            return Err(DissociationError::NoTask { task: claim.task.into() });
         }
         Ok(Self { bench, resamples, whole, known })
     }
 
     /// Loss without some nodes less that of the model, pair by pair.
-    fn lost(&self, nodes: &NodeSet) -> Result<Vec<f64>, String> {
+    fn lost(&self, nodes: &NodeSet) -> Result<Vec<f64>, RunError> {
         let without = losses_at_best_shift(&self.bench.run_differences(&nodes.complement(), Scheme::MEAN)?);
         Ok(without.iter().zip(&self.whole).map(|(a, b)| a - b).collect())
     }
 
     /// Shares that are lost without random nodes outside a circuit, as many a site.
-    fn random(&self, circuit: &NodeSet, seed: u64) -> Result<Vec<f64>, String> {
+    fn random(&self, circuit: &NodeSet, seed: u64) -> Result<Vec<f64>, RunError> {
         let one = |i: usize| {
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            rng.set_stream((1 << 42) + i as u64);
+            let mut rng = Stream::DissociationSet(i as u64).rng(seed);
             let (nodes, _) = draw(circuit, Draw::Others, &[], &mut rng);
             Ok(mean(&self.lost(&nodes)?) / mean(&self.known))
         };

@@ -7,12 +7,14 @@
 //! Sources: Shi et al. 2024, "Hypothesis testing the circuit hypothesis in LLMs" (what is tested); Schuirmann 1987 (two
 //! one-sided tests); Berger and Boos 1994 (a nuisance parameter in an exact test); Gretton et al. 2008 (HSIC).
 
-use rand::{SeedableRng, seq::SliceRandom};
-use rand_chacha::ChaCha8Rng;
+use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use crate::stats::{binomial_tail, p_value};
+use crate::{
+    stats::{binomial_tail, p_value},
+    streams::Stream,
+};
 
 /// A statistic and its p-value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -151,7 +153,7 @@ pub fn hsic(x: &[f64], y: &[f64], permutations: usize, seed: u64) -> Option<Test
     };
     let mut order: Vec<usize> = (0..n).collect();
     let observed = statistic(&order);
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut rng = Stream::Permutations.rng(seed);
     // The same sum in another order may round a little lower.
     let least = observed - 1e-12 * observed.abs();
     let mut as_large = 0;
@@ -182,7 +184,8 @@ fn centred(k: &[f64], n: usize) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use rand::RngExt;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
 
     use super::*;
 

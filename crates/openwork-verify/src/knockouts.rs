@@ -3,10 +3,9 @@
 
 use openwork_circuit::{Ablation, Calibration, Edge, Keep, NodeSet, Outcome, edges, evaluate, weights_of};
 use openwork_model::{Linear, Model, Weight};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::RngExt;
 
-use crate::{Fill, Scheme, bench::Bench, random::shuffle};
+use crate::{Fill, RunError, Scheme, bench::Bench, random::shuffle, streams::Stream};
 
 /// Loss of every pair at the best scale (not below zero) and shift: what the run still knows about the answer.
 pub(crate) fn informed_losses(run: &Outcome) -> Vec<f64> {
@@ -30,14 +29,14 @@ pub(crate) struct Knockout {
 
 /// Mean over pairs of `L(M_{C∖K}) − L(M_{∖K})` (Wang et al. 2023: incompleteness without the absolute value), each at
 /// its best scale and shift; and its value for every pair.
-pub(crate) fn gap(bench: &Bench<'_>, circuit: &NodeSet, knocked_out: &[usize]) -> Result<(f64, Vec<f64>), String> {
+pub(crate) fn gap(bench: &Bench<'_>, circuit: &NodeSet, knocked_out: &[usize]) -> Result<(f64, Vec<f64>), RunError> {
     let mut kept = circuit.kept().to_vec();
     let mut others = vec![true; kept.len()];
     for &node in knocked_out {
         (kept[node], others[node]) = (false, false);
     }
     let set = |kept: &[bool]| NodeSet::of(circuit.space().clone(), (0..kept.len()).filter(|&n| kept[n]));
-    let losses = |kept: &[bool]| Ok::<_, String>(informed_losses(&bench.run_differences(&set(kept), Scheme::MEAN)?));
+    let losses = |kept: &[bool]| Ok::<_, RunError>(informed_losses(&bench.run_differences(&set(kept), Scheme::MEAN)?));
     let differences: Vec<f64> = losses(&kept)?.iter().zip(losses(&others)?).map(|(c, m)| c - m).collect();
     Ok((differences.iter().sum::<f64>() / differences.len() as f64, differences))
 }
@@ -66,17 +65,16 @@ pub(crate) fn incompleteness(
     budget: Budget,
     seed: u64,
     out_of_time: &dyn Fn() -> bool,
-) -> Result<Vec<Knockout>, String> {
+) -> Result<Vec<Knockout>, RunError> {
     let nodes: Vec<usize> = circuit.numbers().collect();
     let mut found: Vec<Knockout> = Vec::new();
-    let mut attempt = |how: &'static str, knocked_out: &[usize]| -> Result<f64, String> {
+    let mut attempt = |how: &'static str, knocked_out: &[usize]| -> Result<f64, RunError> {
         let (gap, _) = gap(bench, circuit, knocked_out)?;
         found.push(Knockout { how, nodes: knocked_out.to_vec(), gap });
         Ok(gap.abs())
     };
     attempt("nothing", &[])?;
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(1 << 41);
+    let mut rng = Stream::Knockouts.rng(seed);
     let mut singles = nodes.clone();
     shuffle(&mut singles, &mut rng);
     singles.truncate(budget.singles);
@@ -152,7 +150,7 @@ pub(crate) fn worth(
     calibration: Calibration,
     with_all: &[f64],
     node: usize,
-) -> Result<Vec<f64>, String> {
+) -> Result<Vec<f64>, RunError> {
     let without = bench.run_differences(&without(circuit, node), Scheme::MEAN)?.pair_losses(calibration);
     Ok(without.iter().zip(with_all).map(|(w, a)| w - a).collect())
 }
@@ -165,7 +163,7 @@ pub(crate) fn largest_effect(
     scheme: Scheme,
     whole: &Outcome,
     node: usize,
-) -> Result<f64, String> {
+) -> Result<f64, RunError> {
     let run = bench.run_differences(&without(circuit, node), scheme)?;
     Ok(whole.differences.iter().zip(&run.differences).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max))
 }
@@ -183,8 +181,8 @@ pub(crate) fn smallest_subset(
     by_worth: &[usize],
     margin: f64,
     out_of_time: &dyn Fn() -> bool,
-) -> Result<Option<usize>, String> {
-    let loss = |nodes: &NodeSet| Ok::<_, String>(bench.run_differences(nodes, Scheme::MEAN)?.loss(calibration));
+) -> Result<Option<usize>, RunError> {
+    let loss = |nodes: &NodeSet| Ok::<_, RunError>(bench.run_differences(nodes, Scheme::MEAN)?.loss(calibration));
     let limit = loss(circuit)? + margin;
     let mut kept: Vec<usize> = by_worth.to_vec();
     for &node in by_worth {

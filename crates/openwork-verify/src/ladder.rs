@@ -1,6 +1,6 @@
 //! The report as a ladder: what became of each of the six levels.
 
-use crate::{Check, Report, Role, Status, Verdict};
+use crate::{Check, Contents, Role, Status, Unfinished, Verdict};
 
 /// What became of a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +44,8 @@ pub struct Rung<'a> {
     pub state: RungState,
     /// Its checks that stand in the way of a strong pass: failed or not decided, the refuting ones first.
     pub against: Vec<&'a Check>,
-    /// Its steps that were left out, and why.
-    pub unfinished: Vec<&'a str>,
+    /// Its steps that were left out.
+    pub unfinished: Vec<Unfinished>,
 }
 
 /// What the levels ask.
@@ -61,16 +61,14 @@ const QUESTIONS: [&str; 6] = [
 impl Rung<'_> {
     /// The steps that were left out, and why, in a sentence.
     pub fn left_out(&self) -> Option<String> {
-        let here = format!(" (level {}): ", self.level);
-        let parts = || self.unfinished.iter().filter_map(|what| what.split_once(&here));
-        let names: Vec<&str> = parts().map(|(name, _)| name).collect();
-        let mut why: Vec<&str> = parts().map(|(_, why)| why).collect();
+        let steps: Vec<String> = self.unfinished.iter().map(Unfinished::step).collect();
+        let mut why: Vec<String> = self.unfinished.iter().map(|u| u.why.to_string()).collect();
         why.dedup();
-        (!names.is_empty()).then(|| format!("not finished, {}: {}", why.join(", "), names.join("; ")))
+        (!steps.is_empty()).then(|| format!("not finished, {}: {}", why.join(", "), steps.join("; ")))
     }
 }
 
-impl Report {
+impl Contents {
     /// The six levels, from the first.
     pub fn ladder(&self) -> [Rung<'_>; 6] {
         [1, 2, 3, 4, 5, 6].map(|level| self.rung_at(level))
@@ -82,12 +80,9 @@ impl Report {
             of_level().filter(|c| c.role != Role::Reported && c.status != Status::Passed).collect();
         let refutes = |c: &Check| c.status == Status::Failed && c.role != Role::ForStrong;
         against.sort_by_key(|c| (!refutes(c), c.status == Status::NotApplicable));
-        let here = format!(" (level {level}): ");
-        let unfinished: Vec<&str> =
-            self.unfinished.iter().map(String::as_str).filter(|what| what.contains(&here)).collect();
+        let unfinished: Vec<Unfinished> = self.unfinished.iter().copied().filter(|u| u.level == level).collect();
         // What was left out is told once.
-        let left_out = |c: &Check| unfinished.iter().any(|what| what.starts_with(&format!("{}{here}", c.name)));
-        against.retain(|c| c.status != Status::NotApplicable || !left_out(c));
+        against.retain(|c| c.status != Status::NotApplicable || !self.is_left_out(c.id));
         let undecided = |c: &Check| c.status == Status::NotApplicable && c.role != Role::ForStrong;
         let made = match level {
             6 => !self.findings.certificates.is_empty(),
@@ -113,28 +108,14 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Findings, Settings, rules};
+    use crate::{CheckId, Report, Settings, Why, report::Draft};
 
-    fn report(level: u8, checks: Vec<Check>, unfinished: Vec<String>) -> Report {
-        Report {
-            verdict: Verdict::Weak,
-            reasons: vec![],
-            level,
-            rung: 0,
-            unfinished,
-            size: None,
-            checks,
-            matrix: vec![],
-            random_sets: vec![],
-            curves: vec![],
-            findings: Findings::default(),
-            declarations: vec![],
-            settings: Settings::default(),
-        }
+    fn report(level: u8, checks: Vec<Check>, unfinished: Vec<Unfinished>) -> Report {
+        Draft { checks, unfinished, ..Draft::new(level, vec![], Settings::default()) }.seal(Verdict::Weak, vec![], 0)
     }
 
     fn check(level: u8, role: Role, status: Status) -> Check {
-        Check { level, ..rules::check(&format!("{role:?} {status:?}"), role, status, String::new()) }
+        Check { level, role, ..Check::new(CheckId::Necessity, status, format!("{role:?} {status:?}")) }
     }
 
     #[test]
@@ -148,14 +129,15 @@ mod tests {
             check(3, Role::Required, Status::NotApplicable),
             check(3, Role::Required, Status::Failed),
             check(4, Role::Required, Status::Passed),
-            Check { name: "roles".into(), ..check(4, Role::Required, Status::NotApplicable) },
+            Check::new(CheckId::Roles, Status::NotApplicable, ""),
         ];
-        let report = report(5, checks, vec!["roles (level 4): no time was left".into()]);
+        let report = report(5, checks, vec![Unfinished::new(CheckId::Roles, Why::OutOfTime)]);
         let ladder = report.ladder();
-        use RungState::*;
-        assert_eq!(ladder.each_ref().map(|r| r.state), [Passed, Weak, Failed, Unfinished, NotReached, NotAsked]);
+        use RungState as S;
+        let expected = [S::Passed, S::Weak, S::Failed, S::Unfinished, S::NotReached, S::NotAsked];
+        assert_eq!(ladder.each_ref().map(|r| r.state), expected);
         assert_eq!(ladder[1].against.len(), 1, "what is only reported stands in no way");
-        assert_eq!(ladder[2].against[0].name, "Required Failed");
+        assert_eq!(ladder[2].against[0].explanation, "Required Failed");
         assert!(ladder[3].against.is_empty(), "what was left out is told once");
         assert_eq!(ladder[3].left_out().unwrap(), "not finished, no time was left: roles");
         assert_eq!(ladder[4].left_out(), None);

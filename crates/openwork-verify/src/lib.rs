@@ -33,11 +33,12 @@ mod adversary;
 mod audit;
 mod bench;
 pub mod certificate;
-mod certify;
+mod checks;
 mod curve;
 mod dial;
 mod dissociation;
 pub mod equivalence;
+mod faults;
 pub mod hypothesis;
 mod judge;
 mod knockouts;
@@ -53,25 +54,30 @@ mod rules;
 mod scrub;
 mod settings;
 mod stats;
+mod streams;
 mod subject;
 mod watch;
 mod words;
 
 use std::time::Instant;
 
-use openwork_circuit::{Calibration, Means, NodeSet, tasks::Pair};
-use openwork_model::{Model, Site};
+use openwork_circuit::{Calibration, Domain, Means, NodeSet, tasks::Pair};
+use openwork_model::Model;
 use serde::{Deserialize, Serialize};
 
-pub use certify::{Effort, certify};
+pub use audit::Ablator;
+pub use checks::{Check, CheckId, Family, Quantity, Role, Status, Unfinished, Why};
 pub use curve::{cpr_cmd, faithfulness_by_size, margin, sizes};
-pub use dissociation::{Claim, Contrast, Cost, Dissociation, dissociate};
-pub use judge::verify;
+pub use dissociation::{Claim, Contrast, Cost, Dissociation, DissociationError, dissociate};
+pub use faults::{Fault, InputError, RunError, SettingsError};
+pub use judge::{Judgement, verify, verify_through};
 pub use ladder::{Rung, RungState};
-pub use replay::replay;
+pub use prompts::PromptError;
+pub use replay::{ReplayError, replay};
 pub use report::{
-    Attack, Cell, Check, CounterExample, Curve, Declaration, Draw, Faithfulness, Fill, Findings, Incompleteness,
-    Intervention, Kept, NodeWorth, Norms, RandomSets, Report, Rival, Role, Scheme, Size, Split, Status, Verdict,
+    Attack, Cell, Change, Contents, CounterExample, Curve, CurveKind, Declaration, Draw, Faithfulness, Fill, Findings,
+    Incompleteness, Intervention, Kept, NodeWorth, Norms, RandomSets, Reason, Report, Rival, Scheme, Size, Split,
+    Subset, Verdict,
 };
 pub use scrub::{
     OneScrub, ScrubError, ScrubPath, ScrubSettings, Scrubbed, ScrubbedRun, Sources, WorstScrub, scrub, scrub_once,
@@ -103,6 +109,10 @@ pub struct Case<'a> {
     pub selection: &'a [Pair],
     /// What somebody says that the nodes mean.
     pub meaning: Option<Meaning<'a>>,
+    /// SHA-256 of the model's file, which certificates name.
+    pub model_sha256: &'a str,
+    /// All inputs there are, where they can be listed: level 6 certifies over them.
+    pub domain: Option<&'a Domain>,
 }
 
 /// A hypothesis about a circuit, and what tokens are called in it.
@@ -133,14 +143,14 @@ pub struct Limits<'a> {
     pub until: Option<Instant>,
     /// Looked at between measurements: once true, the run ends with the report as far as it got.
     pub interrupted: &'a (dyn Fn() -> bool + Sync),
-    /// Makes the ablation skip a site, as a broken hook would: for those who test whether the judge notices.
-    pub dead_hook: Option<Site>,
+    /// Work of certificates.
+    pub effort: Effort,
 }
 
 impl Limits<'_> {
     /// Levels up to `level`, as long as they take.
     pub fn level(level: u8) -> Self {
-        Self { level, until: None, interrupted: &|| false, dead_hook: None }
+        Self { level, until: None, interrupted: &|| false, effort: Effort::default() }
     }
 
     /// Whether the time is over, or somebody wants to end the run.
@@ -148,9 +158,31 @@ impl Limits<'_> {
         (self.interrupted)() || self.until.is_some_and(|until| Instant::now() > until)
     }
 
-    /// Why something is left out once they are.
-    pub fn why(&self) -> &'static str {
-        if (self.interrupted)() { "interrupted" } else { "no time was left" }
+    /// Reason that steps are left out once they are.
+    pub fn why(&self) -> Why {
+        if (self.interrupted)() { Why::Interrupted } else { Why::OutOfTime }
+    }
+}
+
+/// How much work certificates may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// Runs of an exhaustive certificate: minutes for models of thousands of weights.
+    pub runs: usize,
+    /// Prompts of a finite space whose values take the place of ablated ones, one after the other.
+    pub sources: usize,
+    /// Inputs that are bounded over all partial ablations; each takes milliseconds in small models and seconds in trained
+    /// ones.
+    pub bounded: usize,
+    /// Draws of the statistical certificate: 3,000 without a failure bound them at 0.1 %, at 95 % confidence.
+    pub samples: u64,
+    /// Noise symbols of a bound, in a model of 4,096 nodes; larger ones get fewer. 512 take a few hundred megabytes.
+    pub symbols: usize,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self { runs: 2_000_000, sources: 16, bounded: 256, samples: 3000, symbols: 512 }
     }
 }
 
@@ -191,4 +223,13 @@ pub struct Control {
     pub nodes: usize,
     /// Weights between them.
     pub edges: usize,
+}
+
+/// Outcomes of the control searches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Controls<'a> {
+    /// The searches that were done.
+    pub done: &'a [Control],
+    /// Controls whose search was begun and cut short for want of time: they say nothing, and the report names them.
+    pub cut_short: &'a [ControlKind],
 }

@@ -5,9 +5,10 @@ use std::ops::ControlFlow;
 
 use openwork_circuit::{Ablation, Batch, Keep, Means, NodeSet, batches, evaluate, tasks::Pair};
 use openwork_model::{Matrix, Model, Site, Tap, Tokens};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::RngExt;
 use rayon::prelude::*;
+
+use crate::streams::Stream;
 
 /// Steps of Adam, and pairs a step.
 const STEPS: usize = 60;
@@ -32,7 +33,7 @@ pub(crate) fn constants(model: &Model, means: &Means, circuit: &NodeSet, pairs: 
 fn learn(model: &Model, means: &Means, circuit: &NodeSet, pairs: &[Pair], rate: f64, seed: u64) -> Vec<f32> {
     let mut values = means.values().to_vec();
     let (mut m, mut v) = (vec![0.0_f64; values.len()], vec![0.0_f64; values.len()]);
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut rng = Stream::OptimalConstants.rng(seed);
     for step in 0..STEPS {
         let chosen: Vec<Pair> = (0..PAIRS).map(|_| pairs[rng.random_range(0..pairs.len())].clone()).collect();
         // A fixed split, added up in order: the number of threads does not matter.

@@ -52,11 +52,23 @@ pub(crate) fn seen(prompt: &[u16], n_ctx: usize) -> &[u16] {
     &prompt[prompt.len().saturating_sub(n_ctx)..]
 }
 
-/// What is wrong with prompts, if anything.
-pub(crate) fn fault(prompts: &[&[u16]], vocab_size: usize) -> Option<String> {
+/// A prompt that cannot be run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("prompt {prompt} is empty or has a token outside the vocabulary of {vocab_size}")]
+pub struct PromptError {
+    /// Its number.
+    pub prompt: usize,
+    /// Tokens of the vocabulary.
+    pub vocab_size: usize,
+}
+
+/// Fails on the first prompt that is empty or has a token outside the vocabulary.
+pub(crate) fn check(prompts: &[&[u16]], vocab_size: usize) -> Result<(), PromptError> {
     let bad = |p: &&[u16]| p.is_empty() || p.iter().any(|&t| usize::from(t) >= vocab_size);
-    let at = prompts.iter().position(bad)?;
-    Some(format!("prompt {at} is empty or has a token outside the vocabulary of {vocab_size}"))
+    match prompts.iter().position(bad) {
+        Some(prompt) => Err(PromptError { prompt, vocab_size }),
+        None => Ok(()),
+    }
 }
 
 /// Values of all nodes on all tokens of some prompts, in the plain model.
@@ -171,6 +183,8 @@ mod tests {
         assert_eq!(all(&[1.0, 2.0, 3.0], 2), [2.0, 3.0]);
         assert_eq!(all(&[1.0, 2.0], 4), [1.0, 1.0, 1.0, 2.0]);
         assert_eq!(seen(&[1, 2, 3], 2), [2, 3]);
-        assert!(fault(&[&[1], &[]], 4).unwrap().starts_with("prompt 1") && fault(&[&[3]], 4).is_none());
+        assert_eq!(check(&[&[1], &[]], 4), Err(PromptError { prompt: 1, vocab_size: 4 }));
+        assert_eq!(check(&[&[4]], 4), Err(PromptError { prompt: 0, vocab_size: 4 }));
+        assert_eq!(check(&[&[3]], 4), Ok(()));
     }
 }

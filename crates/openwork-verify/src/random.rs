@@ -1,15 +1,16 @@
 //! The circuit among random node sets of its size and kind.
 
 use openwork_circuit::NodeSet;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use crate::{
-    Draw, RandomSets, Scheme, Settings,
+    Draw, RandomSets, RunError, Scheme, Settings,
     bench::Bench,
     measure::{calibrate, losses_at_best_shift, mean},
     stats::p_value,
+    streams::Stream,
 };
 
 /// Random sets a progress message.
@@ -63,7 +64,7 @@ pub(crate) fn shuffle(numbers: &mut [usize], rng: &mut ChaCha8Rng) {
 impl Comparison<'_> {
     /// Necessity: what does ablating only these nodes (by their mean) cost? More random sets at least as costly
     /// as the circuit mean a larger p.
-    pub fn ablated(&self, how: Draw, progress: &mut dyn FnMut(&str)) -> Result<RandomSets, String> {
+    pub fn ablated(&self, how: Draw, progress: &mut dyn FnMut(&str)) -> Result<RandomSets, RunError> {
         let loss = |nodes: &NodeSet| {
             let run = self.bench.run_differences(&nodes.complement(), Scheme::MEAN)?;
             Ok(mean(&losses_at_best_shift(&run)))
@@ -77,7 +78,7 @@ impl Comparison<'_> {
 
     /// Sufficiency: how well do random sets do alone, each with the calibration that suits it best?
     /// `circuit` is the circuit's own run.
-    pub fn kept(&self, circuit: f64, progress: &mut dyn FnMut(&str)) -> Result<RandomSets, String> {
+    pub fn kept(&self, circuit: f64, progress: &mut dyn FnMut(&str)) -> Result<RandomSets, RunError> {
         let loss = |nodes: &NodeSet| {
             let calibration = calibrate(&self.selection.run_differences(nodes, Scheme::MEAN)?);
             Ok(self.bench.run_differences(nodes, Scheme::MEAN)?.loss(calibration))
@@ -92,20 +93,19 @@ impl Comparison<'_> {
     fn random(
         &self,
         how: Draw,
-        loss: impl Fn(&NodeSet) -> Result<f64, String> + Sync,
+        loss: impl Fn(&NodeSet) -> Result<f64, RunError> + Sync,
         what: &str,
         progress: &mut dyn FnMut(&str),
-    ) -> Result<(Vec<f64>, (usize, usize)), String> {
+    ) -> Result<(Vec<f64>, (usize, usize)), RunError> {
         let count = self.settings.random_sets;
         let set = |i: usize| {
-            let mut rng = ChaCha8Rng::seed_from_u64(self.settings.seed);
-            rng.set_stream(1 + i as u64);
+            let mut rng = Stream::RandomSet(i as u64).rng(self.settings.seed);
             draw(self.circuit, how, self.active, &mut rng)
         };
         let mut losses = Vec::with_capacity(count);
         while losses.len() < count && (losses.is_empty() || !(self.out_of_time)()) {
             let end = (losses.len() + ROUND).min(count);
-            let round: Result<Vec<f64>, String> =
+            let round: Result<Vec<f64>, RunError> =
                 (losses.len()..end).into_par_iter().map(|i| loss(&set(i).0)).collect();
             losses.extend(round?);
             progress(&format!("random sets {what} ({how:?}): {end} of {count}"));
@@ -119,9 +119,13 @@ impl Comparison<'_> {
 mod tests {
     use openwork_circuit::{Means, NodeSpace, tasks::Pair};
     use openwork_model::{Config, Model};
+    use rand::SeedableRng;
 
     use super::*;
-    use crate::subject::{Fills, Subject};
+    use crate::{
+        audit::KeepOnly,
+        subject::{Fills, Subject},
+    };
 
     fn rng(seed: u64) -> ChaCha8Rng {
         ChaCha8Rng::seed_from_u64(seed)
@@ -191,7 +195,7 @@ mod tests {
         let text: Vec<u16> = (0..96).map(|_| tokens.random_range(0..16)).collect();
         let means = Means::compute(&model, &text, 6);
         let fills = Fills::new(&NodeSet::empty(NodeSpace::new(&model.config)), &pairs);
-        let subject = Subject { model: &model, means: &means, fills: &fills, seed: 1, dead_hook: None };
+        let subject = Subject { model: &model, means: &means, fills: &fills, seed: 1, ablator: &KeepOnly };
         let bench = Bench::new(subject, &pairs).unwrap();
         let space = NodeSpace::new(&model.config);
         let active = vec![true; space.len()];

@@ -5,29 +5,54 @@ use openwork_model::{Model, NoTap, Tap, Tokens};
 
 use crate::{CounterExample, Fill, Norms};
 
+/// Reason that a counter-example cannot be run again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayError {
+    /// It names a node that the model does not have.
+    #[error("node {node} of {nodes} is not in this model")]
+    Node {
+        /// Number of the node.
+        node: usize,
+        /// Nodes of the model.
+        nodes: usize,
+    },
+    /// A prompt cannot be run.
+    #[error("a prompt is empty, longer than the model's context or has a token it does not know")]
+    Prompt,
+    /// A candidate is outside the vocabulary.
+    #[error("an answer is a token that the model does not know")]
+    Candidate,
+    /// The values of its ablation are neither in it nor follow from the model.
+    #[error("the counter-example does not hold the values of its {fill} ablation")]
+    Values {
+        /// Ablation.
+        fill: Fill,
+    },
+}
+
 /// The logit differences `l_answer − l_alternative` of the model and of the run (calibrated), after both prompts.
 ///
 /// # Errors
 /// When the counter-example does not belong to the model.
-pub fn replay(model: &Model, means: &Means, example: &CounterExample) -> Result<([f64; 2], [f64; 2]), String> {
+pub fn replay(model: &Model, means: &Means, example: &CounterExample) -> Result<([f64; 2], [f64; 2]), ReplayError> {
     let space = NodeSpace::new(&model.config);
     let mut r = vec![0.0_f32; space.len()];
     let nodes = example.intervention.kept.iter().flat_map(|&(first, length)| first..first.saturating_add(length));
     for (node, part) in nodes.map(|n| (n, 1.0)).chain(example.intervention.partly.iter().copied()) {
-        *r.get_mut(node).ok_or_else(|| format!("node {node} of {} is not in this model", space.len()))? = part;
+        *r.get_mut(node).ok_or(ReplayError::Node { node, nodes: space.len() })? = part;
     }
     let known = |t: &u16| usize::from(*t) < model.config.vocab_size;
     let (answer, alternative) = example.candidates;
     let prompts = example.prompts.iter().chain(example.intervention.sources.iter().flatten());
     for prompt in prompts {
         if prompt.is_empty() || prompt.len() > model.config.n_ctx || !prompt.iter().all(known) {
-            return Err("a prompt is empty, longer than the model's context or has a token it does not know".into());
+            return Err(ReplayError::Prompt);
         }
     }
     if !known(&answer) || !known(&alternative) {
-        return Err("an answer is a token that the model does not know".into());
+        return Err(ReplayError::Candidate);
     }
-    let run = |i: usize| -> Result<(f64, f64), String> {
+    let run = |i: usize| -> Result<(f64, f64), ReplayError> {
         let prompt = &example.prompts[i];
         let batch = Batch {
             tokens: prompt.clone(),
@@ -42,7 +67,7 @@ pub fn replay(model: &Model, means: &Means, example: &CounterExample) -> Result<
             (_, Some(constants), _) => Ablation::Constant(constants),
             (_, _, Fill::Zero) => Ablation::Zero,
             (_, _, Fill::Mean) => Ablation::Mean(means),
-            (_, _, fill) => return Err(format!("the counter-example does not hold the values of its {fill} ablation")),
+            (_, _, fill) => return Err(ReplayError::Values { fill }),
         };
         let plain = difference(model, &batch, &mut NoTap);
         let partial = Partial::new(&space, &r, ablation);

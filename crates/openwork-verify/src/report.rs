@@ -1,9 +1,14 @@
 //! What the judge says: a verdict, why, and every number behind it.
 
+use std::collections::BTreeSet;
+
 use openwork_circuit::{Calibration, NodeSet};
 use serde::{Deserialize, Serialize};
 
-use crate::{Estimate, Scrubbed, Settings, certificate::Certified, hypothesis::HypothesisReport};
+use crate::{
+    Check, CheckId, Estimate, Family, Fault, Scrubbed, Settings, Status, Unfinished, Why, certificate::Certified,
+    hypothesis::HypothesisReport,
+};
 
 /// Which pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -185,57 +190,6 @@ pub struct Cell {
     pub faithfulness: Option<Faithfulness>,
 }
 
-/// What a check means for the verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Failing it ends the run: nothing else would mean anything.
-    Gate,
-    /// Failing it refutes the circuit.
-    Required,
-    /// Failing or missing it leaves at most a weak pass.
-    ForStrong,
-    /// For the reader.
-    Reported,
-}
-
-/// What came of a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// Met.
-    Passed,
-    /// Not met.
-    Failed,
-    /// Could not be made; a required one then leaves at most a weak pass.
-    NotApplicable,
-}
-
-/// One check.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Check {
-    /// The level it belongs to, 0 to 6.
-    pub level: u8,
-    /// Such as `sufficiency: loss`.
-    pub name: String,
-    /// What it means for the verdict.
-    pub role: Role,
-    /// On which pairs.
-    pub split: Option<Split>,
-    /// Under which ablation.
-    pub ablation: Option<Scheme>,
-    /// The quantity, with its interval.
-    pub estimate: Option<Estimate>,
-    /// Its p-value, corrected where several decide.
-    pub p_value: Option<f64>,
-    /// What the quantity (or the p-value) is compared with.
-    pub threshold: Option<f64>,
-    /// What came of it.
-    pub status: Status,
-    /// In plain words.
-    pub explanation: String,
-}
-
 /// How random node sets were drawn; always as many per site as the circuit has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -270,7 +224,7 @@ pub struct RandomSets {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CounterExample {
     /// The check that it speaks against.
-    pub check: String,
+    pub check: CheckId,
     /// Its split.
     pub split: Split,
     /// Its index there; none for a pair that was made by a search over inputs.
@@ -289,11 +243,36 @@ pub struct CounterExample {
     pub run: [f64; 2],
 }
 
+/// The change of the model that a counter-example shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Everything outside the circuit is ablated.
+    OnlyCircuitKept,
+    /// The circuit is ablated.
+    OnlyCircuitAblated,
+    /// Some nodes of the circuit are ablated.
+    KnockOut,
+    /// Nodes outside the circuit are ablated in part.
+    Attack,
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::OnlyCircuitKept => "only the circuit is kept",
+            Self::OnlyCircuitAblated => "only the circuit is ablated",
+            Self::KnockOut => "nodes of the circuit are knocked out of the model",
+            Self::Attack => "an adversary ablates nodes outside the circuit, in part",
+        })
+    }
+}
+
 /// What a run does to the model. Nodes are numbered in the order of the forward pass.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Intervention {
-    /// In words.
-    pub what: String,
+    /// Kind of change.
+    pub what: Change,
     /// How nodes are ablated.
     pub scheme: Scheme,
     /// Nodes that are kept whole, as runs of numbers `(first, length)`; all others are ablated, unless `partly`
@@ -310,15 +289,8 @@ pub struct Intervention {
 
 impl Intervention {
     /// Keeps `nodes` and ablates all others by their means.
-    pub(crate) fn keeping(what: &str, nodes: &NodeSet) -> Self {
-        Self {
-            what: what.into(),
-            scheme: Scheme::MEAN,
-            kept: runs(nodes.numbers()),
-            partly: vec![],
-            sources: None,
-            constants: None,
-        }
+    pub(crate) fn keeping(what: Change, nodes: &NodeSet) -> Self {
+        Self { what, scheme: Scheme::MEAN, kept: runs(nodes.numbers()), partly: vec![], sources: None, constants: None }
     }
 }
 
@@ -339,15 +311,18 @@ pub(crate) fn runs(numbers: impl Iterator<Item = usize>) -> Vec<(usize, usize)> 
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Verdict {
     /// The run itself cannot be trusted: a self-check failed or the inputs are unfit.
-    Error,
+    Error {
+        /// Cause.
+        fault: Fault,
+    },
     /// The model does not do the task, so that nothing is there to explain.
     NoTask,
     /// The question has no answer: too few pairs, or ablating everything costs the model nothing.
     Undefined,
     /// A required check failed.
     Refuted {
-        /// Names of the checks.
-        by: Vec<String>,
+        /// The checks.
+        by: Vec<CheckId>,
         /// The worst pair, where a pair can show it.
         counter_example: Option<Box<CounterExample>>,
     },
@@ -372,7 +347,7 @@ impl Verdict {
     /// One word for a headline.
     pub fn word(&self) -> &'static str {
         match self {
-            Verdict::Error => "ERROR",
+            Verdict::Error { .. } => "ERROR",
             Verdict::NoTask => "NO TASK",
             Verdict::Undefined => "UNDEFINED",
             Verdict::Refuted { .. } => "REFUTED",
@@ -407,16 +382,55 @@ pub struct Declaration {
     pub value: String,
 }
 
-/// How a run does along a dial.
+/// Which curve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CurveKind {
+    /// Nodes outside the circuit are restored in part.
+    RestRestored,
+    /// Nodes of the circuit take the values that they have in the model.
+    ModelValues,
+    /// The first nodes of a ranking are kept.
+    NodesKept,
+}
+
+impl CurveKind {
+    /// The quantity along the axis.
+    pub fn axis(self) -> &'static str {
+        match self {
+            Self::RestRestored => "part of the rest restored",
+            Self::ModelValues => "share of the circuit's nodes given the model's values",
+            Self::NodesKept => "share of nodes kept",
+        }
+    }
+
+    /// The quantity that is measured, with its unit.
+    pub fn measure(self) -> &'static str {
+        match self {
+            Self::RestRestored | Self::ModelValues => "KL(model ‖ run) over the candidates, nats",
+            Self::NodesKept => "faithfulness of the logit difference",
+        }
+    }
+
+    /// How to read its shape.
+    pub fn reading(self) -> &'static str {
+        match self {
+            Self::RestRestored => "It should fall steadily: where it rises, what is restored cancels something.",
+            Self::ModelValues => {
+                "Flat where the circuit computes what the model computes; as far as it falls, its nodes hold other values \
+                 than in the model. What is left at 1 is what other nodes write."
+            }
+            Self::NodesKept => "The circuit's nodes come first, then others by their attribution.",
+        }
+    }
+}
+
+/// A measure along one quantity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
-    /// What is turned, such as `part of the rest restored`.
-    pub dial: String,
-    /// What is measured, with its unit.
-    pub measure: String,
-    /// What its shape says, for people.
-    pub reading: String,
-    /// Dial and measure.
+    /// Which curve.
+    pub kind: CurveKind,
+    /// Quantity along the axis, and measure.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -470,12 +484,31 @@ pub struct NodeWorth {
     pub role: Option<f64>,
 }
 
+/// The circuit, or a random node set beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subset {
+    /// The circuit.
+    Circuit,
+    /// As many random nodes at every site.
+    Random,
+}
+
+impl std::fmt::Display for Subset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Circuit => "circuit",
+            Self::Random => "random",
+        })
+    }
+}
+
 /// How far the same knock-outs K of its nodes part a set C and the model: `L(M_{C∖K}) − L(M_{∖K})`, each at its best scale
 /// and shift, nats (Wang et al. 2023: incompleteness without the absolute value).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incompleteness {
-    /// Which set: `circuit`, or `random` with as many nodes at every site, active ones as far as there are.
-    pub on: String,
+    /// The set; a random one has active nodes as far as there are.
+    pub on: Subset,
     /// Its nodes.
     pub nodes: usize,
     /// Knock-outs that were tried, that of no node included. Only rows that tried alike compare.
@@ -493,8 +526,8 @@ pub struct Incompleteness {
 /// The worst partial ablation of nodes outside a circuit that was found within a budget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attack {
-    /// Which nodes were safe: `circuit`, or `random` of the same size.
-    pub on: String,
+    /// The nodes that were safe.
+    pub on: Subset,
     /// Nodes that may be ablated: the sum of `1 − r`.
     pub budget: f64,
     /// KL(model ‖ attacked) over the candidates on pairs that the attack was not made on, nats.
@@ -518,19 +551,91 @@ pub struct Rival {
     pub agreement: Estimate,
 }
 
-/// Everything the judge has to say.
+/// A reason of a verdict.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Every check that a strong pass needs passed.
+    AllPassed,
+    /// Every required check passed; what follows did not.
+    OnlyRequiredPassed,
+    /// The fault that ended the run.
+    Fault(Fault),
+    /// The failed gate that ended the run.
+    Gate {
+        /// The check.
+        check: CheckId,
+        /// What it says.
+        explanation: String,
+    },
+    /// A check that refutes or weakens the circuit.
+    Check {
+        /// The check.
+        check: CheckId,
+        /// What it says.
+        explanation: String,
+    },
+    /// A check that was left out.
+    NotMade {
+        /// The check.
+        check: CheckId,
+        /// Reason.
+        why: Why,
+    },
+    /// A step that was left out or not finished.
+    Unfinished(Unfinished),
+    /// Levels that were not asked for.
+    NotAsked {
+        /// The first of them.
+        from: u8,
+        /// The last that a strong pass needs.
+        to: u8,
+    },
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AllPassed => f.write_str("every check that a strong pass needs was made and passed"),
+            Self::OnlyRequiredPassed => f.write_str("every required check passed, but not all is well:"),
+            Self::Fault(fault) => fault.fmt(f),
+            Self::Gate { explanation, .. } => f.write_str(explanation),
+            Self::Check { check, explanation } => write!(f, "{check}: {explanation}"),
+            Self::NotMade { check, why } => write!(f, "{check}: not made: {why}"),
+            Self::Unfinished(what) => write!(f, "not finished: {what}"),
+            Self::NotAsked { from, to } if from == to => write!(f, "level {to} was not asked for"),
+            Self::NotAsked { from, to } => write!(f, "levels {from} to {to} were not asked for"),
+        }
+    }
+}
+
+/// Report on a circuit: the verdict and every number behind it. [`verify`](crate::verify) makes it and nobody changes it;
+/// its [`Contents`] can be read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Report(Contents);
+
+impl std::ops::Deref for Report {
+    type Target = Contents;
+
+    fn deref(&self) -> &Contents {
+        &self.0
+    }
+}
+
+/// Contents of a [`Report`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Contents {
     /// The judgement.
     pub verdict: Verdict,
-    /// Why, in plain words, the decisive ones first.
-    pub reasons: Vec<String>,
+    /// Its reasons, the decisive ones first.
+    pub reasons: Vec<Reason>,
     /// The level that was asked for, 1 to 6.
     pub level: u8,
     /// The highest level whose required checks, and those of all levels below it, were made and passed.
     pub rung: u8,
-    /// What was left out, and why: time, an interruption, or nothing to do it with.
-    pub unfinished: Vec<String>,
+    /// Steps that were left out or not finished.
+    pub unfinished: Vec<Unfinished>,
     /// Size of the circuit; absent after an early error.
     pub size: Option<Size>,
     /// Every check, in the order it was made.
@@ -539,9 +644,9 @@ pub struct Report {
     pub matrix: Vec<Cell>,
     /// The circuit among random sets.
     pub random_sets: Vec<RandomSets>,
-    /// Drawings' worth of numbers: what happens along a dial.
+    /// Curves to be drawn.
     pub curves: Vec<Curve>,
-    /// What every level above the tables found out, in full.
+    /// Results of searches and knock-outs, in full.
     pub findings: Findings,
     /// The ten choices behind the numbers.
     pub declarations: Vec<Declaration>,
@@ -549,14 +654,91 @@ pub struct Report {
     pub settings: Settings,
 }
 
-impl Report {
-    /// The check of this name (and ablation), if it was made.
-    pub fn check(&self, name: &str, ablation: Option<Scheme>) -> Option<&Check> {
-        self.checks.iter().find(|c| c.name == name && c.ablation == ablation)
+impl Contents {
+    /// A check, if it was made.
+    pub fn check(&self, id: CheckId) -> Option<&Check> {
+        self.checks.iter().find(|c| c.id == id)
     }
 
     /// The run of this kind, if it was made.
     pub fn cell(&self, split: Split, kept: Kept, ablation: Option<Scheme>) -> Option<&Cell> {
-        self.matrix.iter().find(|c| c.split == split && c.kept == kept && c.ablation == ablation)
+        cell(&self.matrix, split, kept, ablation)
+    }
+
+    /// Families of the checks that failed.
+    pub fn failed_families(&self) -> BTreeSet<Family> {
+        let leaks = matches!(&self.verdict, Verdict::Error { fault } if fault.is_leak());
+        let family = |check: &Check| match check.id {
+            CheckId::SelfChecks if leaks => Family::Leak,
+            id => id.family(),
+        };
+        self.checks.iter().filter(|c| c.status == Status::Failed).map(family).collect()
+    }
+
+    /// Whether a step was left out.
+    pub(crate) fn is_left_out(&self, check: CheckId) -> bool {
+        self.unfinished.iter().any(|u| u.check == check)
+    }
+}
+
+/// The run of a kind in a table of runs.
+fn cell(matrix: &[Cell], split: Split, kept: Kept, ablation: Option<Scheme>) -> Option<&Cell> {
+    matrix.iter().find(|c| c.split == split && c.kept == kept && c.ablation == ablation)
+}
+
+/// A report in the making: all but the verdict, its reasons and the level reached.
+pub(crate) struct Draft {
+    pub level: u8,
+    pub unfinished: Vec<Unfinished>,
+    pub size: Option<Size>,
+    pub checks: Vec<Check>,
+    pub matrix: Vec<Cell>,
+    pub random_sets: Vec<RandomSets>,
+    pub curves: Vec<Curve>,
+    pub findings: Findings,
+    pub declarations: Vec<Declaration>,
+    pub settings: Settings,
+}
+
+impl Draft {
+    pub fn new(level: u8, declarations: Vec<Declaration>, settings: Settings) -> Self {
+        Self {
+            level,
+            unfinished: vec![],
+            size: None,
+            checks: vec![],
+            matrix: vec![],
+            random_sets: vec![],
+            curves: vec![],
+            findings: Findings::default(),
+            declarations,
+            settings,
+        }
+    }
+
+    /// The run of this kind, if it was made.
+    pub fn cell(&self, split: Split, kept: Kept, ablation: Option<Scheme>) -> Option<&Cell> {
+        cell(&self.matrix, split, kept, ablation)
+    }
+
+    /// The report with its judgement. Nothing is added to a report after this.
+    pub fn seal(self, verdict: Verdict, reasons: Vec<Reason>, rung: u8) -> Report {
+        let Self { level, unfinished, size, checks, matrix, random_sets, curves, findings, declarations, settings } =
+            self;
+        Report(Contents {
+            verdict,
+            reasons,
+            level,
+            rung,
+            unfinished,
+            size,
+            checks,
+            matrix,
+            random_sets,
+            curves,
+            findings,
+            declarations,
+            settings,
+        })
     }
 }

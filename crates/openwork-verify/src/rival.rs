@@ -2,10 +2,9 @@
 //! the model does it.
 
 use openwork_circuit::{NodeSet, edges};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::RngExt;
 
-use crate::{Fill, Scheme, bench::Bench, measure::calibrate};
+use crate::{Fill, RunError, Scheme, bench::Bench, measure::calibrate, streams::Stream};
 
 /// Nodes of the circuit that no re-fit can replace: with one of them ablated, all others kept and the rest calibrated,
 /// the model's loss stays above `limit`.
@@ -14,7 +13,7 @@ pub(crate) fn core(
     circuit: &NodeSet,
     limit: f64,
     out_of_time: &dyn Fn() -> bool,
-) -> Result<Option<Vec<usize>>, String> {
+) -> Result<Option<Vec<usize>>, RunError> {
     let mut core = Vec::new();
     for node in circuit.numbers() {
         if out_of_time() {
@@ -41,13 +40,13 @@ pub(crate) fn search(
     steps: usize,
     seed: u64,
     out_of_time: &dyn Fn() -> bool,
-) -> Result<Option<NodeSet>, String> {
+) -> Result<Option<NodeSet>, RunError> {
     const PRICE: f64 = 1e-3;
     const RATE: f64 = 0.03;
     let space = bench.space();
     let mut allowed = vec![true; space.len()];
     forbidden.iter().for_each(|&n| allowed[n] = false);
-    let loss = |nodes: &NodeSet| -> Result<f64, String> {
+    let loss = |nodes: &NodeSet| -> Result<f64, RunError> {
         let run = bench.run_differences(nodes, Scheme::MEAN)?;
         Ok(run.loss(calibrate(&run)))
     };
@@ -56,8 +55,7 @@ pub(crate) fn search(
     if loss(&everything)? > 1.5 * limit {
         return Ok(None);
     }
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(1 << 43);
+    let mut rng = Stream::Rival.rng(seed);
     let mut tau: Vec<f64> = (0..space.len()).map(|_| 0.1 + 0.02 * rng.random_range(-1.0..1.0)).collect();
     let (mut m, mut v) = (vec![0.0_f64; tau.len()], vec![0.0_f64; tau.len()]);
     let signs: Vec<f64> = bench.model.differences.iter().map(|d| if *d < 0.0 { -1.0 } else { 1.0 }).collect();

@@ -3,31 +3,12 @@
 use std::f64::consts::LN_2;
 
 use crate::{
-    Cell, Check, Control, ControlKind, CounterExample, Estimate, Faithfulness, Fill, Norms, Report, Role, Scheme,
-    Settings, Size, Split, Status, Verdict,
+    Cell, Check, CheckId, Control, ControlKind, CounterExample, Estimate, Faithfulness, Fault, Quantity, Reason,
+    Report, Role, Scheme, Settings, Size, Split, Status, Unfinished, Verdict,
     measure::Measured,
+    report::Draft,
     stats::{Resamples, binomial_tail},
 };
-
-/// A check without numbers. Its level is that of the run when it is added to the report.
-pub(crate) fn check(name: &str, role: Role, status: Status, explanation: String) -> Check {
-    Check {
-        level: 0,
-        name: name.into(),
-        role,
-        split: None,
-        ablation: None,
-        estimate: None,
-        p_value: None,
-        threshold: None,
-        status,
-        explanation,
-    }
-}
-
-pub(crate) fn status(passed: bool) -> Status {
-    if passed { Status::Passed } else { Status::Failed }
-}
 
 /// Whether the model does the task: its mean loss is below ln 2 by bootstrap, and the loss of more than half the
 /// pairs is, by an exact sign test (ties count against). Both at `task_p`, so the larger p decides.
@@ -45,10 +26,9 @@ pub(crate) fn task(model: &Cell, losses: &[f64], resamples: &Resamples, settings
         estimate: Some(model.loss),
         p_value: Some(p),
         threshold: Some(settings.task_p),
-        ..check(
-            "the model does the task",
-            Role::Gate,
-            status(passed),
+        ..Check::new(
+            CheckId::Task,
+            Status::of(passed),
             format!(
                 "{words}: its loss is {} nats (chance {LN_2:.4}), below chance on {below} of {} pairs, p = {p:.2e}",
                 model.loss,
@@ -60,14 +40,11 @@ pub(crate) fn task(model: &Cell, losses: &[f64], resamples: &Resamples, settings
 
 /// Whether the model does the task through nodes at all.
 pub(crate) fn through_nodes(faithfulness: &Faithfulness, settings: &Settings) -> Check {
-    let name = "the task goes through nodes";
+    let id = CheckId::ThroughNodes;
     match faithfulness {
-        Faithfulness::Defined { .. } => {
-            check(name, Role::Gate, Status::Passed, "ablating every node costs the model the task".into())
-        }
-        Faithfulness::Undefined { denominator: (mean, se) } => check(
-            name,
-            Role::Gate,
+        Faithfulness::Defined { .. } => Check::new(id, Status::Passed, "ablating every node costs the model the task"),
+        Faithfulness::Undefined { denominator: (mean, se) } => Check::new(
+            id,
             Status::Failed,
             format!(
                 "ablating every node costs the model only {mean:.4} ± {se:.4} nats ({} standard errors and {} of what it \
@@ -75,16 +52,6 @@ pub(crate) fn through_nodes(faithfulness: &Faithfulness, settings: &Settings) ->
                 settings.min_denominator_se, settings.min_denominator_share
             ),
         ),
-    }
-}
-
-/// What sufficiency under a scheme means for the verdict. Resampling and zeros are asked of a strong circuit; constants
-/// that know the task, and frozen norms beside another ablation than the published one, are reported.
-fn role(scheme: Scheme) -> Role {
-    match (scheme.fill, scheme.norms) {
-        (Fill::Mean, _) => Role::Required,
-        (Fill::Zero | Fill::SameTemplate | Fill::AnyTemplate, Norms::Free) => Role::ForStrong,
-        _ => Role::Reported,
     }
 }
 
@@ -96,17 +63,19 @@ pub(crate) fn sufficiency(
     target_loss: f64,
     settings: &Settings,
 ) -> Vec<Check> {
-    let (split, fill) = (cell.split, cell.ablation.expect("a circuit's run ablates"));
-    let role = role(fill);
-    let family = family(split, fill);
-    let one = |what: &str, estimate: Estimate, threshold: f64, passed: bool, words: String| Check {
+    let (split, scheme) = (cell.split, cell.ablation.expect("a circuit's run ablates"));
+    let id = |quantity: Quantity| match split {
+        Split::HeldOut => CheckId::Sufficiency { scheme, quantity },
+        split => CheckId::Shift { split, scheme, quantity },
+    };
+    let one = |what: Quantity, estimate: Estimate, threshold: f64, passed: bool, words: String| Check {
         split: Some(split),
-        ablation: Some(fill),
+        ablation: Some(scheme),
         estimate: Some(estimate),
         threshold: Some(threshold),
-        ..check(&format!("{family}: {what}"), role, status(passed), words)
+        ..Check::new(id(what), Status::of(passed), words)
     };
-    let at_least = |what: &str, estimate: Estimate, threshold: f64, words: &str| {
+    let at_least = |what: Quantity, estimate: Estimate, threshold: f64, words: &str| {
         let passed = estimate.ci95.0 >= threshold;
         one(
             what,
@@ -116,10 +85,10 @@ pub(crate) fn sufficiency(
             format!("{words} {estimate}; the lower end must be at least {threshold}"),
         )
     };
-    let on = format!("on {split} under {fill} ablation");
+    let on = format!("on {split} under {scheme} ablation");
     if split != Split::HeldOut {
         let mut accuracy = at_least(
-            "accuracy",
+            Quantity::Accuracy,
             cell.accuracy,
             settings.min_template,
             &format!("{on} the circuit is right on a fraction"),
@@ -131,8 +100,12 @@ pub(crate) fn sufficiency(
                 model.accuracy
             );
         }
-        let agreement =
-            at_least("agreement", cell.agreement, settings.min_template, &format!("{on} circuit and model agree on"));
+        let agreement = at_least(
+            Quantity::Agreement,
+            cell.agreement,
+            settings.min_template,
+            &format!("{on} circuit and model agree on"),
+        );
         return vec![accuracy, agreement];
     }
     let limit = settings.loss_limit(target_loss);
@@ -142,12 +115,11 @@ pub(crate) fn sufficiency(
     vec![
         Check {
             split: Some(split),
-            ablation: Some(fill),
+            ablation: Some(scheme),
             threshold: Some(0.0),
-            ..check(
-                &format!("{family}: direction"),
-                role,
-                status(scale > 0.0),
+            ..Check::new(
+                id(Quantity::Direction),
+                Status::of(scale > 0.0),
                 format!(
                     "{on} the calibration multiplies the circuit's logit difference by {scale:.3}, shifted by {:.3}; \
                      a factor of 0 or less would turn its answers round",
@@ -156,7 +128,7 @@ pub(crate) fn sufficiency(
             )
         },
         one(
-            "loss",
+            Quantity::Loss,
             cell.loss,
             limit,
             cell.loss.ci95.1 <= limit,
@@ -165,10 +137,20 @@ pub(crate) fn sufficiency(
                 cell.loss
             ),
         ),
-        at_least("accuracy", cell.accuracy, settings.min_accuracy, &format!("{on} the circuit is right on a fraction")),
-        at_least("agreement", cell.agreement, settings.min_agreement, &format!("{on} circuit and model agree on")),
+        at_least(
+            Quantity::Accuracy,
+            cell.accuracy,
+            settings.min_accuracy,
+            &format!("{on} the circuit is right on a fraction"),
+        ),
+        at_least(
+            Quantity::Agreement,
+            cell.agreement,
+            settings.min_agreement,
+            &format!("{on} circuit and model agree on"),
+        ),
         one(
-            "nearer to the model than nothing",
+            Quantity::NearerThanNothing,
             closer,
             0.0,
             closer.ci95.1 < 0.0,
@@ -179,14 +161,6 @@ pub(crate) fn sufficiency(
             ),
         ),
     ]
-}
-
-fn family(split: Split, scheme: Scheme) -> String {
-    match (split, scheme.norms) {
-        (Split::HeldOut, Norms::Free) => "sufficiency".into(),
-        (Split::HeldOut, Norms::Frozen) => "frozen norms".into(),
-        (shift, _) => shift.to_string(),
-    }
 }
 
 /// Whether the model needs the circuit: the rise of its loss (at the best common shift) without it, pair by pair,
@@ -203,10 +177,9 @@ pub(crate) fn necessity(without: &[f64], model: &[f64], resamples: &Resamples, s
         ablation: Some(Scheme::MEAN),
         estimate: Some(rise),
         threshold: Some(threshold),
-        ..check(
-            "necessity: effect",
-            Role::Required,
-            status(passed),
+        ..Check::new(
+            CheckId::Necessity,
+            Status::of(passed),
             format!(
                 "ablating only the circuit raises the model's loss by {rise} nats, after the best common shift; the \
                  lower end must be at least {threshold:.4}, {} of the {known:.4} the model knows{rest}",
@@ -218,14 +191,13 @@ pub(crate) fn necessity(without: &[f64], model: &[f64], resamples: &Resamples, s
 
 /// What a control says. The circuit stands only if the same search needs more edges where it must fail.
 pub(crate) fn control(kind: ControlKind, controls: &[Control], size: Size) -> Check {
-    let name = format!("control: {kind}");
+    let id = CheckId::Control { kind };
     let of_kind: Vec<&Control> = controls.iter().filter(|c| c.kind == kind).collect();
     let Some(smallest) = of_kind.iter().filter(|c| c.reached_target).min_by_key(|c| c.edges) else {
         return match of_kind.iter().map(|c| c.loss).reduce(f64::min) {
-            None => check(&name, Role::Required, Status::NotApplicable, format!("the control with {kind} was not run")),
-            Some(loss) => check(
-                &name,
-                Role::Required,
+            None => Check::new(id, Status::NotApplicable, format!("the control with {kind} was not run")),
+            Some(loss) => Check::new(
+                id,
                 Status::Passed,
                 format!("with {kind} the same search did not reach the target loss (best {loss:.4} nats)"),
             ),
@@ -234,10 +206,9 @@ pub(crate) fn control(kind: ControlKind, controls: &[Control], size: Size) -> Ch
     let passed = smallest.edges > size.edges;
     Check {
         threshold: Some(size.edges as f64),
-        ..check(
-            &name,
-            Role::Required,
-            status(passed),
+        ..Check::new(
+            id,
+            Status::of(passed),
             format!(
                 "with {kind} the same search reached the target with {} edges and {} nodes; the circuit has {} and {}{}",
                 smallest.edges,
@@ -255,10 +226,9 @@ pub(crate) fn selective(size: Size, settings: &Settings) -> Check {
     let passed = size.active_in_circuit as f64 <= settings.max_share * size.active_nodes as f64;
     Check {
         threshold: Some(settings.max_share),
-        ..check(
-            "not trivial",
-            Role::ForStrong,
-            status(passed),
+        ..Check::new(
+            CheckId::NotTrivial,
+            Status::of(passed),
             format!(
                 "the circuit keeps {} of the {} active nodes{}",
                 size.active_in_circuit,
@@ -271,7 +241,7 @@ pub(crate) fn selective(size: Size, settings: &Settings) -> Check {
 
 /// The highest level whose required checks, and those of all levels below, passed; of a level that requires nothing, those
 /// that a strong circuit passes.
-pub(crate) fn rung(checks: &[Check], level: u8) -> u8 {
+fn level_reached(checks: &[Check], level: u8) -> u8 {
     let good = |level: u8| {
         let of = |strong: bool| {
             let decides = move |c: &&Check| match c.role {
@@ -287,40 +257,164 @@ pub(crate) fn rung(checks: &[Check], level: u8) -> u8 {
     (1..=level).take_while(|&level| good(level)).last().unwrap_or(0)
 }
 
-/// The verdict of a report whose checks have all been made, and the reasons.
-pub(crate) fn verdict(report: &Report, counter_example: Option<CounterExample>) -> (Verdict, Vec<String>) {
-    let with = |role: Role, status: Status| report.checks.iter().filter(move |c| c.role == role && c.status == status);
-    let words = |c: &Check| format!("{}: {}", c.name, c.explanation);
+/// The end of a run.
+pub(crate) enum End {
+    /// After the last check; where every input of a domain is certified, what the certificates cover.
+    Whole {
+        /// What certificates cover.
+        certified: Option<String>,
+    },
+    /// At a fault.
+    Fault(Fault),
+    /// At the gate that the model does the task.
+    NoTask,
+    /// At a gate that leaves nothing to ask.
+    Undefined,
+}
+
+/// Judges a draft: the one place where a verdict, its reasons and the level reached are decided, from checks, steps left
+/// out and certificates; explanations are for people.
+pub(crate) fn seal(draft: Draft, end: End, counter_example: Option<CounterExample>) -> Report {
+    let reached = level_reached(&draft.checks, draft.level);
+    match end {
+        End::Fault(fault) => {
+            let reasons = vec![Reason::Fault(fault.clone())];
+            draft.seal(Verdict::Error { fault }, reasons, 0)
+        }
+        End::NoTask => {
+            let reasons = failed_gates(&draft);
+            draft.seal(Verdict::NoTask, reasons, reached)
+        }
+        End::Undefined => {
+            let reasons = failed_gates(&draft);
+            draft.seal(Verdict::Undefined, reasons, reached)
+        }
+        End::Whole { certified } => match (verdict(&draft, counter_example), certified) {
+            ((Verdict::Strong, reasons), Some(scope)) => {
+                draft.seal(Verdict::Certified { scope }, reasons, CERTIFIED_LEVEL)
+            }
+            ((verdict, reasons), _) => draft.seal(verdict, reasons, reached),
+        },
+    }
+}
+
+fn failed_gates(draft: &Draft) -> Vec<Reason> {
+    let failed = draft.checks.iter().filter(|c| c.status == Status::Failed && c.role == Role::Gate);
+    failed.map(|c| Reason::Gate { check: c.id, explanation: c.explanation.clone() }).collect()
+}
+
+/// The verdict of a run that was not ended at a gate, without regard to certificates, and its reasons.
+fn verdict(draft: &Draft, counter_example: Option<CounterExample>) -> (Verdict, Vec<Reason>) {
+    let with = |role: Role, status: Status| draft.checks.iter().filter(move |c| c.role == role && c.status == status);
+    let left_out = |check: CheckId| draft.unfinished.iter().find(|u| u.check == check);
+    let reason = |c: &Check| match left_out(c.id) {
+        Some(Unfinished { why, .. }) if c.status == Status::NotApplicable => Reason::NotMade { check: c.id, why: *why },
+        _ => Reason::Check { check: c.id, explanation: c.explanation.clone() },
+    };
     let refuting: Vec<&Check> = with(Role::Required, Status::Failed).collect();
     if !refuting.is_empty() {
-        let mut by: Vec<String> = refuting.iter().map(|c| c.name.clone()).collect();
-        by.dedup();
+        let by = refuting.iter().map(|c| c.id).collect();
         return (
             Verdict::Refuted { by, counter_example: counter_example.map(Box::new) },
-            refuting.into_iter().map(words).collect(),
+            refuting.into_iter().map(reason).collect(),
         );
     }
-    let mut weak: Vec<String> = with(Role::Required, Status::NotApplicable)
+    let mut weak: Vec<Reason> = with(Role::Required, Status::NotApplicable)
         .chain(with(Role::ForStrong, Status::Failed))
         .chain(with(Role::ForStrong, Status::NotApplicable))
-        .map(words)
+        .map(reason)
         .collect();
-    weak.extend(report.unfinished.iter().map(|what| format!("not finished: {what}")));
-    if report.level < STRONG_LEVEL {
-        let left_out = match report.level + 1 {
-            STRONG_LEVEL => format!("level {STRONG_LEVEL} was"),
-            first => format!("levels {first} to {STRONG_LEVEL} were"),
-        };
-        weak.push(format!("{left_out} not asked for"));
+    // Certificates are asked for beyond a strong pass.
+    let needed = draft.unfinished.iter().filter(|u| u.level <= STRONG_LEVEL);
+    weak.extend(needed.map(|what| Reason::Unfinished(*what)));
+    if draft.level < STRONG_LEVEL {
+        weak.push(Reason::NotAsked { from: draft.level + 1, to: STRONG_LEVEL });
     }
     if weak.is_empty() {
-        return (Verdict::Strong, vec!["every check that a strong pass needs was made and passed".into()]);
+        return (Verdict::Strong, vec![Reason::AllPassed]);
     }
-    (
-        Verdict::Weak,
-        std::iter::once("every required check passed, but not all is well:".to_owned()).chain(weak).collect(),
-    )
+    (Verdict::Weak, std::iter::once(Reason::OnlyRequiredPassed).chain(weak).collect())
 }
 
 /// The last level that tries to refute; the one above certifies.
 pub(crate) const STRONG_LEVEL: u8 = 5;
+
+/// The level that certifies.
+pub(crate) const CERTIFIED_LEVEL: u8 = 6;
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::Why;
+
+    /// A draft of checks with random outcomes, with `sentence` for every explanation.
+    fn draft(seed: u64, sentence: &str) -> Draft {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let ids = [
+            CheckId::Sufficiency { scheme: Scheme::MEAN, quantity: Quantity::Loss },
+            CheckId::Sufficiency { scheme: Scheme::ZERO, quantity: Quantity::Accuracy },
+            CheckId::NotTrivial,
+            CheckId::Necessity,
+            CheckId::MinimalityNodes,
+            CheckId::Shift { split: Split::Lengths, scheme: Scheme::MEAN, quantity: Quantity::Agreement },
+            CheckId::Adversary,
+            CheckId::Identified,
+            CheckId::Scrubbing,
+        ];
+        // Mostly passed, so that all verdicts come up.
+        let statuses = [Status::Passed, Status::Passed, Status::Passed, Status::Passed, Status::Passed, Status::Passed];
+        let statuses = [&statuses[..], &[Status::Failed, Status::NotApplicable]].concat();
+        let mut draft = Draft::new(rng.random_range(4..=6), vec![], Settings::default());
+        draft.checks = ids.map(|id| Check::new(id, statuses[rng.random_range(0..statuses.len())], sentence)).into();
+        let left_out = draft.checks.iter().filter(|c| c.status == Status::NotApplicable);
+        draft.unfinished = left_out.map(|c| Unfinished::new(c.id, Why::OutOfTime)).collect();
+        draft
+    }
+
+    #[test]
+    fn a_verdict_hangs_on_no_sentence() {
+        let mut seen = [0; 3];
+        for seed in 0..400 {
+            let sealed = |sentence: &str| seal(draft(seed, sentence), End::Whole { certified: None }, None);
+            let [a, b] = [sealed("plain words"), sealed("not finished: self-checks: not made: failed")];
+            assert_eq!((&a.verdict, a.rung, a.failed_families()), (&b.verdict, b.rung, b.failed_families()));
+            assert_eq!(a.ladder().map(|l| l.state), b.ladder().map(|l| l.state));
+            let kinds = |report: &Report| report.reasons.iter().map(std::mem::discriminant).collect::<Vec<_>>();
+            assert_eq!(kinds(&a), kinds(&b));
+            seen[match a.verdict {
+                Verdict::Refuted { .. } => 0,
+                Verdict::Weak => 1,
+                _ => 2,
+            }] += 1;
+        }
+        assert!(seen.iter().all(|&n| n > 20), "{seen:?}: refuted, weak and strong come up");
+    }
+
+    #[test]
+    fn a_fault_is_an_error_whatever_passed_and_a_certificate_raises_only_a_strong_verdict() {
+        let clean = || {
+            let mut draft = draft(0, "");
+            draft.level = 6;
+            draft.unfinished.clear();
+            draft.checks.iter_mut().for_each(|c| c.status = Status::Passed);
+            draft
+        };
+        let fault = Fault::Run(crate::RunError::HookSilent);
+        let report = seal(clean(), End::Fault(fault.clone()), None);
+        assert_eq!((&report.verdict, report.rung), (&Verdict::Error { fault }, 0));
+        let certified = || End::Whole { certified: Some("all 9 inputs".into()) };
+        let report = seal(clean(), certified(), None);
+        assert_eq!((&report.verdict, report.rung), (&Verdict::Certified { scope: "all 9 inputs".into() }, 6));
+        // A certificate that is wanting is no reservation; a weak check is one that no certificate lifts.
+        let mut weak = clean();
+        let step = CheckId::Certificate { kind: crate::certificate::Kind::Statistical };
+        weak.unfinished.push(Unfinished::new(step, Why::OutOfTime));
+        assert_eq!(seal(weak, End::Whole { certified: None }, None).verdict, Verdict::Strong);
+        let mut weak = clean();
+        weak.checks.iter_mut().filter(|c| c.id == CheckId::Identified).for_each(|c| c.status = Status::Failed);
+        assert_eq!(seal(weak, certified(), None).verdict, Verdict::Weak);
+    }
+}

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{Beta, Binomial, ContinuousCDF, DiscreteCDF, Normal, StudentsT};
+
+use crate::streams::Stream;
 
 /// A mean with its 95 % confidence interval over `n` pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,7 +53,7 @@ impl Resamples {
     pub fn grouped(labels: &[Vec<usize>], count: usize, seed: u64) -> Self {
         let n = labels.len();
         assert!(n > 0 && count > 0, "a bootstrap needs pairs and resamples");
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut rng = Stream::Bootstrap.rng(seed);
         let all: Vec<u32> = (0..n as u32).collect();
         let draw = |_| {
             let mut pairs = Vec::with_capacity(n);
@@ -243,6 +245,8 @@ pub(crate) fn quantile(sorted: &[f64], p: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+
     use super::*;
 
     /// Exponential values of mean 1: as skewed as losses are.

@@ -3,10 +3,10 @@
 use std::sync::OnceLock;
 
 use openwork_circuit::{Ablation, Means, NodeSet, NodeSpace, Values, batches, tasks::Pair};
-use openwork_model::{Model, Site, Tokens};
+use openwork_model::{Model, Tokens};
 use rayon::prelude::*;
 
-use crate::{Fill, optimal};
+use crate::{Fill, audit::Ablator, optimal};
 
 /// Sixteen sequences a pass: wide enough for the kernels, small enough to spread over threads.
 pub(crate) const PAIRS_PER_BATCH: usize = 8;
@@ -18,8 +18,7 @@ pub(crate) struct Subject<'a> {
     pub means: &'a Means,
     pub fills: &'a Fills,
     pub seed: u64,
-    /// See [`crate::Limits::dead_hook`].
-    pub dead_hook: Option<Site>,
+    pub ablator: &'a dyn Ablator,
 }
 
 /// Constants that are worked out when they are first asked for: on the selection pairs, for the circuit.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     measure::kl_binary,
-    prompts::{self, Chunk, chunks, seen},
+    prompts::{self, Chunk, PromptError, chunks, seen},
     stats::quantile,
 };
 
@@ -40,15 +40,36 @@ impl Default for WatchSettings {
 /// Why nothing can be watched.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum WatchError {
-    /// The parts do not belong together, or there is nothing to learn from.
-    #[error("{0}")]
-    Input(String),
-    /// A prompt that is empty or has an unknown token.
-    #[error("{0}")]
-    Prompt(String),
+    /// Circuit or means are of another model.
+    #[error("circuit or means belong to a model of another shape")]
+    OtherModel,
+    /// No held-out pairs.
+    #[error("there are no held-out pairs to take ranges and limits from")]
+    NoPairs,
+    /// A margin that widens nothing.
+    #[error("the margin is {margin}, it must be 0 or more")]
+    Margin {
+        /// The margin.
+        margin: f32,
+    },
+    /// A share that is none.
+    #[error("quiet is {quiet}, it must be a share from 0 to 1")]
+    Quiet {
+        /// The share.
+        quiet: f64,
+    },
+    /// A held-out pair has an unknown answer.
+    #[error("a held-out pair has an answer outside the vocabulary")]
+    Answer,
+    /// A prompt cannot be run.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
     /// Logits that are no numbers.
-    #[error("the logits after prompt {0} are not finite")]
-    NotFinite(usize),
+    #[error("the logits after prompt {prompt} are not finite")]
+    NotFinite {
+        /// Number of the prompt.
+        prompt: usize,
+    },
 }
 
 /// A reason to distrust the circuit on a prompt.
@@ -133,22 +154,22 @@ impl<'a> Watch<'a> {
     ) -> Result<Self, WatchError> {
         let space = NodeSpace::new(&model.config);
         if *circuit.space() != space || means.values().len() != space.len() {
-            return Err(WatchError::Input("circuit or means belong to a model of another shape".into()));
+            return Err(WatchError::OtherModel);
         }
         if held_out.is_empty() {
-            return Err(WatchError::Input("there are no held-out pairs to take ranges and limits from".into()));
+            return Err(WatchError::NoPairs);
         }
         if let Some(margin) = settings.margin.filter(|m| !m.is_finite() || *m < 0.0) {
-            return Err(WatchError::Input(format!("the margin is {margin}, it must be 0 or more")));
+            return Err(WatchError::Margin { margin });
         }
         if !(0.0..=1.0).contains(&settings.quiet) {
-            return Err(WatchError::Input(format!("quiet is {}, it must be a share from 0 to 1", settings.quiet)));
+            return Err(WatchError::Quiet { quiet: settings.quiet });
         }
         let mut candidates: Vec<(u16, u16)> = held_out.iter().map(|p| (p.answer, p.alternative)).collect();
         candidates.sort_unstable();
         candidates.dedup();
         if candidates.iter().any(|(a, b)| usize::from(*a.max(b)) >= model.config.vocab_size) {
-            return Err(WatchError::Input("a held-out pair has an answer outside the vocabulary".into()));
+            return Err(WatchError::Answer);
         }
         let numbers: Vec<usize> = circuit.numbers().collect();
         let ranges = vec![[(f32::INFINITY, f32::NEG_INFINITY); 2]; numbers.len()];
@@ -201,9 +222,7 @@ impl<'a> Watch<'a> {
 
     fn seen(&self, given: &[&[u16]]) -> Result<Vec<Seen>, WatchError> {
         let given: Vec<&[u16]> = given.iter().map(|p| seen(p, self.model.config.n_ctx)).collect();
-        if let Some(fault) = prompts::fault(&given, self.model.config.vocab_size) {
-            return Err(WatchError::Prompt(fault));
-        }
+        prompts::check(&given, self.model.config.vocab_size)?;
         let parts: Result<Vec<Vec<Seen>>, WatchError> = chunks(&given).par_iter().map(|c| self.chunk(c)).collect();
         Ok(parts?.concat())
     }
@@ -217,7 +236,7 @@ impl<'a> Watch<'a> {
         for (i, extremes) in tap.extremes.into_iter().enumerate() {
             let seen = self.compare(&model[i], &circuit[i], extremes);
             if !seen.differences.iter().all(|d| d.is_finite()) {
-                return Err(WatchError::NotFinite(chunk.first + i));
+                return Err(WatchError::NotFinite { prompt: chunk.first + i });
             }
             all.push(seen);
         }

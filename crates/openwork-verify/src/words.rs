@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 
-use crate::{Cell, Check, CounterExample, Fill, Kept, Norms, Report, Role, RungState, Scheme, Status, Verdict};
+use crate::{
+    Cell, Check, CheckId, Contents, CounterExample, Fill, Kept, Norms, Reason, Role, RungState, Scheme, Status, Verdict,
+};
 
 const WIDTH: usize = 100;
 
-impl Report {
+impl Contents {
     /// The report as text for people: the verdict, why, and the prompt that shows it; then a line per check, level by
     /// level, and a table of the runs. What is longer (curves, searches, every interval) is in the file and on the page.
     pub fn words(&self) -> String {
@@ -31,12 +33,12 @@ impl Report {
 
     /// The rung and the reasons.
     fn why(&self, out: &mut String) {
-        if self.verdict != Verdict::Error {
+        if !matches!(self.verdict, Verdict::Error { .. }) {
             push(out, &format!("  rung {} of 6 reached; level {} was asked for", self.rung, self.level));
         }
         // Steps that were left out stand together at the end.
-        let left_out = |reason: &&String| reason.starts_with("not finished:") || reason.contains(": not made:");
-        self.reasons.iter().filter(|r| !left_out(r)).for_each(|reason| wrap(out, "  - ", 4, reason));
+        let left_out = |reason: &&Reason| matches!(reason, Reason::Unfinished(_) | Reason::NotMade { .. });
+        self.reasons.iter().filter(|r| !left_out(r)).for_each(|reason| wrap(out, "  - ", 4, &reason.to_string()));
         for rung in self.ladder() {
             if let Some(words) = rung.left_out() {
                 wrap(out, &format!("  - level {} ", rung.level), 4, &words);
@@ -101,12 +103,15 @@ fn line(out: &mut String, c: &Check) {
     if c.estimate.is_some() || c.p_value.is_some() {
         numbers.extend(c.threshold.map(|bar| format!("bar {}", (bar * 1e4).round() / 1e4)));
     }
-    let fill = match c.ablation {
-        Some(scheme) if c.name.starts_with("frozen norms") => format!(" ({})", scheme.fill),
-        Some(scheme) => format!(" ({scheme})"),
-        None => String::new(),
+    let fill = match (c.id, c.ablation) {
+        // Their names tell of the norms.
+        (CheckId::Sufficiency { .. } | CheckId::Amplification, Some(scheme)) if scheme.norms == Norms::Frozen => {
+            format!(" ({})", scheme.fill)
+        }
+        (_, Some(scheme)) => format!(" ({scheme})"),
+        (_, None) => String::new(),
     };
-    let name = format!("{}{fill}", c.name);
+    let name = format!("{}{fill}", c.id);
     let decided = c.estimate.is_some() || c.p_value.is_some();
     if decided && c.status != Status::NotApplicable {
         push(out, &format!("  {mark}  {name:<50} {}", numbers.join("  ")));
@@ -161,7 +166,7 @@ fn wrap(out: &mut String, first: &str, indent: usize, words: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Estimate, rules};
+    use crate::{Estimate, Quantity};
 
     #[test]
     fn lines_break_at_blanks_and_are_indented() {
@@ -175,7 +180,8 @@ mod tests {
 
     #[test]
     fn a_check_is_a_line_of_numbers_and_one_without_numbers_is_words() {
-        let mut check = rules::check("sufficiency: loss", Role::Required, Status::Failed, "what was seen".into());
+        let id = CheckId::Sufficiency { scheme: Scheme::ZERO, quantity: Quantity::Loss };
+        let mut check = Check { role: Role::Required, ..Check::new(id, Status::Failed, "what was seen") };
         let text = |check: &Check| {
             let mut out = String::new();
             line(&mut out, check);
@@ -189,7 +195,7 @@ mod tests {
         assert!(numbers.ends_with("0.250 [0.125, 0.500]  bar 0.3\n") && numbers.len() <= WIDTH + 1, "{numbers}");
         check.role = Role::Reported;
         assert!(text(&check).starts_with("  fail"));
-        let long = rules::check("not trivial", Role::ForStrong, Status::Passed, "word ".repeat(40));
+        let long = Check::new(CheckId::NotTrivial, Status::Passed, "word ".repeat(40));
         assert!(text(&long).trim_end().chars().count() == WIDTH && text(&long).ends_with("…\n"));
     }
 }

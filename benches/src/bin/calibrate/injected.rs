@@ -97,7 +97,6 @@ impl Host {
             true_variables: vec![],
             dead_hook: false,
             expected: Expected::Pass,
-            should_fire: &[],
         })
     }
 }

@@ -4,6 +4,7 @@
 //! criterion's own files; with `--peers` then a comparison with PyTorch's and SciPy's kernels, by turns.
 //! All on one thread, as operations run within a training step.
 
+mod case;
 mod criterion;
 mod floors;
 mod ours;

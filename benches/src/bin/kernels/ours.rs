@@ -7,7 +7,7 @@ use openwork_sparse::{Csr, Start, Support, matmul, spmm, top_magnitude};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::versus::{Case, Op};
+use crate::case::{Case, Op};
 
 /// As in `benches/peers/kernels.py`: the least time of a sample, and the bytes that streaming operands take.
 const SAMPLE_S: f64 = 4e-3;

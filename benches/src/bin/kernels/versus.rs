@@ -4,65 +4,19 @@ use std::cell::RefCell;
 
 use anyhow::Result;
 use openwork_benches::{
-    Contestant, Csv, Fraction, Peer, Record, Samples, Table,
+    Contestant, Csv, Peer, Record, Samples, Table,
     stats::{Spread, median},
     take_turns,
 };
 
-use crate::ours;
+use crate::{
+    case::{Case, Op},
+    ours,
+};
 
 const ROUNDS: usize = 9;
 /// Tokens of the two settings: one chunk, which stays in the cache, and operands that do not.
 const TOKENS: [(usize, &str); 2] = [(256, "hot"), (4096, "streaming")];
-
-/// An operation, as `benches/peers/kernels.py` explains it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
-    Product,
-    AbsTopK,
-    Update,
-}
-
-impl Op {
-    const ALL: [Self; 3] = [Self::Product, Self::AbsTopK, Self::Update];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Product => "product",
-            Self::AbsTopK => "abs_top_k",
-            Self::Update => "update",
-        }
-    }
-
-    /// The peers that take part; ours are compared with the first that runs.
-    fn peers(self) -> &'static [&'static str] {
-        match self {
-            Self::Product => &["torch-csr", "scipy-csr", "torch-fp32", "torch-bf16"],
-            Self::AbsTopK | Self::Update => &["torch"],
-        }
-    }
-}
-
-/// One comparison.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Case {
-    pub op: Op,
-    pub out: usize,
-    pub input: usize,
-    pub tokens: usize,
-    pub density: Fraction,
-}
-
-impl Case {
-    fn words(&self) -> [String; 5] {
-        let [out, input, tokens] = [self.out, self.input, self.tokens].map(|n| n.to_string());
-        [self.op.name().into(), out, input, tokens, self.density.value.to_string()]
-    }
-
-    fn name(&self) -> String {
-        format!("{}_{}x{}_t{}_{}", self.op.name(), self.out, self.input, self.tokens, self.density)
-    }
-}
 
 /// Compares the operations that `ops` name, all by default.
 pub fn run(peer: Peer, ops: &[String], quick: bool, record: &mut Record) -> Csv {

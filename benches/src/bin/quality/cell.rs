@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use openwork_benches::{Setup, commit};
 use openwork_model::Model;
 use openwork_tensor::{Manifest, TokenShards};
-use openwork_train::{Trainer, Windows};
+use openwork_train::Windows;
 use serde::{Deserialize, Serialize};
 
 use crate::design::{self, Anneal, Cell, Density};
@@ -162,7 +162,7 @@ impl Study {
             let batch = windows.read(&self.data.train, step * sequences as u64, sequences);
             self.check_vocabulary(recipe.config.vocab_size, &batch)?;
             let started = processor_time();
-            let report = trainer.step(&batch, n_ctx, recipe.chunk_sequences);
+            let Ok(report) = trainer.step(&batch, n_ctx);
             seconds += (processor_time() - started).as_secs_f64() / self.threads as f64;
             diverged = !(report.loss_nats.is_finite() && report.grad_rms.is_finite());
             if diverged {
@@ -170,7 +170,7 @@ impl Study {
             }
             let done = step + 1;
             if done.is_multiple_of(recipe.validation_every) || done == steps {
-                let loss = Trainer::loss(&trainer.model, &validation, n_ctx);
+                let Ok(loss) = trainer.loss(&validation, n_ctx);
                 let tokens = done * (sequences * n_ctx) as u64;
                 eprintln!("  step {done}/{steps}  validation {loss:.4}  {:.0} tokens/s", tokens as f64 / seconds);
                 curve.push(Point { step: done, tokens, seconds, loss });
@@ -178,7 +178,7 @@ impl Study {
         }
         std::fs::create_dir_all(&self.out).with_context(|| format!("cannot create {}", self.out.display()))?;
         let metadata = BTreeMap::from([("tokenizer_sha256".to_owned(), self.data.tokenizer())]);
-        openwork_model::save(self.path(cell).with_extension("safetensors"), &trainer.model, &metadata)?;
+        openwork_model::save(self.path(cell).with_extension("safetensors"), trainer.model(), &metadata)?;
         let outcome = Outcome {
             format: FORMAT.into(),
             mode: cell.mode.name(),

@@ -10,7 +10,6 @@ use openwork_benches::{
     take_turns, use_threads,
 };
 use openwork_ops::{Device, DeviceChoice};
-use openwork_train::GpuTrainer;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -179,7 +178,7 @@ fn ours(name: &'static str, recipe: &str, device: &Device) -> Result<Contestant<
     let Setup { recipe, mut trainer } = Setup::new(recipe)?;
     let mut on_gpu = match device {
         Device::Cpu => None,
-        Device::Cuda(gpu) => Some(GpuTrainer::new(&trainer, gpu.clone(), CONTEXT, recipe.batch_sequences)?),
+        Device::Cuda(gpu) => Some(trainer.on_gpu(gpu.clone(), CONTEXT, recipe.batch_sequences)?),
     };
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut step = move || {
@@ -187,8 +186,8 @@ fn ours(name: &'static str, recipe: &str, device: &Device) -> Result<Contestant<
         let batch: Vec<u16> = (0..tokens).map(|_| rng.random_range(0..VOCABULARY as u16)).collect();
         let start = Instant::now();
         let report = match &mut on_gpu {
-            None => trainer.step(&batch, CONTEXT, recipe.chunk_sequences),
-            Some(gpu) => gpu.step(&batch)?,
+            None => trainer.step(&batch, CONTEXT)?,
+            Some(gpu) => gpu.step(&batch, CONTEXT)?,
         };
         let seconds = start.elapsed().as_secs_f64();
         ensure!(report.loss_nats.is_finite(), "the loss is {}", report.loss_nats);

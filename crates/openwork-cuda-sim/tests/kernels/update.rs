@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use ndarray::Array2;
 use openwork_cuda_sim::{Arg, launch};
-use openwork_ops::{Adam, adam_step};
+use openwork_ops::{Adam, AdamConstants, adam_step};
 use openwork_sparse::{Csr, MinPerUnit, Unit, floor_that_fits, top_magnitude};
 
 use crate::{config, random, vec};
@@ -253,7 +253,7 @@ fn adam_is_that_of_the_cpu() {
     let (mut w, mut w_expected, mut m_expected, mut v_expected) =
         (flat.w.clone(), flat.w.clone(), m.clone(), v.clone());
     adam_step(settings, scalar[1], &mut w_expected, &gradient, &mut m_expected, &mut v_expected);
-    let (rate, root) = settings.rate_and_root();
+    let AdamConstants { beta1, beta2, rate, root, eps } = settings.constants();
     let mut was = vec![0_u32; flat.words];
     let mut args = [
         Arg::read(&flat.segments),
@@ -264,11 +264,11 @@ fn adam_is_that_of_the_cpu() {
         Arg::update(&mut m),
         Arg::update(&mut v),
         Arg::write(&mut was),
-        Arg::F32(settings.beta1),
-        Arg::F32(settings.beta2),
+        Arg::F32(beta1),
+        Arg::F32(beta2),
         Arg::F32(rate),
         Arg::F32(root),
-        Arg::F32(settings.eps),
+        Arg::F32(eps),
     ];
     launch("adam", config([blocks, 1], 256), &mut args).unwrap();
     assert_eq!((w, m, v), (w_expected, m_expected, v_expected));

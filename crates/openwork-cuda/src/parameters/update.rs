@@ -1,7 +1,7 @@
 //! The update of all parameters: Adam, what stays, decay, and the sparse forms.
 
 use super::{EVERYTHING, Parameters};
-use crate::{Arg, Buffer, Gpu, GpuError};
+use crate::{Arg, Buffer, Gpu, GpuError, kernel};
 
 /// Entries that a block works on, as in `kernels/update.cu`.
 const PIECE: usize = 4096;
@@ -15,44 +15,44 @@ const THREADS: usize = 256;
 
 type Segment = [u32; WORDS];
 
-/// The lines of a matrix that keep a number of entries each.
+/// Entries that every row or every column of a matrix keeps: at most [`MOST_PER_UNIT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// Rows.
-    Row,
-    /// Columns.
-    Column,
+pub enum Floor {
+    /// So many of every row.
+    PerRow(usize),
+    /// So many of every column.
+    PerColumn(usize),
 }
 
-/// What an update does to a parameter.
+/// The update of one parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Selection {
     /// Entries that stay: those of largest magnitude.
     pub wanted: usize,
-    /// Entries that every unit keeps: at most [`MOST_PER_UNIT`].
-    pub floor: Option<(Unit, usize)>,
-    /// Whether what stays decays.
+    /// Entries that every row or column keeps, the largest of its own.
+    pub floor: Option<Floor>,
+    /// Whether the entries that stay decay.
     pub decays: bool,
     /// Whether it is trained at all.
     pub trained: bool,
 }
 
-/// Adam's settings of a step.
+/// Constants of one Adam step on every device: `w ← w − rate · m / (√v / root + ε)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Adam {
-    /// Decay of the first moment.
+pub struct AdamConstants {
+    /// Decay of the first moment, β₁.
     pub beta1: f32,
-    /// Decay of the second.
+    /// Decay of the second moment, β₂.
     pub beta2: f32,
-    /// Learning rate over `1 - beta1^t`.
+    /// Learning rate over `1 − β₁ᵗ`.
     pub rate: f32,
-    /// Root of `1 - beta2^t`.
+    /// `√(1 − β₂ᵗ)`.
     pub root: f32,
-    /// Added to the root of the second moment.
+    /// Added to the root of the second moment, ε.
     pub eps: f32,
 }
 
-/// What became of a parameter.
+/// Result of an update of one parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {
     /// Entries that are not zero.
@@ -72,11 +72,11 @@ impl Parameters {
         let partial = self.gpu.buffer::<f32>(table.blocks);
         let args = [table.segments.all(), table.block_segment.all(), self.flat.gradient.all(), partial.all()];
         // SAFETY: a block for every piece of every parameter, which `partial` has a place for each of.
-        unsafe { self.gpu.launch("square_sums", [table.blocks, 1, 1], 0, &args) };
+        unsafe { self.gpu.launch(&kernel::SQUARE_SUMS, [table.blocks, 1, 1], 0, &args) };
         let args =
             [partial.all(), self.scalar.all(), Arg::U32(table.blocks as u32), Arg::F32(entries as f32), Arg::F32(eps)];
         // SAFETY: reads as many sums as there are blocks, and writes two numbers.
-        unsafe { self.gpu.launch("gradient_scale", [1, 1, 1], 0, &args) };
+        unsafe { self.gpu.launch(&kernel::GRADIENT_SCALE, [1, 1, 1], 0, &args) };
         Ok(self.scalar.download()?[0])
     }
 
@@ -95,7 +95,7 @@ impl Parameters {
         let flat = &self.flat;
         let args = [table.segments.all(), table.block_segment.all(), threshold, flat.w.all(), flat.gradient.all()];
         // SAFETY: segments lie within the flat arrays, and have a threshold each or none has, as the kernel's header says.
-        unsafe { self.gpu.launch("mask_gradient", [table.blocks, 1, 1], 0, &args) };
+        unsafe { self.gpu.launch(&kernel::MASK_GRADIENT, [table.blocks, 1, 1], 0, &args) };
     }
 
     /// Takes the smallest nonzeros of parameters out, until as many stay as `stay` says, and makes the gradient of zero
@@ -125,10 +125,10 @@ impl Parameters {
     /// # Panics
     /// When a sparse form has too little room.
     #[allow(unsafe_code)]
-    pub fn update(&mut self, adam: Adam, decay: f32, selections: &[Selection], sparse: &[bool], forget: bool) {
+    pub fn update(&mut self, adam: AdamConstants, decay: f32, selections: &[Selection], sparse: &[bool], forget: bool) {
         self.set_sparse(sparse, selections);
         let table = Table::new(&self.gpu, self, |i| selections[i]);
-        let Adam { beta1, beta2, rate, root, eps } = adam;
+        let AdamConstants { beta1, beta2, rate, root, eps } = adam;
         let flat = self.flat.clone();
         let args = [
             table.segments.all(),
@@ -146,7 +146,7 @@ impl Parameters {
             Arg::F32(eps),
         ];
         // SAFETY: segments lie within the flat arrays, which are as long as each other, and their bits within `was`.
-        unsafe { self.gpu.launch("adam", [table.blocks, 1, 1], 0, &args) };
+        unsafe { self.gpu.launch(&kernel::ADAM, [table.blocks, 1, 1], 0, &args) };
         self.select(&table, &flat.w, None, &self.bracket);
         self.project(&table, decay, forget);
         self.fill(&table);
@@ -182,7 +182,12 @@ impl Parameters {
             // SAFETY: a warp for every row and a thread for every column of the largest parameter; the keys of units lie
             // within `unit_keys`.
             unsafe {
-                self.gpu.launch("unit_keys", [table.rows.div_ceil(8).max(table.cols.div_ceil(THREADS)), n, 1], 0, &args)
+                self.gpu.launch(
+                    &kernel::UNIT_KEYS,
+                    [table.rows.div_ceil(8).max(table.cols.div_ceil(THREADS)), n, 1],
+                    0,
+                    &args,
+                )
             };
         }
         let taken = taken.map_or(Arg::Pointer(0), Buffer::all);
@@ -198,7 +203,7 @@ impl Parameters {
         ];
         // SAFETY: a block for every piece; counts are zero, which the kernel below leaves them; candidates lie within
         // the room of their segment.
-        unsafe { self.gpu.launch("count_candidates", [table.blocks, 1, 1], 0, &args) };
+        unsafe { self.gpu.launch(&kernel::COUNT_CANDIDATES, [table.blocks, 1, 1], 0, &args) };
         let args = [
             table.segments.all(),
             x.all(),
@@ -210,7 +215,7 @@ impl Parameters {
             self.threshold.all(),
         ];
         // SAFETY: a block for every segment, each of which has two numbers in bracket and counts and a threshold.
-        unsafe { self.gpu.launch("select_threshold", [n, 1, 1], 0, &args) };
+        unsafe { self.gpu.launch(&kernel::SELECT_THRESHOLD, [n, 1, 1], 0, &args) };
     }
 
     #[allow(unsafe_code)]
@@ -235,7 +240,7 @@ impl Parameters {
             Arg::U32(u32::from(forget)),
         ];
         // SAFETY: segments lie within the flat arrays; lines are counted within theirs, which are zero.
-        unsafe { self.gpu.launch("project", [table.blocks, 1, 1], 0, &args) };
+        unsafe { self.gpu.launch(&kernel::PROJECT, [table.blocks, 1, 1], 0, &args) };
     }
 
     /// The sparse forms, whose lines have been counted.
@@ -248,16 +253,16 @@ impl Parameters {
         let args = [segments, flat.row_ptr.all(), flat.col_ptr.all()];
         // SAFETY: a block for the rows and one for the columns of every segment, whose lines have a place each and one
         // for the end.
-        unsafe { self.gpu.launch("sum_counts", [n, 2, 1], 0, &args) };
+        unsafe { self.gpu.launch(&kernel::SUM_COUNTS, [n, 2, 1], 0, &args) };
         let args = [segments, flat.w.all(), flat.row_ptr.all(), flat.pairs.all()];
         // SAFETY: a warp for every row of the largest parameter; nonzeros fit the room that `set_sparse` checked.
-        unsafe { self.gpu.launch("fill_rows", [table.rows.div_ceil(8), n, 1], 0, &args) };
+        unsafe { self.gpu.launch(&kernel::FILL_ROWS, [table.rows.div_ceil(8), n, 1], 0, &args) };
         let args = [segments, flat.w.all(), flat.col_ptr.all(), flat.col_pairs.all()];
         // SAFETY: a thread for every column of the largest parameter; otherwise as above.
-        unsafe { self.gpu.launch("fill_columns", [table.cols.div_ceil(THREADS), n, 1], 0, &args) };
+        unsafe { self.gpu.launch(&kernel::FILL_COLUMNS, [table.cols.div_ceil(THREADS), n, 1], 0, &args) };
         let args = [segments, flat.row_ptr.all(), flat.col_ptr.all(), flat.row_order.all(), flat.col_order.all()];
         // SAFETY: a block for the rows and one for the columns of every segment; orders have a place for every line.
-        unsafe { self.gpu.launch("order_lines", [n, 2, 1], 0, &args) };
+        unsafe { self.gpu.launch(&kernel::ORDER_LINES, [n, 2, 1], 0, &args) };
     }
 
     /// What the last update did to every parameter.
@@ -295,10 +300,10 @@ impl Table {
         for (i, (shape, place)) in all.shapes.iter().zip(&all.places).enumerate() {
             let s = selection(i);
             let len = shape.rows * shape.cols;
-            let (unit, per_unit) = match s.floor.filter(|floor| s.wanted < len && floor.1 > 0) {
-                None => (0, 0),
-                Some((Unit::Row, count)) => (1, count),
-                Some((Unit::Column, count)) => (2, count),
+            let (unit, per_unit) = match s.floor.filter(|_| s.wanted < len) {
+                None | Some(Floor::PerRow(0) | Floor::PerColumn(0)) => (0, 0),
+                Some(Floor::PerRow(count)) => (1, count),
+                Some(Floor::PerColumn(count)) => (2, count),
             };
             assert!(per_unit <= MOST_PER_UNIT, "a unit keeps at most {MOST_PER_UNIT} entries, not {per_unit}");
             floors |= unit > 0;

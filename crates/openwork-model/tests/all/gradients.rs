@@ -86,7 +86,7 @@ fn parameter_gradients_match_finite_differences() {
         let infos = Params::<()>::infos(&config);
         for (i, info) in infos.iter().enumerate() {
             let gradient = gradients.values()[i].dense().mapv(f64::from);
-            if !model.is_trained(info.role) {
+            if !model.config.is_trained(info.role) {
                 assert!(gradient.iter().all(|&g| g == 0.0), "{name}: {} is frozen", info.name);
                 continue;
             }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::PtProblem;
-use super::pickle::{Id, Pickle, Value};
-use super::rebuild::View;
+use super::pickle::Pickle;
+use super::value::{Id, Value, View};
 
 /// How deep dictionaries and lists may nest.
 pub(super) const MAX_DEPTH: usize = 64;

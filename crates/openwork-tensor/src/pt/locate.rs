@@ -8,7 +8,7 @@ use ndarray::{ArrayD, IxDyn};
 use super::PtProblem;
 use super::kind::Kind;
 use super::pickle::Pickle;
-use super::rebuild::View;
+use super::value::View;
 use crate::element::{Element, decode};
 
 /// A tensor checked against its storage: strides and offset count elements.

@@ -12,8 +12,10 @@ mod error;
 mod flatten;
 mod kind;
 mod locate;
+mod machine;
 mod pickle;
 mod rebuild;
+mod value;
 mod zip;
 
 use std::collections::BTreeMap;

@@ -1,73 +1,11 @@
-//! The names a checkpoint may use, and the plain data they stand for.
+//! Calls of the few functions that a checkpoint may name: they build plain data.
 
-use std::rc::Rc;
-
-use super::kind::{Kind, dtype, storage};
-use super::pickle::{INERT, Id, Machine, Pickle, Step, Value};
+use super::kind::Kind;
+use super::machine::{INERT, Machine, Step};
+use super::value::{Global, Id, Storage, Value, View};
 
 /// PyTorch's own limit on the number of axes.
 const MAX_AXES: usize = 64;
-
-/// The names a file may use.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Global {
-    OrderedDict,
-    RebuildTensorV2,
-    RebuildTensorV3,
-    RebuildParameter,
-    Size,
-    Device,
-    /// How bytes are written in protocol 2: `_codecs.encode(text, "latin1")`.
-    Encode,
-    UntypedStorage,
-    Storage(Kind),
-    Dtype(Kind),
-}
-
-/// A storage a tensor refers to.
-#[derive(Debug, Clone)]
-pub(super) struct Storage {
-    pub(super) key: Rc<str>,
-    /// `None` for an untyped one.
-    pub(super) kind: Option<Kind>,
-    /// Number of elements, or of bytes if untyped.
-    pub(super) len: u64,
-}
-
-/// A strided view of a storage. Its parts stay in the arena: a file can repeat a view in a few bytes.
-#[derive(Debug, Clone)]
-pub(super) struct View {
-    storage: Id,
-    pub(super) kind: Kind,
-    /// Counts elements.
-    pub(super) offset: u64,
-    shape: Id,
-    strides: Id,
-}
-
-impl Pickle {
-    /// The storage a view lies in.
-    pub(super) fn storage_of(&self, view: &View) -> &Storage {
-        match self.get(view.storage) {
-            Value::Storage(storage) => storage,
-            _ => unreachable!("checked when the view was built"),
-        }
-    }
-
-    /// Length and stride, in elements, of each axis of a view.
-    pub(super) fn axes(&self, view: &View) -> impl ExactSizeIterator<Item = (u64, u64)> {
-        let sizes = |id| match self.get(id) {
-            Value::Tuple(items) => items.iter(),
-            _ => unreachable!("checked when the view was built"),
-        };
-        let size = |&id: &Id| match self.get(id) {
-            Value::Int(n) => *n as u64,
-            _ => unreachable!("checked when the view was built"),
-        };
-        let axes = sizes(view.shape).zip(sizes(view.strides));
-        axes.map(move |(n, stride)| (size(n), size(stride)))
-    }
-}
 
 impl Machine<'_> {
     /// A persistent id: how PyTorch refers to a storage.
@@ -171,21 +109,5 @@ impl Machine<'_> {
             size(id)?;
         }
         Ok(View { storage, kind, offset: size(&offset)?, shape, strides })
-    }
-}
-
-/// The list of names a file may use. Everything else is refused by name.
-pub(super) fn global(module: &str, name: &str) -> Option<Global> {
-    match (module, name) {
-        ("collections", "OrderedDict") => Some(Global::OrderedDict),
-        ("_codecs", "encode") => Some(Global::Encode),
-        ("torch._utils", "_rebuild_tensor_v2") => Some(Global::RebuildTensorV2),
-        ("torch._utils", "_rebuild_tensor_v3") => Some(Global::RebuildTensorV3),
-        ("torch._utils", "_rebuild_parameter") => Some(Global::RebuildParameter),
-        ("torch", "Size") => Some(Global::Size),
-        ("torch", "device") => Some(Global::Device),
-        ("torch.storage", "UntypedStorage") => Some(Global::UntypedStorage),
-        ("torch", name) => storage(name).map(Global::Storage).or_else(|| dtype(name).map(Global::Dtype)),
-        _ => None,
     }
 }

@@ -74,6 +74,16 @@ pub enum Kind {
     Relaxation,
 }
 
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Exhaustive => "exhaustive",
+            Self::Statistical => "statistical",
+            Self::Relaxation => "relaxation",
+        })
+    }
+}
+
 /// What was certified.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Certified {

@@ -10,7 +10,7 @@ use super::{
     About, Certificate, CertificateError, Certified, Kind, file,
     run::{Replace, Source, last_logits},
 };
-use crate::{measure::argmax, stats::binomial_tail};
+use crate::{measure::argmax, stats::binomial_tail, streams::Stream};
 
 /// When a circuit agrees with the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -101,7 +101,7 @@ fn agrees(about: &About<'_>, sample: Sample, number: u64, memory: &mut Cpu) -> b
     let mut key = [0; 32];
     key[..8].copy_from_slice(&sample.seed.to_le_bytes());
     let mut rng = ChaCha8Rng::from_seed(key);
-    rng.set_stream(number);
+    rng.set_stream(Stream::CertificateSample(number).number());
     let input = ((u128::from(rng.next_u64()) * about.inputs.len() as u128) >> 64) as usize;
     let kept = about.circuit.kept();
     // 24 bits are exact in f32.

@@ -1,18 +1,18 @@
 //! Level 4: adversaries, the worst inputs, changed roles, rivals, and inputs from elsewhere.
 
 use openwork_circuit::Calibration;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 
 use super::{Benches, Judge, Shown, Stop, resamples, worst_pair};
 use crate::{
-    Check, CounterExample, Curve, Draw, Fill, Intervention, Kept, Rival, Role, Scheme, Split, Status, adversary,
+    Change, Check, CheckId, CounterExample, Curve, CurveKind, Draw, Fill, Intervention, Kept, Rival, RunError, Scheme,
+    Split, Status, Subset, adversary,
     bench::Bench,
     dial,
     measure::{Measured, calibrate},
     random::draw,
-    rival, rules,
+    rival,
     stats::fraction,
+    streams::Stream,
 };
 
 impl Judge<'_> {
@@ -28,24 +28,22 @@ impl Judge<'_> {
     }
 
     /// Inputs that differ from those of the search in one respect.
-    fn shifts(&mut self, benches: &Benches<'_>) -> Result<(), String> {
+    fn shifts(&mut self, benches: &Benches<'_>) -> Result<(), RunError> {
         for split in [Split::HeldOutTemplates, Split::Lengths, Split::Vocabulary] {
             let bench = benches.shifts.iter().find(|(s, _)| *s == split).map(|(_, bench)| bench);
             let n = bench.map_or(0, |bench| bench.pairs.len());
-            // Other templates are what every circuit is asked for; lengths and words where there are any.
-            let role = if split == Split::HeldOutTemplates { Role::Required } else { Role::ForStrong };
-            let name = split.to_string();
+            let id = CheckId::ShiftPairs { split };
             let Some(bench) = bench.filter(|_| n >= self.settings.min_pairs) else {
                 if split == Split::HeldOutTemplates || n > 0 {
                     let words = format!(
                         "there are {n} pairs of {split}, at least {} are needed: nothing is known about them",
                         self.settings.min_pairs
                     );
-                    self.push(rules::check(&name, role, Status::NotApplicable, words));
+                    self.push(Check::new(id, Status::NotApplicable, words));
                 }
                 continue;
             };
-            if !self.has_time(&name, role) {
+            if !self.has_time(id) {
                 continue;
             }
             let resamples = resamples(&bench.pairs, self.settings);
@@ -60,19 +58,12 @@ impl Judge<'_> {
 
     /// The circuit's run as the rest is restored, and as the circuit's own nodes get the model's values.
     fn dials(&mut self, benches: &Benches<'_>) {
-        let (name, circuit) = ("interchange with the model", self.case.circuit);
-        if circuit.is_empty() || circuit.complement().is_empty() || !self.has_time(name, Role::Reported) {
+        let (id, circuit) = (CheckId::Interchange, self.case.circuit);
+        if circuit.is_empty() || circuit.complement().is_empty() || !self.has_time(id) {
             return;
         }
-        let curve = |dial: &str, reading: &str, points| Curve {
-            dial: dial.into(),
-            measure: "KL(model ‖ run) over the candidates, nats".into(),
-            reading: reading.into(),
-            points,
-        };
         let points = dial::relaxation(&benches.few, circuit);
-        let reading = "It should fall steadily: where it rises, what is restored cancels something.";
-        self.report.curves.push(curve("part of the rest restored", reading, points));
+        self.report.curves.push(Curve { kind: CurveKind::RestRestored, points });
         let points = dial::interchange(&benches.few, circuit, self.settings.seed);
         let kl = |share: f64| points.iter().find(|p| p.0 == share).expect("a point of the curve").1;
         let words = format!(
@@ -82,29 +73,27 @@ impl Judge<'_> {
             kl(1.0),
             kl(0.5)
         );
-        self.push(rules::check(name, Role::Reported, Status::Passed, words));
-        let reading = "Flat where the circuit computes what the model computes; as far as it falls, its nodes hold other \
-                       values than in the model. What is left at 1 is what other nodes write.";
-        self.report.curves.push(curve("share of the circuit's nodes given the model's values", reading, points));
+        self.push(Check::new(id, Status::Passed, words));
+        self.report.curves.push(Curve { kind: CurveKind::ModelValues, points });
     }
 
     /// Partial ablation of the rest by an adversary with a budget.
     fn attacks(&mut self, benches: &Benches<'_>) {
         let (circuit, settings) = (self.case.circuit, self.settings);
-        let (name, bench) = ("adversary", &benches.held_out);
+        let (id, bench) = (CheckId::Adversary, &benches.held_out);
         if circuit.is_empty() || circuit.complement().is_empty() {
             let words = "a circuit of no nodes or of all leaves an adversary nothing to compare";
-            return self.push(rules::check(name, Role::Reported, Status::NotApplicable, words.into()));
+            return self.push(Check::not_asked(id, words));
         }
-        if !self.has_time(name, Role::Required) {
+        if !self.has_time(id) {
             return;
         }
         let small = (settings.adversary_share * circuit.len() as f64).ceil().max(1.0);
         let large = circuit.len() as f64;
-        for (budget, role) in [(small, Role::Required), (large, Role::ForStrong)] {
+        for (budget, id) in [(small, CheckId::Adversary), (large, CheckId::LargerAdversary)] {
             let r = adversary::attack(&benches.few_selection, circuit, budget, Fill::Mean, settings.adversary_steps);
             let (attack, measured) =
-                adversary::outcome_of("circuit", bench, &r, (budget, Fill::Mean), &benches.resamples);
+                adversary::outcome_of(Subset::Circuit, bench, &r, (budget, Fill::Mean), &benches.resamples);
             let passed = attack.agreement.ci95.0 >= settings.min_accuracy;
             let most: Vec<String> = attack.nodes.iter().take(4).map(|(n, r)| format!("{n} to {r:.2}")).collect();
             let words = format!(
@@ -115,7 +104,7 @@ impl Judge<'_> {
                 settings.min_accuracy,
                 most.join(", ")
             );
-            if !passed && role == Role::Required {
+            if !passed && id == CheckId::Adversary {
                 self.refute_by_attack(bench, &measured, &r);
             }
             self.push(Check {
@@ -123,12 +112,7 @@ impl Judge<'_> {
                 ablation: Some(Scheme::MEAN),
                 estimate: Some(attack.agreement),
                 threshold: Some(settings.min_accuracy),
-                ..rules::check(
-                    if role == Role::Required { name } else { "adversary of the circuit's size" },
-                    role,
-                    rules::status(passed),
-                    words,
-                )
+                ..Check::new(id, Status::of(passed), words)
             });
             self.report.findings.attacks.push(attack);
         }
@@ -140,15 +124,14 @@ impl Judge<'_> {
         const SETS: u64 = 3;
         for set in 0..SETS {
             if self.clock.is_over() {
-                return self.unfinished("attacks on random sets");
+                return self.unfinished(CheckId::AttacksOnRandomSets);
             }
-            let mut rng = ChaCha8Rng::seed_from_u64(self.settings.seed);
-            rng.set_stream((1 << 44) + set);
+            let mut rng = Stream::AttackedSet(set).rng(self.settings.seed);
             let (nodes, _) = draw(self.case.circuit, Draw::Others, &benches.active, &mut rng);
             let steps = self.settings.adversary_steps;
             let r = adversary::attack(&benches.few_selection, &nodes, budget, Fill::Mean, steps);
             let how = (budget, Fill::Mean);
-            let (attack, _) = adversary::outcome_of("random", &benches.held_out, &r, how, &benches.resamples);
+            let (attack, _) = adversary::outcome_of(Subset::Random, &benches.held_out, &r, how, &benches.resamples);
             self.report.findings.attacks.push(attack);
         }
     }
@@ -156,21 +139,20 @@ impl Judge<'_> {
     fn refute_by_attack(&mut self, bench: &Bench<'_>, measured: &Measured, r: &[f32]) {
         let pair = worst_pair(measured.agree.len(), |i| 1e6 * (1.0 - measured.agree[i]) + measured.kl_candidates[i]);
         let shown = Shown {
-            check: "adversary",
+            check: CheckId::Adversary,
             split: Split::HeldOut,
             pair,
             bench,
             run: &measured.differences,
             calibration: Calibration::NONE,
         };
-        let what = "an adversary ablates nodes outside the circuit, in part";
-        self.refute_by(|| shown.example(Shown::partly(what, r, Scheme::MEAN)));
+        self.refute_by(|| shown.example(Shown::partly(Change::Attack, r, Scheme::MEAN)));
     }
 
     /// Does every node carry in the circuit what it carries in the model?
     fn roles(&mut self, bench: &Bench<'_>) {
-        let (name, circuit) = ("roles", self.case.circuit);
-        if circuit.is_empty() || !self.has_time(name, Role::Required) {
+        let (id, circuit) = (CheckId::Roles, self.case.circuit);
+        if circuit.is_empty() || !self.has_time(id) {
             return;
         }
         let roles = adversary::roles(bench, circuit);
@@ -198,13 +180,13 @@ impl Judge<'_> {
                 )
             }
         );
-        self.push(rules::check(name, Role::Required, rules::status(turned.is_empty()), words));
+        self.push(Check::new(id, Status::of(turned.is_empty()), words));
     }
 
     /// The worst input among those seen, and a search for worse.
     fn inputs(&mut self, benches: &Benches<'_>) {
-        let (name, bench) = ("worst inputs", &benches.held_out);
-        if !self.has_time(name, Role::ForStrong) {
+        let (id, bench) = (CheckId::WorstInputs, &benches.held_out);
+        if !self.has_time(id) {
             return;
         }
         // Whatever is drawn like the held-out prompts is worse than the worst of those in at most this share, at 95 %
@@ -220,7 +202,7 @@ impl Judge<'_> {
         let Some((worst, turned)) = found else {
             let words = "no two prompts of one template have one length and differ in more than their cues: there is nothing \
                          to exchange between them";
-            return self.push(rules::check(name, Role::Reported, Status::NotApplicable, words.into()));
+            return self.push(Check::not_asked(id, words));
         };
         let words = format!(
             "of {} prompts made by exchanging tokens other than the cues between prompts of one template, {turned} have an answer of the \
@@ -231,14 +213,11 @@ impl Judge<'_> {
         );
         // One in a hundred may be no prompt of the task any more, for all that it keeps its cue.
         let passed = turned * 100 <= self.settings.inputs;
-        self.push(Check {
-            ablation: Some(Scheme::MEAN),
-            ..rules::check(name, Role::ForStrong, rules::status(passed), words)
-        });
+        self.push(Check { ablation: Some(Scheme::MEAN), ..Check::new(id, Status::of(passed), words) });
         if !passed {
-            let intervention = Intervention::keeping("only the circuit is kept", circuit);
+            let intervention = Intervention::keeping(Change::OnlyCircuitKept, circuit);
             self.refute_by(|| CounterExample {
-                check: name.into(),
+                check: id,
                 split: Split::HeldOut,
                 pair: None,
                 prompts: worst.prompts,
@@ -252,9 +231,9 @@ impl Judge<'_> {
     }
 
     /// Is this the circuit, or one of several?
-    fn rivals(&mut self, benches: &Benches<'_>) -> Result<(), String> {
-        let (name, circuit, settings) = ("identified", self.case.circuit, self.settings);
-        if circuit.is_empty() || circuit.len() > MOST_NODES || !self.has_time(name, Role::ForStrong) {
+    fn rivals(&mut self, benches: &Benches<'_>) -> Result<(), RunError> {
+        let (id, circuit, settings) = (CheckId::Identified, self.case.circuit, self.settings);
+        if circuit.is_empty() || circuit.len() > MOST_NODES || !self.has_time(id) {
             return Ok(());
         }
         let clock = self.clock;
@@ -262,7 +241,7 @@ impl Judge<'_> {
         let limit = settings.loss_limit(self.case.target_loss);
         let (bench, selection) = (&benches.few, &benches.few_selection);
         let Some(core) = rival::core(selection, circuit, limit, &out_of_time)? else {
-            self.left_out(name, Role::ForStrong);
+            self.left_out(id);
             return Ok(());
         };
         self.report.findings.core = Some(core.len());
@@ -311,7 +290,7 @@ impl Judge<'_> {
             }
         );
         let passed = rival.is_none();
-        self.push(rules::check(name, Role::ForStrong, rules::status(passed), words));
+        self.push(Check::new(id, Status::of(passed), words));
         Ok(())
     }
 }

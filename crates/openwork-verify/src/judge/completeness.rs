@@ -1,16 +1,14 @@
 //! Level 3: do circuit and model break alike when the same nodes are knocked out of both?
 
 use openwork_circuit::{Calibration, NodeSet};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 
 use super::{Benches, Judge, Shown, worst_pair};
 use crate::{
-    Check, Draw, Incompleteness, Role, Scheme, Split, Status,
+    Change, Check, CheckId, Draw, Incompleteness, RunError, Scheme, Split, Status, Subset,
     bench::Bench,
     knockouts::{self, Budget, Knockout},
     random::draw,
-    rules,
+    streams::Stream,
 };
 
 /// Random sets beside the circuit.
@@ -18,15 +16,15 @@ const SETS: u64 = 4;
 
 impl Judge<'_> {
     /// The worst knock-out found must not part them.
-    pub(super) fn completeness(&mut self, benches: &Benches<'_>) -> Result<(), String> {
-        let (name, circuit) = ("completeness", self.case.circuit);
-        if circuit.is_empty() || !self.has_time(name, Role::Required) {
+    pub(super) fn completeness(&mut self, benches: &Benches<'_>) -> Result<(), RunError> {
+        let (id, circuit) = (CheckId::Completeness, self.case.circuit);
+        if circuit.is_empty() || !self.has_time(id) {
             return Ok(());
         }
         let found = self.search(benches, circuit, Budget::WHOLE)?;
         let Knockout { how, nodes, .. } = &found[0];
         let bench = &benches.few;
-        let row = incompleteness(benches, "circuit", circuit, &found)?;
+        let row = incompleteness(benches, Subset::Circuit, circuit, &found)?;
         let estimate = row.gap;
         self.report.findings.incompleteness.push(row);
         let threshold = self.bar(bench);
@@ -50,29 +48,27 @@ impl Judge<'_> {
             let (_, gaps) = knockouts::gap(bench, circuit, nodes)?;
             let pair = worst_pair(gaps.len(), |i| gaps[i]);
             let shown = Shown {
-                check: name,
+                check: id,
                 split: Split::HeldOut,
                 pair,
                 bench,
                 run: &run.differences,
                 calibration: Calibration::NONE,
             };
-            self.refute_by(|| {
-                shown.example(shown.kept("nodes of the circuit are knocked out of the model", &set, Scheme::MEAN))
-            });
+            self.refute_by(|| shown.example(shown.kept(Change::KnockOut, &set, Scheme::MEAN)));
         }
         self.push(Check {
             split: Some(Split::HeldOut),
             ablation: Some(Scheme::MEAN),
             estimate: Some(estimate),
             threshold: Some(threshold),
-            ..rules::check(name, Role::Required, rules::status(passed), words)
+            ..Check::new(id, Status::of(passed), words)
         });
         Ok(())
     }
 
     /// Knock-outs of nodes of a set, worst first: searched on selection pairs, and to be judged on held-out ones.
-    fn search(&self, benches: &Benches<'_>, nodes: &NodeSet, budget: Budget) -> Result<Vec<Knockout>, String> {
+    fn search(&self, benches: &Benches<'_>, nodes: &NodeSet, budget: Budget) -> Result<Vec<Knockout>, RunError> {
         let clock = self.clock;
         knockouts::incompleteness(&benches.few_selection, nodes, budget, self.settings.seed, &|| clock.is_over())
     }
@@ -91,23 +87,22 @@ impl Judge<'_> {
     /// the check could tell nothing. And from its gap with nothing knocked out a set rises only where it or the model
     /// answers to knock-outs: by what the circuit rises, completeness saw more than sufficiency. Random sets are drawn from
     /// active nodes, for others answer to none.
-    pub(super) fn beside_random_circuits(&mut self, benches: &Benches<'_>) -> Result<(), String> {
-        let (name, circuit, bar) = ("completeness: beside random circuits", self.case.circuit, self.bar(&benches.few));
-        if circuit.is_empty() || circuit.complement().is_empty() || !self.has_time(name, Role::Reported) {
+    pub(super) fn beside_random_circuits(&mut self, benches: &Benches<'_>) -> Result<(), RunError> {
+        let (id, circuit, bar) = (CheckId::CompletenessBesideRandom, self.case.circuit, self.bar(&benches.few));
+        if circuit.is_empty() || circuit.complement().is_empty() || !self.has_time(id) {
             return Ok(());
         }
         let mut rows = Vec::new();
         for set in 0..=SETS {
             let (on, nodes) = if set == 0 {
-                ("circuit", circuit.clone())
+                (Subset::Circuit, circuit.clone())
             } else {
-                let mut rng = ChaCha8Rng::seed_from_u64(self.settings.seed);
-                rng.set_stream((1 << 45) + set);
-                ("random", draw(circuit, Draw::ActiveOthers, &benches.active, &mut rng).0)
+                let mut rng = Stream::CompletenessSet(set).rng(self.settings.seed);
+                (Subset::Random, draw(circuit, Draw::ActiveOthers, &benches.active, &mut rng).0)
             };
             let found = self.search(benches, &nodes, Budget::SMALL)?;
             if self.clock.is_over() {
-                self.left_out(name, Role::Reported);
+                self.left_out(id);
                 return Ok(());
             }
             rows.push(incompleteness(benches, on, &nodes, &found)?);
@@ -127,7 +122,7 @@ impl Judge<'_> {
             between(&|row| row.gap_of_none),
             own.tried
         );
-        self.push(Check { split: Some(Split::HeldOut), ..rules::check(name, Role::Reported, Status::Passed, words) });
+        self.push(Check { split: Some(Split::HeldOut), ..Check::new(id, Status::Passed, words) });
         self.report.findings.incompleteness.extend(rows);
         Ok(())
     }
@@ -136,14 +131,14 @@ impl Judge<'_> {
 /// The worst of what a search found, on held-out pairs.
 fn incompleteness(
     benches: &Benches<'_>,
-    on: &str,
+    on: Subset,
     set: &NodeSet,
     found: &[Knockout],
-) -> Result<Incompleteness, String> {
+) -> Result<Incompleteness, RunError> {
     let worst = &found[0];
     let gaps = |knocked_out: &[usize]| knockouts::gap(&benches.few, set, knocked_out);
     Ok(Incompleteness {
-        on: on.into(),
+        on,
         nodes: set.len(),
         tried: found.len(),
         how: worst.how.into(),

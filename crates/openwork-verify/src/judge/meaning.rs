@@ -2,9 +2,9 @@
 
 use super::{Benches, Judge, Stop};
 use crate::{
-    Check, Faithfulness, Role, ScrubSettings, Split, Status,
-    hypothesis::{HypothesisSettings, HypothesisVerdict, Prompts, examine},
-    rules, scrub,
+    Check, CheckId, Faithfulness, Fault, ScrubSettings, Split, Status,
+    hypothesis::{HypothesisSettings, HypothesisVerdict, Prompts, examine, list},
+    scrub,
 };
 
 impl Judge<'_> {
@@ -16,20 +16,21 @@ impl Judge<'_> {
     }
 
     /// Everything outside the circuit resampled, independently per path.
-    fn scrubbing(&mut self, benches: &Benches<'_>) -> Result<(), String> {
-        let name = "causal scrubbing";
-        if !self.has_time(name, Role::ForStrong) {
+    fn scrubbing(&mut self, benches: &Benches<'_>) -> Result<(), Fault> {
+        let id = CheckId::Scrubbing;
+        if !self.has_time(id) {
             return Ok(());
         }
         let settings =
             ScrubSettings { seed: self.settings.seed, bootstrap: self.settings.bootstrap, ..ScrubSettings::default() };
         let pairs = super::some_of(&benches.held_out.pairs, settings.max_pairs);
-        let found = scrub(self.case.model, self.case.circuit, &pairs, &settings).map_err(|e| e.to_string())?;
+        let found = scrub(self.case.model, self.case.circuit, &pairs, &settings)
+            .map_err(|e| Fault::Scrubbing { reason: e.to_string() })?;
         let (agreement, least) = (found.circuit.agreement, self.settings.min_scrubbed);
         let (status, score) = match &found.score_loss {
             Faithfulness::Defined { ratio_of_means, .. } => {
                 let passed = ratio_of_means.ci95.0 >= least && agreement.ci95.0 >= self.settings.min_template;
-                (rules::status(passed), format!("{ratio_of_means} of the model's loss is kept"))
+                (Status::of(passed), format!("{ratio_of_means} of the model's loss is kept"))
             }
             Faithfulness::Undefined { denominator: (mean, se) } => (
                 Status::NotApplicable,
@@ -49,17 +50,17 @@ impl Judge<'_> {
             split: Some(Split::HeldOut),
             estimate,
             threshold: Some(least),
-            ..rules::check(name, Role::ForStrong, status, words)
+            ..Check::new(id, status, words)
         });
         self.report.findings.scrubbed = Some(found);
         Ok(())
     }
 
     /// What somebody says that the nodes mean.
-    fn hypothesis(&mut self) -> Result<(), String> {
+    fn hypothesis(&mut self) -> Result<(), Fault> {
         let Some(meaning) = self.case.meaning else { return Ok(()) };
-        let name = "hypothesis";
-        if !self.has_time(name, Role::Required) {
+        let id = CheckId::Hypothesis;
+        if !self.has_time(id) {
             return Ok(());
         }
         let prompts: Vec<Vec<u16>> =
@@ -67,16 +68,16 @@ impl Judge<'_> {
         let settings = HypothesisSettings { seed: self.settings.seed, ..HypothesisSettings::default() };
         let prompts = Prompts { tokens: &prompts, text: meaning.text };
         let found = examine(self.case.model, Some(self.case.circuit), meaning.hypothesis, prompts, &settings)
-            .map_err(|e| e.to_string())?;
+            .map_err(|e| Fault::Hypothesis { reason: e.to_string() })?;
         let (status, words) = match &found.verdict {
             HypothesisVerdict::Supported => (Status::Passed, "every test of the hypothesis passed".to_owned()),
             HypothesisVerdict::Undecided { by } => {
-                (Status::NotApplicable, format!("too few prompts decide about: {}", by.join(", ")))
+                (Status::NotApplicable, format!("too few prompts decide about: {}", list(by, ", ")))
             }
-            HypothesisVerdict::Refuted { by } => (Status::Failed, format!("refuted by: {}", by.join(", "))),
+            HypothesisVerdict::Refuted { by } => (Status::Failed, format!("refuted by: {}", list(by, ", "))),
         };
         let words = format!("{}: {words}", meaning.hypothesis.name);
-        self.push(rules::check(name, Role::Required, status, words));
+        self.push(Check::new(id, status, words));
         self.report.findings.hypothesis = Some(found);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The run: what is checked in which order, how long it may take, and where it stops.
 
 mod adversaries;
+mod certify;
 mod completeness;
 mod meaning;
 mod necessity;
@@ -14,87 +15,103 @@ use openwork_circuit::{
 };
 
 use crate::{
-    Case, Check, Control, CounterExample, Declaration, Findings, Intervention, Limits, Norms, Report, Role, Scheme,
-    Settings, Size, Split, Status, Verdict, audit,
+    Case, Change, Check, CheckId, Controls, CounterExample, Declaration, Fault, InputError, Intervention, Limits,
+    Norms, Report, RunError, Scheme, Settings, Size, Split, Status, Unfinished,
+    audit::{self, Ablator, KeepOnly},
     bench::Bench,
+    certificate::{Certificate, Kind},
     measure::{losses_at_best_shift, mean},
-    report::runs,
-    rules,
+    report::{Draft, runs},
+    rules::{self, End},
     stats::Resamples,
     subject::{Fills, Subject},
 };
 
-/// Why a run ends before its last check.
+/// The reason that a run ends before its last check.
 enum Stop {
-    Error(String),
+    Fault(Fault),
     NoTask,
     Undefined,
 }
 
-impl From<String> for Stop {
-    fn from(fault: String) -> Self {
-        Stop::Error(fault)
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Stop::Fault(fault)
+    }
+}
+
+impl From<RunError> for Stop {
+    fn from(error: RunError) -> Self {
+        Stop::Fault(error.into())
+    }
+}
+
+impl From<InputError> for Stop {
+    fn from(error: InputError) -> Self {
+        Stop::Fault(error.into())
     }
 }
 
 /// Shares of the time that levels 1 to 6 get, where all are asked for.
 const SHARES: [f64; 6] = [0.05, 0.15, 0.25, 0.25, 0.15, 0.15];
 
+/// The judgement on a circuit.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// The report.
+    pub report: Report,
+    /// Certificates that level 6 wrote, each to be kept in a file of its own.
+    pub certificates: Vec<(Kind, Certificate)>,
+}
+
 /// Judges a circuit. `controls` are what the search that found it achieved where it must fail; without one of each
-/// kind the verdict is [`Verdict::Weak`] at best. `progress` is told what is being done.
+/// kind the verdict is [`Verdict::Weak`](crate::Verdict::Weak) at best. `progress` is told what is being done.
 ///
 /// The same case, controls and settings give the same report, whatever the number of threads, unless time runs out.
 pub fn verify(
     case: &Case<'_>,
-    controls: &[Control],
+    controls: Controls<'_>,
     settings: &Settings,
     limits: &Limits<'_>,
     progress: &mut dyn FnMut(&str),
-) -> Report {
-    let report = Report {
-        verdict: Verdict::Error,
-        reasons: Vec::new(),
-        level: limits.level,
-        rung: 0,
-        unfinished: Vec::new(),
-        size: None,
-        checks: Vec::new(),
-        matrix: Vec::new(),
-        random_sets: Vec::new(),
-        curves: Vec::new(),
-        findings: Findings::default(),
-        declarations: declarations(case),
-        settings: settings.clone(),
-    };
-    let fills = Fills::new(case.circuit, case.selection);
-    let Limits { dead_hook, .. } = *limits;
-    let subject = Subject { model: case.model, means: case.means, fills: &fills, seed: settings.seed, dead_hook };
-    let clock = Clock { limits, level: 0, started: Instant::now(), level_until: limits.until };
-    let mut judge = Judge { case, subject, settings, clock, progress, report, counter_example: None };
-    let stop = judge.run(controls);
-    let Judge { mut report, counter_example, .. } = judge;
-    let gate = |report: &Report| -> Vec<String> {
-        let failed = report.checks.iter().filter(|c| c.status == Status::Failed && c.role == Role::Gate);
-        failed.map(|c| c.explanation.clone()).collect()
-    };
-    if !matches!(stop, Err(Stop::Error(_))) {
-        let words = "keeping all nodes is the model bit for bit, keeping none is ablating all, every hook fired and did \
-                     its work, gradients are finite differences, no pair was selected on, all numbers are finite";
-        report.checks.insert(0, rules::check("self-checks", Role::Gate, Status::Passed, words.into()));
-    }
-    report.rung = rules::rung(&report.checks, report.level);
-    (report.verdict, report.reasons) = match stop {
-        Ok(()) => rules::verdict(&report, counter_example),
-        Err(Stop::Error(fault)) => {
-            report.checks.push(rules::check("self-checks", Role::Gate, Status::Failed, fault.clone()));
-            report.rung = 0;
-            (Verdict::Error, vec![fault])
-        }
-        Err(Stop::NoTask) => (Verdict::NoTask, gate(&report)),
-        Err(Stop::Undefined) => (Verdict::Undefined, gate(&report)),
-    };
-    report
+) -> Judgement {
+    verify_through(&KeepOnly, case, controls, settings, limits, progress)
 }
+
+/// [`verify`] with an ablation of the caller's own, which the self-checks judge before anything else: they compare what
+/// every run leaves at every site with what it had to.
+pub fn verify_through(
+    ablator: &dyn Ablator,
+    case: &Case<'_>,
+    controls: Controls<'_>,
+    settings: &Settings,
+    limits: &Limits<'_>,
+    progress: &mut dyn FnMut(&str),
+) -> Judgement {
+    let report = Draft::new(limits.level, declarations(case), settings.clone());
+    let fills = Fills::new(case.circuit, case.selection);
+    let subject = Subject { model: case.model, means: case.means, fills: &fills, seed: settings.seed, ablator };
+    let clock = Clock { limits, level: 0, started: Instant::now(), level_until: limits.until };
+    let (counter_example, certificates, certified) = (None, vec![], None);
+    let mut judge =
+        Judge { case, subject, settings, clock, progress, report, counter_example, certificates, certified };
+    let end = match judge.run(controls) {
+        Ok(()) => End::Whole { certified: judge.certified.take() },
+        Err(Stop::Fault(fault)) => End::Fault(fault),
+        Err(Stop::NoTask) => End::NoTask,
+        Err(Stop::Undefined) => End::Undefined,
+    };
+    let Judge { mut report, counter_example, certificates, .. } = judge;
+    match &end {
+        End::Fault(fault) => report.checks.push(Check::new(CheckId::SelfChecks, Status::Failed, fault.to_string())),
+        _ => report.checks.insert(0, Check::new(CheckId::SelfChecks, Status::Passed, SELF_CHECKS)),
+    }
+    Judgement { report: rules::seal(report, end, counter_example), certificates }
+}
+
+/// What the self-checks check.
+const SELF_CHECKS: &str = "keeping all nodes is the model bit for bit, keeping none is ablating all, every hook fired and did \
+                           its work, gradients are finite differences, no pair was selected on, all numbers are finite";
 
 struct Judge<'a> {
     case: &'a Case<'a>,
@@ -102,8 +119,11 @@ struct Judge<'a> {
     settings: &'a Settings,
     clock: Clock<'a>,
     progress: &'a mut dyn FnMut(&str),
-    report: Report,
+    report: Draft,
     counter_example: Option<CounterExample>,
+    certificates: Vec<(Kind, Certificate)>,
+    /// What certificates cover, where they cover every input of a domain.
+    certified: Option<String>,
 }
 
 /// The level that the run is at, and when it must be over. A copy is what long steps look at.
@@ -147,13 +167,13 @@ struct Benches<'a> {
 }
 
 impl<'a> Judge<'a> {
-    fn run(&mut self, controls: &[Control]) -> Result<(), Stop> {
+    fn run(&mut self, controls: Controls<'_>) -> Result<(), Stop> {
         (self.progress)("self-checks");
         audit::inputs(self.case, self.settings)?;
         let n = self.case.held_out.len();
         if n < self.settings.min_pairs {
             let words = format!("{n} held-out pairs cannot decide, at least {} are needed", self.settings.min_pairs);
-            self.push(rules::check("enough pairs", Role::Gate, Status::Failed, words));
+            self.push(Check::new(CheckId::EnoughPairs, Status::Failed, words));
             return Err(Stop::Undefined);
         }
         let benches = self.benches()?;
@@ -164,26 +184,28 @@ impl<'a> Judge<'a> {
         self.report.size = Some(self.size(&benches.active));
         self.begin(1);
         let published = self.task(&benches)?;
-        for level in 2..=self.clock.limits.level.min(rules::STRONG_LEVEL) {
+        for level in 2..=self.clock.limits.level {
             self.begin(level);
             match level {
                 2 => self.sufficiency(&benches, &published)?,
                 3 => self.necessity(&benches, controls)?,
                 4 => self.adversaries(&benches)?,
-                _ => self.meaning(&benches)?,
+                5 => self.meaning(&benches)?,
+                _ => self.certify()?,
             }
         }
         Ok(())
     }
 
-    fn benches(&self) -> Result<Benches<'a>, String> {
+    fn benches(&self) -> Result<Benches<'a>, RunError> {
         let (case, settings, subject) = (self.case, self.settings, self.subject);
         let few = |pairs: &[Pair]| Bench::new(subject, &some_of(pairs, settings.random_pairs));
         let held_out = Bench::new(subject, case.held_out)?;
         let few_held_out = few(case.held_out)?;
         let active = held_out.activity.active(case.circuit.space(), settings.active_share);
         let elsewhere = case.shifts.iter().filter(|s| self.clock.limits.level > 2 && !s.pairs.is_empty());
-        let shifts = elsewhere.map(|s| Ok((s.split, Bench::new(subject, s.pairs)?))).collect::<Result<_, String>>()?;
+        let shifts =
+            elsewhere.map(|s| Ok((s.split, Bench::new(subject, s.pairs)?))).collect::<Result<_, RunError>>()?;
         Ok(Benches {
             selection: Bench::new(subject, case.selection)?,
             few_selection: few(case.selection)?,
@@ -202,28 +224,29 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether there is time for a step. If not, the check that it would have made is not made, and the report says so.
-    fn has_time(&mut self, check: &str, role: Role) -> bool {
+    fn has_time(&mut self, check: CheckId) -> bool {
         if self.clock.is_over() {
-            self.left_out(check, role);
+            self.left_out(check);
             return false;
         }
-        (self.progress)(check);
+        (self.progress)(&check.to_string());
         true
     }
 
     /// A check that was not made for want of time.
-    fn left_out(&mut self, check: &str, role: Role) {
+    fn left_out(&mut self, check: CheckId) {
         self.unfinished(check);
-        let words = format!("not made: {}", self.clock.limits.why());
-        self.push(rules::check(check, role, Status::NotApplicable, words));
+        self.push(Check::new(check, Status::NotApplicable, format!("not made: {}", self.clock.limits.why())));
     }
 
-    fn unfinished(&mut self, what: &str) {
-        self.report.unfinished.push(format!("{what} (level {}): {}", self.clock.level, self.clock.limits.why()));
+    /// A step that was not finished for want of time.
+    fn unfinished(&mut self, step: CheckId) {
+        self.report.unfinished.push(Unfinished::new(step, self.clock.limits.why()));
     }
 
     fn push(&mut self, check: Check) {
-        self.report.checks.push(Check { level: self.clock.level, ..check });
+        debug_assert_eq!(check.level, self.clock.level, "{} is asked at its level", check.id);
+        self.report.checks.push(check);
     }
 
     fn size(&self, active: &[bool]) -> Size {
@@ -252,7 +275,7 @@ impl<'a> Judge<'a> {
 
 /// A counter-example that is a pair of a split.
 struct Shown<'a> {
-    check: &'a str,
+    check: CheckId,
     split: Split,
     pair: usize,
     bench: &'a Bench<'a>,
@@ -266,7 +289,7 @@ impl Shown<'_> {
         let two = |d: &[f64]| [d[2 * self.pair], d[2 * self.pair + 1]];
         let pair = &self.bench.pairs[self.pair];
         CounterExample {
-            check: self.check.into(),
+            check: self.check,
             split: self.split,
             pair: Some(self.pair),
             prompts: [self.bench.prompt(2 * self.pair).to_vec(), self.bench.prompt(2 * self.pair + 1).to_vec()],
@@ -279,7 +302,7 @@ impl Shown<'_> {
     }
 
     /// The intervention that keeps `nodes` under a scheme.
-    fn kept(&self, what: &str, nodes: &NodeSet, scheme: Scheme) -> Intervention {
+    fn kept(&self, what: Change, nodes: &NodeSet, scheme: Scheme) -> Intervention {
         let subject = self.bench.subject;
         let source = |i: usize| self.bench.prompt(self.bench.source(2 * self.pair + i, scheme.fill)).to_vec();
         let constants = match subject.constants(scheme.fill) {
@@ -297,9 +320,9 @@ impl Shown<'_> {
     }
 
     /// The intervention that keeps node n to the part `r[n]`.
-    fn partly(what: &str, r: &[f32], scheme: Scheme) -> Intervention {
+    fn partly(what: Change, r: &[f32], scheme: Scheme) -> Intervention {
         Intervention {
-            what: what.into(),
+            what,
             scheme,
             kept: runs(r.iter().enumerate().filter(|(_, r)| **r == 1.0).map(|(n, _)| n)),
             partly: r.iter().copied().enumerate().filter(|(_, r)| *r > 0.0 && *r < 1.0).collect(),

@@ -5,7 +5,8 @@ use openwork_circuit::{Calibration, NodeSet};
 
 use super::{Benches, Judge, Shown, Stop, sufficiency::range, worst_pair};
 use crate::{
-    Check, Control, ControlKind, Draw, Kept, NodeWorth, RandomSets, Role, Scheme, Settings, Split, Status,
+    Change, Check, CheckId, ControlKind, Controls, Draw, Kept, NodeWorth, RandomSets, RunError, Scheme, Settings,
+    Split, Status, Unfinished,
     bench::Bench,
     knockouts,
     measure::{Measured, losses_at_best_shift, mean},
@@ -16,11 +17,14 @@ use crate::{
 
 impl Judge<'_> {
     /// Level 3.
-    pub(super) fn necessity(&mut self, benches: &Benches<'_>, controls: &[Control]) -> Result<(), Stop> {
+    pub(super) fn necessity(&mut self, benches: &Benches<'_>, controls: Controls<'_>) -> Result<(), Stop> {
         self.effect(benches)?;
         self.random_sets(benches)?;
         for kind in ControlKind::ALL {
-            let check = rules::control(kind, controls, self.report.size.expect("known by now"));
+            if controls.cut_short.contains(&kind) && !controls.done.iter().any(|c| c.kind == kind) {
+                self.unfinished(CheckId::Control { kind });
+            }
+            let check = rules::control(kind, controls.done, self.report.size.expect("known by now"));
             self.push(check);
         }
         self.completeness(benches)?;
@@ -30,7 +34,7 @@ impl Judge<'_> {
     }
 
     /// What ablating only the circuit costs the model.
-    fn effect(&mut self, benches: &Benches<'_>) -> Result<(), String> {
+    fn effect(&mut self, benches: &Benches<'_>) -> Result<(), RunError> {
         let (bench, resamples, circuit) = (&benches.held_out, &benches.resamples, self.case.circuit);
         let others = circuit.complement();
         let run = bench.run(&others, Scheme::MEAN)?;
@@ -44,31 +48,31 @@ impl Judge<'_> {
             // Where the model does best without the circuit.
             let pair = worst_pair(shifted.len(), |i| -shifted[i]);
             let shown = Shown {
-                check: &check.name,
+                check: check.id,
                 split: Split::HeldOut,
                 pair,
                 bench,
                 run: &without.differences,
                 calibration: Calibration::NONE,
             };
-            self.refute_by(|| shown.example(shown.kept("only the circuit is ablated", &others, Scheme::MEAN)));
+            self.refute_by(|| shown.example(shown.kept(Change::OnlyCircuitAblated, &others, Scheme::MEAN)));
         }
         self.push(check);
         Ok(())
     }
 
     /// Necessity and sufficiency against random sets, on part of the pairs.
-    fn random_sets(&mut self, benches: &Benches<'_>) -> Result<(), String> {
+    fn random_sets(&mut self, benches: &Benches<'_>) -> Result<(), RunError> {
         let (circuit, settings) = (self.case.circuit, self.settings);
-        let (necessity, sufficiency) = ("necessity: against random sets", "sufficiency: against random sets");
+        let (necessity, sufficiency) = (CheckId::NecessityAgainstRandomSets, CheckId::SufficiencyAgainstRandomSets);
         if circuit.is_empty() || circuit.complement().is_empty() {
             let words = "a circuit of no nodes or of all has no random sets of its size to be compared with";
-            for name in [necessity, sufficiency] {
-                self.push(rules::check(name, Role::Required, Status::NotApplicable, words.into()));
+            for id in [necessity, sufficiency] {
+                self.push(Check::new(id, Status::NotApplicable, words));
             }
             return Ok(());
         }
-        if !self.has_time(necessity, Role::Required) {
+        if !self.has_time(necessity) {
             return Ok(());
         }
         let bench = &benches.few;
@@ -112,7 +116,8 @@ impl Judge<'_> {
         let mut checks = [first, rank(sufficiency, adjusted[1], settings, words)];
         let fewest = [&counted, &activity, &kept].map(|s| s.random.len()).into_iter().min().expect("three");
         if fewest < settings.random_sets {
-            self.unfinished(&format!("random sets: {fewest} of {}", settings.random_sets));
+            let step = Unfinished::new(CheckId::RandomSets, self.clock.limits.why());
+            self.report.unfinished.push(Unfinished { done: Some((fewest, settings.random_sets)), ..step });
             // Few sets cannot reach a small p: that is no failure of the circuit.
             checks.iter_mut().filter(|c| c.status == Status::Failed).for_each(|c| c.status = Status::NotApplicable);
         }
@@ -122,18 +127,18 @@ impl Judge<'_> {
     }
 
     /// Is every node needed, and every edge?
-    fn minimality(&mut self, benches: &Benches<'_>) -> Result<(), String> {
-        let (name, circuit, bench) = ("minimality: nodes", self.case.circuit, &benches.few);
+    fn minimality(&mut self, benches: &Benches<'_>) -> Result<(), RunError> {
+        let (id, circuit, bench) = (CheckId::MinimalityNodes, self.case.circuit, &benches.few);
         // What keeps all of the model, or all but, is called trivial elsewhere, and of course not all of it is needed.
         let size = self.report.size.expect("known by now");
         let trivial = size.active_in_circuit as f64 > NEARLY_ALL * size.active_nodes as f64;
         if circuit.is_empty() || circuit.len() > MOST_NODES || trivial {
             let words =
                 format!("not asked of a circuit of no nodes, of more than {MOST_NODES} or of nearly all of the model");
-            self.push(rules::check(name, Role::Reported, Status::NotApplicable, words));
+            self.push(Check::not_asked(id, words));
             return Ok(());
         }
-        if !self.has_time(name, Role::Required) {
+        if !self.has_time(id) {
             return Ok(());
         }
         let clock = self.clock;
@@ -143,7 +148,7 @@ impl Judge<'_> {
         let answers = &benches.held_out.model.differences;
         let least = self.settings.min_worth * answers.iter().map(|d| d.abs()).sum::<f64>() / answers.len() as f64;
         let Some(needless) = self.needless(benches, &nodes, least, &out_of_time)? else {
-            self.left_out(name, Role::Required);
+            self.left_out(id);
             return Ok(());
         };
         let names: Vec<String> = needless.iter().map(|&n| circuit.space().node(n).to_string()).collect();
@@ -158,11 +163,11 @@ impl Judge<'_> {
             self.settings.max_needless
         );
         let passed = names.len() as f64 <= self.settings.max_needless * nodes.len() as f64;
-        self.push(Check { threshold: Some(least), ..rules::check(name, Role::Required, rules::status(passed), words) });
+        self.push(Check { threshold: Some(least), ..Check::new(id, Status::of(passed), words) });
         let calibration = self.case.calibration;
         let with_all = bench.run_differences(circuit, Scheme::MEAN)?.pair_losses(calibration);
         let worth = |&node: &usize| knockouts::worth(bench, circuit, calibration, &with_all, node);
-        let worths = nodes.iter().map(worth).collect::<Result<Vec<_>, String>>()?;
+        let worths = nodes.iter().map(worth).collect::<Result<Vec<_>, RunError>>()?;
         let p = holm(&worths.iter().map(|w| p_not_above(w, margin)).collect::<Vec<_>>());
         self.node_worths(bench, &benches.few_resamples, &nodes, &worths, &p)?;
         self.subset(bench, &nodes, &worths, margin, &out_of_time)?;
@@ -179,7 +184,7 @@ impl Judge<'_> {
         nodes: &[usize],
         least: f64,
         out_of_time: &dyn Fn() -> bool,
-    ) -> Result<Option<Vec<usize>>, String> {
+    ) -> Result<Option<Vec<usize>>, RunError> {
         let circuit = self.case.circuit;
         let mut left = nodes.to_vec();
         // Few pairs first: most nodes show there.
@@ -215,10 +220,10 @@ impl Judge<'_> {
         nodes: &[usize],
         worths: &[Vec<f64>],
         p: &[f64],
-    ) -> Result<(), String> {
+    ) -> Result<(), RunError> {
         let circuit = self.case.circuit;
         let model = mean(&losses_at_best_shift(&bench.model));
-        let without = |removed: &dyn Fn(usize) -> bool| -> Result<f64, String> {
+        let without = |removed: &dyn Fn(usize) -> bool| -> Result<f64, RunError> {
             let kept = NodeSet::of(circuit.space().clone(), (0..circuit.space().len()).filter(|&n| !removed(n)));
             Ok(mean(&losses_at_best_shift(&bench.run_differences(&kept, Scheme::MEAN)?)) - model)
         };
@@ -247,14 +252,14 @@ impl Judge<'_> {
         worths: &[Vec<f64>],
         margin: f64,
         out_of_time: &dyn Fn() -> bool,
-    ) -> Result<(), String> {
+    ) -> Result<(), RunError> {
         let mut order: Vec<usize> = (0..nodes.len()).collect();
         order.sort_by(|&a, &b| mean(&worths[a]).total_cmp(&mean(&worths[b])).then(a.cmp(&b)));
         let by_worth: Vec<usize> = order.into_iter().map(|i| nodes[i]).collect();
         let (circuit, calibration) = (self.case.circuit, self.case.calibration);
         let smallest = knockouts::smallest_subset(bench, circuit, calibration, &by_worth, margin, out_of_time)?;
         let Some(smallest) = smallest else {
-            self.unfinished("minimality: subsets");
+            self.unfinished(CheckId::MinimalitySubsets);
             return Ok(());
         };
         self.report.findings.smallest_subset = Some(smallest);
@@ -263,13 +268,13 @@ impl Judge<'_> {
              on the smallest part, which is hard to find exactly",
             nodes.len()
         );
-        self.push(rules::check("minimality: subsets", Role::Reported, Status::Passed, words));
+        self.push(Check::new(CheckId::MinimalitySubsets, Status::Passed, words));
         Ok(())
     }
 
     fn edges(&mut self, bench: &Bench<'_>, margin: f64, out_of_time: &dyn Fn() -> bool) {
-        let name = "minimality: edges";
-        if self.report.size.is_some_and(|s| s.edges > MOST_EDGES) || !self.has_time(name, Role::Reported) {
+        let id = CheckId::MinimalityEdges;
+        if self.report.size.is_some_and(|s| s.edges > MOST_EDGES) || !self.has_time(id) {
             return;
         }
         let (circuit, calibration) = (self.case.circuit, self.case.calibration);
@@ -280,7 +285,7 @@ impl Judge<'_> {
             names.len(),
             if names.is_empty() { String::new() } else { format!(": {}", shortened(&names)) }
         );
-        self.push(rules::check(name, Role::Reported, Status::Passed, words));
+        self.push(Check::new(id, Status::Passed, words));
         self.report.findings.needless_edges = Some((names, tried));
     }
 }
@@ -297,14 +302,14 @@ fn shortened(names: &[String]) -> String {
     if names.len() > 8 { format!("{shown} and {} more", names.len() - 8) } else { shown }
 }
 
-fn rank(name: &str, p: f64, settings: &Settings, words: String) -> Check {
+fn rank(id: CheckId, p: f64, settings: &Settings, words: String) -> Check {
     let passed = p <= settings.alpha;
     Check {
         split: Some(Split::HeldOut),
         ablation: Some(Scheme::MEAN),
         p_value: Some(p),
         threshold: Some(settings.alpha),
-        ..rules::check(name, Role::Required, rules::status(passed), format!("{words}; p = {p:.3} after Holm"))
+        ..Check::new(id, Status::of(passed), format!("{words}; p = {p:.3} after Holm"))
     }
 }
 

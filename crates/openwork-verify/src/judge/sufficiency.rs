@@ -4,7 +4,7 @@ use openwork_circuit::{Calibration, NodeSet};
 
 use super::{Benches, Judge, Shown, Stop, is_frozen, other_schemes, worst_pair};
 use crate::{
-    Check, Curve, Faithfulness, Fill, Kept, Role, Scheme, Split, Status,
+    Change, Check, CheckId, Curve, CurveKind, Faithfulness, Fill, Kept, Role, RunError, Scheme, Split, Status,
     bench::Bench,
     curve, equivalence,
     measure::{Measured, calibrate, faithfulness, mean},
@@ -52,8 +52,7 @@ impl Judge<'_> {
         self.equivalence(bench, published, resamples);
         let has_norms = self.has_norms();
         for scheme in other_schemes().filter(|s| !is_frozen(*s) || has_norms) {
-            let name = format!("sufficiency under {scheme}");
-            if self.has_time(&name, Role::ForStrong) {
+            if self.has_time(CheckId::SufficiencyUnder { scheme }) {
                 let measured = self.measure(Split::HeldOut, bench, &benches.selection, resamples, scheme)?;
                 self.sufficient(Split::HeldOut, bench, &measured, resamples);
                 if scheme.fill == Fill::Mean {
@@ -85,12 +84,12 @@ impl Judge<'_> {
         selection: &Bench<'_>,
         resamples: &Resamples,
         scheme: Scheme,
-    ) -> Result<Measurement, String> {
+    ) -> Result<Measurement, RunError> {
         let circuit = self.case.circuit;
         let empty = NodeSet::empty(circuit.space().clone());
-        let calibrated = |nodes: &NodeSet, c: Option<Calibration>| -> Result<(Measured, Calibration), String> {
+        let calibrated = |nodes: &NodeSet, c: Option<Calibration>| -> Result<(Measured, Calibration), RunError> {
             let run = bench.run(nodes, scheme)?;
-            let c = c.map_or_else(|| Ok::<_, String>(calibrate(&selection.run_differences(nodes, scheme)?)), Ok)?;
+            let c = c.map_or_else(|| Ok::<_, RunError>(calibrate(&selection.run_differences(nodes, scheme)?)), Ok)?;
             Ok((Measured::new(&run, c, &bench.model), c))
         };
         let own = (scheme == Scheme::MEAN).then_some(self.case.calibration);
@@ -123,16 +122,10 @@ impl Judge<'_> {
         if let Some(failed) = failed {
             // Most disagreement first, then most loss.
             let pair = worst_pair(m.circuit.loss.len(), |i| 1e6 * (1.0 - m.circuit.agree[i]) + m.circuit.loss[i]);
-            let shown = Shown {
-                check: &failed.name,
-                split,
-                pair,
-                bench,
-                run: &m.circuit.differences,
-                calibration: m.calibration,
-            };
+            let shown =
+                Shown { check: failed.id, split, pair, bench, run: &m.circuit.differences, calibration: m.calibration };
             let circuit = self.case.circuit;
-            self.refute_by(|| shown.example(shown.kept("only the circuit is kept", circuit, m.scheme)));
+            self.refute_by(|| shown.example(shown.kept(Change::OnlyCircuitKept, circuit, m.scheme)));
         }
         checks.into_iter().for_each(|check| self.push(check));
     }
@@ -146,11 +139,11 @@ impl Judge<'_> {
              as much; beyond {limit} it owes most of its answer to what it leaves out",
             frozen.spread, free.spread
         );
-        let status = rules::status(factor <= limit);
+        let status = Status::of(factor <= limit);
         self.push(Check {
             ablation: Some(frozen.scheme),
             threshold: Some(limit),
-            ..rules::check("frozen norms: amplification", Role::Required, status, words)
+            ..Check::new(CheckId::Amplification, status, words)
         });
     }
 
@@ -176,7 +169,7 @@ impl Judge<'_> {
             estimate: Some(estimate),
             p_value: Some(p),
             threshold: Some(margin),
-            ..rules::check("equivalence", Role::ForStrong, rules::status(p <= self.settings.alpha), words)
+            ..Check::new(CheckId::Equivalence, Status::of(p <= self.settings.alpha), words)
         });
         self.sign_test(&difference);
     }
@@ -191,10 +184,7 @@ impl Judge<'_> {
              that it is less than {EPSILON} from it: p = {:.3}",
             test.statistic, test.p_value
         );
-        self.push(Check {
-            p_value: Some(test.p_value),
-            ..rules::check("sign test", Role::Reported, Status::Passed, words)
-        });
+        self.push(Check { p_value: Some(test.p_value), ..Check::new(CheckId::SignTest, Status::Passed, words) });
     }
 
     /// Does what is left without the circuit still know how the model scores an input (Shi et al. 2024)? Reported: the
@@ -203,14 +193,13 @@ impl Judge<'_> {
         const PERMUTATIONS: usize = 199;
         let scores = |d: &[f64]| d.iter().step_by(2).copied().collect::<Vec<f64>>();
         let (model, rest) = (scores(&bench.model.differences), scores(without));
-        let name = "independence of the rest";
+        let id = CheckId::Independence;
         let check = match equivalence::hsic(&model, &rest, PERMUTATIONS, self.settings.seed) {
-            None => rules::check(name, Role::Reported, Status::NotApplicable, "undefined: a score is constant".into()),
+            None => Check::new(id, Status::NotApplicable, "undefined: a score is constant"),
             Some(test) => Check {
                 p_value: Some(test.p_value),
-                ..rules::check(
-                    name,
-                    Role::Reported,
+                ..Check::new(
+                    id,
                     Status::Passed,
                     format!(
                         "between the logit differences after positive prompts of the model and of all but the circuit HSIC is \
@@ -224,12 +213,12 @@ impl Judge<'_> {
     }
 
     /// CPR, CMD, and the curve they are areas of.
-    fn size_curve(&mut self, bench: &Bench<'_>) -> Result<(), String> {
-        if !self.has_time("faithfulness by size", Role::Reported) {
+    fn size_curve(&mut self, bench: &Bench<'_>) -> Result<(), RunError> {
+        if !self.has_time(CheckId::FaithfulnessBySize) {
             return Ok(());
         }
         let ranking = curve::ranking(bench, self.case.circuit);
-        let margin = |nodes: &NodeSet| Ok::<_, String>(curve::margin(&bench.run_differences(nodes, Scheme::MEAN)?));
+        let margin = |nodes: &NodeSet| Ok::<_, RunError>(curve::margin(&bench.run_differences(nodes, Scheme::MEAN)?));
         let model = curve::margin(&bench.model);
         let Some(points) = curve::faithfulness_by_size(&bench.space(), &ranking, model, margin)? else { return Ok(()) };
         let (cpr, cmd) = curve::cpr_cmd(&points);
@@ -238,19 +227,13 @@ impl Judge<'_> {
             "keeping the circuit's nodes first and then others by their attribution: CPR {cpr:.3}, CMD {cmd:.3} over the \
              shares of nodes of the Mechanistic Interpretability Benchmark"
         );
-        self.push(rules::check("faithfulness by size", Role::Reported, Status::Passed, words));
-        self.report.curves.push(Curve {
-            dial: "share of nodes kept".into(),
-            measure: "faithfulness of the logit difference".into(),
-            reading: "The circuit's nodes come first, then others by their attribution.".into(),
-            points,
-        });
+        self.push(Check::new(CheckId::FaithfulnessBySize, Status::Passed, words));
+        self.report.curves.push(Curve { kind: CurveKind::NodesKept, points });
         Ok(())
     }
 }
 
 fn reported_faithfulness(faithfulness: &Faithfulness, split: Split, scheme: Scheme) -> Check {
-    let name = "faithfulness";
     let (estimate, status, words) = match faithfulness {
         Faithfulness::Defined { ratio_of_means, by_pair: [low, median, high] } => (
             Some(*ratio_of_means),
@@ -267,7 +250,7 @@ fn reported_faithfulness(faithfulness: &Faithfulness, split: Split, scheme: Sche
             format!("undefined on {split} under {scheme} ablation: its denominator is {mean:.4} ± {se:.4} nats"),
         ),
     };
-    let check = rules::check(name, Role::Reported, status, words);
+    let check = Check::new(CheckId::Faithfulness { split, scheme }, status, words);
     Check { split: Some(split), ablation: Some(scheme), estimate, ..check }
 }
 

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Estimate, Faithfulness, Settings,
     measure::{above_zero, argmax, faithfulness, kl},
-    prompts::{self, Chunk, Recorded, chunks, seen},
+    prompts::{self, Chunk, PromptError, Recorded, chunks, seen},
     stats::{Resamples, fraction},
 };
 use tap::ScrubTap;
@@ -89,9 +89,25 @@ pub enum ScrubError {
         /// Nodes of the model.
         model: usize,
     },
-    /// There is nothing to scrub.
-    #[error("{0}")]
-    Input(String),
+    /// There is too little to scrub.
+    #[error("{pairs} pairs, {scrubs} scrubs and {bootstrap} bootstrap resamples: scrubbing needs at least 2, 1 and 1")]
+    TooFew {
+        /// Pairs.
+        pairs: usize,
+        /// Scrubs of each.
+        scrubs: usize,
+        /// Resamples.
+        bootstrap: usize,
+    },
+    /// An answer is not in the vocabulary.
+    #[error("pair {pair} has an answer outside the vocabulary")]
+    Answer {
+        /// The pair.
+        pair: usize,
+    },
+    /// A prompt cannot be run.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
     /// The forward pass did not go where it must: no result would mean anything.
     #[error("the forward pass visited {visited} places, expected {expected}")]
     Hooks {
@@ -245,24 +261,17 @@ impl<'a> Bench<'a> {
         }
         let pairs = &pairs[..pairs.len().min(settings.max_pairs)];
         if pairs.len() < 2 || settings.scrubs == 0 || settings.bootstrap == 0 {
-            let text = format!(
-                "{} pairs, {} scrubs and {} bootstrap resamples: scrubbing needs at least 2, 1 and 1",
-                pairs.len(),
-                settings.scrubs,
-                settings.bootstrap
-            );
-            return Err(ScrubError::Input(text));
+            let (scrubs, bootstrap) = (settings.scrubs, settings.bootstrap);
+            return Err(ScrubError::TooFew { pairs: pairs.len(), scrubs, bootstrap });
         }
         let tokens = |p: &Pair| [p.answer, p.alternative].iter().all(|&t| usize::from(t) < model.config.vocab_size);
-        if let Some(i) = pairs.iter().position(|p| !tokens(p)) {
-            return Err(ScrubError::Input(format!("pair {i} has an answer outside the vocabulary")));
+        if let Some(pair) = pairs.iter().position(|p| !tokens(p)) {
+            return Err(ScrubError::Answer { pair });
         }
         let n_ctx = model.config.n_ctx;
         let prompts: Vec<&[u16]> =
             pairs.iter().flat_map(|p| [&p.positive, &p.negative]).map(|p| seen(p, n_ctx)).collect();
-        if let Some(fault) = prompts::fault(&prompts, model.config.vocab_size) {
-            return Err(ScrubError::Input(fault));
-        }
+        prompts::check(&prompts, model.config.vocab_size)?;
         Ok(Self { model, pairs, recorded: Recorded::new(model, &prompts), chunks: chunks(&prompts), settings })
     }
 

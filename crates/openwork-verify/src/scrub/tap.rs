@@ -4,11 +4,14 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 
 use openwork_circuit::NodeSet;
 use openwork_model::{Matrix, Site, SiteKind, Tap};
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::{ScrubPath, ScrubSettings, Sources};
-use crate::prompts::{Chunk, Recorded, aligned};
+use crate::{
+    prompts::{Chunk, Recorded, aligned},
+    streams::Stream,
+};
 
 /// The tap that scrubs. It keeps the residual stream of embedding and kept writes itself, so that every reader can be
 /// given other additions to it.
@@ -36,8 +39,7 @@ enum Draws {
 impl Draws {
     /// A prompt and a scrub have their own stream of numbers: neither batches nor threads change them.
     fn new(scrub: usize, prompt: usize, prompts: usize, settings: &ScrubSettings) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
-        rng.set_stream((scrub * prompts + prompt) as u64);
+        let mut rng = Stream::Scrub((scrub * prompts + prompt) as u64).rng(settings.seed);
         match settings.sources {
             Sources::PerPath => Self::PerPath(Box::new(rng)),
             Sources::Shared => Self::Shared(rng.random_range(0..prompts)),
