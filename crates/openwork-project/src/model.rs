@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use openwork_circuit::CircuitFile;
 use openwork_data::{Tokenizer, TokenizerError};
 use openwork_model::{LoadError, Loaded, Model};
+
+use crate::{ProjectError, project::load_circuit};
 
 /// Metadata key of a model file whose value is the hash of the model's tokenizer.
 pub const TOKENIZER_KEY: &str = "tokenizer_sha256";
@@ -107,6 +110,14 @@ impl OpenModel {
         let (model, notices) = imported.map_err(|source| OpenModelError::Import { dir: dir.to_owned(), source })?;
         let sha256 = published_sha256(dir)?;
         Ok(Self { sha256, model, dir: dir.to_owned(), tokenizer_sha256: None, notices })
+    }
+
+    /// Reads a circuit of the model.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is of another model, or leaves out edges between its nodes.
+    pub fn circuit(&self, path: &Path) -> Result<CircuitFile, ProjectError> {
+        load_circuit(path, &self.model, &self.sha256)
     }
 
     /// Reads the model's tokenizer: the file `given`, else `tokenizer.json` beside the model.

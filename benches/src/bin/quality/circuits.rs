@@ -4,7 +4,7 @@ use std::{io::Write, ops::ControlFlow, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use openwork_benches::commit;
-use openwork_circuit::Means;
+use openwork_circuit::{LearnedMasks, Means};
 use openwork_data::Tokenizer;
 use openwork_extract::{Search, Settings};
 use openwork_ops::Device;
@@ -123,10 +123,12 @@ fn of_model(study: &Study, cell: &Cell, tasks: &[(&str, f64, Vec<Pair>, Vec<Pair
     let mut windows = Windows::new(study.data.train.len(), n_ctx, 0).context("too few training tokens")?;
     let means = Means::compute(&model, &windows.read(&study.data.train, 0, MEAN_TOKENS / n_ctx), n_ctx);
     let circuit = |(task, target_loss, train, selection): &(&str, f64, Vec<Pair>, Vec<Pair>)| {
-        let settings = Settings { target_loss: *target_loss, restarts: 1, ..Settings::default() };
+        let masks = LearnedMasks { restarts: 1, ..LearnedMasks::default() };
+        let settings = Settings { target_loss: *target_loss, masks, ..Settings::default() };
         let search = Search { model: &model, means: &means, train, validation: selection, settings: &settings };
         let pruned = search.prune(&Device::Cpu, &mut |_| ControlFlow::Continue(())).ok().filter(|p| p.reached);
-        let found = pruned.map(|p| Size { loss: p.loss, nodes: p.nodes.len(), edges: p.n_edges });
+        let found =
+            pruned.map(|p| Size { loss: p.loss, nodes: p.circuit.nodes().len(), edges: p.circuit.edges().len() });
         Circuit { task: (*task).to_owned(), target_loss: *target_loss, found }
     };
     Ok(tasks.iter().map(circuit).collect())
