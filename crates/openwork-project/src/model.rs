@@ -53,7 +53,7 @@ pub enum OpenModelError {
         /// The folder.
         dir: PathBuf,
         /// The fault.
-        source: LoadError,
+        source: Box<LoadError>,
     },
     /// No tokenizer was named and none lies beside the model.
     #[error("there is no {} beside the model; name its tokenizer with --tokenizer", path.display())]
@@ -107,7 +107,7 @@ impl OpenModel {
     /// When a file of the pair is missing or cannot be used.
     pub fn import(dir: &Path) -> Result<Self, OpenModelError> {
         let imported = openwork_model::import(dir);
-        let (model, notices) = imported.map_err(|source| OpenModelError::Import { dir: dir.to_owned(), source })?;
+        let (model, notices) = imported.map_err(|source| OpenModelError::Import { dir: dir.to_owned(), source: Box::new(source) })?;
         let sha256 = published_sha256(dir)?;
         Ok(Self { sha256, model, dir: dir.to_owned(), tokenizer_sha256: None, notices })
     }
