@@ -32,7 +32,7 @@ pub struct ExportArgs {
 /// Runs `openwork import`.
 pub fn import(args: ImportArgs) -> Result<ExitCode> {
     let model = model::import(&args.dir)?;
-    openwork_model::save(&args.out, &model, &BTreeMap::new())?;
+    model.save(&args.out, &BTreeMap::new())?;
     let values = model.params.values();
     let (all, nonzero) = values.iter().fold((0, 0), |(all, nonzero), weight| {
         let weight = weight.dense();
@@ -50,7 +50,7 @@ pub fn export(args: ExportArgs) -> Result<ExitCode> {
         let mut entries = std::fs::read_dir(&args.out).with_context(|| format!("{out} is not a folder"))?;
         ensure!(entries.next().is_none(), "{out} exists and is not empty; choose another folder");
     }
-    openwork_model::export(&args.out, &found.model)?;
+    found.model.export(&args.out)?;
     if found.tokenizer_sha256.is_some() {
         eprintln!(
             "note: the published format has no place for the tokenizer; keep {}",

@@ -25,7 +25,7 @@ pub fn find(path: &Path) -> Result<Found> {
         return Ok(Found { model: import(path)?, dir: path.to_owned(), tokenizer_sha256: None });
     }
     let file = file(path)?;
-    let Loaded { model, metadata, .. } = openwork_model::load(&file)?;
+    let Loaded { model, metadata, .. } = openwork_model::Model::load(&file)?;
     let dir = file.parent().unwrap_or(Path::new("")).to_owned();
     Ok(Found { model, dir, tokenizer_sha256: metadata.get(TOKENIZER_KEY).cloned() })
 }
@@ -70,7 +70,8 @@ impl Found {
 
 /// Reads the published pair in `dir`, printing what was ignored.
 pub fn import(dir: &Path) -> Result<Model> {
-    let (model, notices) = openwork_model::import(dir).with_context(|| format!("cannot import {}", dir.display()))?;
+    let (model, notices) =
+        openwork_model::Model::import(dir).with_context(|| format!("cannot import {}", dir.display()))?;
     notices.iter().for_each(|notice| eprintln!("note: {notice}"));
     Ok(model)
 }

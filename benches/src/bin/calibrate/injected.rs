@@ -28,7 +28,7 @@ const LONGER: std::ops::Range<usize> = 30..41;
 impl Host {
     /// The model of a run's folder, and the sample of its training data beside it.
     pub fn open(run: &Path) -> Result<Self> {
-        let loaded = openwork_model::load(run.join("model.safetensors"))?;
+        let loaded = openwork_model::Model::load(run.join("model.safetensors"))?;
         let tokenizer = loaded.metadata.get("tokenizer_sha256").context("the model does not name its tokenizer")?;
         let shards = TokenShards::open(run.join("sample"), tokenizer)?;
         let mut text = vec![0; (shards.len() as usize).min(TEXT)];

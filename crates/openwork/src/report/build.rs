@@ -87,7 +87,7 @@ fn writing(subject: &Subject) -> (String, String) {
     let tokens = subject.tokenizer.encode(prompt);
     let sampling = Sampling { temperature: 0.8, top_k: 50, seed: 0 };
     let end = Some(subject.tokenizer.end_of_text());
-    let mut text = openwork_model::generate(&subject.model, &tokens, 160, end, sampling);
+    let mut text = subject.model.generate(&tokens, 160, end, sampling);
     text.pop_if(|last| Some(*last) == end);
     (prompt.to_owned(), subject.tokenizer.decode(&text))
 }

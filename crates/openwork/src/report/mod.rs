@@ -102,7 +102,7 @@ pub fn training_facts(log: &[LogLine]) -> Vec<(String, String)> {
     if let Some(loss) = validation {
         facts.push(("validation loss".into(), format!("{loss:.3} nats per token")));
     }
-    facts.push(("silent neurons".into(), count(last.dead_neurons as u64)));
+    facts.push(("dead neurons".into(), count(last.dead_neurons as u64)));
     facts
 }
 
