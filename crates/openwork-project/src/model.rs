@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use openwork_circuit::CircuitFile;
 use openwork_data::{Tokenizer, TokenizerError};
 use openwork_model::{LoadError, Loaded, Model};
+
+use crate::{ProjectError, project::load_circuit};
 
 /// Metadata key of a model file whose value is the hash of the model's tokenizer.
 pub const TOKENIZER_KEY: &str = "tokenizer_sha256";
@@ -50,7 +53,7 @@ pub enum OpenModelError {
         /// The folder.
         dir: PathBuf,
         /// The fault.
-        source: LoadError,
+        source: Box<LoadError>,
     },
     /// No tokenizer was named and none lies beside the model.
     #[error("there is no {} beside the model; name its tokenizer with --tokenizer", path.display())]
@@ -93,7 +96,7 @@ impl OpenModel {
             return Self::import(path);
         }
         let file = model_file(path)?;
-        let Loaded { model, metadata, sha256 } = openwork_model::load(&file)?;
+        let Loaded { model, metadata, sha256 } = Model::load(&file)?;
         let dir = file.parent().unwrap_or(Path::new("")).to_owned();
         Ok(Self { model, sha256, dir, tokenizer_sha256: metadata.get(TOKENIZER_KEY).cloned(), notices: vec![] })
     }
@@ -103,10 +106,19 @@ impl OpenModel {
     /// # Errors
     /// When a file of the pair is missing or cannot be used.
     pub fn import(dir: &Path) -> Result<Self, OpenModelError> {
-        let imported = openwork_model::import(dir);
-        let (model, notices) = imported.map_err(|source| OpenModelError::Import { dir: dir.to_owned(), source })?;
+        let imported = Model::import(dir);
+        let (model, notices) =
+            imported.map_err(|source| OpenModelError::Import { dir: dir.to_owned(), source: Box::new(source) })?;
         let sha256 = published_sha256(dir)?;
         Ok(Self { sha256, model, dir: dir.to_owned(), tokenizer_sha256: None, notices })
+    }
+
+    /// Reads a circuit of the model.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is of another model, or leaves out edges between its nodes.
+    pub fn circuit(&self, path: &Path) -> Result<CircuitFile, ProjectError> {
+        load_circuit(path, &self.model, &self.sha256)
     }
 
     /// Reads the model's tokenizer: the file `given`, else `tokenizer.json` beside the model.

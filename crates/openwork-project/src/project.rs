@@ -65,6 +65,12 @@ pub enum ProjectError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// The circuit leaves out edges, and runs are of nodes with all edges between them.
+    #[error("the circuit of {task} leaves out edges between its nodes, and commands run nodes with all their edges")]
+    MissingEdges {
+        /// Task of the circuit.
+        task: String,
+    },
     /// The circuit was found with other means than those beside the model.
     #[error("the circuit was found with other means ({found}) than those beside the model ({expected})")]
     OtherMeans {
@@ -73,8 +79,8 @@ pub enum ProjectError {
         /// Hash of the means beside the model.
         expected: String,
     },
-    /// The circuit file does not say how the circuit was found, so that no control search can have the same budget.
-    #[error("the circuit file of {task} does not say how it was found")]
+    /// No search found the circuit, so that no control search can have the same budget.
+    #[error("no search found the circuit of {task}, so that none can be its control: say --no-controls")]
     NoSettings {
         /// Task of the circuit.
         task: String,
@@ -134,7 +140,7 @@ impl Project {
     /// # Errors
     /// When the file cannot be read, or is of another model.
     pub fn circuit(&self, path: &Path) -> Result<CircuitFile, ProjectError> {
-        Ok(CircuitFile::load(path, &self.model, &self.model_sha256)?)
+        load_circuit(path, &self.model, &self.model_sha256)
     }
 
     /// Refuses a circuit that was found with other means.
@@ -154,7 +160,8 @@ impl Project {
         self.dir.join("circuits").join(format!("{task}.json"))
     }
 
-    /// Writes a circuit and makes its folder.
+    /// Writes a circuit and makes its folder. Groups and labels of the circuit that the file held go over to it, as far as
+    /// their nodes are kept.
     ///
     /// # Errors
     /// When folder or file cannot be written.
@@ -163,7 +170,11 @@ impl Project {
             let failed = |source| ProjectError::Folder { path: dir.to_owned(), source };
             std::fs::create_dir_all(dir).map_err(failed)?;
         }
-        Ok(circuit.save(path, &self.model)?)
+        let circuit = match self.circuit(path) {
+            Ok(old) => &CircuitFile { circuit: circuit.circuit.clone().annotated_as(&old.circuit), ..circuit.clone() },
+            Err(_) => circuit,
+        };
+        Ok(circuit.save(path)?)
     }
 
     /// Draws the splits of a task under the model's tokenizer.
@@ -180,6 +191,18 @@ impl Project {
     /// As [`Project::splits`], and when no task has the circuit's name.
     pub fn splits_of(&self, circuit: &CircuitFile) -> Result<Splits, ProjectError> {
         self.splits(find_task(&circuit.task)?, circuit.seed)
+    }
+}
+
+/// Reads a circuit of a model whose hash is `model_sha256`.
+///
+/// # Errors
+/// When the file cannot be read, is of another model, or leaves out edges between its nodes.
+pub(crate) fn load_circuit(path: &Path, model: &Model, model_sha256: &str) -> Result<CircuitFile, ProjectError> {
+    let circuit = CircuitFile::load(path, model, model_sha256)?;
+    match circuit.circuit.has_all_edges(model) {
+        true => Ok(circuit),
+        false => Err(ProjectError::MissingEdges { task: circuit.task }),
     }
 }
 

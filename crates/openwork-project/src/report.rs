@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use openwork_circuit::{Ablation, Calibration, CircuitFile, Edge, Keep, batches, edges, evaluate};
+use openwork_circuit::{Ablation, Calibration, CircuitFile, Keep, batches, evaluate};
 use openwork_model::{Config, NoTap, Sampling};
 use openwork_tasks::{Pair, TaskError};
 use openwork_train::LogLine;
@@ -56,8 +56,6 @@ pub struct TaskRow {
 pub struct CircuitReport {
     /// The circuit.
     pub file: CircuitFile,
-    /// The weights between its nodes.
-    pub edges: Vec<Edge>,
     /// Channels of an attention head, for the names of attention nodes.
     pub d_head: usize,
     /// Outcome of the control searches.
@@ -134,7 +132,7 @@ fn writing(project: &Project) -> Writing {
     let tokens = project.tokenizer.encode(prompt);
     let sampling = Sampling { temperature: 0.8, top_k: 50, seed: 0 };
     let end = Some(project.tokenizer.end_of_text());
-    let mut text = openwork_model::generate(&project.model, &tokens, 160, end, sampling);
+    let mut text = project.model.generate(&tokens, 160, end, sampling);
     text.pop_if(|last| Some(*last) == end);
     Writing { prompt: prompt.to_owned(), continuation: project.tokenizer.decode(&text) }
 }
@@ -178,7 +176,6 @@ impl CircuitReport {
         let mut examples = examples(project, &file, &splits.held_out[..2], false);
         examples.extend(self::examples(project, &file, &splits.held_out_templates[..1], true));
         Ok(Self {
-            edges: edges(&project.model, &file.nodes),
             d_head: project.model.config.d_head,
             controls: verdict.controls,
             tokens: token_texts(project, &verdict.report),
@@ -202,7 +199,7 @@ fn token_texts(project: &Project, report: &Report) -> BTreeMap<u16, String> {
 /// Both prompts of each pair, with the answers of model and circuit.
 fn examples(project: &Project, circuit: &CircuitFile, pairs: &[Pair], held_out_template: bool) -> Vec<Example> {
     let batches = batches(pairs, 8, project.model.config.n_ctx);
-    let keep = || Keep::new(&circuit.nodes, Ablation::Mean(&project.means));
+    let keep = || Keep::new(circuit.circuit.nodes(), Ablation::Mean(&project.means));
     let model = evaluate(&project.model, &batches, false, || NoTap, |_| ()).losses(Calibration::NONE);
     let kept = evaluate(&project.model, &batches, false, keep, |_| ()).losses(circuit.calibration);
     let text = |tokens: &[u16]| project.tokenizer.decode(tokens);

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use openwork_circuit::{CircuitFile, Means};
+use openwork_circuit::{CircuitFile, LearnedMasks, Means, SearchSettings, Size};
 use openwork_extract::{PruneError, Search, Settings, Stability, nonsense_labels, random_weights};
 use openwork_model::Model;
 use openwork_ops::Device;
@@ -103,13 +103,13 @@ pub fn find_circuit(
         model_sha256: project.model_sha256.clone(),
         means_sha256: means.sha256(),
         tokenizer_sha256: project.tokenizer.sha256().into(),
-        nodes: pruned.nodes,
+        circuit: pruned.circuit,
         calibration: pruned.calibration,
         target_loss: settings.target_loss,
         loss: pruned.loss,
         seed: settings.seed,
         // As many restarts as it took, which is what controls get, too.
-        settings: Settings { restarts: pruned.restarts, ..settings.clone() }.by_name(),
+        search: SearchSettings::LearnedMasks(LearnedMasks { restarts: pruned.restarts, ..settings.masks.clone() }),
     }))
 }
 
@@ -153,7 +153,7 @@ pub fn study_seeds<E: From<SearchError>>(
         found(&circuit)?;
         circuits.push(circuit);
     }
-    let nodes: Vec<_> = circuits.iter().map(|c| c.nodes.clone()).collect();
+    let nodes: Vec<_> = circuits.iter().map(|c| c.circuit.nodes().clone()).collect();
     Ok(SeedStudy { stability: Stability::of(&nodes), circuits })
 }
 
@@ -161,20 +161,20 @@ pub fn study_seeds<E: From<SearchError>>(
 /// weights. A search that `on_step` cuts short is no control and is left out.
 ///
 /// # Errors
-/// When the circuit file does not say how it was found.
+/// When no search found the circuit.
 pub fn control_searches(
     project: &Project,
     circuit: &CircuitFile,
     splits: &Splits,
     on_step: &mut OnSearchStep<'_>,
 ) -> Result<Vec<Control>, ProjectError> {
-    let settings = &Settings::from_names(&circuit.settings, circuit.target_loss, circuit.seed)
-        .ok_or_else(|| ProjectError::NoSettings { task: circuit.task.clone() })?;
+    let settings =
+        &Settings::of_file(circuit).ok_or_else(|| ProjectError::NoSettings { task: circuit.task.clone() })?;
     let mut search = |kind: ControlKind, model: &Model, means: &Means, splits: &Splits| {
         let search = Search { model, means, train: &splits.train, validation: &splits.selection, settings };
         let found = search.search(&mut |p| on_step(step(&circuit.task, Some(kind), settings, p)));
-        let found = found.filter(|found| found.restarts >= settings.restarts)?;
-        let (nodes, edges) = (found.nodes.len(), found.n_edges);
+        let found = found.filter(|found| found.restarts >= settings.masks.restarts)?;
+        let Size { nodes, edges, .. } = found.circuit.size();
         Some(Control { kind, reached_target: found.reached, loss: found.loss, nodes, edges })
     };
     let vocabulary = project.sample.frequent_tokens();

@@ -33,8 +33,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let twice = loaded[..i].iter().any(|(other, _)| other.task == circuit.task);
         ensure!(!twice, "{} is another circuit of {}: give one a task", args.circuits[i].display(), circuit.task);
     }
-    let claims: Vec<Claim<'_>> =
-        loaded.iter().map(|(circuit, pairs)| Claim { task: &circuit.task, circuit: &circuit.nodes, pairs }).collect();
+    let claims: Vec<Claim<'_>> = loaded
+        .iter()
+        .map(|(circuit, pairs)| Claim { task: &circuit.task, circuit: circuit.circuit.nodes(), pairs })
+        .collect();
     let found = dissociate(&project.model, &project.means, &claims, &Settings::default())?;
     match args.json {
         true => say!("{}", serde_json::to_string_pretty(&found)?),

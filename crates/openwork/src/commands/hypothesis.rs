@@ -3,7 +3,6 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, bail};
-use openwork_circuit::CircuitFile;
 use openwork_project::{LineFormat, find_task, read_prompts, splits};
 use openwork_verify::hypothesis::{
     Comparison, Hypothesis, HypothesisSettings, HypothesisVerdict, Prompts, compare, examine,
@@ -88,9 +87,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let load = |path: &PathBuf| CircuitFile::load(path, &open.model, &open.sha256);
+    let load = |path: &PathBuf| open.circuit(path);
     let circuit = args.circuit.as_ref().map(load).transpose()?;
-    let report = examine(&open.model, circuit.as_ref().map(|c| &c.nodes), &hypothesis, prompts, &settings)?;
+    let report = examine(&open.model, circuit.as_ref().map(|c| c.circuit.nodes()), &hypothesis, prompts, &settings)?;
     match args.json {
         true => say!("{}", serde_json::to_string_pretty(&report)?),
         false => say!("{}", report.text()),

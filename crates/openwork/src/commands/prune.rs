@@ -36,7 +36,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     };
     let out = args.out.unwrap_or_else(|| project.circuit_path(task.name()));
     project.save_circuit(&circuit, &out)?;
-    say!("{}", describe_circuit(&project.model, &circuit));
+    say!("{}", describe_circuit(&circuit));
     say!("{}", out.display());
     if interrupt::requested() {
         eprintln!("interrupted: this is the best of the searches that were finished");

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use openwork_circuit::CircuitFile;
+use openwork_circuit::{CircuitFile, LearnedMasks};
 use openwork_data::{
     PUBLISHED_VOCAB_SIZE, Tokenizer,
     corpus::{self, GeneratedOptions},
@@ -62,7 +62,8 @@ const TOKENIZER_MEGABYTES: u64 = 8;
 /// The pruning budget: a few hundred steps find circuits of tens of edges in less than a minute. The target is
 /// stricter than the paper's 0.15 nats, at which circuits of this small model are right too seldom to pass.
 fn search_settings() -> SearchSettings {
-    SearchSettings { restarts: 2, steps: 300, target_loss: 0.08, ..SearchSettings::default() }
+    let masks = LearnedMasks { restarts: 2, steps: 300, ..LearnedMasks::default() };
+    SearchSettings { target_loss: 0.08, masks, ..SearchSettings::default() }
 }
 
 /// Settings of the verifier: the fewest random sets it accepts, on fewer pairs, to keep within minutes.
@@ -152,7 +153,7 @@ fn circuit(project: &Project, task: &Task, device: &Device) -> Result<CircuitFil
     // One that was cut short is not kept.
     let circuit = circuit.filter(|_| !interrupt::requested()).context("interrupted")?;
     project.save_circuit(&circuit, &path)?;
-    say!("{}", describe_circuit(&project.model, &circuit));
+    say!("{}", describe_circuit(&circuit));
     Ok(circuit)
 }
 

@@ -38,7 +38,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut found = |circuit: &openwork_circuit::CircuitFile| -> Result<()> {
         progress.finish();
         if !args.json {
-            say!("seed {}: {}", circuit.seed, describe_circuit(&project.model, circuit));
+            say!("seed {}: {}", circuit.seed, describe_circuit(circuit));
         }
         if let Some(out) = &args.out {
             project.save_circuit(circuit, &out.join(format!("{}.{}.json", task.name(), circuit.seed)))?;

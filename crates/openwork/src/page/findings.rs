@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use openwork_circuit::Circuit;
+use openwork_project::CircuitReport;
 use openwork_verify::{
     Attack, Faithfulness, Report, Scrubbed, Subset,
     certificate::{Certified, Kind},
@@ -86,7 +88,8 @@ pub fn incompleteness(out: &mut String, report: &Report) {
 }
 
 /// What every node of the circuit is worth.
-pub fn nodes(out: &mut String, report: &Report) {
+pub fn nodes(out: &mut String, circuit: &CircuitReport) {
+    let report = &circuit.report;
     let findings = &report.findings;
     if findings.nodes.is_empty() {
         return;
@@ -105,7 +108,7 @@ pub fn nodes(out: &mut String, report: &Report) {
             out,
             "<tr><td><code>{}</code></td><td class=\"w\">{}{}</td><td class=\"n\">{:+.3}</td><td class=\"n\">{role}</td>\
              <td class=\"n{}\">{}</td></tr>",
-            escape(&node.node),
+            escape(&described(&circuit.file.circuit, &node.node)),
             bar(node.in_circuit.mean / most, !needed),
             estimate(&node.in_circuit),
             node.in_model,
@@ -300,4 +303,30 @@ fn bound(c: &Certified) -> (&'static str, String) {
         Kind::Relaxation if c.bound == f64::NEG_INFINITY => ("relaxation", "none was found".into()),
         Kind::Relaxation => ("relaxation", format!("margin at least {:.3} logits", c.bound)),
     }
+}
+
+/// A node's printed name with its label in the circuit.
+fn described(circuit: &Circuit, name: &str) -> String {
+    name.parse().map_or_else(|_| name.to_owned(), |node| circuit.describe(node))
+}
+
+/// The labels and groups of a circuit.
+pub fn labels(out: &mut String, circuit: &Circuit) {
+    if circuit.labels().is_empty() && circuit.groups().is_empty() {
+        return;
+    }
+    out.push_str("<ul class=\"facts\">");
+    let note = |note: &Option<String>| note.as_ref().map_or(String::new(), |note| format!(": {}", escape(note)));
+    for (node, label) in circuit.labels() {
+        let _ = write!(out, "<li><code>{node}</code> {}{}</li>", escape(&label.name), note(&label.note));
+    }
+    for group in circuit.groups() {
+        let kept = group.nodes.iter().filter(|&&node| circuit.nodes().contains(node)).count();
+        let _ = write!(out, "<li>{kept} nodes of {}{}</li>", escape(&group.name), note(&group.note));
+    }
+    let _ = write!(
+        out,
+        "</ul><p class=\"quiet\">With each group as one, the circuit has {} nodes.</p>",
+        circuit.size().units
+    );
 }

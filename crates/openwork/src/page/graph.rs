@@ -53,7 +53,7 @@ fn label(node: Node, d_head: usize) -> String {
 
 /// The circuit as SVG.
 pub fn draw(circuit: &CircuitReport) -> String {
-    let nodes: Vec<Node> = circuit.file.nodes.nodes().collect();
+    let nodes: Vec<Node> = circuit.file.circuit.nodes().nodes().collect();
     if nodes.is_empty() {
         return "<p class=\"quiet\">The circuit has no nodes.</p>".into();
     }
@@ -105,8 +105,8 @@ pub fn draw(circuit: &CircuitReport) -> String {
             y1 - 20.0
         );
     }
-    let largest = circuit.edges.iter().fold(1e-12_f32, |m, e| m.max(e.weight.abs()));
-    for edge in &circuit.edges {
+    let largest = circuit.file.circuit.edges().iter().fold(1e-12_f32, |m, e| m.max(e.weight.abs()));
+    for edge in circuit.file.circuit.edges() {
         let ((x1, y1), (x2, y2)) = (at(edge.from), at(edge.to));
         let strength = f64::from(edge.weight.abs() / largest);
         let _ = write!(
@@ -124,7 +124,10 @@ pub fn draw(circuit: &CircuitReport) -> String {
     let crowded = rows.values().map(Vec::len).max().unwrap_or(0) > 22;
     for &node in &nodes {
         let (x, y) = at(node);
-        let text = escape(&label(node, circuit.d_head));
+        let text = match circuit.file.circuit.labels().get(&node) {
+            Some(label) => escape(&label.name),
+            None => escape(&label(node, circuit.d_head)),
+        };
         if crowded {
             let _ = write!(
                 svg,
@@ -154,23 +157,18 @@ struct Links {
 }
 
 fn links(circuit: &CircuitReport, nodes: &[Node]) -> Links {
-    let is_write = |n: &Node| matches!(n.site.kind, SiteKind::AttnWrite | SiteKind::MlpWrite);
-    let is_read = |n: &Node| matches!(n.site.kind, SiteKind::AttnRead | SiteKind::MlpRead);
-    let mut residual = Vec::new();
-    for &write in nodes.iter().filter(|n| is_write(n)) {
-        for &read in nodes.iter().filter(|n| is_read(n)) {
-            if read.index == write.index && row_of(read) > row_of(write) {
-                residual.push((write, read));
-            }
-        }
-    }
     let of = |kind: SiteKind| nodes.iter().copied().filter(move |n| n.site.kind == kind);
     let attention = of(SiteKind::Query)
         .flat_map(|q| {
             of(SiteKind::Key).filter(move |k| k.site.layer == q.site.layer && k.index == q.index).map(move |k| (q, k))
         })
         .collect();
-    Links { weights: circuit.edges.iter().map(|e| (e.from, e.to)).collect(), residual, attention }
+    let circuit = &circuit.file.circuit;
+    Links {
+        weights: circuit.edges().iter().map(|e| (e.from, e.to)).collect(),
+        residual: circuit.residual_edges().iter().map(|e| (e.from, e.to)).collect(),
+        attention,
+    }
 }
 
 /// Horizontal places: evenly spaced in a row, ordered by the mean place of neighbours in a few sweeps, so

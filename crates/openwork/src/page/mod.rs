@@ -108,8 +108,8 @@ impl Page {
                 out,
                 "<li><a href=\"#{name}\">{} <code>{name}</code> <span class=\"quiet\">{} nodes, {} edges</span></a></li>",
                 badge(circuit),
-                circuit.file.nodes.len(),
-                circuit.edges.len(),
+                circuit.file.circuit.nodes().len(),
+                circuit.file.circuit.edges().len(),
                 name = escape(&circuit.file.task),
             );
         }
@@ -156,16 +156,17 @@ fn section(out: &mut String, circuit: &CircuitReport, model_path: &Path) {
          are positive, orange negative, width is magnitude. Dashed lines are the residual stream: a channel written \
          below is read above (not counted as edges). Dotted lines join query and key of a channel.</figcaption></figure>",
         graph::draw(circuit),
-        circuit.file.nodes.len(),
-        circuit.edges.len()
+        circuit.file.circuit.nodes().len(),
+        circuit.file.circuit.edges().len()
     );
+    findings::labels(out, &circuit.file.circuit);
     tables::examples(out, &circuit.examples);
     heat::matrix(out, report);
     lines::curves(out, report);
     strip::random_sets(out, report);
     findings::incompleteness(out, report);
     findings::attacks(out, report);
-    findings::nodes(out, report);
+    findings::nodes(out, circuit);
     findings::rivals(out, report);
     findings::scrubbing(out, report);
     findings::hypothesis(out, report);

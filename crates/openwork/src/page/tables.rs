@@ -110,7 +110,7 @@ pub fn controls(out: &mut String, circuit: &CircuitReport) {
         );
     };
     let file = &circuit.file;
-    row("the task itself", true, file.loss, file.nodes.len(), circuit.edges.len());
+    row("the task itself", true, file.loss, file.circuit.nodes().len(), file.circuit.edges().len());
     for c in &circuit.controls {
         row(&c.kind.to_string(), c.reached_target, c.loss, c.nodes, c.edges);
     }

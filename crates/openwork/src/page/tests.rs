@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use openwork_circuit::{Calibration, CircuitFile, NodeSet, NodeSpace};
+use openwork_circuit::{Calibration, Circuit, CircuitFile, Group, Label, Node, NodeSet, NodeSpace, SearchSettings};
 use openwork_verify::{
     AblationValue, Attack, Cell, Change, Check, CheckId, Contents, CounterExample, Curve, CurveKind, Declaration,
     Estimate, Fault, Findings, Incompleteness, Intervention, Kept, NodeWorth, Norms, Quantity, Reason, Report, Role,
@@ -124,24 +124,35 @@ fn contents() -> Contents {
     }
 }
 
+/// A circuit of one neuron, with a label and in a group.
+fn labelled(model: &openwork_model::Model) -> Circuit {
+    let neuron: Node = "0.mlp.post_act[3]".parse().expect("a node");
+    let space = NodeSpace::new(&model.config);
+    let number = space.number(neuron).expect("the model has it");
+    let label = Label { name: format!("quote {HOSTILE}"), note: Some(HOSTILE.into()) };
+    Circuit::new(model, NodeSet::of(space, [number]))
+        .with_labels(BTreeMap::from([(neuron, label)]))
+        .and_then(|circuit| circuit.with_groups(vec![Group::mlp(&model.config, 0)]))
+        .expect("they belong")
+}
+
 fn page(report: Report) -> String {
-    let space = NodeSpace::new(&openwork_model::Config::default());
+    let model = openwork_model::Model::init(openwork_model::Config::default(), 0);
     let file = CircuitFile {
         task: "with_as".into(),
         model_sha256: "0".repeat(64),
         means_sha256: "1".repeat(64),
         tokenizer_sha256: "2".repeat(64),
-        nodes: NodeSet::of(space, []),
+        circuit: labelled(&model),
         calibration: Calibration::NONE,
         target_loss: 0.15,
         loss: 0.1,
         seed: 0,
-        settings: BTreeMap::new(),
+        search: SearchSettings::ByHand {},
     };
     let tokens = BTreeMap::from([(1, HOSTILE.into()), (2, " a\n".into()), (3, "'b".into()), (9, "\u{202e}c".into())]);
     let circuit = CircuitReport {
         file,
-        edges: vec![],
         d_head: 8,
         controls: vec![],
         report,
@@ -238,4 +249,14 @@ fn the_counter_example_is_shown_token_by_token_and_tokens_stay_text() {
 fn text_cannot_become_markup() {
     assert_eq!(escape("a<b>&\"c\""), "a&lt;b&gt;&amp;&quot;c&quot;");
     assert_eq!(prose("` <` in `x`"), "<code> &lt;</code> in <code>x</code>");
+}
+
+#[test]
+fn labels_and_groups_are_shown_as_text() {
+    let html = page(sealed(&contents()));
+    let quoted = escape(&format!("quote {HOSTILE}"));
+    // In the drawing, in the list under it, and in the title of the drawn node.
+    assert!(html.matches(&quoted).count() >= 3, "{html}");
+    assert!(html.contains("1 nodes of 0.mlp") && html.contains("the circuit has 1 nodes"));
+    assert!(!html.contains(HOSTILE));
 }

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use openwork_circuit::{LearnedMasks, Objective};
 use openwork_data::Tokenizer;
-use openwork_extract::{Objective, Settings};
-use openwork_model::Model;
+use openwork_extract::Settings;
 use openwork_ops::{Device, DeviceChoice};
 use openwork_project::{Notice, OpenModel, Project, find_task};
 use openwork_tasks::Task;
@@ -99,7 +99,8 @@ impl SearchArgs {
     /// Settings of the search.
     pub fn settings(&self) -> Settings {
         let &Budget { target_loss, restarts, steps, k_coef, lr, seed, objective } = &self.budget;
-        Settings { target_loss, restarts, steps, k_coef, lr, seed, objective, ..Settings::default() }
+        let masks = LearnedMasks { restarts, steps, k_coef, lr, objective, ..LearnedMasks::default() };
+        Settings { target_loss, seed, masks }
     }
 }
 
@@ -110,16 +111,16 @@ struct Budget {
     #[arg(long, default_value_t = 0.15)]
     target_loss: f64,
     /// Independent searches; the circuit with the fewest edges is kept
-    #[arg(long, default_value_t = Settings::default().restarts)]
+    #[arg(long, default_value_t = LearnedMasks::default().restarts)]
     restarts: usize,
     /// Optimizer steps of each search
-    #[arg(long, default_value_t = Settings::default().steps)]
+    #[arg(long, default_value_t = LearnedMasks::default().steps)]
     steps: usize,
     /// Price of a kept node in nats
-    #[arg(long, default_value_t = Settings::default().k_coef)]
+    #[arg(long, default_value_t = LearnedMasks::default().k_coef)]
     k_coef: f64,
     /// Learning rate of the masks
-    #[arg(long, default_value_t = Settings::default().lr)]
+    #[arg(long, default_value_t = LearnedMasks::default().lr)]
     lr: f64,
     /// Seed of pairs, masks and batches
     #[arg(long, default_value_t = 0)]
@@ -141,13 +142,10 @@ pub fn replay_command(model: &Path, verdict: &Path) -> String {
 }
 
 /// One line on a circuit.
-pub fn describe_circuit(model: &Model, circuit: &openwork_circuit::CircuitFile) -> String {
-    let edges = openwork_circuit::edges(model, &circuit.nodes).len();
+pub fn describe_circuit(circuit: &openwork_circuit::CircuitFile) -> String {
+    let size = circuit.circuit.size();
     format!(
-        "{}: {} nodes, {edges} edges, loss {:.3} nats (target {})",
-        circuit.task,
-        circuit.nodes.len(),
-        circuit.loss,
-        circuit.target_loss
+        "{}: {} nodes, {} edges, loss {:.3} nats (target {})",
+        circuit.task, size.nodes, size.edges, circuit.loss, circuit.target_loss
     )
 }

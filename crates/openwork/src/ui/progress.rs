@@ -97,7 +97,7 @@ pub struct SearchProgress {
 impl SearchProgress {
     /// Shows a step; breaks once Ctrl-C was pressed.
     pub fn step(&self, p: SearchStep<'_>) -> ControlFlow<()> {
-        let (restarts, steps) = (p.settings.restarts, p.settings.steps);
+        let (restarts, steps) = (p.settings.masks.restarts, p.settings.masks.steps);
         let mut current = self.current.borrow_mut();
         if p.restart == 0 && p.step == 0 {
             *current = None;
