@@ -240,6 +240,15 @@ impl Circuit {
         &self.labels
     }
 
+    /// Hash of the circuit by content, in lower-case hexadecimal: SHA-256 of its nodes, weights and residual edges, a line
+    /// each, by their printed names. Labels and groups are no part of it.
+    pub fn sha256(&self) -> String {
+        let nodes = self.nodes.nodes().map(|node| format!("node {node}\n"));
+        let edges = self.edges.iter().map(|e| format!("edge {} {} {:08x}\n", e.from, e.to, e.weight.to_bits()));
+        let residual = self.residual_edges.iter().map(|e| format!("residual {} {}\n", e.from, e.to));
+        openwork_tensor::sha256_bytes(nodes.chain(edges).chain(residual).collect::<String>().as_bytes())
+    }
+
     /// Printed name of a node with its label, such as `0.mlp.post_act[3] (opening quote)`.
     pub fn describe(&self, node: Node) -> String {
         match self.labels.get(&node) {
@@ -460,6 +469,10 @@ mod tests {
         assert_eq!(old.describe(nodes[0]), "0.mlp.act_in[0] (cue)");
         let new = Circuit::new(&model, set(&model, &nodes[2..])).annotated_as(&old);
         assert_eq!((new.labels().len(), new.groups().len()), (1, 1));
+        assert_eq!(new.sha256(), Circuit::new(&model, set(&model, &nodes[2..])).sha256());
+        assert_ne!(new.sha256(), old.sha256());
+        let fewer = old.clone().with_edges(&model, &[]).unwrap();
+        assert_ne!(fewer.sha256(), old.sha256());
         let bare = Circuit::new(&model, set(&model, &nodes[4..])).annotated_as(&old);
         assert_eq!((bare.labels().len(), bare.groups().len(), bare.describe(nodes[4])), (0, 0, nodes[4].to_string()));
     }

@@ -18,6 +18,7 @@ mod checkpoint;
 mod config;
 mod forward;
 mod gpu;
+mod identity;
 mod init;
 mod padded;
 mod params;

@@ -42,6 +42,7 @@
 //! ```
 
 mod atomic;
+mod canonical;
 pub mod csr;
 mod element;
 mod error;
@@ -54,6 +55,7 @@ mod tensor;
 mod write;
 
 pub use atomic::{remove_leftovers, sha256_bytes, sha256_file, write_atomic};
+pub use canonical::canonical_json;
 pub use csr::{CsrError, CsrTensor};
 pub use error::ReadError;
 pub use file::TensorFile;
