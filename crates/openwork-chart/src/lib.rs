@@ -384,7 +384,7 @@ mod tests {
     #[test]
     fn a_grid_has_every_panel_and_thinned_curves_are_short() {
         let svg = grid(&[chart(Scale::Linear, 2), chart(Scale::Decades, 3), chart(Scale::Linear, 4)], 2).unwrap();
-        assert_eq!(svg.matches(">\ntitle\n").count().max(svg.matches("title").count()), 3, "{svg}");
+        assert_eq!(svg.matches("title").count(), 3, "{svg}");
         let thinned = Curve::new("long", (0..5000).map(|i| Point::new(f64::from(i), 1.0)).collect()).thinned();
         assert!(thinned.points.len() <= 400 && (thinned.points[0].x - 6.0).abs() < 1e-9);
     }

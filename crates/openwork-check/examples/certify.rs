@@ -8,7 +8,6 @@
 use std::{collections::BTreeMap, error::Error, fs, io::Write, path::Path};
 
 use openwork_circuit::Domain;
-use openwork_model::save;
 use openwork_tensor::write_atomic;
 use openwork_truth::{Compiled, Options, Program, means};
 use openwork_verify::certificate::{About, Relax, Rivals, Scheme, exhaustive, relaxation};
@@ -25,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // In the company of parts that compute something and do not reach the output.
     let compiled = Compiled::new(program, &Options::random(1));
     let file = out.join("model.safetensors");
-    save(&file, &compiled.model, &BTreeMap::new())?;
+    compiled.model.save(&file, &BTreeMap::new())?;
     let prompts = compiled.domain();
     let means = means(&compiled.model, &prompts, compiled.bos());
     let about = About {

@@ -25,7 +25,7 @@ pub struct Simulator {
 #[repr(C, align(256))]
 struct Word([u8; 256]);
 
-/// What memory holds that nothing was written to: NaN as a float.
+/// Contents of memory that nothing was written to: NaN as a float.
 const POISON: Word = Word([0xff; 256]);
 
 impl Simulator {

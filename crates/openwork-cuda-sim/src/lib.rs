@@ -63,7 +63,7 @@ impl<'a> Arg<'a> {
     }
 }
 
-/// How many threads run.
+/// Number of threads of a launch.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Blocks, in x, y and z.
@@ -74,7 +74,7 @@ pub struct Config {
     pub shared: usize,
 }
 
-/// What is wrong with a kernel, or with its call.
+/// Fault of a kernel, or of its call.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
     /// There is no such kernel.
@@ -95,7 +95,7 @@ pub enum Error {
     Stopped {
         /// Its name.
         kernel: String,
-        /// What happened, and where.
+        /// The event, and its place.
         what: String,
     },
     /// It wrote where it must not.
@@ -105,7 +105,7 @@ pub enum Error {
         kernel: String,
         /// Number of the argument, from 0.
         argument: usize,
-        /// Where, from the beginning of the argument.
+        /// Offset from the beginning of the argument.
         at: isize,
         /// "before it", "behind it" or "which is only to be read".
         place: &'static str,
@@ -137,7 +137,7 @@ const SCHEDULES: [u64; 4] = [0, 1, 2, 3];
 /// Bytes around an argument, and what they hold. The address sanitizer has guards of its own, which see reads, too.
 const GUARD: usize = if cfg!(sanitized) { 0 } else { 256 };
 const GUARD_BYTE: u8 = 0xa5;
-/// What an [`Arg::Out`] holds before: NaN as a float.
+/// Contents of an [`Arg::Out`] before a launch: NaN as a float.
 const POISON: u8 = 0xff;
 /// A second poison tells a byte that was not written from one that happens to look like the first.
 const OTHER_POISON: u8 = 0x7f;

@@ -96,7 +96,7 @@ impl Array {
         [self.rows, self.cols]
     }
 
-    /// Where it is.
+    /// Its address.
     pub fn gpu(&self) -> &Gpu {
         self.buffer.gpu()
     }
@@ -111,21 +111,21 @@ pub struct Packed {
     pub(crate) stride: usize,
 }
 
-/// What AbsTopK kept, a byte an entry.
+/// Entries that AbsTopK kept, a byte each.
 #[derive(Debug)]
 pub struct Kept {
     pub(crate) buffer: Buffer<u8>,
     pub(crate) shape: [usize; 2],
 }
 
-/// What a norm found out about every token, for its backward: mean and scale.
+/// Mean and scale of every token, for the backward of a norm.
 #[derive(Debug)]
 pub struct Statistics {
     pub(crate) mean: Buffer<f32>,
     pub(crate) scale: Buffer<f32>,
 }
 
-/// What a product reads: activations in f32 or bf16.
+/// Activations that a product reads, in f32 or bf16.
 #[derive(Clone, Copy, Debug)]
 pub enum Operand<'a> {
     /// Four bytes a number.

@@ -46,7 +46,7 @@ static HEADS: [Heads; 4] = [
     },
 ];
 
-/// Whether there are kernels for heads of this size.
+/// Checks that there are kernels for heads of this size.
 pub fn supports_heads(d_head: usize) -> Result<(), GpuError> {
     match HEADS.iter().any(|heads| heads.d_head == d_head) {
         true => Ok(()),

@@ -1,4 +1,4 @@
-//! What this crate asks of a device: memory, copies, launches. NVIDIA's driver answers, or the simulator in tests.
+//! The operations of a device: memory, copies, launches. NVIDIA's driver has them, and the simulator in tests.
 
 use crate::{GpuError, Kernel};
 
@@ -42,7 +42,7 @@ impl Launch<'_> {
 /// One launch of a kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
-    /// Which.
+    /// The kernel.
     pub kernel: &'static Kernel,
     /// Blocks in x, y and z.
     pub grid: [u32; 3],
@@ -61,22 +61,22 @@ pub struct Gemm {
     pub a: Factor,
     /// B `[k, n]`, or `[n, k]` if it is transposed.
     pub b: Factor,
-    /// Whether A and B are bf16; otherwise f32.
+    /// True if A and B are bf16; otherwise they are f32.
     pub bf16: bool,
-    /// Where C is, and how far apart its rows.
+    /// Address of C, and numbers from row to row.
     pub c: (Address, usize),
-    /// Whether the product is added to C.
+    /// True if the product is added to C.
     pub add: bool,
 }
 
 /// A factor of a [`Gemm`].
 #[derive(Clone, Copy, Debug)]
 pub struct Factor {
-    /// Where it is.
+    /// Its address.
     pub at: Address,
-    /// How far apart its rows are, in numbers.
+    /// Numbers from row to row.
     pub stride: usize,
-    /// Whether its transpose is meant.
+    /// True if the factor is the transpose of the matrix.
     pub transposed: bool,
 }
 
@@ -93,7 +93,7 @@ pub trait Driver: Send + Sync {
     /// Bytes of shared memory that a block can have.
     fn shared_memory(&self) -> usize;
 
-    /// How many blocks run at once: what splits of work are chosen by.
+    /// Number of blocks that run at once: splits of work are chosen by it.
     fn multiprocessors(&self) -> usize;
 
     /// Bytes of device memory, free or not.
@@ -142,7 +142,7 @@ pub trait Driver: Send + Sync {
     /// is there.
     unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), GpuError>;
 
-    /// Whether there is a library for dense products.
+    /// True if there is a library for dense products.
     fn has_library(&self) -> bool {
         false
     }

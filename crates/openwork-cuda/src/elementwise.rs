@@ -23,7 +23,7 @@ fn kernel_for(sizes: &[Size], features: usize) -> (&'static Kernel, usize) {
     (kernel, *tokens)
 }
 
-/// Whether there are kernels for activations of so many features.
+/// Checks that there are kernels for activations of so many features.
 pub fn supports_features(features: usize) -> Result<(), GpuError> {
     let most = TOP_K[TOP_K.len() - 1].0;
     match features <= most {

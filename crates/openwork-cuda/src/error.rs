@@ -1,7 +1,8 @@
-//! What can go wrong with a GPU.
+//! Errors of a GPU.
 
-/// Why there is no GPU to work with.
+/// Reason that there is no GPU to work with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// The machine has no NVIDIA driver.
     #[error("there is no NVIDIA driver (libcuda.so was not found)")]
@@ -9,7 +10,7 @@ pub enum OpenError {
     /// The driver does not start.
     #[error("the NVIDIA driver does not start: {reason}")]
     Driver {
-        /// What it says.
+        /// Its message.
         reason: String,
     },
     /// The driver is older than the kernels.
@@ -25,7 +26,7 @@ pub enum OpenError {
     NoDevice {
         /// The number asked for, from 0.
         ordinal: usize,
-        /// How many there are.
+        /// Number that there is.
         count: usize,
     },
     /// The device is older than the kernels.
@@ -43,20 +44,21 @@ pub enum OpenError {
     Device {
         /// Its number.
         ordinal: usize,
-        /// What the driver says.
+        /// Message of the driver.
         reason: String,
     },
 }
 
-/// What went wrong on a GPU. The first error stays: nothing is launched after it.
+/// Error of a GPU. The first one stays: nothing is launched after it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum GpuError {
     /// Device memory is full.
     #[error("out of device memory: {asked} more bytes are needed and {free} are free; use smaller batches")]
     OutOfMemory {
-        /// What was asked for.
+        /// Kind, shape or amount asked for.
         asked: usize,
-        /// What there was.
+        /// Amount there was.
         free: usize,
     },
     /// A kernel did not start, or failed while it ran.
@@ -64,23 +66,23 @@ pub enum GpuError {
     Kernel {
         /// Its name; errors of a kernel that runs show at a later launch or copy.
         kernel: String,
-        /// What the driver says.
+        /// Message of the driver.
         reason: String,
     },
     /// A copy or another call failed.
     #[error("{action}: {reason}")]
     Call {
-        /// What was attempted.
+        /// The operation that failed.
         action: &'static str,
-        /// What the driver says.
+        /// Message of the driver.
         reason: String,
     },
     /// There is no kernel for such a model.
     #[error("the GPU has no kernel for {what}; {instead}")]
     Unsupported {
-        /// What is not supported.
+        /// The case that is not supported.
         what: String,
-        /// What is.
+        /// Cases that are.
         instead: String,
     },
 }

@@ -61,12 +61,12 @@ impl Gpu {
         self.0.driver.shared_memory()
     }
 
-    /// How many blocks run at once.
+    /// Number of blocks that run at once.
     pub fn multiprocessors(&self) -> usize {
         self.0.driver.multiprocessors()
     }
 
-    /// Whether dense products are done by the vendor's library.
+    /// True if the vendor's library does dense products.
     pub fn has_library(&self) -> bool {
         self.0.driver.has_library()
     }
@@ -123,7 +123,7 @@ impl Gpu {
         Ok(())
     }
 
-    /// How many times the driver was asked for memory.
+    /// Number of requests for memory to the driver.
     pub fn allocations(&self) -> usize {
         self.pool().arenas.len()
     }
@@ -263,17 +263,17 @@ impl<T> fmt::Debug for Buffer<T> {
 }
 
 impl<T> Buffer<T> {
-    /// How many values.
+    /// Number of values.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Where it is.
+    /// Its address.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
     }

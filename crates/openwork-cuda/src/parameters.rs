@@ -41,7 +41,7 @@ struct Flat {
     col_pairs: Buffer<[u32; 2]>,
 }
 
-/// Where a parameter begins in each of them.
+/// Offsets of a parameter in each of them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
     entry: usize,
@@ -61,7 +61,7 @@ pub struct Parameters {
     shapes: Vec<Shape>,
     places: Vec<Place>,
     flat: Arc<Flat>,
-    /// Which have their sparse forms now.
+    /// True for the parameters that have their sparse forms now.
     sparse: Vec<bool>,
     was: Buffer<u32>,
     unit_keys: Buffer<u64>,
@@ -205,7 +205,7 @@ impl Parameter {
         [self.rows, self.cols]
     }
 
-    /// Whether it has its sparse forms.
+    /// True if it has its sparse forms.
     pub fn is_sparse(&self) -> bool {
         self.sparse
     }

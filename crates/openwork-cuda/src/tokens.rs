@@ -1,4 +1,4 @@
-//! What depends on which token is where: embeddings, the bigram table, columns that are read out, the loss.
+//! Operations that depend on tokens: embeddings, the bigram table, columns that are read out, the loss.
 
 use crate::{Arg, Array, Buffer, Gpu, GpuError, Parameter, kernel, products::n};
 
@@ -34,12 +34,12 @@ impl Tokens {
         Self { ids: gpu.upload(ids), start: gpu.upload(&start), place: gpu.upload(&place), vocabulary }
     }
 
-    /// How many.
+    /// Number of tokens.
     pub fn len(&self) -> usize {
         self.ids.len()
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

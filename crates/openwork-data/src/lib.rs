@@ -1,4 +1,4 @@
-//! Text to tokens: a seeded grammar of Python programs, corpus building from real code, and the byte-level BPE tokenizer.
+#![doc = include_str!("../README.md")]
 //!
 //! ```text
 //! Programs ───────────────┐

@@ -29,7 +29,7 @@ pub const PUBLISHED_VOCAB_SIZE: usize = 2048;
 pub const SPLIT_REGEX: &str =
     r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Why a tokenizer could not be trained, read or written.
+/// Reason that a tokenizer could not be trained, read or written.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TokenizerError {
@@ -38,7 +38,7 @@ pub enum TokenizerError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// A file is not what it should be.
@@ -46,7 +46,7 @@ pub enum TokenizerError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Fault that was found.
         reason: String,
     },
     /// The text has too few different pairs to fill the vocabulary.
@@ -66,7 +66,7 @@ pub enum TokenizerError {
     /// The library under this module failed.
     #[error("tokenizer training failed: {reason}")]
     Training {
-        /// What it said.
+        /// Its message.
         reason: String,
     },
 }
@@ -258,7 +258,7 @@ fn mark_end_of_text(inner: &mut tokenizers::Tokenizer) -> Result<(), tokenizers:
     Ok(())
 }
 
-/// What this crate relies on: ids without gaps, 16 bits, all bytes, end-of-text last.
+/// Checks the conditions of this crate: ids without gaps, 16 bits, all bytes, end-of-text last.
 fn check(inner: &tokenizers::Tokenizer, vocab_size: usize) -> Result<(), String> {
     if vocab_size > 65_536 {
         return Err(format!("{vocab_size} tokens do not fit in 16-bit ids"));

@@ -31,15 +31,16 @@ pub struct Loaded {
     pub sha256: String,
 }
 
-/// Why a model could not be read.
+/// Reason that a model could not be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LoadError {
     /// A file cannot be opened or read.
     #[error("cannot read {}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// The safetensors file is damaged or lacks a tensor.
@@ -53,7 +54,7 @@ pub enum LoadError {
     Config {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Fault that was found.
         source: ConfigError,
     },
     /// Not a model file of ours.
@@ -95,8 +96,9 @@ pub enum LoadError {
     },
 }
 
-/// Why a model could not be written.
+/// Reason that a model could not be written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SaveError {
     /// The tensors.
     #[error(transparent)]
@@ -106,105 +108,120 @@ pub enum SaveError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: std::io::Error,
     },
 }
 
-/// Writes `model` to one file, atomically. `metadata` travels along (the tokenizer's hash, for example).
-pub fn save(path: impl AsRef<Path>, model: &Model, metadata: &BTreeMap<String, String>) -> Result<(), SaveError> {
-    let (mut dense, mut sparse) = (BTreeMap::new(), BTreeMap::new());
-    for (info, weight) in Params::<()>::infos(&model.config).into_iter().zip(model.params.values()) {
-        match weight.csr() {
-            Some(_) => drop(sparse.insert(info.name, CsrTensor::from_dense(weight.dense().view()))),
-            None => drop(dense.insert(info.name.clone(), as_published(&info, weight.dense()))),
+impl Model {
+    /// Writes the model to one file, atomically. `metadata` travels along (the tokenizer's hash, for example).
+    ///
+    /// # Errors
+    /// When the file cannot be written; an earlier one at `path` stays.
+    pub fn save(&self, path: impl AsRef<Path>, metadata: &BTreeMap<String, String>) -> Result<(), SaveError> {
+        let (mut dense, mut sparse) = (BTreeMap::new(), BTreeMap::new());
+        for (info, weight) in Params::<()>::infos(&self.config).into_iter().zip(self.params.values()) {
+            match weight.csr() {
+                Some(_) => drop(sparse.insert(info.name, CsrTensor::from_dense(weight.dense().view()))),
+                None => drop(dense.insert(info.name.clone(), as_published(&info, weight.dense()))),
+            }
         }
+        let mut metadata = metadata.clone();
+        metadata.insert("format".into(), FORMAT.into());
+        metadata.insert("config".into(), self.config.to_published());
+        Ok(openwork_tensor::write_with_csr(path, &dense, &sparse, &metadata)?)
     }
-    let mut metadata = metadata.clone();
-    metadata.insert("format".into(), FORMAT.into());
-    metadata.insert("config".into(), model.config.to_published());
-    Ok(openwork_tensor::write_with_csr(path, &dense, &sparse, &metadata)?)
-}
 
-/// Reads a model that [`save`] wrote.
-pub fn load(path: impl AsRef<Path>) -> Result<Loaded, LoadError> {
-    let path = path.as_ref();
-    let file = TensorFile::open(path)?;
-    let mut metadata = file.metadata().clone();
-    let found = metadata.remove("format");
-    if found.as_deref() != Some(FORMAT) {
-        return Err(LoadError::Format { path: path.into(), found });
-    }
-    let config = metadata.remove("config").unwrap_or_default();
-    let (config, _) =
-        Config::from_published(&config).map_err(|source| LoadError::Config { path: path.into(), source })?;
-    let model = assemble(path, config, |name| {
-        Ok(match (file.is_csr(name), file.contains(name)) {
-            (true, _) => Some(Tensor::from(file.csr(name)?.to_dense())),
-            (false, true) => Some(file.tensor(name)?),
-            (false, false) => None,
-        })
-    })?;
-    Ok(Loaded { sha256: model.sha256(), model, metadata })
-}
-
-/// Reads the published pair: `beeg_config.json` and `final_model.pt` (or `final_model.safetensors`, as
-/// [`export`] writes) in `dir`. Also returns notices of the keys and tensors that were ignored. A position embedding of
-/// zeros is none, as [`export`] writes it.
-pub fn import(dir: impl AsRef<Path>) -> Result<(Model, Vec<String>), LoadError> {
-    let dir = dir.as_ref();
-    let config_path = dir.join("beeg_config.json");
-    let text =
-        std::fs::read_to_string(&config_path).map_err(|source| LoadError::Io { path: config_path.clone(), source })?;
-    let (config, unknown) =
-        Config::from_published(&text).map_err(|source| LoadError::Config { path: config_path, source })?;
-    let mut notices: Vec<String> =
-        unknown.into_iter().map(|key| format!("configuration key `{key}` is unknown and ignored")).collect();
-
-    let exported = dir.join("final_model.safetensors");
-    let (path, names, model);
-    if exported.exists() {
-        let file = TensorFile::open(&exported)?;
-        names = file.names().map(str::to_owned).collect::<Vec<_>>();
-        model = assemble(&exported, config, |name| {
-            if file.contains(name) { Ok(unless_no_positions(name, file.tensor(name)?)) } else { Ok(None) }
+    /// Reads a model that [`Model::save`] wrote.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not such a file, or has a tensor that does not fit its configuration or holds NaN
+    /// or infinity.
+    pub fn load(path: impl AsRef<Path>) -> Result<Loaded, LoadError> {
+        let path = path.as_ref();
+        let file = TensorFile::open(path)?;
+        let mut metadata = file.metadata().clone();
+        let found = metadata.remove("format");
+        if found.as_deref() != Some(FORMAT) {
+            return Err(LoadError::Format { path: path.into(), found });
+        }
+        let config = metadata.remove("config").unwrap_or_default();
+        let (config, _) =
+            Config::from_published(&config).map_err(|source| LoadError::Config { path: path.into(), source })?;
+        let model = assemble(path, config, |name| {
+            Ok(match (file.is_csr(name), file.contains(name)) {
+                (true, _) => Some(Tensor::from(file.csr(name)?.to_dense())),
+                (false, true) => Some(file.tensor(name)?),
+                (false, false) => None,
+            })
         })?;
-        path = exported;
-    } else {
-        path = dir.join("final_model.pt");
-        let file = PtFile::open(&path)?;
-        names = file.names().map(|n| n.to_string()).collect::<Vec<_>>();
-        model = assemble(&path, config, |name| match names.iter().any(|n| n == name) {
-            true => Ok(unless_no_positions(name, file.tensor(name)?)),
-            false => Ok(None),
-        })?;
+        Ok(Loaded { sha256: model.sha256(), model, metadata })
     }
-    let known: Vec<String> = Params::<()>::infos(&model.config).into_iter().map(|i| i.name).collect();
-    for name in names.iter().filter(|n| !known.contains(n) && *n != POSITIONS) {
-        notices.push(format!("tensor `{name}` in {} has no place in this model and is ignored", path.display()));
-    }
-    Ok((model, notices))
-}
 
-/// Writes `beeg_config.json` and `final_model.safetensors` (all tensors dense, published names) into `dir`:
-/// `model.load_state_dict(safetensors.torch.load_file(..), strict=False)` loads them into the original code.
-pub fn export(dir: impl AsRef<Path>, model: &Model) -> Result<(), SaveError> {
-    let dir = dir.as_ref();
-    std::fs::create_dir_all(dir).map_err(|source| SaveError::Io { path: dir.into(), source })?;
-    let mut tensors: BTreeMap<String, Tensor> = Params::<()>::infos(&model.config)
-        .into_iter()
-        .zip(model.params.values())
-        .map(|(info, weight)| (info.name.clone(), as_published(&info, weight.dense())))
-        .collect();
-    if model.config.positions == Positions::None {
-        // The original always has a position embedding here; zeros are "none".
-        let zeros = Matrix::zeros((model.config.n_ctx, model.config.d_model));
-        tensors.insert(POSITIONS.into(), zeros.into());
+    /// Reads the published pair: `beeg_config.json` and `final_model.pt` (or `final_model.safetensors`, as
+    /// [`Model::export`] writes) in `dir`. Also returns a notice, in words, for every key and tensor that it ignored.
+    /// A position embedding of zeros is none, as [`Model::export`] writes it.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn import(dir: impl AsRef<Path>) -> Result<(Self, Vec<String>), LoadError> {
+        let dir = dir.as_ref();
+        let config_path = dir.join("beeg_config.json");
+        let text = std::fs::read_to_string(&config_path)
+            .map_err(|source| LoadError::Io { path: config_path.clone(), source })?;
+        let (config, unknown) =
+            Config::from_published(&text).map_err(|source| LoadError::Config { path: config_path, source })?;
+        let mut notices: Vec<String> =
+            unknown.into_iter().map(|key| format!("configuration key `{key}` is unknown and ignored")).collect();
+
+        let exported = dir.join("final_model.safetensors");
+        let (path, names, model);
+        if exported.exists() {
+            let file = TensorFile::open(&exported)?;
+            names = file.names().map(str::to_owned).collect::<Vec<_>>();
+            model = assemble(&exported, config, |name| {
+                if file.contains(name) { Ok(unless_no_positions(name, file.tensor(name)?)) } else { Ok(None) }
+            })?;
+            path = exported;
+        } else {
+            path = dir.join("final_model.pt");
+            let file = PtFile::open(&path)?;
+            names = file.names().map(|n| n.to_string()).collect::<Vec<_>>();
+            model = assemble(&path, config, |name| match names.iter().any(|n| n == name) {
+                true => Ok(unless_no_positions(name, file.tensor(name)?)),
+                false => Ok(None),
+            })?;
+        }
+        let known: Vec<String> = Params::<()>::infos(&model.config).into_iter().map(|i| i.name).collect();
+        for name in names.iter().filter(|n| !known.contains(n) && *n != POSITIONS) {
+            notices.push(format!("tensor `{name}` in {} has no place in this model and is ignored", path.display()));
+        }
+        Ok((model, notices))
     }
-    openwork_tensor::write(dir.join("final_model.safetensors"), &tensors, &BTreeMap::new())?;
-    let path = dir.join("beeg_config.json");
-    openwork_tensor::write_atomic(&path, |w| writeln!(w, "{}", model.config.to_published()))
-        .map_err(|source| SaveError::Io { path, source })
+
+    /// Writes `beeg_config.json` and `final_model.safetensors` (all tensors dense, published names) into `dir`:
+    /// `model.load_state_dict(safetensors.torch.load_file(..), strict=False)` loads them into the original code.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn export(&self, dir: impl AsRef<Path>) -> Result<(), SaveError> {
+        let dir = dir.as_ref();
+        std::fs::create_dir_all(dir).map_err(|source| SaveError::Io { path: dir.into(), source })?;
+        let mut tensors: BTreeMap<String, Tensor> = Params::<()>::infos(&self.config)
+            .into_iter()
+            .zip(self.params.values())
+            .map(|(info, weight)| (info.name.clone(), as_published(&info, weight.dense())))
+            .collect();
+        if self.config.positions == Positions::None {
+            // The original always has a position embedding here; zeros are "none".
+            let zeros = Matrix::zeros((self.config.n_ctx, self.config.d_model));
+            tensors.insert(POSITIONS.into(), zeros.into());
+        }
+        openwork_tensor::write(dir.join("final_model.safetensors"), &tensors, &BTreeMap::new())?;
+        let path = dir.join("beeg_config.json");
+        openwork_tensor::write_atomic(&path, |w| writeln!(w, "{}", self.config.to_published()))
+            .map_err(|source| SaveError::Io { path, source })
+    }
 }
 
 /// The tensor, if it is not a position embedding of zeros.
@@ -300,14 +317,14 @@ mod tests {
             assert!(model.params.blocks[0].proj.weight.csr().is_some());
             let path = dir.path().join("model.safetensors");
             let metadata = BTreeMap::from([("tokenizer_sha256".to_owned(), "abc".to_owned())]);
-            save(&path, &model, &metadata).unwrap();
-            let loaded = load(&path).unwrap();
+            model.save(&path, &metadata).unwrap();
+            let loaded = Model::load(&path).unwrap();
             assert_eq!(loaded.metadata, metadata);
             same(&loaded.model, &model);
 
             let out = dir.path().join("published");
-            export(&out, &model).unwrap();
-            let (imported, notices) = import(&out).unwrap();
+            model.export(&out).unwrap();
+            let (imported, notices) = Model::import(&out).unwrap();
             assert_eq!(notices, Vec::<String>::new());
             same(&imported, &model);
             let forward = |m: &Model| m.forward(crate::Tokens::new(&[1, 5, 9, 2], 4), None, &mut crate::NoTap).logits;
@@ -320,13 +337,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("other.safetensors");
         openwork_tensor::write(&path, &BTreeMap::new(), &BTreeMap::new()).unwrap();
-        assert!(load(&path).err().unwrap().to_string().contains("is not an Openwork model"));
+        assert!(Model::load(&path).err().unwrap().to_string().contains("is not an Openwork model"));
 
         let out = dir.path().join("published");
-        export(&out, &Model::init(small(), 1)).unwrap();
+        Model::init(small(), 1).export(&out).unwrap();
         let config = std::fs::read_to_string(out.join("beeg_config.json")).unwrap();
         std::fs::write(out.join("beeg_config.json"), config.replace("\"d_mlp\": 16", "\"d_mlp\": 17")).unwrap();
-        let error = import(&out).err().unwrap().to_string();
+        let error = Model::import(&out).err().unwrap().to_string();
         assert!(error.contains("mlp.c_fc.weight") && error.contains("[16, 8]") && error.contains("[17, 8]"), "{error}");
     }
 }

@@ -22,15 +22,15 @@ pub struct Config {
     pub d_model: usize,
     /// Neurons per block.
     pub d_mlp: usize,
-    /// Which norm.
+    /// Kind of the norms.
     pub norm: NormKind,
-    /// Whether LayerNorm has a bias (RMSNorm never has).
+    /// True if LayerNorm has a bias (RMSNorm never has).
     pub norm_bias: bool,
-    /// Whether the four matrices of a block have biases.
+    /// True if the four matrices of a block have biases.
     pub linear_bias: bool,
     /// Nonlinearity of the MLP.
     pub activation: Activation,
-    /// Where and how much AbsTopK keeps; `None`: nowhere.
+    /// Sites and fraction of AbsTopK; `None`: nowhere.
     pub act_density: Option<ActDensity>,
     /// Position information.
     pub positions: Positions,
@@ -38,7 +38,7 @@ pub struct Config {
     pub sink: bool,
     /// Bigram table.
     pub bigram: Bigram,
-    /// Whether the unembedding is the embedding.
+    /// True if the unembedding is the embedding.
     pub tied_unembed: bool,
 }
 
@@ -47,7 +47,7 @@ pub struct Config {
 pub struct ActDensity {
     /// The paper's afrac.
     pub fraction: f64,
-    /// Where it applies.
+    /// Sites at which it applies.
     pub sites: Vec<SiteKind>,
 }
 
@@ -81,13 +81,14 @@ pub enum Bigram {
     Fixed,
 }
 
-/// Why a configuration cannot be used.
+/// Reason that a configuration cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// Not JSON, or not an object.
     #[error("the configuration is not a JSON object: {reason}")]
     Json {
-        /// What the parser says.
+        /// Message of the parser.
         reason: String,
     },
     /// A key is missing.
@@ -103,7 +104,7 @@ pub enum ConfigError {
         key: &'static str,
         /// Its value.
         found: String,
-        /// What would be right.
+        /// Values that are accepted.
         expected: &'static str,
     },
 }
@@ -196,7 +197,7 @@ impl Config {
         }
     }
 
-    /// Whether parameters of this role are trained: buffers and fixed tables are not.
+    /// True if parameters of this role are trained: buffers and fixed tables are not.
     pub fn is_trained(&self, role: Role) -> bool {
         match role {
             Role::LogitsBias => false,

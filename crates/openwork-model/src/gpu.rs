@@ -9,7 +9,7 @@ use crate::{Config, Model, NormKind, Params, Ties};
 pub struct GpuModel {
     /// The tree.
     pub model: Model<Parameter>,
-    /// What the handles are to.
+    /// The parameters that the handles point to.
     pub parameters: Parameters,
 }
 
@@ -62,7 +62,7 @@ fn supports_norm(norm: NormKind) -> Result<(), GpuError> {
 }
 
 impl GpuModel {
-    /// Where gradients of every entry of the parameters go. They are added to what is there
+    /// Handles for gradients of every entry of the parameters. Gradients are added to the values there
     /// ([`Parameters::zero_gradients`]).
     pub fn gradients(&self) -> Params<CudaGradient> {
         let mut parameters = self.model.params.values().into_iter();

@@ -46,7 +46,7 @@ fn nonzeros_sha256(value: &Matrix) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Config, Positions, export, import, load, save};
+    use crate::{Config, Positions};
 
     fn model(positions: Positions) -> Model {
         let config = Config { vocab_size: 24, n_ctx: 8, n_layer: 1, positions, ..Config::default() };
@@ -65,16 +65,16 @@ mod tests {
         for positions in [Positions::None, Positions::Added, Positions::Concat { width: 4 }] {
             let (dir, model) = (tempfile::tempdir().unwrap(), model(positions));
             let path = dir.path().join("model.safetensors");
-            save(&path, &model, &BTreeMap::from([("tokenizer_sha256".to_owned(), "abc".to_owned())])).unwrap();
-            assert_eq!(load(&path).unwrap().sha256, model.sha256());
+            model.save(&path, &BTreeMap::from([("tokenizer_sha256".to_owned(), "abc".to_owned())])).unwrap();
+            assert_eq!(Model::load(&path).unwrap().sha256, model.sha256());
             // Dense, in another file, with the configuration beside it.
             let published = dir.path().join("published");
-            export(&published, &model).unwrap();
-            let (imported, notices) = import(&published).unwrap();
+            model.export(&published).unwrap();
+            let (imported, notices) = Model::import(&published).unwrap();
             assert_eq!((imported.sha256(), notices), (model.sha256(), vec![]));
             // And saved again.
-            save(&path, &imported, &BTreeMap::new()).unwrap();
-            assert_eq!(load(&path).unwrap().sha256, model.sha256());
+            imported.save(&path, &BTreeMap::new()).unwrap();
+            assert_eq!(Model::load(&path).unwrap().sha256, model.sha256());
         }
     }
 

@@ -1,17 +1,6 @@
-//! The weight-sparse transformer of Gao et al. 2025: [`Config`], the parameter tree [`Params`], the
-//! forward and backward pass with one hook ([`Tap`]) at named [`Site`]s, checkpoints and sampling.
+#![doc = include_str!("../README.md")]
 //!
 //! Stands on `openwork-ops` (the formulas) and under everything that trains, prunes, verifies or inspects.
-//!
-//! ```
-//! use openwork_model::{Config, Model, NoTap, Tokens};
-//!
-//! let config = Config { vocab_size: 16, n_ctx: 8, n_layer: 1, n_head: 2, d_head: 4, d_model: 8, d_mlp: 32,
-//!                       ..Config::default() };
-//! let model = Model::init(config, 0);
-//! let pass = model.forward(Tokens::new(&[1, 2, 3, 4], 4), None, &mut NoTap);
-//! assert_eq!(pass.logits.dim(), (16, 4)); // [vocab, tokens]
-//! ```
 
 mod backward;
 mod checkpoint;
@@ -28,7 +17,7 @@ mod resume;
 mod sample;
 mod site;
 
-pub use checkpoint::{LoadError, Loaded, SaveError, export, import, load, save};
+pub use checkpoint::{LoadError, Loaded, SaveError};
 pub use config::{ActDensity, Bigram, Config, ConfigError, Positions};
 pub use gpu::GpuModel;
 pub use openwork_ops::{Activation, ActivationDtype, Cpu, Engine, Gradient, Matrix, NormKind, Ties, Weight};
@@ -36,7 +25,7 @@ pub use padded::Padded;
 pub use params::{Block, Linear, Norm, ParamInfo, Params, Role};
 pub use pass::{Pass, Tokens};
 pub use resume::{PassState, StateError};
-pub use sample::{Sampling, generate};
+pub use sample::Sampling;
 pub use site::{NoTap, Record, Site, SiteError, SiteKind, Tap};
 
 /// A transformer: its configuration and its weights, which lie where the model runs: on the CPU, if nothing else is said.
@@ -46,7 +35,7 @@ pub struct Model<W = Weight> {
     pub config: Config,
     /// Weights, in the tree every other per-parameter quantity shares.
     pub params: Params<W>,
-    /// How AbsTopK chooses among equal magnitudes; not part of a checkpoint.
+    /// Choice of AbsTopK among equal magnitudes; not part of a checkpoint.
     pub ties: Ties,
 }
 

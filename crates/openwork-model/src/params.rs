@@ -62,7 +62,7 @@ pub struct Linear<P> {
     pub bias: Option<P>,
 }
 
-/// What a parameter is; decides how it is sparsified, decayed and initialised.
+/// Role of a parameter: decides how it is sparsified, decayed and initialised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Token embedding.
@@ -98,7 +98,7 @@ pub enum Role {
 pub struct ParamInfo {
     /// Name in the published state dict, such as `transformer.h.0.attn.c_attn.weight`.
     pub name: String,
-    /// What it is.
+    /// Its role.
     pub role: Role,
     /// Number of dimensions in the state dict: 2 for matrices, 1 for vectors (`[n, 1]` here).
     pub n_dim: usize,

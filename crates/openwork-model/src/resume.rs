@@ -82,7 +82,7 @@ impl Model {
     /// Logits `[vocab, columns]` of a forward pass that is resumed: only the operations after the site of `state` run,
     /// and `tap` sees the sites that they compute (of queries, keys and values, which are given together, none).
     ///
-    /// Where `state` is that of a pass over `tokens` with the columns `readout`, unchanged, the logits are bit for bit
+    /// If `state` is that of a pass over `tokens` with the columns `readout`, unchanged, the logits are bit for bit
     /// those of [`Model::forward`]; with a changed value, those of a pass whose tap makes that change.
     ///
     /// ```

@@ -57,7 +57,7 @@ impl SiteKind {
         [a, b, c, d, e, f, g, h, i, j, k, SiteKind::FinalResid, SiteKind::FinalRead]
     };
 
-    /// Whether the site comes after the last block.
+    /// True if the site comes after the last block.
     pub fn is_final(self) -> bool {
         matches!(self, Self::FinalResid | Self::FinalRead)
     }
@@ -161,7 +161,7 @@ pub trait Tap<A = Matrix> {
         ControlFlow::Continue(())
     }
 
-    /// Whether [`Tap::backward`] looks at gradients. If not, gradients of entries that AbsTopK dropped, which
+    /// True if [`Tap::backward`] looks at gradients. If not, gradients of entries that AbsTopK dropped, which
     /// nothing else reads, need not be computed.
     fn sees_gradients(&self) -> bool {
         true

@@ -52,11 +52,11 @@ fn per_feature(criterion: &mut Criterion, features: usize) {
     };
     bench("copy", &mut |y| y.assign(&x));
     // The copy restores what AbsTopK would otherwise find done already: take it off.
-    let mut space = Cpu::default();
+    let mut cpu = Cpu::default();
     bench("abs_top_k_and_copy", &mut |y| {
         y.assign(&x);
-        let kept = abs_top_k(features / 4, Ties::ByIndex, y, &mut space);
-        space.recycle_kept(kept);
+        let kept = abs_top_k(features / 4, Ties::ByIndex, y, &mut cpu);
+        cpu.recycle_kept(kept);
     });
     let kept = abs_top_k(features / 4, Ties::ByIndex, &mut x.clone(), &mut Cpu::default());
     bench("abs_top_k_backward", &mut |y| abs_top_k_backward(&kept, y));
@@ -86,16 +86,16 @@ fn attend(criterion: &mut Criterion, d_head: usize) {
         x
     });
     let sink = Weight::new(Matrix::zeros((n_head, 1)));
-    let mut space = Cpu::default();
+    let mut cpu = Cpu::default();
     let mut y = normal(256, TOKENS);
     let pairs = Throughput::Elements((n_head * TOKENS * (TOKENS + 1) / 2) as u64);
     let mut group = criterion.benchmark_group("attention");
     group.throughput(pairs.clone());
     group.bench_function(BenchmarkId::from_parameter(d_head), |b| {
-        b.iter(|| attention(shape, &q, &k, &v, Some(&sink), black_box(&mut y), &mut space))
+        b.iter(|| attention(shape, &q, &k, &v, Some(&sink), black_box(&mut y), &mut cpu))
     });
     group.finish();
-    let log_sum = attention(shape, &q, &k, &v, Some(&sink), &mut y, &mut space);
+    let log_sum = attention(shape, &q, &k, &v, Some(&sink), &mut y, &mut cpu);
     let dy = normal(256, TOKENS);
     let (mut dq, mut dk, mut dv) = (dy.clone(), dy.clone(), dy.clone());
     let mut dsink = Gradient::zeros((n_head, 1));
@@ -117,7 +117,7 @@ fn attend(criterion: &mut Criterion, d_head: usize) {
                 gradients,
                 Some(&mut dsink),
                 wanted,
-                &mut space,
+                &mut cpu,
             );
         })
     });

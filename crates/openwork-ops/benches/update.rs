@@ -1,4 +1,4 @@
-//! What a step does to one matrix, one thread, random data: `cargo bench -p openwork-ops --bench update`. Throughput
+//! The update of one matrix on one thread, random data: `cargo bench -p openwork-ops --bench update`. Throughput
 //! counts parameters; the tests hold the update to the plain one.
 //!
 //! * `adam`: Adam alone, which is what the rest is measured against: 28 bytes of memory per parameter.
@@ -10,7 +10,7 @@ use std::{hint::black_box, time::Duration};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use openwork_ops::{Adam, Matrix, Weight, adam_step, adam_step_then};
-use openwork_sparse::{Kept, MinPerUnit, Support, Unit, floor_that_fits};
+use openwork_sparse::{Keep, Kept, MinPerUnit, Support, Unit, floor_that_fits, in_order};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -103,12 +103,19 @@ fn update(
 ) -> Kept {
     let (rows, cols) = w.dim();
     let floor = unit.map(|unit| floor_that_fits(rows, cols, nnz, MinPerUnit { unit, count: MIN_PER_UNIT }));
-    let w = flat(w);
-    let mut scan = support.scan(0, floor);
-    adam_step_then(adam, 1.0, w, g.as_slice().expect("row-major"), flat(m), flat(v), |w| scan.add(w));
-    let cuts = support.select(w, nnz, vec![scan]);
-    let part = support.parts(rows).remove(0);
-    cuts.project(part, w, Some(DECAY))
+    let keep = Keep { nnz, floor, decay: Some(DECAY) };
+    let others = [(g.as_slice().expect("row-major"), flat(m), flat(v))];
+    let (kept, _) = support.update(
+        flat(w),
+        keep,
+        rows,
+        others,
+        |(g, m, v), w, done| {
+            adam_step_then(adam, 1.0, w, g, m, v, done);
+        },
+        &in_order,
+    );
+    kept
 }
 
 fn main() {

@@ -13,11 +13,11 @@ use pulp::{Simd, WithSimd};
 
 use crate::{Cpu, Matrix, row, row_mut, simd};
 
-/// Which entries AbsTopK kept: 1 or 0, `[features, tokens]`. The gradient flows through these only,
+/// Marks of the entries that AbsTopK kept: 1 or 0, `[features, tokens]`. The gradient flows through these only,
 /// also where the kept value happens to be zero.
 pub type Kept = Array2<u8>;
 
-/// Which of several entries of equal magnitude are kept when not all of them can be.
+/// Rule for entries of equal magnitude of which not all can be kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ties {
     /// The lower feature index: simple, and the same on every device.
@@ -32,14 +32,14 @@ pub enum Ties {
 ///
 /// Floor: one read and one write of every entry and its mark; each pass of the search reads the magnitudes
 /// of a block of tokens (at most 16 × features) from the first or second cache, and 5 to 9 passes are usual.
-pub fn abs_top_k(k: usize, ties: Ties, x: &mut Matrix, space: &mut Cpu) -> Kept {
+pub fn abs_top_k(k: usize, ties: Ties, x: &mut Matrix, cpu: &mut Cpu) -> Kept {
     let (features, tokens) = x.dim();
     if k >= features {
-        let mut kept = space.kept(x.dim());
+        let mut kept = cpu.kept(x.dim());
         kept.fill(1);
         return kept;
     }
-    let mut kept = space.kept(x.dim());
+    let mut kept = cpu.kept(x.dim());
     let marks = kept.as_slice_mut().expect("row-major");
     match ties {
         Ties::ByIndex => {
@@ -189,7 +189,7 @@ fn kth_largest<S: Simd>(simd: S, block: &[S::u32s], k: u32, guess: &mut [u32; LA
     }
 }
 
-/// How many of the numbers reach `bound`, per lane.
+/// Count of the numbers that reach `bound`, per lane.
 #[inline(always)]
 fn count_from<S: Simd>(simd: S, block: &[S::u32s], bound: S::u32s) -> S::u32s {
     let one = simd.splat_u32s(1);

@@ -25,7 +25,7 @@ use crate::{Attention, Cpu, Gradient, Kept, Matrix, Weight, math, row, row_mut, 
 
 /// Queries of a tile: of a head of 16 channels, three tiles of f32 fill the first cache.
 const TILE: usize = 256;
-/// What queries are padded and cut to: a whole number of registers of every instruction set.
+/// Multiple to which queries are padded and cut: a whole number of registers of every instruction set.
 const STRIP: usize = 64;
 
 /// Forward: `q, k, v, y [n_head · d_head, tokens]`, `sink [n_head, 1]`. Overwrites `y` and returns the log
@@ -37,12 +37,12 @@ pub fn attention(
     v: &Matrix,
     sink: Option<&Weight>,
     y: &mut Matrix,
-    space: &mut Cpu,
+    cpu: &mut Cpu,
 ) -> Matrix {
     let tokens = q.ncols();
-    let mut log_sum = space.matrix((shape.n_head, tokens));
-    let [mut q_tile, mut y_tile] = [(); 2].map(|()| space.vector(shape.d_head * TILE));
-    let mut room = space.vector(shape.d_head * shape.seq_len);
+    let mut log_sum = cpu.matrix((shape.n_head, tokens));
+    let [mut q_tile, mut y_tile] = [(); 2].map(|()| cpu.vector(shape.d_head * TILE));
+    let mut room = cpu.vector(shape.d_head * shape.seq_len);
     let (mut k_keys, mut v_keys) = (Nonzeros::default(), Nonzeros::default());
     for_each_head(shape, tokens, |head, sequence| {
         let sink = sink.map(|s| s.dense()[[head, 0]]);
@@ -78,7 +78,7 @@ pub fn attention(
             out.iter_mut().zip(max.iter().zip(&*sum)).for_each(|(l, (&m, &sum))| *l = m + sum.ln());
         }
     });
-    [q_tile, y_tile, room].into_iter().for_each(|x| space.recycle_vector(x));
+    [q_tile, y_tile, room].into_iter().for_each(|x| cpu.recycle_vector(x));
     log_sum
 }
 
@@ -95,13 +95,13 @@ pub fn attention_backward(
     (dq, dk, dv): (&mut Matrix, &mut Matrix, &mut Matrix),
     mut dsink: Option<&mut Gradient>,
     wanted: [Option<&Kept>; 2],
-    space: &mut Cpu,
+    cpu: &mut Cpu,
 ) {
     let tokens = q.ncols();
     dk.fill(0.0);
     dv.fill(0.0);
-    let [mut q_tile, mut dy_tile, mut dq_tile] = [(); 3].map(|()| space.vector(shape.d_head * TILE));
-    let [mut room, mut marks] = [(); 2].map(|()| space.vector(shape.d_head * shape.seq_len));
+    let [mut q_tile, mut dy_tile, mut dq_tile] = [(); 3].map(|()| cpu.vector(shape.d_head * TILE));
+    let [mut room, mut marks] = [(); 2].map(|()| cpu.vector(shape.d_head * shape.seq_len));
     let [mut k_keys, mut v_keys, mut dk_wanted, mut dv_wanted] = [(); 4].map(|()| Nonzeros::default());
     for_each_head(shape, tokens, |head, sequence| {
         let mut inner = vec![0.0_f32; shape.seq_len];
@@ -165,7 +165,7 @@ pub fn attention_backward(
             );
         }
     });
-    [q_tile, dy_tile, dq_tile, room, marks].into_iter().for_each(|x| space.recycle_vector(x));
+    [q_tile, dy_tile, dq_tile, room, marks].into_iter().for_each(|x| cpu.recycle_vector(x));
 }
 
 type Range = std::ops::Range<usize>;

@@ -1,4 +1,4 @@
-//! What the tests of this crate share: random matrices, closeness, finite differences.
+//! Helpers of this crate's tests: random matrices, closeness, finite differences.
 
 use ndarray::Array2;
 use rand::{RngExt, SeedableRng};

@@ -34,14 +34,14 @@ impl Activations {
         }
     }
 
-    /// What `f` makes of them as f32.
-    pub fn as_f32<R>(&self, space: &mut Cpu, f: impl FnOnce(&Matrix, &mut Cpu) -> R) -> R {
+    /// Calls `f` with them as f32.
+    pub fn as_f32<R>(&self, cpu: &mut Cpu, f: impl FnOnce(&Matrix, &mut Cpu) -> R) -> R {
         match self {
-            Self::F32(x) => f(x, space),
+            Self::F32(x) => f(x, cpu),
             Self::Bf16(x) => {
-                let x = space.unpacked(x);
-                let result = f(&x, space);
-                space.recycle(x);
+                let x = cpu.unpacked(x);
+                let result = f(&x, cpu);
+                cpu.recycle(x);
                 result
             }
         }
@@ -66,7 +66,7 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Nothing yet; [`Cpu::keep`] will keep activations in `storage`.
+    /// Nothing yet; [`Cpu::keep`] will keep activations in `dtype`.
     pub fn new(dtype: ActivationDtype) -> Self {
         Self { dtype, ..Self::default() }
     }

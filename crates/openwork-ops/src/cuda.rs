@@ -28,7 +28,7 @@ impl Cuda {
         &self.gpu
     }
 
-    /// Whether there are kernels for heads of `d_head` channels and activations of at most `features` features.
+    /// Checks that there are kernels for heads of `d_head` channels and activations of at most `features` features.
     pub fn supports(d_head: usize, features: usize) -> Result<(), cuda::GpuError> {
         supports_heads(d_head)?;
         supports_features(features)
@@ -314,7 +314,7 @@ impl Engine for Cuda {
     }
 }
 
-/// Which of the two kernels' norms; models without norms are refused before they get here.
+/// True for LayerNorm, false for RMSNorm; models without norms are refused before they get here.
 fn is_layer(kind: NormKind) -> bool {
     assert!(kind != NormKind::None, "there are no kernels for models without norms");
     kind == NormKind::Layer

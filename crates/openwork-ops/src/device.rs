@@ -1,4 +1,4 @@
-//! Which device to compute on.
+//! Choice of the device to compute on.
 
 use std::{fmt, str::FromStr};
 

@@ -20,9 +20,9 @@ pub trait Engine {
     type Array;
     /// Activations in the numbers that matrices read.
     type Activations;
-    /// What AbsTopK kept.
+    /// Entries that AbsTopK kept.
     type Kept;
-    /// What a norm keeps for its backward.
+    /// Statistics that a norm keeps for its backward.
     type Statistics;
     /// A parameter.
     type Weight;
@@ -329,8 +329,8 @@ impl Engine for Cpu {
     ) -> [Matrix; 3] {
         let mut dqkv = [q, k, v].map(|x| self.matrix(x.dim()));
         let [dq, dk, dv] = &mut dqkv;
-        y.as_f32(self, |y, space| {
-            attention_backward(shape, (q, k, v), sink, y, log_sum, dy, (dq, dk, dv), dsink, wanted, space);
+        y.as_f32(self, |y, cpu| {
+            attention_backward(shape, (q, k, v), sink, y, log_sum, dy, (dq, dk, dv), dsink, wanted, cpu);
         });
         dqkv
     }

@@ -14,7 +14,7 @@ pub enum Gradient {
     Dense(Matrix),
     /// Of the entries at the positions of a pattern (support mode).
     Support {
-        /// Where.
+        /// The positions.
         pattern: Arc<Pattern>,
         /// One number per position, in the order of [`Pattern::col_idx`].
         values: Vec<f32>,

@@ -1,6 +1,7 @@
-//! Every differentiable operation of the weight-sparse transformer and its optimizer update.
+#![doc = include_str!("../README.md")]
 //!
-//! Conventions, once for the whole crate:
+//! # Conventions
+//!
 //! * Activations are feature-major [`Matrix`] values, `[features, tokens]`, rows contiguous. The tokens of
 //!   a batch lie sequence after sequence: token `t` of sequence `s` is column `s · seq_len + t`.
 //! * Weights are `[out, in]`; a vector parameter (bias, gain) is a `[n, 1]` matrix.
@@ -9,8 +10,20 @@
 //! * Operations are single-threaded; the trainer runs many chunks at once.
 //! * A shape mismatch is a programmer's error and panics.
 //!
-//! [`mod@reference`] holds the same formulas as plain f64 loops; tests hold the two together and check every
-//! backward by finite differences of the f64 forward.
+//! # Formulas
+//!
+//! | operation | formula |
+//! |---|---|
+//! | [`fn@linear`] | `y = W x + b` |
+//! | [`fn@norm`] | `y = x / √(mean x² + ε) · gain`, or LayerNorm |
+//! | [`fn@abs_top_k`] | the `k` largest magnitudes of a token stay, the others become 0 |
+//! | [`fn@attention`] | `y_q = Σ_{k ≤ q} p_qk v_k`, `p_qk = exp(q·k/√d) / (Σ_{j ≤ q} exp(q·j/√d) + exp(sink))` |
+//! | [`activate`] | GELU `x Φ(x)` or ReLU |
+//! | [`fn@embed`], [`fn@position`], [`fn@bigram`] | rows of a table by token, by position, added to the logits |
+//! | [`cross_entropy`] | `−log softmax(logits)[target]` |
+//! | [`adam_step`] | Adam with bias correction |
+//!
+//! Source: Gao et al. 2025, A.1 and A.2, and the released code.
 
 mod abs_top_k;
 mod activation;

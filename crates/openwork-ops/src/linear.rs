@@ -21,7 +21,7 @@ pub struct Weight {
 struct Sparse {
     forward: Csr,
     backward: Csr,
-    /// Where each nonzero of Wᵀ is among those of W.
+    /// Index of each nonzero of Wᵀ among those of W.
     source: Vec<u32>,
 }
 
@@ -125,7 +125,7 @@ pub const DENSE_GRADIENT_ABOVE: f64 = 0.2;
 ///
 /// `W [out, in]`, `b [out, 1]` or none, `x [in, tokens]`, `y [out, tokens]` overwritten.
 #[track_caller]
-pub fn linear(w: &Weight, b: Option<&Weight>, x: &Activations, y: &mut Matrix, space: &mut Cpu) {
+pub fn linear(w: &Weight, b: Option<&Weight>, x: &Activations, y: &mut Matrix, cpu: &mut Cpu) {
     let (out, input) = w.dense.dim();
     let [features, tokens] = x.shape();
     assert!(
@@ -138,7 +138,7 @@ pub fn linear(w: &Weight, b: Option<&Weight>, x: &Activations, y: &mut Matrix, s
     match (&w.sparse, x) {
         (Some(sparse), Activations::F32(x)) => spmm(&sparse.forward, start, x, y),
         (Some(sparse), Activations::Bf16(x)) => spmm_packed(&sparse.forward, start, x, y),
-        (None, x) => x.as_f32(space, |x, _| matmul(start, &w.dense, x, y)),
+        (None, x) => x.as_f32(cpu, |x, _| matmul(start, &w.dense, x, y)),
     }
 }
 
@@ -156,15 +156,15 @@ pub fn linear_backward(
     dy: &Matrix,
     x: &Activations,
     gradient: Option<(&mut Gradient, Option<&mut Gradient>)>,
-    space: &mut Cpu,
+    cpu: &mut Cpu,
 ) -> Matrix {
     // Both factors in bf16, and, where a dense product needs it, dy as it is then in f32.
     let packed = match x {
         Activations::F32(_) => None,
-        Activations::Bf16(x) => Some((space.pack(dy), x)),
+        Activations::Bf16(x) => Some((cpu.pack(dy), x)),
     };
     let dense = w.sparse.is_none() || matches!(gradient, Some((Gradient::Dense(_), _)));
-    let rounded = packed.as_ref().filter(|_| dense).map(|(dy, _)| space.unpacked(dy));
+    let rounded = packed.as_ref().filter(|_| dense).map(|(dy, _)| cpu.unpacked(dy));
     if let Some((dw, db)) = gradient {
         if let Some(db) = db {
             simd(
@@ -173,47 +173,47 @@ pub fn linear_backward(
             );
         }
         match (dw, &packed) {
-            (Gradient::Dense(dw), _) => dense_gradient(rounded.as_ref().unwrap_or(dy), x, dw, space),
+            (Gradient::Dense(dw), _) => dense_gradient(rounded.as_ref().unwrap_or(dy), x, dw, cpu),
             (Gradient::Support { pattern, values }, Some((dy, x))) => sddmm_packed(pattern, dy, x, values),
-            (Gradient::Support { pattern, values }, None) => x.as_f32(space, |x, _| sddmm(pattern, dy, x, values)),
+            (Gradient::Support { pattern, values }, None) => x.as_f32(cpu, |x, _| sddmm(pattern, dy, x, values)),
         }
     }
-    let mut dx = space.matrix(x.shape().into());
+    let mut dx = cpu.matrix(x.shape().into());
     match (&w.sparse, &packed) {
         (Some(sparse), None) => spmm(&sparse.backward, Start::Zero, dy, &mut dx),
         (Some(sparse), Some((dy, _))) => spmm_packed(&sparse.backward, Start::Zero, dy, &mut dx),
-        (None, _) => dense_input(&w.dense, rounded.as_ref().unwrap_or(dy), &mut dx, space),
+        (None, _) => dense_input(&w.dense, rounded.as_ref().unwrap_or(dy), &mut dx, cpu),
     }
-    packed.into_iter().for_each(|(dy, _)| space.recycle_packed(dy));
-    rounded.into_iter().for_each(|x| space.recycle(x));
+    packed.into_iter().for_each(|(dy, _)| cpu.recycle_packed(dy));
+    rounded.into_iter().for_each(|x| cpu.recycle(x));
     dx
 }
 
 /// `dx = Wᵀ dy` over all entries of W, or over the nonzeros of dy where they are few.
-fn dense_input(w: &Matrix, dy: &Matrix, dx: &mut Matrix, space: &mut Cpu) {
-    let mut dy_tokens = space.matrix((dy.ncols(), dy.nrows()));
+fn dense_input(w: &Matrix, dy: &Matrix, dx: &mut Matrix, cpu: &mut Cpu) {
+    let mut dy_tokens = cpu.matrix((dy.ncols(), dy.nrows()));
     transpose(dy, &mut dy_tokens);
-    if space.nonzeros.collect_below(crossover(), &dy_tokens) {
-        let mut dx_tokens = space.matrix((dx.ncols(), dx.nrows()));
-        spmm(space.nonzeros.rows(), Start::Zero, w, &mut dx_tokens);
+    if cpu.nonzeros.collect_below(crossover(), &dy_tokens) {
+        let mut dx_tokens = cpu.matrix((dx.ncols(), dx.nrows()));
+        spmm(cpu.nonzeros.rows(), Start::Zero, w, &mut dx_tokens);
         transpose(&dx_tokens, &mut *dx);
-        space.recycle(dx_tokens);
+        cpu.recycle(dx_tokens);
     } else {
         matmul(Start::Zero, Panel::from(w).t(), dy, dx);
     }
-    space.recycle(dy_tokens);
+    cpu.recycle(dy_tokens);
 }
 
 /// `dW += dy xᵀ` of all entries, over the nonzeros of dy where they are few.
-fn dense_gradient(dy: &Matrix, x: &Activations, dw: &mut Matrix, space: &mut Cpu) {
+fn dense_gradient(dy: &Matrix, x: &Activations, dw: &mut Matrix, cpu: &mut Cpu) {
     let [features, tokens] = x.shape();
-    let mut x_tokens = space.matrix((tokens, features));
-    x.as_f32(space, |x, _| transpose(x, &mut x_tokens));
-    match space.nonzeros.collect_below(crossover(), dy) {
-        true => spmm(space.nonzeros.rows(), Start::Add, &x_tokens, dw),
+    let mut x_tokens = cpu.matrix((tokens, features));
+    x.as_f32(cpu, |x, _| transpose(x, &mut x_tokens));
+    match cpu.nonzeros.collect_below(crossover(), dy) {
+        true => spmm(cpu.nonzeros.rows(), Start::Add, &x_tokens, dw),
         false => matmul(Start::Add, dy, &x_tokens, dw),
     }
-    space.recycle(x_tokens);
+    cpu.recycle(x_tokens);
 }
 
 #[cfg(test)]
@@ -231,11 +231,11 @@ mod tests {
         dw: Gradient,
         dtype: ActivationDtype,
     ) -> (Matrix, Matrix, Gradient, Matrix) {
-        let mut space = Cpu::new(dtype);
+        let mut cpu = Cpu::new(dtype);
         let (mut y, mut dw, mut db) = (Matrix::ones(dy.dim()), dw, Gradient::zeros((w.dense().nrows(), 1)));
-        let x = space.keep(x.clone());
-        linear(w, Some(b), &x, &mut y, &mut space);
-        let dx = linear_backward(w, dy, &x, Some((&mut dw, Some(&mut db))), &mut space);
+        let x = cpu.keep(x.clone());
+        linear(w, Some(b), &x, &mut y, &mut cpu);
+        let dx = linear_backward(w, dy, &x, Some((&mut dw, Some(&mut db))), &mut cpu);
         (y, dx, dw, db.dense().clone())
     }
 
@@ -274,9 +274,9 @@ mod tests {
     #[test]
     fn bf16_is_f32_of_rounded_activations_and_gradients() {
         let rounded = |x: &Matrix| {
-            let mut space = Cpu::new(ActivationDtype::Bf16);
-            let x = space.keep(x.clone());
-            x.as_f32(&mut space, |x, _| x.clone())
+            let mut cpu = Cpu::new(ActivationDtype::Bf16);
+            let x = cpu.keep(x.clone());
+            x.as_f32(&mut cpu, |x, _| x.clone())
         };
         for density in [1.0, 0.05] {
             let w = Weight::new(random_sparse(24, 13, density, 1));

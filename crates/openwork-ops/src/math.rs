@@ -32,7 +32,7 @@ pub fn exp_register<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(y), power))
 }
 
-/// What [`exp_register`] holds in registers.
+/// Constants that [`exp_register`] holds in registers.
 struct Constants<S: Simd> {
     least: S::f32s,
     most: S::f32s,

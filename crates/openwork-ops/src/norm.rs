@@ -2,7 +2,7 @@
 
 use crate::{Matrix, Weight, math, row, row_mut, simd};
 
-/// Which normalisation.
+/// Normalisation of a token's features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormKind {
     /// `x / √(mean x² + ε)`, ε = 2⁻²³ (PyTorch's default for f32).

@@ -53,7 +53,7 @@ pub enum OpenModelError {
         /// The folder.
         dir: PathBuf,
         /// The fault.
-        source: LoadError,
+        source: Box<LoadError>,
     },
     /// No tokenizer was named and none lies beside the model.
     #[error("there is no {} beside the model; name its tokenizer with --tokenizer", path.display())]
@@ -96,7 +96,7 @@ impl OpenModel {
             return Self::import(path);
         }
         let file = model_file(path)?;
-        let Loaded { model, metadata, sha256 } = openwork_model::load(&file)?;
+        let Loaded { model, metadata, sha256 } = Model::load(&file)?;
         let dir = file.parent().unwrap_or(Path::new("")).to_owned();
         Ok(Self { model, sha256, dir, tokenizer_sha256: metadata.get(TOKENIZER_KEY).cloned(), notices: vec![] })
     }
@@ -106,8 +106,9 @@ impl OpenModel {
     /// # Errors
     /// When a file of the pair is missing or cannot be used.
     pub fn import(dir: &Path) -> Result<Self, OpenModelError> {
-        let imported = openwork_model::import(dir);
-        let (model, notices) = imported.map_err(|source| OpenModelError::Import { dir: dir.to_owned(), source })?;
+        let imported = Model::import(dir);
+        let (model, notices) =
+            imported.map_err(|source| OpenModelError::Import { dir: dir.to_owned(), source: Box::new(source) })?;
         Ok(Self { sha256: model.sha256(), model, dir: dir.to_owned(), tokenizer_sha256: None, notices })
     }
 

@@ -132,7 +132,7 @@ fn writing(project: &Project) -> Writing {
     let tokens = project.tokenizer.encode(prompt);
     let sampling = Sampling { temperature: 0.8, top_k: 50, seed: 0 };
     let end = Some(project.tokenizer.end_of_text());
-    let mut text = openwork_model::generate(&project.model, &tokens, 160, end, sampling);
+    let mut text = project.model.generate(&tokens, 160, end, sampling);
     text.pop_if(|last| Some(*last) == end);
     Writing { prompt: prompt.to_owned(), continuation: project.tokenizer.decode(&text) }
 }

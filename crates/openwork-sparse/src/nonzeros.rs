@@ -25,7 +25,7 @@ impl Rows<'_> {
         self.row_ptr.len() - 1
     }
 
-    /// Whether there is no row.
+    /// True if there is no row.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,6 +1,6 @@
 //! Positions of the nonzeros of a matrix, in compressed sparse row form.
 
-/// Where the nonzeros of a `[rows, cols]` matrix are.
+/// Positions of the nonzeros of a `[rows, cols]` matrix.
 ///
 /// Invariants, checked by the only constructor:
 /// * `row_ptr.len() == rows + 1`, `row_ptr[0] == 0`, nondecreasing, `row_ptr[rows] == col_idx.len()`;
@@ -13,8 +13,9 @@ pub struct Pattern {
     col_idx: Vec<u32>,
 }
 
-/// Why `row_ptr` and `col_idx` are not a pattern.
+/// Reason that `row_ptr` and `col_idx` are not a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PatternError {
     /// `row_ptr` does not run from 0 to `nnz` without falling.
     RowPtr {

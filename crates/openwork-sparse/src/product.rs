@@ -14,14 +14,14 @@ use crate::{
     transpose,
 };
 
-/// What a chain of additions starts from.
+/// Start of a chain of additions.
 #[derive(Clone, Copy, Debug)]
 pub enum Start<'a> {
     /// 0: the target is overwritten.
     Zero,
     /// One number per row of the target, which is overwritten: the bias of a layer.
     Bias(&'a [f32]),
-    /// What the target holds: the product is added to it.
+    /// The value in the target: the product is added to it.
     Add,
 }
 
@@ -122,7 +122,7 @@ impl Spmm<'_, '_> {
     }
 }
 
-/// Where the chains of one partial register start.
+/// Starts of the chains of one partial register.
 #[inline(always)]
 pub(crate) fn start_of<S: Simd>(simd: S, start: Start<'_>, row: usize, out: &[f32]) -> S::f32s {
     match start {
@@ -324,7 +324,7 @@ pub(crate) fn check_positions(name: &str, pattern: &Pattern, dy: [usize; 2], x: 
 
 /// A matrix whose rows have dot products.
 pub(crate) trait DotRows: Copy {
-    /// What a row is made of.
+    /// The factors of a row.
     type Item;
 
     fn row_of(&self, r: usize) -> &[Self::Item];

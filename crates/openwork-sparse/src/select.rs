@@ -40,9 +40,9 @@ pub(crate) fn ones(mut word: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// What one pass over a piece of a matrix finds out for the selection: see [`Support::scan`](crate::Support::scan).
+/// Result of one pass over a piece of a matrix, for the selection: see [`Support::scan`](crate::Support::scan).
 #[derive(Clone, Debug)]
-pub struct Scan {
+pub(crate) struct Scan {
     bracket: Range<u32>,
     /// Entries seen, by row-major index.
     seen: Range<u32>,
@@ -292,10 +292,10 @@ fn merge_lanes(held: &mut [[u32; LANES]]) {
     }
 }
 
-/// Which entries are kept: those that reach the threshold of all or that of their unit. Of the entries equal to
+/// Thresholds of a selection: an entry that reaches that of the matrix or of its unit is kept. Of the entries equal to
 /// a threshold only those up to some index are.
 #[derive(Clone, Debug)]
-pub struct Cuts {
+pub(crate) struct Cuts {
     pub(crate) cols: usize,
     pub(crate) global: Cut,
     pub(crate) floor: Option<FloorCuts>,

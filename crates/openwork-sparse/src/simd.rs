@@ -1,4 +1,4 @@
-//! Which vector instructions the kernels use.
+//! The vector instructions that the kernels use.
 
 use std::{env, fmt, str::FromStr, sync::OnceLock};
 
@@ -8,7 +8,7 @@ use pulp::{Arch, Simd, WithSimd};
 /// order that the source fixes, and products are fused with additions exactly where the source says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstructionSet {
-    /// What every machine of the target has (NEON on aarch64). Without a fused multiply-add in hardware it
+    /// Instructions of every machine of the target (NEON on aarch64). Without a fused multiply-add in hardware it
     /// is computed in software, correctly and slowly.
     Portable,
     /// AVX2 and FMA.

@@ -1,21 +1,24 @@
-//! Where one matrix keeps its entries, step after step.
+//! The support of one matrix (the entries that it keeps), step after step.
 
-use std::ops::{Add, Range};
+use std::{
+    ops::{Add, Range},
+    sync::{Mutex, PoisonError},
+};
 
 use pulp::{Simd, WithSimd};
 
 use crate::{
-    Cuts, MinPerUnit, Pattern, Scan, Unit,
-    select::{BLOCK, bits, magnitude, ones},
+    MinPerUnit, Pattern, Unit,
+    select::{BLOCK, Cuts, Scan, bits, magnitude, ones},
     simd::dispatch,
 };
 
 /// The entries that one `[rows, cols]` matrix keeps, and what makes the next selection cheap: the threshold of
 /// the last one.
 ///
-/// A step is: [`scan`](Self::scan) every piece as it is computed, [`select`](Self::select), and
-/// [`Cuts::project`] every piece. What is kept is exactly what [`top_magnitude`](crate::top_magnitude) keeps,
-/// whatever the last threshold and however the matrix is cut into pieces.
+/// A step is [`Support::update`]: every piece of the matrix is scanned as it is computed, the threshold is found from the
+/// scans, and every piece is projected. The entries kept are exactly those that
+/// [`top_magnitude`](crate::top_magnitude) keeps, whatever the last threshold and however the matrix is cut into pieces.
 ///
 /// Floor: the scan adds no memory traffic to the pass that computes the weights; the projection reads and writes
 /// them once more, 8 bytes per entry. Together with Adam that is 36 bytes per entry, beside the 28 of Adam alone.
@@ -31,14 +34,14 @@ pub struct Support {
     bracket: Range<u32>,
 }
 
-/// What a projection found.
+/// Counts of a projection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     /// Entries that are not zero. Fewer than asked for where the matrix has not that many.
     pub nonzero: usize,
     /// Entries kept that were not before.
     pub entered: usize,
-    /// Whether any entry entered or left.
+    /// True if any entry entered or left.
     pub changed: bool,
 }
 
@@ -54,9 +57,29 @@ impl Add for Kept {
     }
 }
 
+/// Number of entries to keep, and what happens to them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Keep {
+    /// Entries that stay: those of largest magnitude, ties to the lower row-major index.
+    pub nnz: usize,
+    /// Entries that every unit keeps, first of all.
+    pub floor: Option<MinPerUnit>,
+    /// Entries that stay become `w − decay · w`.
+    pub decay: Option<f32>,
+}
+
+/// Pieces of a matrix to work on, each by one thread: `for_each(n, f)` calls `f` with every number below `n` once, in any
+/// order. [`in_order`] does so on the calling thread.
+pub type ForEach<'a> = &'a dyn Fn(usize, &(dyn Fn(usize) + Sync));
+
+/// Calls `f(0)`, `f(1)`, … `f(n − 1)`.
+pub fn in_order(n: usize, f: &(dyn Fn(usize) + Sync)) {
+    (0..n).for_each(f);
+}
+
 /// Some rows of a support.
 #[derive(Debug)]
-pub struct Part<'a> {
+pub(crate) struct Part<'a> {
     first_row: usize,
     words: &'a mut [u64],
 }
@@ -74,8 +97,61 @@ impl Support {
         Self { rows, cols, words: None, threshold: None, bracket: 0..0 }
     }
 
+    /// Rows of a piece for [`Support::update`] that keeps a thread busy: at least 2¹⁶ entries, and 32 rows, because a
+    /// floor per column is a little work per piece.
+    pub fn rows_of_a_piece(&self) -> usize {
+        (1_usize << 16).div_ceil(self.cols.max(1)).max(32).min(self.rows.max(1))
+    }
+
+    /// Computes new values of `w`, row-major, and keeps what `keep` says of them. The matrix goes through in pieces of
+    /// `rows` rows (the last may have fewer), one of `others` to each: `compute(other, piece, done)` computes a piece and
+    /// calls `done` with each part of it, from the first entry to the last, as soon as it is computed and still in the
+    /// cache. Returns counts, and a magnitude below which no entry is kept.
+    ///
+    /// # Panics
+    /// When `w` is not of this shape, `others` are not as many as there are pieces, `compute` leaves entries out,
+    /// `keep.nnz` exceeds the entries, or the floor alone needs more than `keep.nnz`.
+    #[track_caller]
+    pub fn update<T: Send>(
+        &mut self,
+        w: &mut [f32],
+        keep: Keep,
+        rows: usize,
+        others: impl IntoIterator<Item = T>,
+        compute: impl Fn(T, &mut [f32], &mut dyn FnMut(&mut [f32])) + Sync,
+        for_each: ForEach<'_>,
+    ) -> (Kept, f32) {
+        let piece = (rows * self.cols).max(1);
+        let pieces = w.len().div_ceil(piece);
+        let scan = |i: usize| self.scan(i * rows, keep.floor);
+        let work: Vec<_> = w
+            .chunks_mut(piece)
+            .zip(others)
+            .enumerate()
+            .map(|(i, (w, other))| Mutex::new((w, Some(other), scan(i))))
+            .collect();
+        assert!(work.len() == pieces, "update: {} pieces of {rows} rows, {} of the others", pieces, work.len());
+        for_each(pieces, &|i| {
+            let (w, other, scan) = &mut *work[i].lock().unwrap_or_else(PoisonError::into_inner);
+            let other = other.take().expect("every piece is computed once");
+            compute(other, w, &mut |done| scan.add(done));
+        });
+        let scans = work.into_iter().map(|done| done.into_inner().unwrap_or_else(PoisonError::into_inner).2);
+        let scans = scans.collect();
+        let cuts = self.select(w, keep.nnz, scans);
+        let parts = self.parts(rows).into_iter().zip(w.chunks_mut(piece));
+        let parts: Vec<_> = parts.map(|part| Mutex::new((Some(part), Kept::default()))).collect();
+        for_each(pieces, &|i| {
+            let (part, kept) = &mut *parts[i].lock().unwrap_or_else(PoisonError::into_inner);
+            let (part, w) = part.take().expect("every piece is projected once");
+            *kept = cuts.project(part, w, keep.decay);
+        });
+        let kept = parts.into_iter().map(|done| done.into_inner().unwrap_or_else(PoisonError::into_inner).1);
+        (kept.fold(Kept::default(), Kept::add), cuts.least_kept())
+    }
+
     /// Starts the pass over the piece of the matrix that begins with row `first_row`; it must hold whole rows.
-    pub fn scan(&self, first_row: usize, floor: Option<MinPerUnit>) -> Scan {
+    fn scan(&self, first_row: usize, floor: Option<MinPerUnit>) -> Scan {
         let floor = floor.map(|f| f.clamped(self.rows, self.cols));
         Scan::new(self.bracket.clone(), self.cols, first_row * self.cols, floor)
     }
@@ -87,7 +163,7 @@ impl Support {
     /// When `w` is not of this shape or not wholly scanned, `nnz` exceeds its entries, or the floor alone needs
     /// more than `nnz`.
     #[track_caller]
-    pub fn select(&mut self, w: &[f32], nnz: usize, scans: Vec<Scan>) -> Cuts {
+    fn select(&mut self, w: &[f32], nnz: usize, scans: Vec<Scan>) -> Cuts {
         let (rows, cols) = (self.rows, self.cols);
         assert!(w.len() == rows * cols, "select: {} values for a [{rows}, {cols}] matrix", w.len());
         assert!(nnz <= w.len(), "top_magnitude: {nnz} entries asked of a [{rows}, {cols}] matrix");
@@ -114,7 +190,7 @@ impl Support {
     }
 
     /// The support in parts of `rows` rows, to be projected onto in parallel.
-    pub fn parts(&mut self, rows: usize) -> Vec<Part<'_>> {
+    fn parts(&mut self, rows: usize) -> Vec<Part<'_>> {
         let words = self.words.get_or_insert_with(|| all_words(self.rows, self.cols));
         let parts = words.chunks_mut((rows * self.cols.div_ceil(BLOCK)).max(1)).enumerate();
         parts.map(|(i, words)| Part { first_row: i * rows, words }).collect()
@@ -127,7 +203,7 @@ impl Support {
         Kept { nonzero: 0, entered, changed: entered > 0 }
     }
 
-    /// Whether the entry at row `r` and column `c` is kept.
+    /// True if the entry at row `r` and column `c` is kept.
     pub fn keeps(&self, r: usize, c: usize) -> bool {
         let bit = |words: &Vec<u64>| words[r * self.cols.div_ceil(BLOCK) + c / BLOCK] >> (c % BLOCK) & 1 == 1;
         self.words.as_ref().is_none_or(bit)
@@ -141,7 +217,10 @@ impl Support {
         }
     }
 
-    /// One whole step on one thread: keeps the `nnz` largest magnitudes of `w`, of which `scan` is the scan.
+    /// Keeps the `nnz` largest magnitudes of `w`, with the floor, and sets the others to zero.
+    ///
+    /// # Panics
+    /// As [`Support::update`].
     #[track_caller]
     pub fn project(&mut self, w: &mut [f32], nnz: usize, floor: Option<MinPerUnit>) -> Kept {
         let mut scan = self.scan(0, floor);
@@ -246,7 +325,7 @@ impl WithSimd for Project<'_> {
 
 impl Cuts {
     /// No entry of smaller magnitude is kept.
-    pub fn least_kept(&self) -> f32 {
+    fn least_kept(&self) -> f32 {
         let floors = self.floor.iter().flat_map(|f| f.thresholds.iter().copied());
         f32::from_bits(floors.fold(self.global.threshold, u32::min))
     }
@@ -257,7 +336,7 @@ impl Cuts {
     /// # Panics
     /// When `part` and `w` differ in their number of rows.
     #[track_caller]
-    pub fn project(&self, part: Part<'_>, w: &mut [f32], decay: Option<f32>) -> Kept {
+    fn project(&self, part: Part<'_>, w: &mut [f32], decay: Option<f32>) -> Kept {
         let per_row = self.cols.div_ceil(BLOCK);
         assert!(w.len() * per_row == part.words.len() * self.cols, "project: the part has other rows than w");
         dispatch(Project { cuts: self, part, w, decay })
@@ -349,18 +428,13 @@ mod tests {
         (0..p.rows()).flat_map(|r| p.col_idx()[p.row(r)].iter().map(move |&c| r * p.cols() + c as usize)).collect()
     }
 
-    /// One step in pieces of `rows` rows, scanned `chunk` entries at a time.
+    /// One step in pieces of `rows` rows from the last to the first, scanned `chunk` entries at a time.
     fn step(s: &mut Support, w: &mut [f32], nnz: usize, floor: MinPerUnit, rows: usize, chunk: usize) -> Kept {
-        let piece = rows * s.cols;
-        let scans = w.chunks(piece).enumerate().map(|(i, w)| {
-            let mut scan = s.scan(i * rows, Some(floor));
-            w.chunks(chunk).for_each(|w| scan.add(w));
-            scan
-        });
-        let scans = scans.collect();
-        let cuts = s.select(w, nnz, scans);
-        let parts = s.parts(rows).into_iter().zip(w.chunks_mut(piece));
-        parts.map(|(part, w)| cuts.project(part, w, Some(0.25))).fold(Kept::default(), Kept::add)
+        let keep = Keep { nnz, floor: Some(floor), decay: Some(0.25) };
+        let computed = |(), w: &mut [f32], done: &mut dyn FnMut(&mut [f32])| w.chunks_mut(chunk).for_each(done);
+        let (kept, least) = s.update(w, keep, rows, std::iter::repeat(()), computed, &|n, f| (0..n).rev().for_each(f));
+        assert!(w.iter().all(|w| *w == 0.0 || w.is_nan() || w.abs() >= 0.75 * least), "least kept {least}");
+        kept
     }
 
     /// Random numbers without a generator: enough to make every case different.
@@ -443,6 +517,22 @@ mod tests {
         assert_eq!(support.project(&mut w, 10, None), Kept { nonzero: 10, entered: 0, changed: true });
         assert_eq!(support.project(&mut w, 10, None), Kept { nonzero: 10, entered: 0, changed: false });
         assert_eq!((support.nnz(), support.keep_all().entered, support.nnz()), (10, 200, 210));
+    }
+
+    #[test]
+    #[should_panic(expected = "of 6 entries were scanned")]
+    fn entries_that_are_not_computed_panic() {
+        let mut support = Support::all(2, 3);
+        let keep = Keep { nnz: 2, floor: None, decay: None };
+        support.update(&mut [1.0; 6], keep, 2, [()], |(), w, done| done(&mut w[..4]), &in_order);
+    }
+
+    #[test]
+    #[should_panic(expected = "2 pieces of 1 rows, 1 of the others")]
+    fn too_few_others_panic() {
+        let mut support = Support::all(2, 3);
+        let keep = Keep { nnz: 2, floor: None, decay: None };
+        support.update(&mut [1.0; 6], keep, 1, [()], |(), w, done| done(w), &in_order);
     }
 
     #[test]

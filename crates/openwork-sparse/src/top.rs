@@ -7,7 +7,7 @@ use ndarray::ArrayView2;
 
 use crate::{Pattern, Support};
 
-/// Which lines of a matrix are units (neurons or attention channels).
+/// Lines of a matrix that are units (neurons or attention channels).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// One unit per output row.

@@ -57,7 +57,7 @@ impl Side {
 
     /// Side of a sequence, by its number among the sequences of pairs.
     pub const fn of_sequence(sequence: usize) -> Self {
-        if sequence % 2 == 0 { Self::Positive } else { Self::Negative }
+        if sequence.is_multiple_of(2) { Self::Positive } else { Self::Negative }
     }
 
     /// Number of the sequence of this side of pair number `pair`.

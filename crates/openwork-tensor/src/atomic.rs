@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 /// `f` fails or panics, or if any of these steps fails.
 ///
 /// # Errors
-/// What `f` returns, or the failure to create, sync or rename the temporary file.
+/// The error that `f` returns, or the failure to create, sync or rename the temporary file.
 pub fn write_atomic(path: &Path, f: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
     let folder = parent(path);
     let (file, mut temp) = create_temp(folder, path)?;

@@ -29,7 +29,7 @@ use ndarray::{Array1, Array2, ArrayView2};
 
 use crate::tensor::Tensor;
 
-/// What is added to a CSR tensor's name for each of its arrays.
+/// Suffixes of a CSR tensor's name, one for each of its arrays.
 pub(crate) mod part {
     pub(crate) const SHAPE: &str = ".csr.shape";
     pub(crate) const ROW_PTR: &str = ".csr.row_ptr";
@@ -68,7 +68,7 @@ pub enum CsrError {
     BadPart {
         /// The end of the array's name.
         part: &'static str,
-        /// What would be right.
+        /// Values that are accepted.
         expected: &'static str,
     },
     /// `row_ptr` is too long or too short.

@@ -18,7 +18,7 @@ pub enum ReadError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The file ends before its header does.
@@ -26,9 +26,9 @@ pub enum ReadError {
     Truncated {
         /// The file.
         path: PathBuf,
-        /// How many bytes the file would have to have at least.
+        /// Least number of bytes that the file would have to have.
         need: u64,
-        /// How many it has.
+        /// Number of bytes it has.
         len: u64,
     },
     /// The first eight bytes claim a header longer than the format allows.
@@ -44,7 +44,7 @@ pub enum ReadError {
     BadHeader {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Fault that was found.
         reason: String,
     },
     /// A name stands twice in the header.
@@ -94,9 +94,9 @@ pub enum ReadError {
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// What was asked for.
+        /// Kind, shape or amount asked for.
         expected: &'static str,
-        /// What the file has.
+        /// Kind in the file.
         found: Dtype,
     },
     /// The tensor's shape is not of the kind asked for.
@@ -108,7 +108,7 @@ pub enum ReadError {
         name: String,
         /// Its shape.
         shape: Vec<usize>,
-        /// What was asked for.
+        /// Kind, shape or amount asked for.
         expected: &'static str,
     },
     /// A sparse tensor breaks one of its rules.
@@ -126,7 +126,7 @@ pub enum ReadError {
     NotFinite {
         /// The file.
         path: PathBuf,
-        /// Which tensor, and where.
+        /// The tensor, and the index in it.
         source: NotFinite,
     },
 }

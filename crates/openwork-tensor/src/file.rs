@@ -66,7 +66,7 @@ impl TensorFile {
         self.names().filter_map(|name| name.strip_suffix(part::SHAPE))
     }
 
-    /// Whether there is an array of this name.
+    /// True if there is an array of this name.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
         self.header.tensors.contains_key(name)
@@ -153,7 +153,7 @@ impl TensorFile {
         }
     }
 
-    /// Whether there is a CSR tensor of this name.
+    /// True if there is a CSR tensor of this name.
     #[must_use]
     pub fn is_csr(&self, name: &str) -> bool {
         self.contains(&format!("{name}{}", part::SHAPE))

@@ -14,7 +14,7 @@ use serde::{Deserializer, Serialize};
 
 use crate::error::{MAX_HEADER, ReadError};
 
-/// Where one tensor lies.
+/// Kind, shape and place of one tensor.
 #[derive(Debug, Clone)]
 pub(crate) struct Info {
     pub(crate) dtype: safetensors::Dtype,

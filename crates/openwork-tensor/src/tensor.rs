@@ -41,7 +41,7 @@ pub enum Dtype {
 pub struct NotFinite {
     /// The tensor.
     pub name: String,
-    /// Where the first such number stands.
+    /// Index of the first such number.
     pub index: Vec<usize>,
     /// The number.
     pub value: f32,
@@ -86,7 +86,7 @@ impl Tensor {
         }
     }
 
-    /// Whether both tensors have the same kind, shape and bits. Unlike `==`, a NaN equals a NaN of the same
+    /// True if both tensors have the same kind, shape and bits. Unlike `==`, a NaN equals a NaN of the same
     /// payload, and `0.0` differs from `-0.0`.
     #[must_use]
     pub fn same_bits(&self, other: &Self) -> bool {

@@ -13,7 +13,7 @@ use crate::error::MAX_HEADER;
 use crate::header::render;
 use crate::tensor::{Dtype, Tensor, row_major};
 
-/// Why a safetensors file could not be written. Nothing has been changed on disk.
+/// Reason that a safetensors file could not be written. Nothing has been changed on disk.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
@@ -22,7 +22,7 @@ pub enum WriteError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// `__metadata__` is the format's own and cannot name a tensor.

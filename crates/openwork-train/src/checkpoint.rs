@@ -15,8 +15,9 @@ use crate::{Recipe, Trainer, recipe::canonical_recipe};
 
 const FORMAT: &str = "openwork-checkpoint 1";
 
-/// Why a checkpoint could not be written or used.
+/// Reason that a checkpoint could not be written or used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CheckpointError {
     /// It cannot be written (a full disk, for example); an earlier one is untouched.
     #[error("the checkpoint could not be written; an earlier one is kept")]
@@ -37,7 +38,7 @@ pub enum CheckpointError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Fault that was found.
         reason: String,
     },
 }

@@ -314,7 +314,7 @@ fn wanted(plan: &StepPlan) -> Vec<usize> {
     plan.parameters.iter().map(|p| p.rule.map_or(p.len(), |rule| rule.nnz.min(p.len()))).collect()
 }
 
-/// Whether parameters of a role are matrices that multiply activations.
+/// True if parameters of a role are matrices that multiply activations.
 fn has_products(config: &Config, role: Role) -> bool {
     multiplies(role) || role == Role::Embed && config.tied_unembed
 }

@@ -1,6 +1,4 @@
-//! From tokens to a checkpoint: [`Recipe`] (every scientific choice), [`Schedule`] (learning rate and L0
-//! annealing), [`Trainer`] (one training step of the published algorithm), [`Run`] (the loop with its
-//! log, checkpoints and resume).
+#![doc = include_str!("../README.md")]
 //!
 //! To follow one training step, read `step.rs` (the algorithm), `cpu.rs` (its parts, on all parameters) and `update.rs`
 //! (the update of one parameter); the pass is `forward.rs` and `backward.rs` of `openwork-model`.

@@ -1,4 +1,4 @@
-//! What a run needs of the machine's memory, before it starts.
+//! Memory that a run needs, before it starts.
 
 use openwork_model::{ActivationDtype, Config, Params, SiteKind};
 use openwork_ops::crossover;

@@ -18,7 +18,7 @@ pub struct StepPlan {
     pub adam: Adam,
     /// Fraction that decay takes from a weight.
     pub decay: f32,
-    /// Whether zero weights have gradients ([`GradientMode::Exact`]).
+    /// True if zero weights have gradients ([`GradientMode::Exact`]).
     pub exact: bool,
     /// Fraction of the nonzeros that move in this step.
     pub regrow: Option<f64>,
@@ -35,11 +35,11 @@ pub struct ParameterPlan {
     pub info: ParamInfo,
     /// Rows and columns.
     pub shape: [usize; 2],
-    /// Whether it is trained.
+    /// True if it is trained.
     pub trained: bool,
     /// Entries that stay; `None` where all do.
     pub rule: Option<Rule>,
-    /// Whether the entries that stay decay.
+    /// True if the entries that stay decay.
     pub decays: bool,
 }
 
@@ -73,7 +73,7 @@ impl StepPlan {
         }
     }
 
-    /// Whether only the nonzeros of a parameter with a support of `nnz` entries get gradients: in support mode, between
+    /// True if only the nonzeros of a parameter with a support of `nnz` entries get gradients: in support mode, between
     /// refreshes, of a matrix that multiplies activations and has so few of them that dot products take less time than
     /// the dense gradient.
     pub fn gradient_at_support(&self, parameter: &ParameterPlan, nnz: usize) -> bool {
@@ -109,7 +109,7 @@ impl ParameterPlan {
     }
 }
 
-/// Whether parameters of a role are matrices that multiply activations, apart from a tied embedding.
+/// True if parameters of a role are matrices that multiply activations, apart from a tied embedding.
 pub(crate) fn multiplies(role: Role) -> bool {
     matches!(role, Role::Qkv | Role::AttnOut | Role::Fc | Role::Proj | Role::Unembed)
 }

@@ -41,8 +41,9 @@ pub struct Recipe {
     pub text: String,
 }
 
-/// Why a recipe cannot be used.
+/// Reason that a recipe cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecipeError {
     /// Not TOML, or a key is missing, unknown or of the wrong type; the message shows the line.
     #[error("the recipe is not valid\n{0}")]
@@ -92,7 +93,7 @@ struct BatchTable {
     chunk_sequences: usize,
     lanes: usize,
     #[serde(default)]
-    activations: StorageName,
+    activations: DtypeName,
 }
 
 #[derive(Deserialize)]
@@ -133,7 +134,7 @@ struct RunTable {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
-enum StorageName {
+enum DtypeName {
     #[default]
     F32,
     Bf16,
@@ -334,8 +335,8 @@ impl Recipe {
                     }
                 },
                 dtype: match batch.activations {
-                    StorageName::F32 => ActivationDtype::F32,
-                    StorageName::Bf16 => ActivationDtype::Bf16,
+                    DtypeName::F32 => ActivationDtype::F32,
+                    DtypeName::Bf16 => ActivationDtype::Bf16,
                 },
                 sparse_biases: sparsity.sparse_biases,
             },

@@ -69,7 +69,7 @@ pub struct LogLine {
     /// l0, density and churn by parameter.
     #[serde(default)]
     pub matrices: Vec<Matrix>,
-    /// Where the floor per unit could not hold: parameter and the floor it was lowered to.
+    /// Parameters whose floor per unit could not hold: name and the lower floor used.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub lowered_floors: Vec<(String, usize)>,
 }
@@ -85,22 +85,22 @@ pub struct Matrix {
     pub density: f64,
     /// New positions over `l0`.
     pub churn: f64,
-    /// Whether no zero weight could have entered ([`MatrixReport::closed`]).
+    /// True if no zero weight could have entered ([`MatrixReport::closed`]).
     #[serde(default)]
     pub closed: bool,
 }
 
-/// What the loop tells its caller after every step.
+/// Message of the loop to its caller after every step.
 pub struct Event<'a> {
     /// The step as it is logged.
     pub line: &'a LogLine,
     /// Steps of the whole run.
     pub steps: u64,
-    /// Whether a checkpoint was just written.
+    /// True if a checkpoint was just written.
     pub checkpointed: bool,
 }
 
-/// How the loop ended.
+/// End of the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
     /// All steps are done; `model.safetensors` is written.
@@ -112,17 +112,18 @@ pub enum Stopped {
     },
 }
 
-/// Why a run cannot start or go on.
+/// Reason that a run cannot start or go on.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RunError {
     /// A file of the run's folder.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was attempted.
+        /// The operation that failed.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// The folder already holds a run.
@@ -294,7 +295,7 @@ impl Run {
                 return Ok(Stopped::Interrupted { step: done });
             }
         }
-        openwork_model::save(self.dir.join(MODEL), self.model(), metadata)?;
+        self.model().save(self.dir.join(MODEL), metadata)?;
         Ok(Stopped::Finished)
     }
 
@@ -371,7 +372,7 @@ fn windows(recipe: &Recipe, train: &TokenShards, validation: &TokenShards) -> Re
     }
 }
 
-/// What tells the training data from any other.
+/// Digests that identify the training data.
 fn digests(train: &TokenShards) -> String {
     train.manifest().shards.iter().map(|s| s.sha256.as_str()).collect::<Vec<_>>().join(" ")
 }

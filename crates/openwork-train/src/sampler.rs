@@ -1,4 +1,4 @@
-//! Which window of the corpus is trained on when.
+//! Order of the windows of the corpus in training.
 
 use openwork_tensor::TokenShards;
 use rand::{RngExt, SeedableRng};

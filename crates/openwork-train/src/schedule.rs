@@ -5,7 +5,7 @@
 use openwork_model::ActivationDtype;
 use serde::Deserialize;
 
-/// How the number of nonzeros falls from dense to its target.
+/// Course of the number of nonzeros from dense to its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Anneal {
@@ -17,7 +17,7 @@ pub enum Anneal {
     Cubic,
 }
 
-/// Which entries of the weights get a gradient.
+/// Entries of the weights that get a gradient.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum GradientMode {
     /// All, zero weights included: the published algorithm.
@@ -52,21 +52,21 @@ pub struct Schedule {
     /// Nonzeros at the end relative to the dense size of that base model (pfrac). Matrices keep the
     /// fraction pfrac/ef², embeddings pfrac/ef.
     pub pfrac: f64,
-    /// How pfrac falls from ef² (dense) to its target.
+    /// Course of pfrac from ef² (dense) to its target.
     pub anneal: Anneal,
     /// Step at which annealing starts.
     pub anneal_start: f64,
     /// Step at which it reaches the target.
     pub anneal_stop: f64,
-    /// Whether the learning rate is divided by √L0 (normalised to 1 at the target).
+    /// True if the learning rate is divided by √L0 (normalised to 1 at the target).
     pub sharkfin: bool,
     /// Entries every neuron and attention channel keeps (the paper's j), lowered where it cannot hold.
     pub min_per_unit: usize,
-    /// Which entries get a gradient.
+    /// Entries that get a gradient.
     pub gradient: GradientMode,
     /// In what numbers matrices read activations and gradients during training.
     pub dtype: ActivationDtype,
-    /// Whether biases are sparsified like embeddings (the paper's text) or stay dense (its code).
+    /// True if biases are sparsified like embeddings (the paper's text); false if they stay dense (its code).
     pub sparse_biases: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Which entries of each parameter survive a step.
+//! Selection of the entries of each parameter that survive a step.
 //!
 //! Source: the released training code (paper §2.1, A.2): every block matrix keeps the same fraction with a
 //! floor per neuron and attention channel; embeddings keep their own fraction; norms, sinks and the bigram
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{Outcome, ParameterPlan, Schedule};
 
-/// How many entries a parameter keeps at a step, and the floor asked for.
+/// Number of entries that a parameter keeps at a step, and the floor asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rule {
     /// Entries that stay.
@@ -49,7 +49,7 @@ impl Rule {
     }
 }
 
-/// What sparsification did to one parameter in one step.
+/// Sparsification of one parameter in one step.
 #[derive(Clone, Debug, Serialize)]
 pub struct MatrixReport {
     /// Name in the published state dict.
@@ -60,19 +60,19 @@ pub struct MatrixReport {
     pub density: f64,
     /// Positions that became nonzero in this step, over `l0`.
     pub churn: f64,
-    /// Whether no zero weight could have entered in this step: the least weight kept exceeds the largest step that
+    /// True if no zero weight could have entered in this step: the least weight kept exceeds the largest step that
     /// Adam can take (exact gradients only).
     pub closed: bool,
 }
 
-/// What sparsification did to all parameters.
+/// Sparsification of all parameters in one step.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SparsityReport {
     /// One entry per sparsified parameter.
     pub matrices: Vec<MatrixReport>,
     /// Nonzeros of all sparsified parameters.
     pub l0: usize,
-    /// Where the floor per unit could not hold: name and what it was lowered to.
+    /// Parameters whose floor per unit could not hold: name and the lower floor used.
     pub lowered_floors: Vec<(String, usize)>,
 }
 

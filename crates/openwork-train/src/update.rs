@@ -1,10 +1,8 @@
 //! The update of one parameter on the CPU.
 
-use std::ops::Add;
-
 use openwork_model::{Gradient, Matrix, Weight};
 use openwork_ops::{Adam, adam_step_at, adam_step_then};
-use openwork_sparse::{Kept, Pattern, Support, top_magnitude};
+use openwork_sparse::{Keep, Kept, Pattern, Support, top_magnitude};
 use rayon::prelude::*;
 
 use crate::{Move, Outcome, Rule};
@@ -16,7 +14,7 @@ pub(crate) struct Update {
     /// None where all entries stay.
     pub rule: Option<Rule>,
     pub decay: Option<f32>,
-    /// Whether zero weights have gradients too.
+    /// True if zero weights have gradients, too.
     pub exact: bool,
     /// Nonzeros that [`move_nonzeros`] let in in this step.
     pub moved: usize,
@@ -61,13 +59,13 @@ impl Update {
         least_kept: &mut f32,
     ) -> Kept {
         let (n_rows, cols) = w.dim();
-        let rows = rows_of_a_piece(n_rows, cols);
+        let rows = support.rows_of_a_piece();
         let piece = (rows * cols).max(1);
-        let pieces = flat_mut(w)
-            .par_chunks_mut(piece)
-            .zip(flat(gradient).par_chunks(piece))
-            .zip(flat_mut(m).par_chunks_mut(piece).zip(flat_mut(v).par_chunks_mut(piece)));
         let Some(rule) = self.rule else {
+            let pieces = flat_mut(w)
+                .par_chunks_mut(piece)
+                .zip(flat(gradient).par_chunks(piece))
+                .zip(flat_mut(m).par_chunks_mut(piece).zip(flat_mut(v).par_chunks_mut(piece)));
             let nonzero = pieces.map(|((w, g), (m, v))| {
                 let mut nonzero = 0;
                 adam_step_then(self.adam, self.gradient_scale, w, g, m, v, |w| {
@@ -80,19 +78,18 @@ impl Update {
             });
             return Kept { nonzero: nonzero.sum(), ..support.keep_all() };
         };
-        let floor = rule.fitting_floor((n_rows, cols));
-        let scans: Vec<_> = pieces
-            .enumerate()
-            .map(|(i, ((w, g), (m, v)))| {
-                let mut scan = support.scan(i * rows, floor);
-                adam_step_then(self.adam, self.gradient_scale, w, g, m, v, |w| scan.add(w));
-                scan
-            })
-            .collect();
-        let cuts = support.select(flat(w), rule.nnz, scans);
-        *least_kept = cuts.least_kept();
-        let parts = support.parts(rows).into_par_iter().zip(flat_mut(w).par_chunks_mut(piece));
-        parts.map(|(part, w)| cuts.project(part, w, self.decay)).reduce(Kept::default, Kept::add)
+        let keep = Keep { nnz: rule.nnz, floor: rule.fitting_floor((n_rows, cols)), decay: self.decay };
+        let others = flat(gradient).chunks(piece).zip(flat_mut(m).chunks_mut(piece).zip(flat_mut(v).chunks_mut(piece)));
+        let kept;
+        (kept, *least_kept) = support.update(
+            flat_mut(w),
+            keep,
+            rows,
+            others,
+            |(g, (m, v)), w, done| adam_step_then(self.adam, self.gradient_scale, w, g, m, v, done),
+            &in_parallel,
+        );
+        kept
     }
 
     /// Adam at the support; a selection only where fewer entries are to stay.
@@ -108,15 +105,10 @@ impl Update {
         if let Some(rule) = self.rule
             && rule.nnz < support.nnz()
         {
-            let (rows, floor) = (rows_of_a_piece(n_rows, cols), rule.fitting_floor((n_rows, cols)));
-            let scans = flat(w).par_chunks(rows * cols).enumerate().map(|(i, w)| {
-                let mut scan = support.scan(i * rows, floor);
-                w.chunks(SCANNED).for_each(|w| scan.add(w));
-                scan
-            });
-            let cuts = support.select(flat(w), rule.nnz, scans.collect());
-            let parts = support.parts(rows).into_par_iter().zip(flat_mut(w).par_chunks_mut(rows * cols));
-            return parts.map(|(part, w)| cuts.project(part, w, self.decay)).reduce(Kept::default, Kept::add);
+            let keep = Keep { nnz: rule.nnz, floor: rule.fitting_floor((n_rows, cols)), decay: self.decay };
+            let scan = |(), w: &mut [f32], done: &mut dyn FnMut(&mut [f32])| w.chunks_mut(SCANNED).for_each(done);
+            let rows = support.rows_of_a_piece();
+            return support.update(flat_mut(w), keep, rows, std::iter::repeat(()), scan, &in_parallel).0;
         }
         let w = flat_mut(w);
         let mut nonzero = 0;
@@ -136,9 +128,9 @@ impl Update {
 /// Entries scanned at once.
 const SCANNED: usize = 4096;
 
-/// At least 2¹⁶ entries; and 32 rows, because a floor per column is a little work per piece.
-fn rows_of_a_piece(rows: usize, cols: usize) -> usize {
-    (1_usize << 16).div_ceil(cols.max(1)).max(32).min(rows.max(1))
+/// Calls `f` with every number below `n`, on all threads.
+fn in_parallel(n: usize, f: &(dyn Fn(usize) + Sync)) {
+    (0..n).into_par_iter().for_each(f);
 }
 
 /// Takes the smallest of the nonzeros out and puts as many zero weights in, those with the largest gradient (some

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::SettingsError;
-
 /// Numbers the verdict depends on. They travel in the report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -163,3 +161,23 @@ impl Settings {
 
 /// Fewer random sets have no p-value below 1 %.
 const LEAST_RANDOM_SETS: usize = 100;
+
+/// Settings under which a verdict would mean nothing.
+#[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SettingsError {
+    /// Too few random sets for a small p-value.
+    #[error("{found} random sets are too few, at least {least} are needed")]
+    RandomSets {
+        /// Random sets of each kind.
+        found: usize,
+        /// Fewest.
+        least: usize,
+    },
+    /// Too few pairs or resamples.
+    #[error("random_pairs, bootstrap or min_pairs is too small (1, 200, 2)")]
+    TooSmall,
+    /// A threshold that nothing can be compared with.
+    #[error("a threshold is negative or not finite")]
+    Threshold,
+}

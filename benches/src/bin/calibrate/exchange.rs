@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, convert::Infallible, fs, ops::ControlFlow, path
 
 use anyhow::{Context, Result};
 use openwork_circuit::{Ablation, Batch, Keep, NodeSet, NodeSpace, batches, evaluate};
-use openwork_model::{Matrix, Model, Record, Site, SiteKind, Tap, Tokens, save};
+use openwork_model::{Matrix, Model, Record, Site, SiteKind, Tap, Tokens};
 use openwork_tasks::Pair;
 use openwork_truth::zoo::Planted;
 use openwork_verify::{ScrubError, ScrubPath, ScrubSettings, cpr_cmd, faithfulness_by_size, margin, scrub_once, sizes};
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 /// Writes `model.safetensors` and `case.json` into `folder`.
 pub fn write(planted: &Planted, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    save(folder.join("model.safetensors"), &planted.model, &BTreeMap::new())?;
+    planted.model.save(folder.join("model.safetensors"), &BTreeMap::new())?;
     let path = folder.join("case.json");
     fs::write(&path, case(planted)?.to_string()).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -3,7 +3,7 @@
 use std::{hint::black_box, time::Instant};
 
 use openwork_ops::{Adam, Cpu, Matrix, Ties, abs_top_k, adam_step, adam_step_then};
-use openwork_sparse::{Csr, Start, Support, matmul, spmm, top_magnitude};
+use openwork_sparse::{Csr, Keep, Start, Support, in_order, matmul, spmm, top_magnitude};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -84,14 +84,14 @@ fn dense(case: &Case) -> Call {
 fn top_k(case: &Case) -> Call {
     let k = (case.density.value * case.input as f64) as usize;
     let mut pairs = operands(case.input, case.input, case.tokens);
-    let mut space = Cpu::default();
+    let mut cpu = Cpu::default();
     Box::new(move |i| {
         let n = pairs.len();
         let (x, y) = &mut pairs[i % n];
         // Ours works in place, and the peers' does not.
         y.assign(x);
-        let kept = abs_top_k(k, Ties::ByIndex, black_box(y), &mut space);
-        space.recycle_kept(kept);
+        let kept = abs_top_k(k, Ties::ByIndex, black_box(y), &mut cpu);
+        cpu.recycle_kept(kept);
     })
 }
 
@@ -110,10 +110,10 @@ fn update(case: &Case) -> Call {
             return adam_step(adam, 1.0, black_box(w), gradient, moments.0, moments.1);
         }
         // As the trainer does it: one pass finds the threshold too, from where the last one was.
-        let mut scan = support.scan(0, None);
-        adam_step_then(adam, 1.0, black_box(&mut *w), gradient, moments.0, moments.1, |w| scan.add(w));
-        let cuts = support.select(w, nnz, vec![scan]);
-        let part = support.parts(rows).remove(0);
-        cuts.project(part, w, None);
+        let keep = Keep { nnz, floor: None, decay: None };
+        let adam = |(m, v), w: &mut [f32], done: &mut dyn FnMut(&mut [f32])| {
+            adam_step_then(adam, 1.0, w, gradient, m, v, done);
+        };
+        support.update(black_box(w), keep, rows, [moments], adam, &in_order);
     })
 }

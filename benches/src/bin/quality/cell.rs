@@ -177,8 +177,8 @@ impl Study {
             }
         }
         std::fs::create_dir_all(&self.out).with_context(|| format!("cannot create {}", self.out.display()))?;
-        let metadata = BTreeMap::from([("tokenizer_sha256".to_owned(), self.data.tokenizer())]);
-        openwork_model::save(self.path(cell).with_extension("safetensors"), trainer.model(), &metadata)?;
+        let metadata = BTreeMap::from([(openwork_project::TOKENIZER_KEY.to_owned(), self.data.tokenizer())]);
+        trainer.model().save(self.path(cell).with_extension("safetensors"), &metadata)?;
         let outcome = Outcome {
             format: FORMAT.into(),
             mode: cell.mode.name(),
@@ -202,7 +202,7 @@ impl Study {
     pub fn model(&self, cell: &Cell) -> Result<Model> {
         let path = self.path(cell).with_extension("safetensors");
         ensure!(path.exists(), "{} is not there; remove the .json beside it to train it again", path.display());
-        Ok(openwork_model::load(&path)?.model)
+        Ok(openwork_model::Model::load(&path)?.model)
     }
 
     /// Refuses another tokenizer than that of the data.

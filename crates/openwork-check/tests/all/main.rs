@@ -56,8 +56,8 @@ impl Desk {
     fn new(model: &Model) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("model.safetensors");
-        openwork_model::save(&path, model, &BTreeMap::new()).unwrap();
-        let sha256 = openwork_model::load(&path).unwrap().sha256;
+        model.save(&path, &BTreeMap::new()).unwrap();
+        let sha256 = openwork_model::Model::load(&path).unwrap().sha256;
         Self { dir, sha256 }
     }
 

@@ -67,7 +67,7 @@ fn logits_are_those_of_the_model_whatever_the_configuration() {
     let (mut compared, mut moved) = (0, 0);
     for config in configurations() {
         let model = random_model(config, &mut rng);
-        openwork_model::save(&path, &model, &BTreeMap::new()).unwrap();
+        model.save(&path, &BTreeMap::new()).unwrap();
         let space = NodeSpace::new(&model.config);
         for len in [1, 4, 7] {
             let prompt: Vec<u16> = (0..len).map(|_| rng.random_range(0..11)).collect();
@@ -107,7 +107,7 @@ fn files_that_are_no_models_are_refused() {
     std::fs::write(&path, "nothing").unwrap();
     assert!(error().contains("cannot read"));
     let config = configurations().remove(0);
-    openwork_model::save(&path, &Model::init(config, 0), &BTreeMap::new()).unwrap();
+    Model::init(config, 0).save(&path, &BTreeMap::new()).unwrap();
     assert!(openwork_check::logits(&path, &[1], &[("0.attn.z[1]", 0.0)]).is_err());
     assert!(openwork_check::logits(&path, &[11], &[]).is_err() && openwork_check::logits(&path, &[], &[]).is_err());
     let bytes = std::fs::read(&path).unwrap();

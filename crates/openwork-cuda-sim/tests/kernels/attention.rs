@@ -23,8 +23,8 @@ fn attention_and_its_gradients_are_those_of_the_cpu() {
         let sink = with_sink.then(|| random(n_head, 1, 5));
         let sink_weight = sink.clone().map(Weight::new);
         let mut expected = Matrix::zeros(q.dim());
-        let mut space = Cpu::default();
-        let log_sum_expected = attention(shape, &q, &k, &v, sink_weight.as_ref(), &mut expected, &mut space);
+        let mut cpu = Cpu::default();
+        let log_sum_expected = attention(shape, &q, &k, &v, sink_weight.as_ref(), &mut expected, &mut cpu);
         let (q_vec, k_vec, v_vec, dy_vec) = (vec(&q), vec(&k), vec(&v), vec(&dy));
         let sink_vec = sink.as_ref().map(vec);
         let sink_arg = || sink_vec.as_ref().map_or(Arg::Null, |sink| Arg::read(sink));
@@ -75,7 +75,7 @@ fn attention_and_its_gradients_are_those_of_the_cpu() {
             (&mut dq, &mut dk, &mut dv),
             Some(&mut dsink),
             [None, None],
-            &mut space,
+            &mut cpu,
         );
         let [mut dq_found, mut dk_found, mut dv_found] = [(); 3].map(|()| vec![0.0_f32; q.len()]);
         let inputs = || {

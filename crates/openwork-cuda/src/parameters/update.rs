@@ -31,9 +31,9 @@ pub struct Selection {
     pub wanted: usize,
     /// Entries that every row or column keeps, the largest of its own.
     pub floor: Option<Floor>,
-    /// Whether the entries that stay decay.
+    /// True if the entries that stay decay.
     pub decays: bool,
-    /// Whether it is trained at all.
+    /// True if it is trained at all.
     pub trained: bool,
 }
 
@@ -265,7 +265,7 @@ impl Parameters {
         unsafe { self.gpu.launch(&kernel::ORDER_LINES, [n, 2, 1], 0, &args) };
     }
 
-    /// What the last update did to every parameter.
+    /// Outcomes of the last update, one for every parameter.
     pub fn outcomes(&self) -> Result<Vec<Outcome>, GpuError> {
         let (report, threshold) = (self.report.download()?, self.threshold.download()?);
         let outcome = |(counts, key): (&[u32], u64)| Outcome {
@@ -282,7 +282,7 @@ impl Selection {
     const KEEP: Self = Self { wanted: usize::MAX, floor: None, decays: false, trained: true };
 }
 
-/// What the kernels of an update are told about the parameters.
+/// The parameters in the form that the kernels of an update read.
 struct Table {
     segments: Buffer<Segment>,
     /// The parameter of every block.

@@ -24,7 +24,7 @@ use unfinished::Unfinished;
 /// Documents are encoded in batches of about this many bytes.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// What a corpus is made of.
+/// Sources and settings of a corpus from files.
 #[derive(Clone, Debug)]
 pub struct CorpusOptions {
     /// Folders, `.py` files and JSONL files (plain, `.gz` or `.zst`; the field `text` counts).
@@ -37,7 +37,7 @@ pub struct CorpusOptions {
     pub seed: u64,
     /// Length of a shard.
     pub tokens_per_shard: u64,
-    /// Whether an existing folder is replaced.
+    /// True if an existing folder is replaced.
     pub replace: bool,
 }
 
@@ -55,7 +55,7 @@ impl CorpusOptions {
     }
 }
 
-/// What a generated corpus is made of.
+/// Settings of a generated corpus.
 #[derive(Clone, Debug)]
 pub struct GeneratedOptions {
     /// The seed of [`Programs`], and of the split.
@@ -66,7 +66,7 @@ pub struct GeneratedOptions {
     pub validation_fraction: f64,
     /// Length of a shard.
     pub tokens_per_shard: u64,
-    /// Whether an existing folder is replaced.
+    /// True if an existing folder is replaced.
     pub replace: bool,
 }
 
@@ -77,7 +77,7 @@ impl GeneratedOptions {
     }
 }
 
-/// Which half of a corpus a document belongs to.
+/// Half of a corpus: training or validation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
     /// Trained on.
@@ -103,11 +103,11 @@ impl Split {
 pub struct Document {
     /// The text.
     pub text: String,
-    /// Where it goes.
+    /// Folder that it is written to.
     pub split: Split,
 }
 
-/// How far the work is.
+/// Progress of the work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Documents written.
@@ -118,7 +118,7 @@ pub struct Progress {
     pub tokens: u64,
 }
 
-/// How much one half of a corpus holds.
+/// Size of one half of a corpus.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitReport {
     /// Documents.
@@ -129,7 +129,7 @@ pub struct SplitReport {
     pub tokens: u64,
 }
 
-/// What a corpus holds and what was left out; also written to `report.json`.
+/// Contents of a corpus and counts of what was left out; also written to `report.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CorpusReport {
     /// SHA-256 of the tokenizer's file.
@@ -140,11 +140,11 @@ pub struct CorpusReport {
     pub validation: SplitReport,
     /// The seed of the generated programs, where there are any.
     pub generated_seed: Option<u64>,
-    /// What was left out.
+    /// Counts of documents left out.
     pub skipped: Skipped,
 }
 
-/// Why a corpus could not be built.
+/// Reason that a corpus could not be built.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CorpusError {
@@ -169,7 +169,7 @@ pub enum CorpusError {
     /// There is not one usable document.
     #[error("no usable document was found ({skipped:?})")]
     NoDocuments {
-        /// What was left out.
+        /// Counts of documents left out.
         skipped: Box<Skipped>,
     },
     /// A file or folder of the corpus could not be written.
@@ -177,13 +177,13 @@ pub enum CorpusError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// The token shards could not be written.
     #[error("cannot write the token shards")]
     Shards {
-        /// What went wrong.
+        /// The error.
         #[from]
         source: ShardError,
     },

@@ -1,4 +1,4 @@
-//! Where documents come from: folders of `.py` files and JSONL files, in sorted order, with every refusal counted.
+//! Sources of documents: folders of `.py` files and JSONL files, in sorted order, with every refusal counted.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use walkdir::WalkDir;
 
 use super::{CorpusError, CorpusOptions, Document, Split};
 
-/// What was left out of a corpus, by reason.
+/// Counts of documents left out of a corpus, by reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     /// Files that are neither `.py` nor `.jsonl`, `.jsonl.gz` or `.jsonl.zst`.
@@ -106,7 +106,7 @@ impl Documents {
         })
     }
 
-    /// What has been left out so far; complete once the iterator has ended.
+    /// Counts of documents left out so far; complete once the iterator has ended.
     pub fn skipped(&self) -> &Skipped {
         &self.skipped
     }

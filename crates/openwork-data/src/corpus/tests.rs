@@ -1,4 +1,4 @@
-//! What is kept, what is counted, and that an interrupted or refused build leaves nothing behind.
+//! Documents that are kept and counted; an interrupted or refused build leaves nothing behind.
 
 use std::io::Write;
 use std::sync::OnceLock;

@@ -154,7 +154,7 @@ fn while_true(w: &mut Writer) {
     });
 }
 
-/// What a gathered name holds; its first assignment is the only sign.
+/// Contents of a gathered name; its first assignment is the only sign.
 #[derive(Clone, Copy, PartialEq)]
 enum Gathered {
     Set,
@@ -193,7 +193,7 @@ fn between(w: &mut Writer, most: u32) {
     }
 }
 
-/// What is added; at times the line is followed by a second one.
+/// The statement that adds; at times a second one follows.
 fn added(w: &mut Writer, item: &str) -> String {
     match w.draw.below(5) {
         0 => word_string(w),

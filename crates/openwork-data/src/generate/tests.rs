@@ -28,7 +28,7 @@ fn programs_differ_and_have_a_readable_length() {
     assert!(at(5) >= 5 && at(95) <= 60 && at(50) >= 12 && at(50) <= 32, "{} {} {}", at(5), at(50), at(95));
 }
 
-/// What each task asks about occurs at least this often in a thousand programs.
+/// The construct that each task asks about occurs at least this often in a thousand programs.
 #[test]
 fn every_phenomenon_is_frequent() {
     let text: String = Programs::new(2).take(1000).collect();

@@ -134,7 +134,7 @@ pub(crate) fn open_call(w: &mut Writer) -> (String, bool) {
     (call, mode == 'w')
 }
 
-/// What the elements of a list are.
+/// Kind of the elements of a list.
 #[derive(Clone, Copy)]
 enum Element {
     Number,

@@ -6,7 +6,7 @@ use openwork_tasks::words;
 
 use super::draw::Draw;
 
-/// What a name in scope holds.
+/// Kind of value that a name in scope holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A number.
@@ -19,7 +19,7 @@ pub(crate) enum Kind {
     List,
 }
 
-/// How a program quotes its strings.
+/// Quotation marks of a program's strings.
 #[derive(Clone, Copy)]
 enum Quotes {
     Double,

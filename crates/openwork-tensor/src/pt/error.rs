@@ -1,4 +1,4 @@
-//! What can be wrong with a checkpoint.
+//! Faults of a checkpoint.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::MAX_PICKLE;
 use super::flatten::MAX_DEPTH;
 
-/// Why a checkpoint, or a tensor in it, could not be read.
+/// Reason that a checkpoint, or a tensor in it, could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PtError {
@@ -15,7 +15,7 @@ pub enum PtError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The file is not one this reader takes.
@@ -23,7 +23,7 @@ pub enum PtError {
     Refused {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Fault that was found.
         source: PtProblem,
     },
     /// There is no such tensor.
@@ -46,7 +46,7 @@ pub enum PtError {
     },
 }
 
-/// What is wrong with a checkpoint.
+/// Fault of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PtProblem {
@@ -62,7 +62,7 @@ pub enum PtProblem {
     /// The zip directory contradicts itself.
     #[error("its zip directory is damaged: {reason}")]
     BadZip {
-        /// What is wrong with it.
+        /// Fault that was found.
         reason: &'static str,
     },
     /// An entry is compressed, which `torch.save` never does.
@@ -98,7 +98,7 @@ pub enum PtProblem {
     /// There is not exactly one `data.pkl`.
     #[error("it has {found} entries `<folder>/data.pkl`; a checkpoint has one")]
     NoPickle {
-        /// How many there are.
+        /// Number that there is.
         found: usize,
     },
     /// The pickle is longer than this reader takes.
@@ -122,9 +122,9 @@ pub enum PtProblem {
     /// The pickle is damaged or not of PyTorch's making.
     #[error("its data.pkl is wrong at byte {at}: {reason}")]
     BadPickle {
-        /// Where in data.pkl.
+        /// Offset in data.pkl, in bytes.
         at: usize,
-        /// What is wrong.
+        /// Fault that was found.
         reason: &'static str,
     },
     /// A dictionary or list contains itself.

@@ -6,7 +6,7 @@ use super::PtProblem;
 use super::pickle::Pickle;
 use super::value::{Id, Value, View};
 
-/// How deep dictionaries and lists may nest.
+/// Greatest depth of nested dictionaries and lists.
 pub(super) const MAX_DEPTH: usize = 64;
 
 /// All tensors of a pickle of `len` bytes, by flattened name.
@@ -93,7 +93,7 @@ impl<'a> Flatten<'a> {
         Ok(())
     }
 
-    /// Whether a value certainly holds no tensor.
+    /// True if a value certainly holds no tensor.
     fn is_plain(&self, id: Id) -> bool {
         !matches!(self.pickle.get(id), Value::Tensor(_) | Value::Dict(_) | Value::List(_) | Value::Tuple(_))
     }

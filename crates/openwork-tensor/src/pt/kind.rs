@@ -10,7 +10,7 @@ pub(super) struct Kind {
     pub(super) name: &'static str,
     /// Bytes of one.
     pub(super) size: u64,
-    /// What it is here, if it can be read.
+    /// Element kind of this crate, if it can be read.
     pub(super) dtype: Option<Dtype>,
 }
 

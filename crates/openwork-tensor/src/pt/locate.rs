@@ -1,4 +1,4 @@
-//! Where a tensor lies, checked against its storage, and how it is copied out.
+//! Place of a tensor, checked against its storage, and copying it out.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -31,7 +31,7 @@ pub(super) enum Global {
     RebuildParameter,
     Size,
     Device,
-    /// How bytes are written in protocol 2: `_codecs.encode(text, "latin1")`.
+    /// Form of bytes in protocol 2: `_codecs.encode(text, "latin1")`.
     Encode,
     UntypedStorage,
     Storage(Kind),

@@ -14,7 +14,7 @@ const LOCATOR64: &[u8] = b"PK\x06\x07";
 const CENTRAL: &[u8] = b"PK\x01\x02";
 const LOCAL: &[u8] = b"PK\x03\x04";
 
-/// Where each entry's contents lie.
+/// Range of each entry's contents.
 pub(super) type Directory = BTreeMap<String, Range<usize>>;
 
 /// Reads the directory of a whole file.
@@ -84,7 +84,7 @@ struct Central {
     name: String,
     offset: usize,
     len: usize,
-    /// Where the next one starts.
+    /// Offset of the next one.
     next: usize,
 }
 
@@ -140,7 +140,7 @@ fn wide(mut extra: &[u8], values: [&mut u64; 3]) -> Result<(), PtProblem> {
     Err(bad("the zip64 field of an entry is missing"))
 }
 
-/// Where an entry's contents lie; `bytes` ends where the directory starts.
+/// Range of an entry's contents; `bytes` ends at the start of the directory.
 fn local_data(bytes: &[u8], central: &Central) -> Result<Range<usize>, PtProblem> {
     let past_end = || PtProblem::EntryPastEnd { entry: central.name.clone() };
     let header = bytes.get(central.offset..).ok_or_else(past_end)?;

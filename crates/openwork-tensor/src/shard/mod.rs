@@ -19,7 +19,7 @@ pub use self::write::ShardWriter;
 const MANIFEST: &str = "manifest.json";
 const FORMAT_VERSION: u32 = 1;
 
-/// What a folder of token shards holds.
+/// Contents of a folder of token shards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -43,7 +43,7 @@ pub struct ShardInfo {
     pub sha256: String,
 }
 
-/// Why token shards could not be written or read.
+/// Reason that token shards could not be written or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShardError {
@@ -52,13 +52,13 @@ pub enum ShardError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The folder has no manifest: it is no dataset, or writing it was never finished.
     #[error("{} is missing: the folder holds no finished token shards", path.display())]
     NoManifest {
-        /// Where the manifest would be.
+        /// Path of the missing manifest.
         path: PathBuf,
     },
     /// There is a finished dataset where a new one was to be made.
@@ -72,7 +72,7 @@ pub enum ShardError {
     BadManifest {
         /// The manifest.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Fault that was found.
         reason: String,
     },
     /// The manifest has another layout version.
@@ -96,7 +96,7 @@ pub enum ShardError {
     /// A shard of the manifest is not there.
     #[error("shard {} is missing", path.display())]
     MissingShard {
-        /// Where the shard would be.
+        /// Path of the shard.
         path: PathBuf,
     },
     /// A shard is longer or shorter than the manifest says.

@@ -58,7 +58,7 @@ impl TokenShards {
         self.starts[self.shards.len()]
     }
 
-    /// Whether there are no tokens.
+    /// True if there are no tokens.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

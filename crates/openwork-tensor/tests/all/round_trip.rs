@@ -1,4 +1,4 @@
-//! What is written is read back bit for bit, by this crate and by others.
+//! Written files are read back bit for bit, by this crate and by others.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,18 +18,18 @@ fn shape() -> impl Strategy<Value = Vec<usize>> {
 
 /// Tensors of every kind with arbitrary bits, NaN payloads included; sometimes in column-major order.
 fn tensor() -> impl Strategy<Value = Tensor> {
-    fn array<T: Clone>(shape: &[usize], bits: &[u64], turn: bool, f: fn(u64) -> T) -> ArrayD<T> {
+    fn array<T: Clone>(shape: &[usize], bits: &[u64], transposed: bool, f: fn(u64) -> T) -> ArrayD<T> {
         let n: usize = shape.iter().product();
         let data = bits.iter().cycle().take(n).map(|&b| f(b)).collect();
         let array = ArrayD::from_shape_vec(IxDyn(shape), data).unwrap();
-        if turn { array.reversed_axes() } else { array }
+        if transposed { array.reversed_axes() } else { array }
     }
-    (shape(), vec(any::<u64>(), 1..130), any::<bool>(), 0..5).prop_map(|(shape, bits, turn, k)| match k {
-        0 => array(&shape, &bits, turn, |b| f32::from_bits(b as u32)).into(),
-        1 => array(&shape, &bits, turn, |b| f16::from_bits(b as u16)).into(),
-        2 => array(&shape, &bits, turn, |b| bf16::from_bits(b as u16)).into(),
-        3 => array(&shape, &bits, turn, |b| b as i64).into(),
-        _ => array(&shape, &bits, turn, |b| b as u16).into(),
+    (shape(), vec(any::<u64>(), 1..130), any::<bool>(), 0..5).prop_map(|(shape, bits, transposed, k)| match k {
+        0 => array(&shape, &bits, transposed, |b| f32::from_bits(b as u32)).into(),
+        1 => array(&shape, &bits, transposed, |b| f16::from_bits(b as u16)).into(),
+        2 => array(&shape, &bits, transposed, |b| bf16::from_bits(b as u16)).into(),
+        3 => array(&shape, &bits, transposed, |b| b as i64).into(),
+        _ => array(&shape, &bits, transposed, |b| b as u16).into(),
     })
 }
 

@@ -13,7 +13,10 @@ use super::{
     intervene::{Bench, Group, Job, Patch, Sayings},
     model::{Answers, HighLevel},
 };
-use crate::{Estimate, stats::fraction, streams::Stream};
+use crate::{
+    stats::intervals::{Estimate, fraction},
+    streams::Stream,
+};
 
 /// Source prompts drawn for every base and every intervention.
 const SOURCES: usize = 8;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::prompts::PromptError;
+use crate::run::prompts::PromptError;
 
 /// Reason that a hypothesis cannot be used. Every message about a file names it.
 #[derive(Debug, thiserror::Error)]

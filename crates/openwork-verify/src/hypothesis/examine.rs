@@ -12,7 +12,7 @@ use super::{
     intervene::{Bench, Group, Job, Outcome, Patch, Sayings, When},
     model::{Answers, HighLevel},
 };
-use crate::{Status, stats::fraction, streams::Stream};
+use crate::{checks::Status, stats::intervals::fraction, streams::Stream};
 
 /// Tests a hypothesis about `model` on prompts, by interchange interventions: run a *base* prompt with some nodes set to
 /// what they are on a *source* prompt.

@@ -13,8 +13,8 @@ use super::{
     HypothesisError, Prompts, Tokens,
     model::{Answers, HighLevel},
 };
-use crate::{
-    measure::kl,
+use crate::run::{
+    measures::kl,
     prompts::{self, Chunk, PER_CHUNK, Recorded, aligned, seen},
 };
 

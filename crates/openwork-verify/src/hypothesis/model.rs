@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use minijinja::{Environment, Expression, Value};
 
 use super::{AnswerError, EvaluationError, Hypothesis, HypothesisError, Prompts, expression::message};
-use crate::measure::argmax;
+use crate::run::measures::argmax;
 
 /// A hypothesis ready to be evaluated.
 pub(super) struct HighLevel<'a> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Estimate, Status};
+use crate::{checks::Status, stats::intervals::Estimate};
 
 /// How strict the tests of a hypothesis are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -34,7 +34,7 @@ pub struct ExportArgs {
 pub fn import(args: ImportArgs) -> Result<ExitCode> {
     let OpenModel { model, notices, .. } = OpenModel::import(&args.dir)?;
     notices.iter().for_each(|notice| eprintln!("note: {notice}"));
-    openwork_model::save(&args.out, &model, &BTreeMap::new())?;
+    model.save(&args.out, &BTreeMap::new())?;
     let values = model.params.values();
     let (all, nonzero) = values.iter().fold((0, 0), |(all, nonzero), weight| {
         let weight = weight.dense();
@@ -52,7 +52,7 @@ pub fn export(args: ExportArgs) -> Result<ExitCode> {
         let mut entries = std::fs::read_dir(&args.out).with_context(|| format!("{out} is not a folder"))?;
         ensure!(entries.next().is_none(), "{out} exists and is not empty; choose another folder");
     }
-    openwork_model::export(&args.out, &open.model)?;
+    open.model.export(&args.out)?;
     if open.tokenizer_sha256.is_some() {
         eprintln!(
             "note: the published format has no place for the tokenizer; keep {}",

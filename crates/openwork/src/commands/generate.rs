@@ -43,7 +43,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, seed: args.seed };
     let mut text = tokenizer.encode(&args.prompt);
-    text.extend(openwork_model::generate(&open.model, &prompt, args.tokens, Some(end), sampling));
+    text.extend(open.model.generate(&prompt, args.tokens, Some(end), sampling));
     text.pop_if(|last| *last == end);
     // Together, since a character may begin in one token and end in the next.
     say!("{}", tokenizer.decode(&text));

@@ -14,11 +14,11 @@ fn a_certificate_is_accepted_rejected_or_unreadable() {
     let dir = dir.path();
     let config = Config { vocab_size: 8, n_ctx: 4, n_layer: 1, d_model: 8, d_mlp: 8, ..Config::default() };
     let model = Model::init(config, 1);
-    openwork_model::save(dir.join("model.safetensors"), &model, &BTreeMap::new()).unwrap();
+    model.save(dir.join("model.safetensors"), &BTreeMap::new()).unwrap();
     let space = NodeSpace::new(&model.config);
     let about = About {
         model: &model,
-        model_sha256: &openwork_model::load(dir.join("model.safetensors")).unwrap().sha256,
+        model_sha256: &openwork_model::Model::load(dir.join("model.safetensors")).unwrap().sha256,
         circuit: &NodeSet::of(space.clone(), (0..space.len()).filter(|n| n % 3 > 0)),
         constants: None,
         inputs: &Domain::all(&[0, 1, 5], 1..=3).unwrap(),

@@ -19,7 +19,7 @@ pub fn young_model(dir: &Path) {
 
 /// The circuit of all nodes, as a file.
 pub fn whole_model(dir: &Path) -> CircuitFile {
-    let loaded = openwork_model::load(dir.join("run/model.safetensors")).unwrap();
+    let loaded = openwork_model::Model::load(dir.join("run/model.safetensors")).unwrap();
     let means = Means::load(&dir.join("run/means.safetensors"), &loaded.model, &loaded.sha256).unwrap();
     let circuit = CircuitFile {
         task: "for_while".into(),
