@@ -11,7 +11,6 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-pub mod chart;
 mod csv;
 mod exit;
 mod fraction;
@@ -30,7 +29,7 @@ pub use fraction::Fraction;
 pub use machine::Machine;
 pub use peer::{Peer, Peers};
 pub use record::Record;
-pub use save::{Save, commit, latest_folder, repository, today};
+pub use save::{Save, commit, latest_folder, repository, today, write};
 pub use table::Table;
 pub use training::{Change, Mode, Setup, recipe, use_threads};
 pub use turns::{Contestant, Samples, take_turns};

@@ -100,7 +100,7 @@ fn line(name: &str, value: &str) -> String {
 }
 
 /// Writes a file atomically, and its folder where it is missing.
-pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
+pub fn write(path: &Path, text: &str) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     openwork_tensor::write_atomic(path, |w| w.write_all(text.as_bytes()))

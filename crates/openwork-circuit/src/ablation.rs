@@ -1,4 +1,4 @@
-//! Running a model with only some of its nodes.
+//! Ablation: runs of a model with only some of its nodes.
 
 use std::ops::ControlFlow;
 
@@ -6,21 +6,21 @@ use openwork_model::{Matrix, Site, Tap};
 
 use crate::{Means, NodeSet, NodeSpace};
 
-/// What a removed node's value is replaced by, at every token.
+/// Ablation values: the value that takes the place of an ablated node, at every token.
 #[derive(Clone, Copy, Debug)]
 pub enum Ablation<'a> {
     /// Zero.
     Zero,
-    /// Its mean over training data.
+    /// Mean of the node over training data.
     Mean(&'a Means),
-    /// A constant of its own, by node number.
+    /// A constant for each node, by node number.
     Constant(&'a [f32]),
-    /// Its value in other runs, token by token of the batch.
+    /// Value of the node in other runs, token by token of the batch.
     Recorded(&'a Values),
 }
 
 impl Ablation<'_> {
-    /// What takes the place of a node at every token of a batch: its constant, or its row of the recorded values.
+    /// Ablation value of a node at every token of a batch: its constant, or its row of the recorded values.
     fn of(&self, site: Site, node: usize, index: usize) -> Replacement<'_> {
         match self {
             Self::Zero => Replacement::Constant(0.0),
@@ -116,9 +116,9 @@ impl Tap for Keep<'_> {
                 continue;
             }
             match self.ablation.of(site, node, index) {
-                Replacement::Constant(fill) => {
-                    self.changed += row.iter().filter(|&&x| x != fill).count();
-                    row.fill(fill);
+                Replacement::Constant(value) => {
+                    self.changed += row.iter().filter(|&&x| x != value).count();
+                    row.fill(value);
                 }
                 Replacement::Row(values) => {
                     self.changed += row.iter().zip(values).filter(|(x, v)| x != v).count();
@@ -130,15 +130,16 @@ impl Tap for Keep<'_> {
     }
 }
 
-/// The tap that ablates nodes in part: `x ← fill + r (x − fill)`, one `r ∈ [0, 1]` per node, the same at every token
-/// of every sequence. r = 1 keeps a node bit for bit and r = 0 is [`Keep`]'s ablation.
+/// The tap that ablates nodes in part: `x ← a + r (x − a)` with the ablation value a, one `r ∈ [0, 1]` per node, the same
+/// at every token of every sequence. r = 1 keeps a node bit for bit and r = 0 is [`Keep`]'s ablation; a learned mask is
+/// r = H(τ).
 ///
-/// Backward collects `∂loss/∂r = Σ ∂loss/∂x' (x − fill)` over the tokens of the batch.
+/// Backward collects `∂loss/∂r = Σ ∂loss/∂x' (x − a)` over the tokens of the batch.
 pub struct Partial<'a> {
     space: &'a NodeSpace,
     r: &'a [f32],
     ablation: Ablation<'a>,
-    /// `x − fill` of every site, pushed in forward and popped in backward.
+    /// `x − a` of every site, pushed in forward and popped in backward.
     deviations: Vec<Matrix>,
     /// The gradient, by node number.
     pub gradient: Vec<f32>,
@@ -158,12 +159,14 @@ impl Tap for Partial<'_> {
         let mut deviations = Matrix::zeros(value.dim());
         let rows = value.rows_mut().into_iter().zip(deviations.rows_mut()).zip(range).enumerate();
         for (index, ((mut row, mut deviation), node)) in rows {
-            let (fill, r) = (self.ablation.of(site, node, index), self.r[node]);
+            let (ablated, r) = (self.ablation.of(site, node, index), self.r[node]);
             for (token, (x, d)) in row.iter_mut().zip(&mut deviation).enumerate() {
-                let fill = fill.at(token);
-                *d = *x - fill;
-                if r != 1.0 {
-                    *x = r.mul_add(*d, fill);
+                let value = ablated.at(token);
+                *d = *x - value;
+                if r == 0.0 {
+                    *x = value;
+                } else if r != 1.0 {
+                    *x = r.mul_add(*d, value);
                 }
             }
         }
@@ -177,7 +180,11 @@ impl Tap for Partial<'_> {
         for ((mut row, deviation), node) in gradient.rows_mut().into_iter().zip(deviations.rows()).zip(range) {
             self.gradient[node] += row.iter().zip(deviation).map(|(g, d)| g * d).sum::<f32>();
             let r = self.r[node];
-            row.iter_mut().for_each(|g| *g *= r);
+            if r == 0.0 {
+                row.fill(0.0);
+            } else {
+                row.iter_mut().for_each(|g| *g *= r);
+            }
         }
     }
 }
@@ -250,8 +257,8 @@ mod tests {
         let space = NodeSpace::new(&model.config);
         let tokens: Vec<u16> = (0..12).collect();
         let batch = Tokens::new(&tokens, 6);
-        let fill: Vec<f32> = (0..space.len()).map(|n| (n % 7) as f32 * 0.1 - 0.3).collect();
-        let ablation = Ablation::Constant(&fill);
+        let values: Vec<f32> = (0..space.len()).map(|n| (n % 7) as f32 * 0.1 - 0.3).collect();
+        let ablation = Ablation::Constant(&values);
         let logits = |r: &[f32]| model.forward(batch, None, &mut Partial::new(&space, r, ablation)).logits;
         let nodes = NodeSet::of(space.clone(), (0..space.len()).step_by(3));
         let ends: Vec<f32> = nodes.kept().iter().map(|&k| f32::from(u8::from(k))).collect();

@@ -1,7 +1,7 @@
-//! Edges: the nonzero weights between kept nodes.
+//! Edges: nonzero weights between kept nodes, and channels of the residual stream between kept writes and reads.
 //!
-//! Convention (paper §2.2 and footnote 3; its counting of other links is not stated): the four matrices of
-//! a block, no biases, embeddings or residual identity links. They follow from nodes and weights.
+//! Weights are those of the four matrices of a block, without biases and embeddings; they alone count as edges in a
+//! circuit's size (Gao et al. 2025, §2.2 and footnote 3; its counting of other links is not stated).
 
 use openwork_model::{Linear, Matrix, Model, Site, SiteKind, Weight};
 
@@ -18,7 +18,27 @@ pub struct Edge {
     pub weight: f32,
 }
 
-/// All edges of a circuit, block after block.
+/// A channel of the residual stream from a write to a later read of the same channel. Embedding and unembedding are no
+/// nodes, so a channel's links to them are no edges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResidualEdge {
+    /// The write.
+    pub from: Node,
+    /// The read.
+    pub to: Node,
+}
+
+/// All residual edges between kept nodes: by write, then by read, in the order of the forward pass.
+pub fn residual_edges(nodes: &NodeSet) -> Vec<ResidualEdge> {
+    let of = |kinds: [SiteKind; 2]| nodes.nodes().filter(|n| kinds.contains(&n.site.kind)).collect::<Vec<Node>>();
+    let (writes, reads) = (of([SiteKind::AttnWrite, SiteKind::MlpWrite]), of([SiteKind::AttnRead, SiteKind::MlpRead]));
+    let number = |node: Node| nodes.space().number(node).expect("a node of the set");
+    let later =
+        |from: Node| reads.iter().filter(move |to| to.index == from.index && number(**to) > number(from)).copied();
+    writes.iter().flat_map(|&from| later(from).map(move |to| ResidualEdge { from, to })).collect()
+}
+
+/// All weights between kept nodes, block after block.
 pub fn edges(model: &Model, nodes: &NodeSet) -> Vec<Edge> {
     let d_attn = model.config.n_head * model.config.d_head;
     let mut out = Vec::new();
@@ -103,6 +123,34 @@ mod tests {
         // Keys are the second third of the rows.
         let nodes = NodeSet::of(space.clone(), [number(SiteKind::AttnRead, 2), number(SiteKind::Key, 3)]);
         assert_eq!(edges(&model, &nodes)[0].weight, model.params.blocks[0].qkv.weight.dense()[[64 + 3, 2]]);
+    }
+
+    #[test]
+    fn a_channel_leads_from_a_write_to_every_later_read_of_it() {
+        let config = Config { positions: openwork_model::Positions::Concat { width: 3 }, ..Config::default() };
+        let space = NodeSpace::new(&config);
+        let number = |layer, kind, index| space.number(Node { site: Site { layer, kind }, index }).unwrap();
+        let kept = [
+            number(0, SiteKind::AttnRead, 4),
+            number(0, SiteKind::AttnWrite, 4),
+            number(0, SiteKind::MlpRead, 4),
+            number(0, SiteKind::MlpRead, 5),
+            number(0, SiteKind::MlpWrite, 4),
+            number(1, SiteKind::AttnRead, 4),
+            // A position channel: no write reaches it.
+            number(1, SiteKind::AttnRead, 65),
+            number(1, SiteKind::MlpWrite, 4),
+        ];
+        let found = residual_edges(&NodeSet::of(space.clone(), kept));
+        let names: Vec<String> = found.iter().map(|e| format!("{} -> {}", e.from, e.to)).collect();
+        assert_eq!(
+            names,
+            [
+                "0.attn.resid_delta[4] -> 0.mlp.act_in[4]",
+                "0.attn.resid_delta[4] -> 1.attn.act_in[4]",
+                "0.mlp.resid_delta[4] -> 1.attn.act_in[4]",
+            ]
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The circuit file: JSON that names what was kept, of which model, for which task, found how.
+//! The circuit file: JSON with a circuit, its model, its task and the search that found it.
 
 use std::{
     collections::BTreeMap,
@@ -6,58 +6,108 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use openwork_model::{Model, SiteError};
+use openwork_model::Model;
 use serde::{Deserialize, Serialize};
 
-use crate::{Calibration, Node, NodeSet, NodeSpace, edges};
+use crate::{Calibration, Circuit, Group, Label, MemberError, Node, NodeError, NodeSet, NodeSpace, SearchSettings};
 
-const FORMAT: &str = "openwork-circuit 1";
+const FORMAT: &str = "openwork-circuit 2";
 
 /// A circuit with its provenance.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CircuitFile {
     /// Task the circuit is for.
     pub task: String,
-    /// SHA-256 of the model file.
+    /// Hash of the model.
     pub model_sha256: String,
-    /// SHA-256 of the means it was found with.
+    /// Hash of the means it was found with.
     pub means_sha256: String,
-    /// SHA-256 of the tokenizer.
+    /// Hash of the tokenizer.
     pub tokenizer_sha256: String,
-    /// Kept nodes.
-    pub nodes: NodeSet,
+    /// The circuit.
+    pub circuit: Circuit,
     /// Calibration fitted with the circuit.
     pub calibration: Calibration,
-    /// Loss asked for, in nats per sequence.
+    /// Target loss, in nats per sequence.
     pub target_loss: f64,
-    /// Loss reached on the pairs it was selected on.
+    /// Loss on the pairs that the circuit was selected on, in nats per sequence.
     pub loss: f64,
-    /// Seed of the search.
+    /// Seed of the search and of the pairs.
     pub seed: u64,
-    /// Settings of the search, by name.
-    pub settings: BTreeMap<String, f64>,
+    /// Method and settings of the search.
+    pub search: SearchSettings,
 }
 
-/// Why a circuit file cannot be used.
+/// Errors of circuit files.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CircuitError {
-    /// It cannot be read or written.
+    /// The file cannot be read or written.
     #[error("cannot access {}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// It is not a circuit file; the message shows where.
+    /// The file has another format.
+    #[error(
+        "{} has format {found:?}, and this version reads {FORMAT:?}: find the circuit again with `openwork prune`",
+        path.display()
+    )]
+    OtherFormat {
+        /// The file.
+        path: PathBuf,
+        /// Format in the file.
+        found: String,
+    },
+    /// The file is not JSON of this format; the reason shows where.
     #[error("{} is not a circuit file: {reason}", path.display())]
     Format {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
-    /// It belongs to another model.
+    /// A node name cannot be read.
+    #[error("{} names no node", path.display())]
+    NodeName {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        source: NodeError,
+    },
+    /// The model has no such node.
+    #[error("{}: the model has no node {node}", path.display())]
+    NoNode {
+        /// The file.
+        path: PathBuf,
+        /// The node.
+        node: Node,
+    },
+    /// An edge, a group or a label does not belong to the circuit.
+    #[error("{} does not describe a circuit of this model", path.display())]
+    Member {
+        /// The file.
+        path: PathBuf,
+        /// The edge, group or label.
+        source: MemberError,
+    },
+    /// The model has another weight at an edge.
+    #[error("{}: edge {from} -> {to} has weight {found}, and the model's is {expected}", path.display())]
+    OtherWeight {
+        /// The file.
+        path: PathBuf,
+        /// Start of the edge.
+        from: Node,
+        /// End of the edge.
+        to: Node,
+        /// Weight in the file.
+        found: f32,
+        /// Weight of the model.
+        expected: f32,
+    },
+    /// The circuit belongs to another model.
     #[error("{} is a circuit of model {found}, this is model {expected}", path.display())]
     OtherModel {
         /// The file.
@@ -67,6 +117,12 @@ pub enum CircuitError {
         /// Hash of the model at hand.
         expected: String,
     },
+}
+
+/// Format of a file, with any other fields.
+#[derive(Deserialize)]
+struct Format {
+    format: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,28 +137,114 @@ struct Json {
     loss_nats: f64,
     calibration: Calibration,
     seed: u64,
-    settings: BTreeMap<String, f64>,
+    search: SearchSettings,
     /// Indices of kept features by site.
     nodes: BTreeMap<String, Vec<usize>>,
-    edges: Vec<JsonEdge>,
+    /// All weights between the nodes where absent.
+    edges: Option<Vec<JsonEdge>>,
+    /// All channels between the nodes where absent.
+    residual_edges: Option<Vec<JsonResidualEdge>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<JsonGroup>,
+    /// Labels by node.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, Label>,
 }
 
-#[derive(Serialize, Deserialize, PartialEq, Debug)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct JsonEdge {
     from: String,
     to: String,
-    weight: f32,
+    /// For readers; checked where it is there.
+    weight: Option<f32>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JsonResidualEdge {
+    from: String,
+    to: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JsonGroup {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+    nodes: BTreeMap<String, Vec<usize>>,
 }
 
 impl CircuitFile {
-    /// Writes the file, atomically. Edges are written for readers; they follow from nodes and `model`.
-    pub fn save(&self, path: &Path, model: &Model) -> Result<(), CircuitError> {
-        let mut nodes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for node in self.nodes.nodes() {
-            nodes.entry(node.site.to_string()).or_default().push(node.index);
+    /// Writes the file, atomically.
+    ///
+    /// # Errors
+    /// [`CircuitError::Io`].
+    pub fn save(&self, path: &Path) -> Result<(), CircuitError> {
+        let text = serde_json::to_string_pretty(&self.json()).expect("plain values");
+        openwork_tensor::write_atomic(path, |w| writeln!(w, "{text}"))
+            .map_err(|source| CircuitError::Io { path: path.into(), source })
+    }
+
+    /// Reads a circuit of `model`, whose hash is `model_sha256`.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, has another format, belongs to another model, or names a node, an edge, a group or
+    /// a label that the model or the circuit does not have.
+    pub fn load(path: &Path, model: &Model, model_sha256: &str) -> Result<Self, CircuitError> {
+        let text = std::fs::read_to_string(path).map_err(|source| CircuitError::Io { path: path.into(), source })?;
+        let wrong = |reason: String| CircuitError::Format { path: path.into(), reason };
+        // The format first: files of another one have other fields.
+        let Format { format } = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        if format != FORMAT {
+            return Err(CircuitError::OtherFormat { path: path.into(), found: format });
         }
-        let json = Json {
+        let json: Json = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        if json.model_sha256 != model_sha256 {
+            let (found, expected) = (json.model_sha256, model_sha256.to_owned());
+            return Err(CircuitError::OtherModel { path: path.into(), found, expected });
+        }
+        if ![json.calibration.scale, json.calibration.shift, json.target_loss_nats].iter().all(|x| x.is_finite()) {
+            return Err(wrong("its calibration or target is not finite".into()));
+        }
+        if let SearchSettings::LearnedMasks(masks) = &json.search
+            && let Some(fault) = masks.fault()
+        {
+            return Err(wrong(format!("its search cannot be: {fault}")));
+        }
+        let circuit = Reader { path, model, space: NodeSpace::new(&model.config) }.circuit(&json)?;
+        Ok(Self {
+            task: json.task,
+            model_sha256: json.model_sha256,
+            means_sha256: json.means_sha256,
+            tokenizer_sha256: json.tokenizer_sha256,
+            circuit,
+            calibration: json.calibration,
+            target_loss: json.target_loss_nats,
+            loss: json.loss_nats,
+            seed: json.seed,
+            search: json.search,
+        })
+    }
+
+    fn json(&self) -> Json {
+        let circuit = &self.circuit;
+        let ends = |from: Node, to: Node| (from.to_string(), to.to_string());
+        let edge = |e: &crate::Edge| {
+            let (from, to) = ends(e.from, e.to);
+            JsonEdge { from, to, weight: Some(e.weight) }
+        };
+        let residual = |e: &crate::ResidualEdge| {
+            let (from, to) = ends(e.from, e.to);
+            JsonResidualEdge { from, to }
+        };
+        let group = |g: &Group| JsonGroup {
+            name: g.name.clone(),
+            note: g.note.clone(),
+            nodes: by_site(g.nodes.iter().copied()),
+        };
+        Json {
             format: FORMAT.into(),
             task: self.task.clone(),
             model_sha256: self.model_sha256.clone(),
@@ -112,61 +254,85 @@ impl CircuitFile {
             loss_nats: self.loss,
             calibration: self.calibration,
             seed: self.seed,
-            settings: self.settings.clone(),
-            nodes,
-            edges: json_edges(model, &self.nodes),
-        };
-        let text = serde_json::to_string_pretty(&json).expect("plain values");
-        openwork_tensor::write_atomic(path, |w| writeln!(w, "{text}"))
-            .map_err(|source| CircuitError::Io { path: path.into(), source })
-    }
-
-    /// Reads a circuit of `model`, whose file has the hash `model_sha256`. Its edges must be the model's.
-    pub fn load(path: &Path, model: &Model, model_sha256: &str) -> Result<Self, CircuitError> {
-        let text = std::fs::read_to_string(path).map_err(|source| CircuitError::Io { path: path.into(), source })?;
-        let wrong = |reason: String| CircuitError::Format { path: path.into(), reason };
-        let json: Json = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
-        if json.format != FORMAT {
-            return Err(wrong(format!("its format is {:?}, expected {FORMAT:?}", json.format)));
+            search: self.search.clone(),
+            nodes: by_site(circuit.nodes().nodes()),
+            edges: Some(circuit.edges().iter().map(edge).collect()),
+            residual_edges: Some(circuit.residual_edges().iter().map(residual).collect()),
+            groups: circuit.groups().iter().map(group).collect(),
+            labels: circuit.labels().iter().map(|(node, label)| (node.to_string(), label.clone())).collect(),
         }
-        if json.model_sha256 != model_sha256 {
-            let (found, expected) = (json.model_sha256, model_sha256.to_owned());
-            return Err(CircuitError::OtherModel { path: path.into(), found, expected });
-        }
-        let space = NodeSpace::new(&model.config);
-        let mut numbers = Vec::new();
-        for (site, indices) in &json.nodes {
-            let site = site.parse().map_err(|e: SiteError| wrong(e.to_string()))?;
-            for &index in indices {
-                let node = Node { site, index };
-                numbers.push(space.number(node).ok_or_else(|| wrong(format!("the model has no node {node}")))?);
-            }
-        }
-        let nodes = NodeSet::of(space, numbers);
-        if json_edges(model, &nodes) != json.edges {
-            return Err(wrong("its edges are not the model's weights between its nodes".into()));
-        }
-        if ![json.calibration.scale, json.calibration.shift, json.target_loss_nats].iter().all(|x| x.is_finite()) {
-            return Err(wrong("its calibration or target is not finite".into()));
-        }
-        Ok(Self {
-            task: json.task,
-            model_sha256: json.model_sha256,
-            means_sha256: json.means_sha256,
-            tokenizer_sha256: json.tokenizer_sha256,
-            nodes,
-            calibration: json.calibration,
-            target_loss: json.target_loss_nats,
-            loss: json.loss_nats,
-            seed: json.seed,
-            settings: json.settings,
-        })
     }
 }
 
-fn json_edges(model: &Model, nodes: &NodeSet) -> Vec<JsonEdge> {
-    let edge = |e: crate::Edge| JsonEdge { from: e.from.to_string(), to: e.to.to_string(), weight: e.weight };
-    edges(model, nodes).into_iter().map(edge).collect()
+/// Indices of nodes by the name of their site.
+fn by_site(nodes: impl Iterator<Item = Node>) -> BTreeMap<String, Vec<usize>> {
+    let mut sites: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    nodes.for_each(|node| sites.entry(node.site.to_string()).or_default().push(node.index));
+    sites
+}
+
+/// Turns names in a file into nodes of a model.
+struct Reader<'a> {
+    path: &'a Path,
+    model: &'a Model,
+    space: NodeSpace,
+}
+
+impl Reader<'_> {
+    fn circuit(&self, json: &Json) -> Result<Circuit, CircuitError> {
+        let member = |source| CircuitError::Member { path: self.path.into(), source };
+        let numbers = self.nodes(&json.nodes)?.into_iter().map(|n| self.space.number(n).expect("it was checked"));
+        let mut circuit = Circuit::new(self.model, NodeSet::of(self.space.clone(), numbers));
+        if let Some(edges) = &json.edges {
+            let ends = self.ends(edges.iter().map(|e| (&e.from, &e.to)))?;
+            circuit = circuit.with_edges(self.model, &ends).map_err(member)?;
+            self.check_weights(&circuit, edges, &ends)?;
+        }
+        if let Some(edges) = &json.residual_edges {
+            let ends = self.ends(edges.iter().map(|e| (&e.from, &e.to)))?;
+            circuit = circuit.with_residual_edges(&ends).map_err(member)?;
+        }
+        let group =
+            |g: &JsonGroup| Ok(Group { name: g.name.clone(), note: g.note.clone(), nodes: self.nodes(&g.nodes)? });
+        let groups = json.groups.iter().map(group).collect::<Result<_, CircuitError>>()?;
+        let label = |(name, label): (&String, &Label)| Ok((self.node(name)?, label.clone()));
+        let labels = json.labels.iter().map(label).collect::<Result<_, CircuitError>>()?;
+        circuit.with_groups(groups).and_then(|circuit| circuit.with_labels(labels)).map_err(member)
+    }
+
+    fn node(&self, name: &str) -> Result<Node, CircuitError> {
+        let node: Node = name.parse().map_err(|source| CircuitError::NodeName { path: self.path.into(), source })?;
+        self.known(node)
+    }
+
+    fn known(&self, node: Node) -> Result<Node, CircuitError> {
+        let known = self.space.number(node).is_some();
+        known.then_some(node).ok_or_else(|| CircuitError::NoNode { path: self.path.into(), node })
+    }
+
+    fn nodes(&self, by_site: &BTreeMap<String, Vec<usize>>) -> Result<Vec<Node>, CircuitError> {
+        let names = by_site.iter().flat_map(|(site, indices)| indices.iter().map(move |i| format!("{site}[{i}]")));
+        names.map(|name| self.node(&name)).collect()
+    }
+
+    fn ends<'s>(
+        &self,
+        pairs: impl Iterator<Item = (&'s String, &'s String)>,
+    ) -> Result<Vec<(Node, Node)>, CircuitError> {
+        pairs.map(|(from, to)| Ok((self.node(from)?, self.node(to)?))).collect()
+    }
+
+    /// Weights that the file names must be those of the model.
+    fn check_weights(&self, circuit: &Circuit, edges: &[JsonEdge], ends: &[(Node, Node)]) -> Result<(), CircuitError> {
+        let weights: BTreeMap<(Node, Node), f32> = circuit.edges().iter().map(|e| ((e.from, e.to), e.weight)).collect();
+        for (edge, &(from, to)) in edges.iter().zip(ends) {
+            let expected = weights[&(from, to)];
+            if let Some(found) = edge.weight.filter(|&w| w != expected) {
+                return Err(CircuitError::OtherWeight { path: self.path.into(), from, to, found, expected });
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -174,42 +340,107 @@ mod tests {
     use openwork_model::Config;
 
     use super::*;
+    use crate::LearnedMasks;
 
-    #[test]
-    fn round_trip_and_tampering() {
-        let model = Model::init(Config { vocab_size: 8, n_layer: 1, ..Config::default() }, 1);
-        let space = NodeSpace::new(&model.config);
-        let circuit = CircuitFile {
+    fn file(model: &Model) -> CircuitFile {
+        let nodes = NodeSet::of(NodeSpace::new(&model.config), [1, 70, 90, 140, 200, 257, 300, 321, 340, 600]);
+        let named = nodes.nodes().next().expect("a node");
+        let label = Label { name: "cue".into(), note: Some("fires on quotes".into()) };
+        let circuit = Circuit::new(model, nodes)
+            .with_groups(vec![Group::mlp(&model.config, 0)])
+            .and_then(|circuit| circuit.with_labels(BTreeMap::from([(named, label)])))
+            .expect("they belong");
+        CircuitFile {
             task: "for_while".into(),
             model_sha256: "m".into(),
             means_sha256: "a".into(),
             tokenizer_sha256: "t".into(),
-            nodes: NodeSet::of(space.clone(), [1, 70, 90, 140, 200, 300, 340, 600]),
+            circuit,
             calibration: Calibration { scale: 1.5, shift: -0.1 },
             target_loss: 0.15,
             loss: 0.1,
             seed: 7,
-            settings: BTreeMap::from([("lr".to_owned(), 0.01)]),
-        };
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("circuit.json");
-        circuit.save(&path, &model).unwrap();
-        let read = CircuitFile::load(&path, &model, "m").unwrap();
-        assert_eq!((&read.nodes, read.calibration, read.seed), (&circuit.nodes, circuit.calibration, 7));
+            search: SearchSettings::LearnedMasks(LearnedMasks { steps: 77, ..LearnedMasks::default() }),
+        }
+    }
 
-        let text = std::fs::read_to_string(&path).unwrap();
-        let error = |from: &str, to: &str| {
-            assert!(text.contains(from), "{from} in {text}");
-            std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
-            CircuitFile::load(&path, &model, "m").err().unwrap().to_string()
-        };
-        let sign = if text.contains("\"weight\": -") { ("-", "") } else { ("", "-") };
-        let weight = |sign: &str| format!("\"weight\": {sign}");
-        assert!(error(&weight(sign.0), &weight(sign.1)).contains("edges are not"));
-        assert!(
-            error("0.attn.act_in\": [\n      1", "0.attn.act_in\": [\n      99").contains("no node 0.attn.act_in[99]")
-        );
-        assert!(error("\"seed\"", "\"sed\"").contains("unknown field `sed`"));
-        assert!(error("\"m\"", "\"n\"").contains("circuit of model n, this is model m"));
+    fn model() -> Model {
+        Model::init(Config { vocab_size: 8, n_layer: 1, ..Config::default() }, 1)
+    }
+
+    /// The error of a file with these changes to its JSON, with its causes.
+    fn error(change: impl Fn(&mut serde_json::Value)) -> String {
+        let (dir, model) = (tempfile::tempdir().unwrap(), model());
+        let path = dir.path().join("circuit.json");
+        file(&model).save(&path).unwrap();
+        let mut json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        change(&mut json);
+        std::fs::write(&path, json.to_string()).unwrap();
+        let error = CircuitFile::load(&path, &model, "m").expect_err("the file was changed");
+        std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source())
+            .map(|e| format!("{e}; "))
+            .collect()
+    }
+
+    #[test]
+    fn a_file_holds_all_of_a_circuit() {
+        let (dir, model) = (tempfile::tempdir().unwrap(), model());
+        let path = dir.path().join("circuit.json");
+        let by_masks = file(&model);
+        for file in [CircuitFile { search: SearchSettings::ByHand {}, ..by_masks.clone() }, by_masks] {
+            file.save(&path).unwrap();
+            assert_eq!(CircuitFile::load(&path, &model, "m").unwrap(), file);
+        }
+    }
+
+    #[test]
+    fn a_circuit_with_fewer_edges_stays_one() {
+        let (dir, model) = (tempfile::tempdir().unwrap(), model());
+        let path = dir.path().join("circuit.json");
+        let whole = file(&model);
+        let ends: Vec<(Node, Node)> = whole.circuit.edges()[1..].iter().map(|e| (e.from, e.to)).collect();
+        let circuit = whole.circuit.clone().with_edges(&model, &ends).unwrap().with_residual_edges(&[]).unwrap();
+        let less = CircuitFile { circuit, ..whole };
+        less.save(&path).unwrap();
+        assert_eq!(CircuitFile::load(&path, &model, "m").unwrap(), less);
+    }
+
+    #[test]
+    fn edges_that_are_left_out_are_all_there_are() {
+        let (dir, model) = (tempfile::tempdir().unwrap(), model());
+        let path = dir.path().join("circuit.json");
+        let file = file(&model);
+        file.save(&path).unwrap();
+        let mut json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let json = json.as_object_mut().unwrap();
+        assert!(json.remove("edges").is_some() && json.remove("residual_edges").is_some());
+        std::fs::write(&path, serde_json::to_string(&json).unwrap()).unwrap();
+        assert_eq!(CircuitFile::load(&path, &model, "m").unwrap(), file);
+    }
+
+    #[test]
+    fn faults_are_named() {
+        assert!(error(|j| j["edges"][0]["weight"] = 9.5.into()).contains("has weight 9.5, and the model's is"));
+        let ends = serde_json::json!({"from": "0.mlp.act_in[5]", "to": "0.mlp.post_act[1]"});
+        let wrong = error(|j| j["edges"][0] = ends.clone());
+        assert!(wrong.contains("edge 0.mlp.act_in[5] -> 0.mlp.post_act[1]: node 0.mlp.act_in[5] is not in"), "{wrong}");
+        assert!(error(|j| j["nodes"]["0.attn.act_in"] = vec![99].into()).contains("no node 0.attn.act_in[99]"));
+        assert!(error(|j| j["nodes"]["0.attn.z"] = vec![1].into()).contains("no site is called \"0.attn.z\""));
+        assert!(error(|j| j["sed"] = 1.into()).contains("unknown field `sed`"));
+        assert!(error(|j| j["model_sha256"] = "n".into()).contains("circuit of model n, this is model m"));
+        assert!(error(|j| j["search"]["method"] = "attribution".into()).contains("unknown variant `attribution`"));
+        assert!(error(|j| j["search"]["batch_pairs"] = 0.into()).contains("batch_pairs is 0"));
+        assert!(error(|j| j["labels"] = serde_json::json!({"0.attn.q[60]": {"name": "x"}})).contains("label \"x\""));
+        let group = serde_json::json!([{"name": "g", "nodes": {"0.attn.q": [60]}}]);
+        assert!(error(|j| j["groups"] = group.clone()).contains("group \"g\" has no node in the circuit"));
+    }
+
+    #[test]
+    fn the_old_format_is_refused_with_advice() {
+        let refused = error(|j| {
+            j["format"] = "openwork-circuit 1".into();
+            j["settings"] = serde_json::json!({"lr": 0.02});
+        });
+        assert!(refused.contains("format \"openwork-circuit 1\"") && refused.contains("`openwork prune`"), "{refused}");
     }
 }

@@ -1,26 +1,37 @@
-//! What a circuit *is*: the nodes of a model ([`NodeSpace`], [`NodeSet`]), the weights between them
-//! ([`edges`]), what a removed node is replaced by ([`Ablation`]), the tasks it is about ([`tasks`]), how a
-//! model does on them ([`evaluate`]), and the file ([`CircuitFile`]).
+//! Circuits: the nodes of a model ([`NodeSpace`], [`NodeSet`]), the edges between them, groups and labels ([`Circuit`]),
+//! ablation values ([`Ablation`]), runs on contrast pairs ([`evaluate`], [`Outcome`]), and the file ([`CircuitFile`]).
 //!
 //! Stands between `openwork-model` and the crates that find circuits (`openwork-extract`) and judge them
 //! (`openwork-verify`), which share no other code.
 
 mod ablation;
+mod batch;
+mod circuit;
+mod contrast;
 mod domain;
 mod edges;
 mod evaluate;
 mod file;
+mod group;
 mod means;
 mod nodes;
 mod norms;
-/// Pairs, which evaluation takes.
-pub use openwork_tasks as tasks;
+mod outcome;
+mod search;
 
 pub use ablation::{Ablation, Keep, Partial, Values};
+pub use batch::{Batch, batches};
+pub use circuit::{Circuit, Label, MemberError, ResidualMaskError, Size};
+pub use contrast::{contrast, differences, log_probs, log_softmax, softplus};
 pub use domain::{Domain, DomainError};
-pub use edges::{Edge, edges, weights_of};
-pub use evaluate::{Batch, Calibration, Outcome, batches, evaluate};
+pub use edges::{Edge, ResidualEdge, edges, residual_edges, weights_of};
+pub use evaluate::evaluate;
 pub use file::{CircuitError, CircuitFile};
+pub use group::Group;
 pub use means::{Means, MeansError};
-pub use nodes::{Node, NodeSet, NodeSpace};
+pub use nodes::{Node, NodeError, NodeSet, NodeSpace};
 pub use norms::{Frozen, NormScales};
+/// Pairs, which evaluation takes.
+pub use openwork_tasks as tasks;
+pub use outcome::{BySide, Calibration, Outcome, by_pair, credit};
+pub use search::{LearnedMasks, Objective, SearchSettings, UnknownObjective};

@@ -11,9 +11,9 @@ use openwork_model::{Config, Site, SiteError, SiteKind};
 /// One feature at one site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Node {
-    /// Where.
+    /// Site of the feature.
     pub site: Site,
-    /// Which feature.
+    /// Row of the feature at the site.
     pub index: usize,
 }
 
@@ -25,14 +25,27 @@ impl fmt::Display for Node {
 }
 
 impl FromStr for Node {
-    type Err = String;
+    type Err = NodeError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let unknown = || format!("{text:?} is not a node; nodes look like 2.mlp.post_act[118]");
+    fn from_str(text: &str) -> Result<Self, NodeError> {
+        let unknown = || NodeError::NotANode { text: text.to_owned() };
         let (site, index) = text.strip_suffix(']').and_then(|t| t.split_once('[')).ok_or_else(unknown)?;
-        let site = site.parse().map_err(|e: SiteError| e.to_string())?;
-        Ok(Self { site, index: index.parse().map_err(|_| unknown())? })
+        Ok(Self { site: site.parse()?, index: index.parse().map_err(|_| unknown())? })
     }
+}
+
+/// A text that names no node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NodeError {
+    /// The text is not a site with an index.
+    #[error("{text:?} is not a node; nodes look like 2.mlp.post_act[118]")]
+    NotANode {
+        /// The text.
+        text: String,
+    },
+    /// No site has the name before the index.
+    #[error(transparent)]
+    Site(#[from] SiteError),
 }
 
 /// All nodes of a configuration, numbered in the order of the forward pass.
@@ -106,7 +119,7 @@ impl NodeSpace {
     }
 }
 
-/// Which nodes are kept (true); the others are ablated.
+/// Set of kept nodes (true); the others are ablated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeSet {
     space: NodeSpace,

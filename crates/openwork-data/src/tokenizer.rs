@@ -18,6 +18,8 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
+use crate::Programs;
+
 /// Marks the end of a document; always the last id of the vocabulary (2047 of 2048 in the published models).
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
@@ -107,6 +109,21 @@ impl Tokenizer {
         let json = inner.to_string(true).map_err(failed)?;
         // Read back what `save` will write, so that training and loading cannot give two tokenizers.
         Self::from_json(json, Path::new("(just trained)"))
+    }
+
+    /// A tokenizer of `vocab_size` tokens, trained on the first `bytes` bytes of the generated programs of `seed`, rounded up
+    /// to whole programs.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::train`].
+    pub fn train_on_programs(seed: u64, bytes: u64, vocab_size: usize) -> Result<Self, TokenizerError> {
+        let mut bytes_left = bytes;
+        let enough = move |text: &String| {
+            let wanted = bytes_left > 0;
+            bytes_left = bytes_left.saturating_sub(text.len() as u64);
+            wanted
+        };
+        Self::train(Programs::new(seed).take_while(enough), vocab_size)
     }
 
     /// Reads a `tokenizer.json`, as [`Tokenizer::save`] or Python's `tokenizers` writes it.

@@ -6,55 +6,10 @@
 
 use std::ops::ControlFlow;
 
-use openwork_circuit::{Batch, Means, NodeSpace};
+use openwork_circuit::{Ablation, Batch, Means, NodeSpace, Partial};
 use openwork_cuda::{Array, Buffer, Gpu, GpuError, Mask};
 use openwork_model::{ActivationDtype, GpuModel, Matrix, Model, Site, Tap, Tokens};
 use openwork_ops::Cuda;
-
-/// The tap that applies a mask and collects the gradient of its gates.
-pub(crate) struct MaskTap<'a> {
-    space: &'a NodeSpace,
-    means: &'a [f32],
-    tau: &'a [f32],
-    /// `x − mean` of every site, pushed in forward and popped in backward.
-    deviations: Vec<Matrix>,
-    /// ∂loss/∂H by node.
-    pub gates: Vec<f32>,
-}
-
-impl<'a> MaskTap<'a> {
-    pub fn new(space: &'a NodeSpace, means: &'a Means, tau: &'a [f32]) -> Self {
-        Self { space, means: means.values(), tau, deviations: vec![], gates: vec![0.0; tau.len()] }
-    }
-}
-
-impl Tap for MaskTap<'_> {
-    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
-        let Some(range) = self.space.range(site) else { return ControlFlow::Continue(()) };
-        let mut deviation = Matrix::zeros(value.dim());
-        for ((mut x, mut d), node) in value.rows_mut().into_iter().zip(deviation.rows_mut()).zip(range) {
-            let mean = self.means[node];
-            let open = self.tau[node] > 0.0;
-            for (x, d) in x.iter_mut().zip(&mut d) {
-                *d = *x - mean;
-                *x = if open { *x } else { mean };
-            }
-        }
-        self.deviations.push(deviation);
-        ControlFlow::Continue(())
-    }
-
-    fn backward(&mut self, site: Site, gradient: &mut Matrix) {
-        let Some(range) = self.space.range(site) else { return };
-        let deviation = self.deviations.pop().expect("backward mirrors forward");
-        for ((mut g, d), node) in gradient.rows_mut().into_iter().zip(deviation.rows()).zip(range) {
-            self.gates[node] += g.iter().zip(d).map(|(g, d)| g * d).sum::<f32>();
-            if self.tau[node] <= 0.0 {
-                g.fill(0.0);
-            }
-        }
-    }
-}
 
 /// Sum over the batch's sequences of `−log p(right | two candidates)` under the mask, and its gradient with
 /// respect to every gate.
@@ -66,27 +21,17 @@ pub(crate) fn loss_and_gates(
     batch: &Batch,
 ) -> (f64, Vec<f32>) {
     let tokens = Tokens::new(&batch.tokens, batch.seq_len);
-    let mut tap = MaskTap::new(space, means, tau);
+    let r: Vec<f32> = tau.iter().map(|&t| heaviside(t)).collect();
+    let mut tap = Partial::new(space, &r, Ablation::Mean(means));
     let pass = model.forward(tokens, Some(&batch.readout), &mut tap);
-    let (loss, dlogits) = contrast(&pass.logits, batch);
+    let (loss, dlogits) = batch.task_loss(&pass.logits);
     model.backward(&pass, &dlogits, &mut tap, None);
-    (loss, tap.gates)
+    (loss, tap.gradient)
 }
 
-/// The sum of the losses of a batch's sequences, and its gradient with respect to the logits of their last tokens.
-fn contrast(logits: &Matrix, batch: &Batch) -> (f64, Matrix) {
-    let mut dlogits = Matrix::zeros(logits.dim());
-    let mut loss = 0.0;
-    for (i, &(answer, alternative)) in batch.candidates.iter().enumerate() {
-        let (right, wrong) = if i % 2 == 0 { (answer, alternative) } else { (alternative, answer) };
-        let (right, wrong) = ([usize::from(right), i], [usize::from(wrong), i]);
-        let difference = f64::from(logits[right]) - f64::from(logits[wrong]);
-        loss += (-difference).max(0.0) + (-difference.abs()).exp().ln_1p();
-        let error = 1.0 / (1.0 + difference.exp());
-        dlogits[right] -= error as f32;
-        dlogits[wrong] += error as f32;
-    }
-    (loss, dlogits)
+/// H(τ): 1 where a gate is open (τ > 0), else 0.
+pub(crate) fn heaviside(tau: f32) -> f32 {
+    f32::from(u8::from(tau > 0.0))
 }
 
 /// A model on a GPU whose masks are learned.
@@ -100,7 +45,7 @@ impl MaskedOnGpu {
         Ok(Self { model: model.upload(gpu)?, engine: Cuda::new(gpu.clone(), ActivationDtype::F32) })
     }
 
-    /// See [`loss_and_gates`].
+    /// [`loss_and_gates`] on the GPU.
     pub fn loss_and_gates(
         &mut self,
         space: &NodeSpace,
@@ -114,7 +59,7 @@ impl MaskedOnGpu {
         let pass = self.model.model.forward_in(tokens, Some(&batch.readout), &mut tap, engine);
         let [rows, cols] = pass.logits.shape();
         let logits = Matrix::from_shape_vec((rows, cols), pass.logits.download()?).expect("as many as the shape says");
-        let (loss, dlogits) = contrast(&logits, batch);
+        let (loss, dlogits) = batch.task_loss(&logits);
         let dlogits = Array::upload(&gpu, [rows, cols], dlogits.as_slice().expect("row-major"));
         self.model.model.backward_in(&pass, &dlogits, &mut tap, None, engine);
         let mut gates = vec![0.0; tau.len()];
@@ -126,7 +71,7 @@ impl MaskedOnGpu {
     }
 }
 
-/// [`MaskTap`] on a GPU.
+/// [`Partial`] on a GPU, of coefficients 0 and 1.
 struct GpuMaskTap<'a> {
     gpu: &'a Gpu,
     space: &'a NodeSpace,
@@ -159,9 +104,10 @@ impl Tap<Array> for GpuMaskTap<'_> {
 
 #[cfg(test)]
 mod tests {
-    use openwork_circuit::{batches, tasks::Pair};
+    use openwork_circuit::batches;
     use openwork_cuda_sim::Simulator;
     use openwork_model::{ActDensity, Config};
+    use openwork_tasks::Pair;
 
     use super::*;
 

@@ -1,57 +1,16 @@
-//! What a mask is learned for: the published task loss, nearness to the model, or that nobody can break the circuit
-//! from outside.
+//! The objectives beside the task loss: the divergence of the circuit from the model, alone or with that under an
+//! adversary.
 //!
-//! Task loss alone can be had without doing what the model does (Drori 2026). KL(model ‖ circuit) asks for the model's
-//! own distribution; the adversarial objective adds that to what the worst ablation of a few closed nodes does, one
-//! scheme for the whole batch (after VPD's adversarial masks).
+//! The adversary ablates a few closed nodes, by one scheme for the whole batch (after VPD's adversarial masks).
 
-use openwork_circuit::{Batch, Means, NodeSpace, Partial, batches};
+use openwork_circuit::{
+    Batch, LearnedMasks, Means, NodeSpace, Partial, batches, contrast, differences, log_softmax, softplus,
+};
 use openwork_model::{Matrix, Model, NoTap, Tokens};
 use openwork_tasks::Pair;
 use rayon::prelude::*;
 
-use crate::Settings;
-
-/// What a mask is learned for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Objective {
-    /// The two-way cross-entropy of the right answer (Gao et al. 2025).
-    #[default]
-    Task,
-    /// KL(model ‖ circuit) over the vocabulary, at the last token.
-    Kl,
-    /// That, and the same under an adversary who ablates a few closed nodes of the model.
-    Adversarial,
-}
-
-impl Objective {
-    /// All, in the order of their numbers in circuit files.
-    pub const ALL: [Self; 3] = [Self::Task, Self::Kl, Self::Adversarial];
-
-    /// As numbers in circuit files.
-    pub(crate) fn number(self) -> f64 {
-        Self::ALL.iter().position(|o| *o == self).expect("one of all") as f64
-    }
-}
-
-impl std::fmt::Display for Objective {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Task => "task",
-            Self::Kl => "kl",
-            Self::Adversarial => "adversarial",
-        })
-    }
-}
-
-impl std::str::FromStr for Objective {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let named = Self::ALL.into_iter().find(|o| o.to_string() == name);
-        named.ok_or_else(|| format!("there is no objective {name:?}; there are task, kl and adversarial"))
-    }
-}
+use crate::mask::heaviside;
 
 /// KL(model ‖ run) in nats, summed over sequences, and its gradient with respect to every node's coefficient.
 struct Divergence {
@@ -104,20 +63,20 @@ impl<'a> Target<'a> {
         Divergence { kl: parts.iter().map(|p| p.0).sum::<f64>() / self.sequences, gradient }
     }
 
-    /// The objective [`Objective::Kl`] under a mask (node n open where `tau[n] > 0`), and its gradient by gate.
+    /// The objective [`Objective::Kl`](openwork_circuit::Objective::Kl) under a mask (node n open where `tau[n] > 0`), and its gradient by gate.
     pub fn kl(&self, tau: &[f32]) -> (f64, Vec<f64>) {
-        let r: Vec<f32> = tau.iter().map(|&t| f32::from(u8::from(t > 0.0))).collect();
+        let r: Vec<f32> = tau.iter().map(|&t| heaviside(t)).collect();
         let Divergence { kl, gradient } = self.divergence(&r);
         (kl, gradient)
     }
 
-    /// The objective [`Objective::Adversarial`]. `ablated` is the adversary's scheme, `1 − r` of every node, which goes
+    /// The objective [`Objective::Adversarial`](openwork_circuit::Objective::Adversarial). `ablated` is the adversary's scheme, `1 − r` of every node, which goes
     /// on from step to step.
-    pub fn adversarial(&self, tau: &[f32], ablated: &mut Vec<f64>, settings: &Settings) -> (f64, Vec<f64>) {
+    pub fn adversarial(&self, tau: &[f32], ablated: &mut Vec<f64>, masks: &LearnedMasks) -> (f64, Vec<f64>) {
         let (kl, mut gradient) = self.kl(tau);
         let closed: Vec<bool> = tau.iter().map(|&t| t <= 0.0).collect();
         let open = closed.iter().filter(|c| !**c).count();
-        let budget = (settings.adversary_share * open as f64).max(1.0);
+        let budget = (masks.adversary_share * open as f64).max(1.0);
         ablated.resize(tau.len(), 0.0);
         // Nodes that have opened since are safe.
         ablated.iter_mut().zip(&closed).for_each(|(a, closed)| *a *= f64::from(u8::from(*closed)));
@@ -162,14 +121,13 @@ fn vertex(gradient: &[f64], closed: &[bool], budget: f64) -> Vec<f64> {
     vertex
 }
 
+/// `x ← exp x / Σ exp x`, by column.
 fn softmax(logits: &mut Matrix) {
-    let log_sum = openwork_ops::log_sum_exp(logits);
-    for mut row in logits.rows_mut() {
-        row.iter_mut().zip(&log_sum).for_each(|(x, l)| *x = (*x - l).exp());
-    }
+    log_softmax(logits);
+    logits.mapv_inplace(f32::exp);
 }
 
-/// What the worst scheme that a short attack finds on closed nodes costs the model: the rise of the mean of
+/// Cost to the model of the worst scheme that a short attack finds on closed nodes: the rise of the mean of
 /// `−log p(the model's answer)` over the two candidates, in nats per sequence.
 pub(crate) fn attack_cost(
     model: &Model,
@@ -177,17 +135,17 @@ pub(crate) fn attack_cost(
     means: &Means,
     nodes: &openwork_circuit::NodeSet,
     pairs: &[Pair],
-    settings: &Settings,
+    masks: &LearnedMasks,
 ) -> f64 {
     const STEPS: usize = 3;
     let batches = batches(pairs, pairs.len().div_ceil(4), model.config.n_ctx);
     let closed: Vec<bool> = nodes.kept().iter().map(|k| !k).collect();
-    let budget = (settings.adversary_share * nodes.len() as f64).max(1.0);
+    let budget = (masks.adversary_share * nodes.len() as f64).max(1.0);
     let signs: Vec<Vec<f64>> = batches
         .par_iter()
         .map(|b| {
             let pass = model.forward(Tokens::new(&b.tokens, b.seq_len), Some(&b.readout), &mut NoTap);
-            differences(&pass.logits, b).into_iter().map(f64::signum).collect()
+            differences(&pass.logits, b).map(f64::signum).collect()
         })
         .collect();
     // The slope of the loss, or what all answers are pushed towards: at the model losses of sure answers have none.
@@ -196,16 +154,11 @@ pub(crate) fn attack_cost(
         let one = |(batch, signs): (&Batch, &Vec<f64>)| {
             let mut tap = Partial::new(space, &r, openwork_circuit::Ablation::Mean(means));
             let pass = model.forward(Tokens::new(&batch.tokens, batch.seq_len), Some(&batch.readout), &mut tap);
-            let mut dlogits = Matrix::zeros(pass.logits.dim());
-            let mut total = 0.0;
-            for (i, (d, sign)) in differences(&pass.logits, batch).into_iter().zip(signs).enumerate() {
+            let (total, dlogits) = contrast(&pass.logits, batch, |sequence, d| {
+                let sign: f64 = signs[sequence];
                 let x = -sign * d;
-                total += x.max(0.0) + (-x.abs()).exp().ln_1p();
-                let slope = push.unwrap_or(-sign / (1.0 + (-x).exp())) as f32;
-                let (answer, alternative) = batch.candidates[i];
-                dlogits[[usize::from(answer), i]] += slope;
-                dlogits[[usize::from(alternative), i]] -= slope;
-            }
+                (softplus(x), push.unwrap_or(-sign / (1.0 + (-x).exp())))
+            });
             model.backward(&pass, &dlogits, &mut tap, None);
             (total, tap.gradient)
         };
@@ -229,11 +182,6 @@ pub(crate) fn attack_cost(
         }
     }
     worst - clean
-}
-
-fn differences(logits: &Matrix, batch: &Batch) -> Vec<f64> {
-    let at = |token: u16, i: usize| f64::from(logits[[usize::from(token), i]]);
-    batch.candidates.iter().enumerate().map(|(i, c)| at(c.0, i) - at(c.1, i)).collect()
 }
 
 #[cfg(test)]
@@ -263,13 +211,5 @@ mod tests {
         let slope = (target.divergence(&moved(1.0)).kl - target.divergence(&moved(-1.0)).kl) / (2.0 * f64::from(h));
         let along: f64 = gradient.iter().enumerate().map(|(n, g)| g * (((n * 11) % 5) as f64 - 2.0)).sum();
         assert!((slope - along).abs() < 0.02 * slope.abs().max(0.05), "{slope} {along}");
-    }
-
-    #[test]
-    fn names_round_trip() {
-        for objective in Objective::ALL {
-            assert_eq!(objective.to_string().parse(), Ok(objective));
-        }
-        assert!("loss".parse::<Objective>().unwrap_err().contains("adversarial"));
     }
 }

@@ -1,13 +1,12 @@
 //! From a learned ranking to a circuit: how many nodes, and which of them are not needed after all.
 
-use openwork_circuit::{Ablation, Batch, Calibration, Keep, Means, NodeSet, NodeSpace, Outcome, batches, evaluate};
+use openwork_circuit::{
+    Ablation, Batch, Calibration, Keep, Means, NodeSet, NodeSpace, Objective, Outcome, batches, evaluate, softplus,
+};
 use openwork_model::{Model, NoTap};
 use openwork_tasks::Pair;
 
-use crate::{
-    Settings,
-    objective::{Objective, attack_cost},
-};
+use crate::{Settings, objective::attack_cost};
 
 /// Evaluates candidate circuits: calibrated on training pairs, measured on validation pairs.
 pub(crate) struct Selection<'a> {
@@ -58,7 +57,7 @@ impl<'a> Selection<'a> {
         let group = |pairs: &[Pair]| batches(pairs, PAIRS_PER_BATCH, model.config.n_ctx);
         let attacked = validation[..validation.len().min(CALIBRATION_PAIRS)].to_vec();
         let (train, validation) = (group(calibrating(train)), group(validation));
-        let plain = match settings.objective {
+        let plain = match settings.masks.objective {
             Objective::Task => vec![],
             _ => evaluate(model, &validation, false, || NoTap, |_| ()).differences,
         };
@@ -72,7 +71,7 @@ impl<'a> Selection<'a> {
         if self.loss(nodes).0 > target {
             return false;
         }
-        if self.settings.objective == Objective::Task {
+        if self.settings.masks.objective == Objective::Task {
             return true;
         }
         let run = self.run(nodes, &self.validation).differences;
@@ -81,8 +80,8 @@ impl<'a> Selection<'a> {
             return false;
         }
         let Self { model, means, .. } = *self;
-        self.settings.objective == Objective::Kl
-            || attack_cost(model, nodes.space(), means, nodes, &self.attacked, self.settings) <= target
+        self.settings.masks.objective == Objective::Kl
+            || attack_cost(model, nodes.space(), means, nodes, &self.attacked, &self.settings.masks) <= target
     }
 
     /// Calibrated loss on the validation pairs, in nats per sequence, and the calibration.
@@ -126,7 +125,7 @@ impl<'a> Selection<'a> {
             let middle = low + (high - low) / 2;
             if within(middle) { high = middle } else { low = middle }
         }
-        if self.settings.objective == Objective::Adversarial {
+        if self.settings.masks.objective == Objective::Adversarial {
             // Every try would be an attack, and there are hundreds of nodes.
             return top(high);
         }
@@ -149,7 +148,6 @@ impl<'a> Selection<'a> {
 
 /// KL divergence in nats of two-way distributions of log odds `p` and `q`.
 fn kl_of_odds(p: f64, q: f64) -> f64 {
-    let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
     let part = |p: f64, q: f64| (-softplus(-p)).exp() * (softplus(-q) - softplus(-p));
     part(p, q) + part(-p, -q)
 }

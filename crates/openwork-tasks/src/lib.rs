@@ -7,7 +7,7 @@ mod splits;
 mod task;
 pub mod words;
 
-pub use pair::{Pair, Split, TextPair, sha256};
+pub use pair::{Pair, Side, Split, TextPair, sha256};
 pub use splits::Splits;
 pub use task::{Task, TaskError};
 

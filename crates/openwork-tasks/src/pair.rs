@@ -39,6 +39,65 @@ pub struct Pair {
     pub template: usize,
 }
 
+/// One of the two prompts of a pair.
+///
+/// Sequences of pairs lie one after the other, `[positive, negative]` of each pair: [`Side::of_sequence`] is the one place
+/// that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// The prompt that the answer continues.
+    Positive,
+    /// The prompt that the alternative continues.
+    Negative,
+}
+
+impl Side {
+    /// Both sides, in the order of sequences.
+    pub const BOTH: [Self; 2] = [Self::Positive, Self::Negative];
+
+    /// Side of a sequence, by its number among the sequences of pairs.
+    pub const fn of_sequence(sequence: usize) -> Self {
+        if sequence.is_multiple_of(2) { Self::Positive } else { Self::Negative }
+    }
+
+    /// Number of the sequence of this side of pair number `pair`.
+    pub const fn sequence(self, pair: usize) -> usize {
+        2 * pair + self as usize
+    }
+
+    /// A logit difference `l_answer − l_alternative` as the difference of the right token over the wrong one: `difference`
+    /// for positive prompts, `−difference` for negative ones.
+    pub fn towards_right(self, difference: f64) -> f64 {
+        match self {
+            Self::Positive => difference,
+            Self::Negative => -difference,
+        }
+    }
+}
+
+impl Pair {
+    /// The prompt of a side.
+    pub fn prompt(&self, side: Side) -> &[u16] {
+        match side {
+            Side::Positive => &self.positive,
+            Side::Negative => &self.negative,
+        }
+    }
+
+    /// The token that continues the prompt of a side.
+    pub fn right(&self, side: Side) -> u16 {
+        match side {
+            Side::Positive => self.answer,
+            Side::Negative => self.alternative,
+        }
+    }
+
+    /// Both prompts, in the order of sequences.
+    pub fn prompts(&self) -> [&[u16]; 2] {
+        Side::BOTH.map(|side| self.prompt(side))
+    }
+}
+
 /// SHA-256 of pairs in their order, in hexadecimal: of each pair, as little-endian 16-bit numbers, the two prompts with their
 /// lengths before them, answer, alternative and template.
 pub fn sha256(pairs: &[Pair]) -> String {

@@ -213,3 +213,16 @@ fn every_word_is_in_one_split_whatever_its_pool() {
     let [train, validation]: [HashSet<&str>; 2] = [Split::Train, Split::Validation].map(drawn);
     assert!(train.len() > 100 && validation.len() > 50 && train.is_disjoint(&validation));
 }
+
+#[test]
+fn sequences_are_positive_and_negative_of_pair_after_pair() {
+    use crate::Side;
+    let pair = Pair { positive: vec![1], negative: vec![2, 3], answer: 4, alternative: 5, template: 0 };
+    let of = |side: Side| (pair.prompt(side).to_vec(), pair.right(side), side.towards_right(2.0));
+    assert_eq!(of(Side::Positive), (vec![1], 4, 2.0));
+    assert_eq!(of(Side::Negative), (vec![2, 3], 5, -2.0));
+    assert_eq!(pair.prompts(), [&[1][..], &[2, 3]]);
+    for (sequence, side, number) in [(0, Side::Positive, 0), (1, Side::Negative, 0), (7, Side::Negative, 3)] {
+        assert_eq!((Side::of_sequence(sequence), side.sequence(number)), (side, sequence));
+    }
+}

@@ -28,167 +28,56 @@
 //! come in as values. It reads and prints nothing. Statistics have the pair as their unit, since the two sequences
 //! of a pair are dependent.
 
-mod activity;
-mod adversary;
-mod audit;
-mod bench;
-pub mod certificate;
-mod certify;
-mod curve;
-mod dial;
-mod dissociation;
-pub mod equivalence;
-pub mod hypothesis;
-mod judge;
-mod knockouts;
-mod ladder;
-mod measure;
-mod optimal;
-mod prompts;
-mod random;
-mod replay;
+mod checks;
+mod levels;
+mod methods;
 mod report;
-mod rival;
-mod rules;
-mod scrub;
+mod run;
 mod settings;
 mod stats;
-mod subject;
-mod watch;
-mod words;
+mod streams;
 
-use std::time::Instant;
+pub mod certificate;
+pub mod hypothesis;
 
-use openwork_circuit::{Calibration, Means, NodeSet, tasks::Pair};
-use openwork_model::{Model, Site};
-use serde::{Deserialize, Serialize};
-
-pub use certify::{Effort, certify};
-pub use curve::{cpr_cmd, faithfulness_by_size, margin, sizes};
-pub use dissociation::{Claim, Contrast, Cost, Dissociation, dissociate};
-pub use judge::verify;
-pub use ladder::{Rung, RungState};
-pub use replay::replay;
+pub use checks::{
+    Check, Role, Status, Unfinished, Why,
+    control::{Control, ControlKind, Controls},
+    id::{CheckId, Family, Quantity},
+};
+pub use levels::{
+    Judgement,
+    case::{Case, Effort, Limits, Meaning, Shift},
+    verify, verify_through,
+};
+pub use methods::{
+    adversary::Attack,
+    dissociation::{Claim, Contrast, Cost, Dissociation, DissociationError, dissociate},
+    random_sets::{Draw, RandomSets, Subset},
+    scrub::{
+        OneScrub, ScrubError, ScrubPath, ScrubSettings, Scrubbed, ScrubbedRun, Sources, WorstScrub, scrub, scrub_once,
+    },
+    size_curve::{cpr_cmd, faithfulness_by_size, margin, sizes},
+    watch::{Alarm, Sighting, Watch, WatchError, WatchSettings},
+};
 pub use report::{
-    Attack, Cell, Check, CounterExample, Curve, Declaration, Draw, Faithfulness, Fill, Findings, Incompleteness,
-    Intervention, Kept, NodeWorth, Norms, RandomSets, Report, Rival, Role, Scheme, Size, Split, Status, Verdict,
+    Contents, Report,
+    counter_example::{Change, CounterExample, Intervention},
+    fault::{Fault, InputError},
+    findings::{Curve, CurveKind, Declaration, Findings, Incompleteness, NodeWorth, Rival, Size},
+    levels::{Rung, RungState},
+    replay::{ReplayError, replay},
+    verdict::{Reason, Verdict},
 };
-pub use scrub::{
-    OneScrub, ScrubError, ScrubPath, ScrubSettings, Scrubbed, ScrubbedRun, Sources, WorstScrub, scrub, scrub_once,
+pub use run::{
+    ablator::Ablator,
+    error::RunError,
+    measures::{Cell, Faithfulness},
+    prompts::PromptError,
+    scheme::{Fill, Kept, Norms, Scheme, Split},
 };
-pub use settings::Settings;
-pub use stats::{Estimate, proportion};
-pub use watch::{Alarm, Sighting, Watch, WatchError, WatchSettings};
-
-/// A circuit and what it is accused of: being how this model does this task.
-#[derive(Clone, Copy)]
-pub struct Case<'a> {
-    /// The model.
-    pub model: &'a Model,
-    /// Means of its nodes over training data.
-    pub means: &'a Means,
-    /// The kept nodes.
-    pub circuit: &'a NodeSet,
-    /// Scale and shift of the circuit's logit difference, fitted with the circuit under mean ablation.
-    pub calibration: Calibration,
-    /// Loss the circuit was asked to reach, nats per sequence.
-    pub target_loss: f64,
-    /// Fresh pairs of the templates the circuit was selected on.
-    pub held_out: &'a [Pair],
-    /// Pairs from elsewhere: other templates, lengths, words. Fewer than [`Settings::min_pairs`] of a split, or none of
-    /// other templates, leave at most a weak pass.
-    pub shifts: &'a [Shift<'a>],
-    /// The pairs the circuit was selected on. None may recur above; node sets that come without a calibration
-    /// are calibrated on them.
-    pub selection: &'a [Pair],
-    /// What somebody says that the nodes mean.
-    pub meaning: Option<Meaning<'a>>,
-}
-
-/// A hypothesis about a circuit, and what tokens are called in it.
-#[derive(Clone, Copy)]
-pub struct Meaning<'a> {
-    /// The hypothesis.
-    pub hypothesis: &'a hypothesis::Hypothesis,
-    /// Text of a token.
-    pub text: &'a dyn Fn(u16) -> String,
-}
-
-/// Pairs that differ from those the circuit was selected on in one respect.
-#[derive(Clone, Copy, Debug)]
-pub struct Shift<'a> {
-    /// In which.
-    pub split: Split,
-    /// The pairs.
-    pub pairs: &'a [Pair],
-}
-
-/// How far a run goes and what it may cost.
-#[derive(Clone, Copy)]
-pub struct Limits<'a> {
-    /// The highest level, 1 to 6.
-    pub level: u8,
-    /// When all levels must be over. Each has its share of the time until then, and says what it could not finish
-    /// in it; results of a run that finishes do not depend on it.
-    pub until: Option<Instant>,
-    /// Looked at between measurements: once true, the run ends with the report as far as it got.
-    pub interrupted: &'a (dyn Fn() -> bool + Sync),
-    /// Makes the ablation skip a site, as a broken hook would: for those who test whether the judge notices.
-    pub dead_hook: Option<Site>,
-}
-
-impl Limits<'_> {
-    /// Levels up to `level`, as long as they take.
-    pub fn level(level: u8) -> Self {
-        Self { level, until: None, interrupted: &|| false, dead_hook: None }
-    }
-
-    /// Whether the time is over, or somebody wants to end the run.
-    pub fn are_over(&self) -> bool {
-        (self.interrupted)() || self.until.is_some_and(|until| Instant::now() > until)
-    }
-
-    /// Why something is left out once they are.
-    pub fn why(&self) -> &'static str {
-        if (self.interrupted)() { "interrupted" } else { "no time was left" }
-    }
-}
-
-/// A place where the search for circuits must fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ControlKind {
-    /// The same prompts with answers that have nothing to do with the model's.
-    NonsenseLabels,
-    /// The same task in a model of random weights with the same number of nonzeros.
-    RandomWeights,
-}
-
-impl ControlKind {
-    /// Every kind: a report that is to pass strongly has a control of each.
-    pub const ALL: [Self; 2] = [Self::NonsenseLabels, Self::RandomWeights];
-}
-
-impl std::fmt::Display for ControlKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            ControlKind::NonsenseLabels => "nonsense labels",
-            ControlKind::RandomWeights => "random weights",
-        })
-    }
-}
-
-/// The best that the same search with the same budget achieved on a control.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Control {
-    /// Which control.
-    pub kind: ControlKind,
-    /// Whether it reached the target loss.
-    pub reached_target: bool,
-    /// Its loss, nats per sequence.
-    pub loss: f64,
-    /// Its nodes.
-    pub nodes: usize,
-    /// Weights between them.
-    pub edges: usize,
-}
+pub use settings::{Settings, SettingsError};
+pub use stats::{
+    equivalence,
+    intervals::{Estimate, proportion},
+};

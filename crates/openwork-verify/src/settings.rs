@@ -121,13 +121,13 @@ impl Settings {
         (self.loss_factor * target_loss).min(self.max_loss)
     }
 
-    /// What is wrong with these settings, if anything.
-    pub(crate) fn fault(&self) -> Option<String> {
-        if self.random_sets < 100 {
-            return Some(format!("{} random sets are too few, at least 100 are needed", self.random_sets));
+    /// Fails on settings under which a verdict would mean nothing.
+    pub(crate) fn check(&self) -> Result<(), SettingsError> {
+        if self.random_sets < LEAST_RANDOM_SETS {
+            return Err(SettingsError::RandomSets { found: self.random_sets, least: LEAST_RANDOM_SETS });
         }
         if self.random_pairs == 0 || self.bootstrap < 200 || self.min_pairs < 2 {
-            return Some("random_pairs, bootstrap or min_pairs is too small (1, 200, 2)".into());
+            return Err(SettingsError::TooSmall);
         }
         let numbers = [
             self.task_p,
@@ -152,6 +152,32 @@ impl Settings {
             self.min_scrubbed,
             self.max_amplification,
         ];
-        numbers.iter().any(|x| !x.is_finite() || *x < 0.0).then(|| "a threshold is negative or not finite".into())
+        if numbers.iter().any(|x| !x.is_finite() || *x < 0.0) {
+            return Err(SettingsError::Threshold);
+        }
+        Ok(())
     }
+}
+
+/// Fewer random sets have no p-value below 1 %.
+const LEAST_RANDOM_SETS: usize = 100;
+
+/// Settings under which a verdict would mean nothing.
+#[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SettingsError {
+    /// Too few random sets for a small p-value.
+    #[error("{found} random sets are too few, at least {least} are needed")]
+    RandomSets {
+        /// Random sets of each kind.
+        found: usize,
+        /// Fewest.
+        least: usize,
+    },
+    /// Too few pairs or resamples.
+    #[error("random_pairs, bootstrap or min_pairs is too small (1, 200, 2)")]
+    TooSmall,
+    /// A threshold that nothing can be compared with.
+    #[error("a threshold is negative or not finite")]
+    Threshold,
 }

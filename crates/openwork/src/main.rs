@@ -1,36 +1,18 @@
-//! The `openwork` program: parse, call, show. One module per command group; what they compute lives in the
-//! library crates.
+//! The `openwork` program: parse, call, show. A module per command; what they compute lives in the library crates.
 
-mod check_certificate;
-mod data;
-mod devices;
-mod dissociate;
-mod exchange;
-mod forward;
-mod generate;
-mod hypothesis;
-mod interrupt;
-mod model;
-mod plot;
-mod progress;
-mod prune;
-mod quickstart;
-mod recipe;
-mod replay;
-mod report;
-mod sample;
-mod show;
-mod stability;
-mod tasks;
-mod tokenizer;
-mod train;
-mod verify;
-mod watch;
+mod commands;
+mod page;
+mod ui;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use commands::{
+    check_certificate, data, devices, dissociate, exchange, forward, generate, hypothesis, plot, prune, quickstart,
+    replay, report, stability, tasks, tokenizer, train, verify, watch,
+};
 
 /// Rows of matrices begin at cache lines with it, which the kernels gain by, and memory comes back warm.
 #[global_allocator]
@@ -92,7 +74,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    show::finish(run(Cli::parse().command))
+    ui::show::finish(run(Cli::parse().command))
 }
 
 /// Exit codes: 0 done, 1 a circuit that fails verification, 2 an error, 130 interrupted.

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 /// The crates that each crate may depend on, in tests aside. No sibling sees another.
-const ALLOWED: [(&str, &[&str]); 18] = [
+const ALLOWED: [(&str, &[&str]); 20] = [
     ("openwork-tensor", &[]),
     ("openwork-sparse", &["openwork-tensor"]),
     ("openwork-cuda", &[]),
@@ -42,6 +42,24 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     (
         "openwork-truth",
         &["openwork-tensor", "openwork-sparse", "openwork-ops", "openwork-model", "openwork-tasks", "openwork-circuit"],
+    ),
+    ("openwork-chart", &[]),
+    // Everything that programs share; certificates are checked by whoever wants them checked.
+    (
+        "openwork-project",
+        &[
+            "openwork-tensor",
+            "openwork-sparse",
+            "openwork-cuda",
+            "openwork-ops",
+            "openwork-model",
+            "openwork-tasks",
+            "openwork-data",
+            "openwork-train",
+            "openwork-circuit",
+            "openwork-extract",
+            "openwork-verify",
+        ],
     ),
     ("openwork", &["*"]),
     ("openwork-tests", &["*"]),
@@ -248,6 +266,66 @@ fn only_the_gpu_crate_names_its_library() {
     }
 }
 
+/// Modules of `openwork-verify` at the root, each after all that it may use. The root itself only re-exports.
+const ROOMS: [&str; 10] =
+    ["streams", "settings", "stats", "run", "certificate", "checks", "methods", "hypothesis", "report", "levels"];
+
+/// The modules at the root that a source names after `crate::`, braces of a `use` included.
+fn rooms_used(source: &str) -> BTreeSet<String> {
+    let name = |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
+    let mut used = BTreeSet::new();
+    for (at, _) in source.match_indices("crate::") {
+        let rest = &source[at + "crate::".len()..];
+        let Some(list) = rest.strip_prefix('{') else {
+            used.insert(name(rest));
+            continue;
+        };
+        let (mut depth, mut begins) = (1, true);
+        for (i, c) in list.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 1 => begins = true,
+                c if begins && depth == 1 && !c.is_whitespace() => {
+                    used.insert(name(&list[i..]));
+                    begins = false;
+                }
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    used
+}
+
+#[test]
+fn the_rooms_of_the_verifier_use_only_earlier_ones() {
+    let mut seen = BTreeSet::new();
+    for (name, text) in files(&["rs"]) {
+        let Some(path) = name.strip_prefix("crates/openwork-verify/src/").filter(|path| *path != "lib.rs") else {
+            continue;
+        };
+        let room = path.split(['/', '.']).next().unwrap_or_default();
+        let place = |room: &str| ROOMS.iter().position(|r| *r == room);
+        let own = place(room).unwrap_or_else(|| panic!("{name} is in no room of the list"));
+        let source: String = code(&text).map(|(_, line)| format!("{line}\n")).collect();
+        for used in rooms_used(&source) {
+            let fine = place(&used).is_some_and(|place| place <= own);
+            assert!(fine, "{name} uses {used}, which is no room before {room}");
+        }
+        seen.insert(room.to_owned());
+    }
+    assert_eq!(seen.len(), ROOMS.len(), "every room is there: {seen:?}");
+}
+
+#[test]
+fn rooms_are_found_in_every_form_of_use() {
+    let source = "use crate::{run::{audit, scheme::Fill}, stats};\nlet x = crate::report::cell;";
+    assert_eq!(rooms_used(source), ["report", "run", "stats"].map(str::to_owned).into());
+}
+
 #[test]
 fn libraries_do_not_print() {
     let macros = ["println!", "eprintln!", "print!", "eprint!", "dbg!"];
@@ -284,4 +362,13 @@ fn files_are_of_readable_length() {
     }
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap_or_default();
     assert!(readme.lines().count() <= 200, "README.md has {} lines, more than 200", readme.lines().count());
+}
+
+#[test]
+fn no_command_of_the_program_uses_another() {
+    for (name, text) in files(&["rs"]) {
+        let command = name.starts_with("crates/openwork/src/commands/") && !name.ends_with("/mod.rs");
+        let found = code(&text).find(|(_, line)| command && (line.contains("commands::") || line.contains("super::")));
+        assert_eq!(found, None, "{name}: code that two commands need is in `ui`, `page` or a library");
+    }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt::Write};
 
 use openwork_truth::zoo::{Expected, Plant};
-use openwork_verify::proportion;
+use openwork_verify::{Family, Verdict, proportion};
 
 use crate::judging::Judged;
 
@@ -15,7 +15,7 @@ pub fn card(all: &[Judged], invariant: &[(Plant, bool)], injected: &[Judged]) ->
     if !injected.is_empty() {
         let right = injected.iter().filter(|j| j.is_right()).count();
         let quiet = injected.iter().filter(|j| j.is_caught()).count();
-        let refuted = injected.iter().filter(|j| j.verdict == "REFUTED").count();
+        let refuted = injected.iter().filter(|j| matches!(j.verdict, Verdict::Refuted { .. })).count();
         let _ = writeln!(
             out,
             "Of circuits injected into a trained model, {} were called strong, {refuted} were refuted, and no check at all \
@@ -46,9 +46,9 @@ pub fn card(all: &[Judged], invariant: &[(Plant, bool)], injected: &[Judged]) ->
 
 /// Checks that fired on honest circuits, and how often.
 fn fired_on(out: &mut String, judged: &[Judged]) {
-    let families: BTreeSet<&str> = judged.iter().flat_map(|j| j.fired.iter().copied()).collect();
+    let families: BTreeSet<Family> = judged.iter().flat_map(|j| j.fired.iter().copied()).collect();
     for family in families {
-        let n = judged.iter().filter(|j| j.fired.contains(family)).count();
+        let n = judged.iter().filter(|j| j.fired.contains(&family)).count();
         let _ = writeln!(out, "- {family}: {n} of {}", judged.len());
     }
     out.push('\n');
@@ -72,7 +72,7 @@ fn honest(out: &mut String, all: &[Judged]) {
     }
     let alarms = honest.iter().filter(|j| !j.is_caught()).count();
     let wrong = honest.iter().filter(|j| !j.is_right()).count();
-    let certified = honest.iter().filter(|j| j.verdict == "CERTIFIED").count();
+    let certified = honest.iter().filter(|j| matches!(j.verdict, Verdict::Certified { .. })).count();
     let _ = writeln!(
         out,
         "## False alarms\n\nOf true circuits, some check fired on {} (95 % intervals), and {} were not called strong or \
@@ -114,7 +114,7 @@ fn detection(out: &mut String, all: &[Judged]) {
                 plant.name(),
                 rate(right, judged.len()),
                 rate(caught, judged.len()),
-                first.should_fire.join(", ")
+                first.should_fire.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             );
         }
     }
@@ -122,18 +122,18 @@ fn detection(out: &mut String, all: &[Judged]) {
 }
 
 fn confusion(out: &mut String, all: &[Judged]) {
-    let families: BTreeSet<&str> = all.iter().flat_map(|j| j.fired.iter().copied()).collect();
+    let families: BTreeSet<Family> = all.iter().flat_map(|j| j.fired.iter().copied()).collect();
     let _ = writeln!(
         out,
         "## Which check fires on what\n\nPercent of judgements at full severity in which a check of the family failed; bold: \
          the family that was made for the plant.\n\n| plant | {} |\n|---|{}",
-        families.iter().copied().collect::<Vec<_>>().join(" | "),
+        families.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "),
         "---|".repeat(families.len())
     );
     for plant in Plant::all() {
         let full: Vec<&Judged> = of(all, plant).into_iter().filter(|j| j.severity == 1.0).collect();
         let Some(first) = full.first() else { continue };
-        let cell = |family: &&str| {
+        let cell = |family: &Family| {
             let n = full.iter().filter(|j| j.fired.contains(family)).count();
             match (n, first.should_fire.contains(family)) {
                 (0, false) => String::new(),
@@ -156,7 +156,7 @@ fn holes(out: &mut String, all: &[Judged]) {
         let missed = full.iter().filter(|j| !j.is_right()).count();
         if missed > 0 {
             none = false;
-            let verdicts: BTreeSet<&str> = full.iter().filter(|j| !j.is_right()).map(|j| j.verdict.as_str()).collect();
+            let verdicts: BTreeSet<&str> = full.iter().filter(|j| !j.is_right()).map(|j| j.word()).collect();
             let said = verdicts.into_iter().collect::<Vec<_>>().join(", ");
             let _ =
                 writeln!(out, "- {}: {missed} of {} at full severity were called {said}.", plant.name(), full.len());

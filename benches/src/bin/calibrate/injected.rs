@@ -5,8 +5,8 @@ use std::{collections::HashSet, path::Path};
 use anyhow::{Context, Result, ensure};
 use openwork_circuit::Means;
 use openwork_model::Model;
+use openwork_project::{OpenModel, Sample};
 use openwork_tasks::Pair;
-use openwork_tensor::TokenShards;
 use openwork_truth::{
     Injection,
     zoo::{Expected, Plant, Planted},
@@ -28,13 +28,12 @@ const LONGER: std::ops::Range<usize> = 30..41;
 impl Host {
     /// The model of a run's folder, and the sample of its training data beside it.
     pub fn open(run: &Path) -> Result<Self> {
-        let loaded = openwork_model::Model::load(run.join("model.safetensors"))?;
-        let tokenizer = loaded.metadata.get("tokenizer_sha256").context("the model does not name its tokenizer")?;
-        let shards = TokenShards::open(run.join("sample"), tokenizer)?;
-        let mut text = vec![0; (shards.len() as usize).min(TEXT)];
-        shards.read(0, &mut text);
-        ensure!(text.len() >= 4096, "the sample beside {} has only {} tokens", run.display(), text.len());
-        Ok(Self { model: loaded.model, text })
+        let open = OpenModel::open(run)?;
+        let tokenizer = open.tokenizer_sha256.context("the model does not name its tokenizer")?;
+        let Sample { mut tokens, .. } = Sample::open(&open.dir, None, &tokenizer, open.model.config.n_ctx)?;
+        tokens.truncate(TEXT);
+        ensure!(tokens.len() >= 4096, "the sample beside {} has only {} tokens", run.display(), tokens.len());
+        Ok(Self { model: open.model, text: tokens })
     }
 
     /// A circuit injected into it that tells two rare tokens apart, judged on its training text with one of them put in.
@@ -97,7 +96,6 @@ impl Host {
             true_variables: vec![],
             dead_hook: false,
             expected: Expected::Pass,
-            should_fire: &[],
         })
     }
 }

@@ -1,16 +1,17 @@
 //! Judging a plant as the program would, and naming the checks that fired.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{collections::BTreeSet, mem::discriminant, ops::ControlFlow, time::Instant};
 
-use openwork_circuit::{Domain, NodeSpace};
+use openwork_circuit::{Domain, Keep, NodeSpace};
 use openwork_extract::calibrate;
+use openwork_model::{Matrix, Site, Tap};
 use openwork_truth::{
     Carrier,
     zoo::{Expected, Plant, Planted},
 };
 use openwork_verify::{
-    Case, Check, Control, ControlKind, Effort, Fill, Limits, Meaning, Norms, Report, Settings, Shift, Split, Status,
-    Verdict, certify, hypothesis::Hypothesis, verify,
+    Ablator, Case, Control, ControlKind, Controls, Effort, Family, Limits, Meaning, Reason, Settings, Shift, Split,
+    Verdict, hypothesis::Hypothesis, verify, verify_through,
 };
 
 /// What became of a plant.
@@ -20,11 +21,11 @@ pub struct Judged {
     pub severity: f32,
     pub seed: u64,
     pub expected: Expected,
-    pub should_fire: &'static [&'static str],
-    pub verdict: String,
+    pub should_fire: &'static [Family],
+    pub verdict: Verdict,
     /// Families of the checks that failed.
-    pub fired: BTreeSet<&'static str>,
-    pub reasons: Vec<String>,
+    pub fired: BTreeSet<Family>,
+    pub reasons: Vec<Reason>,
     /// The whole report.
     pub words: String,
     pub seconds: f64,
@@ -33,21 +34,40 @@ pub struct Judged {
 impl Judged {
     /// Whether the verdict is the expected one.
     pub fn is_right(&self) -> bool {
-        let word = self.verdict.as_str();
         match self.expected {
-            Expected::Pass => matches!(word, "STRONG" | "CERTIFIED"),
-            Expected::Refuted => word == "REFUTED",
-            Expected::NoTask => word == "NO TASK",
-            Expected::Error => word == "ERROR",
-            Expected::Undefined => word == "UNDEFINED",
-            Expected::Weak(_) => word == "WEAK",
+            Expected::Pass => self.is_called_good(),
+            Expected::Refuted => matches!(self.verdict, Verdict::Refuted { .. }),
+            Expected::NoTask => self.verdict == Verdict::NoTask,
+            Expected::Error => matches!(self.verdict, Verdict::Error { .. }),
+            Expected::Undefined => self.verdict == Verdict::Undefined,
+            Expected::Weak(_) => self.verdict == Verdict::Weak,
+        }
+    }
+
+    /// Whether the verdict is strong or certified.
+    pub fn is_called_good(&self) -> bool {
+        matches!(self.verdict, Verdict::Strong | Verdict::Certified { .. })
+    }
+
+    /// Whether another judgement has the same verdict, whatever the counter-example.
+    pub fn has_verdict_of(&self, other: &Self) -> bool {
+        discriminant(&self.verdict) == discriminant(&other.verdict)
+    }
+
+    /// The verdict in a word, for tables.
+    pub fn word(&self) -> &'static str {
+        match self.verdict {
+            Verdict::Weak => "WEAK",
+            Verdict::Strong => "STRONG",
+            Verdict::Certified { .. } => "CERTIFIED",
+            ref other => other.word(),
         }
     }
 
     /// Whether the check that was made for such plants fired; of an honest circuit, that none did.
     pub fn is_caught(&self) -> bool {
         match self.should_fire {
-            [] => self.fired.iter().all(|f| *f == "trivial"),
+            [] => self.fired.iter().all(|f| *f == Family::Trivial),
             families => families.iter().any(|f| self.fired.contains(f)),
         }
     }
@@ -61,6 +81,8 @@ pub fn judge(planted: Planted) -> Judged {
     // The searches that controls come from are the finder's; here they found nothing where there is nothing.
     let control = |kind| Control { kind, reached_target: false, loss: std::f64::consts::LN_2, nodes: 0, edges: 0 };
     let controls = ControlKind::ALL.map(control);
+    let prompts = domain_of(&planted);
+    let domain = prompts.as_deref().map(|prompts| Domain::listed(prompts).expect("prompts have tokens"));
     let shifts: Vec<Shift<'_>> =
         planted.shifted.iter().map(|(name, pairs)| Shift { split: split(name), pairs }).collect();
     let hypothesis = hypothesis(&planted);
@@ -75,17 +97,22 @@ pub fn judge(planted: Planted) -> Judged {
         shifts: &shifts,
         selection: &planted.selection,
         meaning,
+        model_sha256: "",
+        domain: domain.as_ref(),
     };
     // The hook of a site where the circuit ablates something.
     let space = NodeSpace::new(&planted.model.config);
     let ablates = |range: &std::ops::Range<usize>| range.clone().any(|n| !planted.circuit.kept()[n]);
     let dead = space.sites().iter().filter(|(_, range)| ablates(range)).map(|(site, _)| *site).nth(2);
-    let limits = Limits { dead_hook: dead.filter(|_| planted.dead_hook), ..Limits::level(5) };
-    let mut report = verify(&case, &controls, &settings, &limits, &mut |_| ());
-    certified(&case, &planted, &mut report);
-    let mut fired: BTreeSet<&'static str> = report.checks.iter().filter_map(family).collect();
+    let limits = Limits { effort: EFFORT, ..Limits::level(if domain.is_some() { 6 } else { 5 }) };
+    let controls = Controls { done: &controls, cut_short: &[] };
+    let report = match dead.filter(|_| planted.dead_hook) {
+        Some(site) => verify_through(&Skips(site), &case, controls, &settings, &limits, &mut |_| ()).report,
+        None => verify(&case, controls, &settings, &limits, &mut |_| ()).report,
+    };
+    let mut fired = report.failed_families();
     if report.verdict == Verdict::Undefined {
-        fired.insert("undefined");
+        fired.insert(Family::Undefined);
     }
     Judged {
         plant: planted.plant,
@@ -93,29 +120,56 @@ pub fn judge(planted: Planted) -> Judged {
         severity: planted.severity,
         seed: planted.seed,
         expected: planted.expected,
-        should_fire: planted.should_fire,
-        verdict: report.verdict.word().trim_start_matches("PASS (").trim_end_matches(')').into(),
+        should_fire: families(planted.plant),
+        verdict: report.verdict.clone(),
         fired,
         words: report.words(),
-        reasons: report.reasons,
+        reasons: report.reasons.clone(),
         seconds: started.elapsed().as_secs_f64(),
     }
 }
 
-/// Level 6 where all inputs are known, for plants that it is made for.
-fn certified(case: &Case<'_>, planted: &Planted, report: &mut Report) {
-    let Some(domain) = &planted.domain else { return };
-    let asked = matches!(planted.plant, Plant::True | Plant::FixedLength)
-        && matches!(report.verdict, Verdict::Strong | Verdict::Weak | Verdict::Refuted { .. });
-    if !asked {
-        return;
+/// Every input under means and one other prompt; a few bounds.
+const EFFORT: Effort = Effort { runs: 2_000_000, sources: 1, bounded: 4, samples: 100, symbols: 64 };
+
+/// All inputs, where they are known, of plants that level 6 is made for.
+fn domain_of(planted: &Planted) -> Option<Vec<Vec<u16>>> {
+    let domain = planted.domain.as_ref().filter(|_| matches!(planted.plant, Plant::True | Plant::FixedLength))?;
+    Some(domain.iter().map(|p| p.tokens.clone()).collect())
+}
+
+/// An ablation that skips a site, as a broken hook would.
+struct Skips(Site);
+
+impl Ablator for Skips {
+    fn ablate(&self, keep: &mut Keep<'_>, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        if site == self.0 { ControlFlow::Continue(()) } else { keep.forward(site, value) }
     }
-    let prompts: Vec<Vec<u16>> = domain.iter().map(|p| p.tokens.clone()).collect();
-    let domain = Domain::listed(&prompts).expect("prompts have tokens");
-    // Every input under means and one other prompt; a few bounds.
-    let effort = Effort { sources: 1, bounded: 4, samples: 100, symbols: 64, ..Effort::default() };
-    certify(case, "", Some(&domain), effort, &Limits::level(6), report, &mut |_| ())
-        .expect("the domain is the model's");
+}
+
+/// Families of checks of which one must fire; the first is the one made for the plant. Others may fire too unless the plant
+/// is honest.
+fn families(plant: Plant) -> &'static [Family] {
+    match plant {
+        Plant::AllNodes | Plant::True => &[],
+        Plant::Empty => &[Family::Sufficiency],
+        // Under means or under another ablation.
+        Plant::OneMissing => &[Family::Sufficiency, Family::AblationMatrix],
+        Plant::Padded => &[Family::Minimality],
+        Plant::Random => &[Family::Random, Family::Sufficiency],
+        Plant::Backup => &[Family::Completeness, Family::Necessity, Family::Rival],
+        Plant::CancellingPair => &[Family::Adversary],
+        Plant::Nonsense | Plant::DeadSalmon => &[Family::Task],
+        Plant::NormCheat => &[Family::FrozenNorm],
+        Plant::PositionalShortcut => &[Family::Shift],
+        Plant::FixedLength => &[Family::Shift, Family::Exhaustive],
+        Plant::RoleSwap | Plant::WrongHypothesis => &[Family::Interchange],
+        Plant::MeanOnly => &[Family::AblationMatrix],
+        Plant::DeadHook => &[Family::SelfCheck],
+        Plant::Leak => &[Family::Leak],
+        Plant::Undefined => &[Family::Undefined],
+        Plant::TwoCircuits => &[Family::Rival, Family::Necessity],
+    }
 }
 
 fn split(name: &str) -> Split {
@@ -125,42 +179,6 @@ fn split(name: &str) -> Split {
         "templates" => Split::HeldOutTemplates,
         other => unreachable!("the zoo has no shift called {other}"),
     }
-}
-
-/// The family of a check that failed.
-fn family(check: &Check) -> Option<&'static str> {
-    if check.status != Status::Failed {
-        return None;
-    }
-    let name = check.name.as_str();
-    let starts = |with: &str| name.starts_with(with);
-    let shift = [Split::HeldOutTemplates, Split::Lengths, Split::Vocabulary].iter().any(|s| starts(&s.to_string()));
-    Some(match name {
-        "self-checks" if check.explanation.contains("selected on") || check.explanation.contains("twice") => "leak",
-        "self-checks" => "self-check",
-        "the model does the task" => "task",
-        "the task goes through nodes" | "enough pairs" => "undefined",
-        "sufficiency: against random sets" => "random",
-        "completeness" => "completeness",
-        "minimality: nodes" => "minimality",
-        "roles" | "hypothesis" => "interchange",
-        "causal scrubbing" => "scrubbing",
-        "identified" => "rival",
-        "exhaustive" => "exhaustive",
-        "not trivial" => "trivial",
-        "equivalence" => "equivalence",
-        "worst inputs" => "inputs",
-        "adversary" => "adversary",
-        "adversary of the circuit's size" => "larger adversary",
-        _ if starts("control") => "control",
-        _ if starts("necessity") => "necessity",
-        _ if shift => "shift",
-        // Under another ablation than the published one, with norms free or frozen.
-        _ if check.ablation.is_some_and(|s| s.fill != Fill::Mean) => "ablation matrix",
-        _ if check.ablation.is_some_and(|s| s.norms == Norms::Frozen) => "frozen norm",
-        _ if starts("sufficiency") => "sufficiency",
-        _ => "other",
-    })
 }
 
 /// What tokens are called in hypotheses.
@@ -197,7 +215,7 @@ mod tests {
     fn every_plant_is_called_what_it_is_by_the_check_made_for_it() {
         for plant in Plant::all() {
             let judged = judge(plant.build(1.0, 1));
-            assert!(judged.is_right() && judged.is_caught(), "{}: {}\n{}", plant.name(), judged.verdict, judged.words);
+            assert!(judged.is_right() && judged.is_caught(), "{}: {}\n{}", plant.name(), judged.word(), judged.words);
         }
     }
 
@@ -207,7 +225,7 @@ mod tests {
             let planted = plant.build(1.0, 3);
             let shuffled = judge(planted.shuffled(4));
             let as_it_is = judge(planted);
-            assert_eq!(as_it_is.verdict, shuffled.verdict, "{}", plant.name());
+            assert!(as_it_is.has_verdict_of(&shuffled), "{}", plant.name());
         }
     }
 }

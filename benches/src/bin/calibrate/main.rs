@@ -91,7 +91,7 @@ fn run(args: Args) -> Result<()> {
         let as_it_is = |seed: u64| all.iter().find(|j| j.plant == plant && j.severity == 1.0 && j.seed == seed);
         let again = |seed: u64| {
             let shuffled = judge(plant.build(1.0, seed).shuffled(seed + 1));
-            Some((plant, as_it_is(seed)?.verdict == shuffled.verdict))
+            Some((plant, as_it_is(seed)?.has_verdict_of(&shuffled)))
         };
         let seeds = args.first_seed..args.first_seed + args.shuffled.min(seeds_of(plant));
         invariant.extend(seeds.into_par_iter().filter_map(again).collect::<Vec<_>>());
@@ -133,7 +133,7 @@ fn tell(args: &Args, started: Instant, judged: &[Judged]) {
         judged.len(),
     );
     for j in judged.iter().filter(|j| args.explain && !(j.is_right() && j.is_caught())) {
-        println!("    seed {} ({}): {} fired {:?}", j.seed, j.host, j.verdict, j.fired);
+        println!("    seed {} ({}): {} fired {:?}", j.seed, j.host, j.word(), j.fired);
         j.reasons.iter().for_each(|r| println!("      {r}"));
     }
     judged.iter().filter(|_| args.report).for_each(|j| println!("{}", j.words));
@@ -151,8 +151,8 @@ fn save(all: &[Judged], card: &str, peers: Option<&Csv>) -> Result<()> {
             j.severity.to_string(),
             j.seed.to_string(),
             format!("{:?}", j.expected),
-            j.verdict.clone(),
-            j.fired.iter().copied().collect::<Vec<_>>().join(" + "),
+            j.word().into(),
+            j.fired.iter().map(ToString::to_string).collect::<Vec<_>>().join(" + "),
             format!("{:.2}", j.seconds),
         ]);
     }

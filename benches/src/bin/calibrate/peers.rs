@@ -262,7 +262,7 @@ fn totals(out: &mut String, judged: &[&Judged], rates: &[Rates<'_>]) {
 }
 
 fn is_called_bad(judged: &Judged) -> bool {
-    !matches!(judged.verdict.as_str(), "STRONG" | "CERTIFIED")
+    !judged.is_called_good()
 }
 
 fn by_plant(out: &mut String, judged: &[&Judged], rates: &[Rates<'_>]) {

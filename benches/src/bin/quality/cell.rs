@@ -177,7 +177,7 @@ impl Study {
             }
         }
         std::fs::create_dir_all(&self.out).with_context(|| format!("cannot create {}", self.out.display()))?;
-        let metadata = BTreeMap::from([("tokenizer_sha256".to_owned(), self.data.tokenizer())]);
+        let metadata = BTreeMap::from([(openwork_project::TOKENIZER_KEY.to_owned(), self.data.tokenizer())]);
         trainer.model().save(self.path(cell).with_extension("safetensors"), &metadata)?;
         let outcome = Outcome {
             format: FORMAT.into(),

@@ -4,11 +4,12 @@ use std::{io::Write, ops::ControlFlow, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use openwork_benches::commit;
-use openwork_circuit::Means;
+use openwork_circuit::LearnedMasks;
 use openwork_data::Tokenizer;
 use openwork_extract::{Search, Settings};
 use openwork_ops::Device;
-use openwork_tasks::{Pair, Split};
+use openwork_project::{Sample, find_task, splits};
+use openwork_tasks::Splits;
 use openwork_train::Windows;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -22,8 +23,6 @@ const FORMAT: &str = "openwork-quality-circuits 1";
 /// The tasks that models of this size and training do best, and the loss that a circuit has to reach, in nats per
 /// sequence (chance is 0.693): what the worst of the models can do, with room for a circuit.
 const TASKS: [(&str, f64); 2] = [("single_double_quote", 0.4), ("while_return_true", 0.5)];
-/// Pairs that masks are trained on, and that circuits are selected on.
-const PAIRS: [(Split, usize); 2] = [(Split::Train, 384), (Split::Validation, 128)];
 /// Tokens that means are taken over.
 const MEAN_TOKENS: usize = 1 << 18;
 
@@ -86,12 +85,9 @@ pub fn task_names() -> [&'static str; TASKS.len()] {
 pub fn find(study: &Study, tokenizer: &Path, outcomes: &[Outcome]) -> Result<()> {
     let tokenizer = Tokenizer::load(tokenizer)?;
     study.check_tokenizer(tokenizer.sha256())?;
-    let encode = |text: &str| tokenizer.encode(text);
     let mut pairs = Vec::new();
     for (name, target) in TASKS {
-        let task = openwork_tasks::find(name).with_context(|| format!("there is no task {name}"))?;
-        let [train, selection] = PAIRS.map(|(split, n)| task.pairs(&encode, split, n, 0));
-        pairs.push((name, target, train?, selection?));
+        pairs.push((name, target, splits(find_task(name)?, &tokenizer, 0)?));
     }
     let finished = |cell: &Cell| outcomes.iter().any(|outcome| outcome.is(cell) && !outcome.diverged);
     let cells: Vec<Cell> = design::circuit_cells().into_iter().filter(finished).collect();
@@ -117,16 +113,24 @@ pub fn find(study: &Study, tokenizer: &Path, outcomes: &[Outcome]) -> Result<()>
 }
 
 /// A circuit of a model for each task.
-fn of_model(study: &Study, cell: &Cell, tasks: &[(&str, f64, Vec<Pair>, Vec<Pair>)]) -> Result<Vec<Circuit>> {
+fn of_model(study: &Study, cell: &Cell, tasks: &[(&str, f64, Splits)]) -> Result<Vec<Circuit>> {
     let model = study.model(cell)?;
     let n_ctx = model.config.n_ctx;
     let mut windows = Windows::new(study.data.train.len(), n_ctx, 0).context("too few training tokens")?;
-    let means = Means::compute(&model, &windows.read(&study.data.train, 0, MEAN_TOKENS / n_ctx), n_ctx);
-    let circuit = |(task, target_loss, train, selection): &(&str, f64, Vec<Pair>, Vec<Pair>)| {
-        let settings = Settings { target_loss: *target_loss, restarts: 1, ..Settings::default() };
-        let search = Search { model: &model, means: &means, train, validation: selection, settings: &settings };
+    let means = Sample { tokens: windows.read(&study.data.train, 0, MEAN_TOKENS / n_ctx), n_ctx }.means(&model);
+    let circuit = |(task, target_loss, splits): &(&str, f64, Splits)| {
+        let masks = LearnedMasks { restarts: 1, ..LearnedMasks::default() };
+        let settings = Settings { target_loss: *target_loss, masks, ..Settings::default() };
+        let search = Search {
+            model: &model,
+            means: &means,
+            train: &splits.train,
+            validation: &splits.selection,
+            settings: &settings,
+        };
         let pruned = search.prune(&Device::Cpu, &mut |_| ControlFlow::Continue(())).ok().filter(|p| p.reached);
-        let found = pruned.map(|p| Size { loss: p.loss, nodes: p.nodes.len(), edges: p.n_edges });
+        let found =
+            pruned.map(|p| Size { loss: p.loss, nodes: p.circuit.nodes().len(), edges: p.circuit.edges().len() });
         Circuit { task: (*task).to_owned(), target_loss: *target_loss, found }
     };
     Ok(tasks.iter().map(circuit).collect())

@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, fs, io::Write, path::Path};
 use anyhow::{Context, Result, ensure};
 use openwork_benches::{
     Csv, Mode, Record, Table,
-    chart::{Axis, Chart, Curve, Kind, Point},
     stats::{Mean, median},
 };
+use openwork_chart::{Axis, Chart, Curve, Point, Scale};
 
 use crate::{
     cell::{self, Outcome},
@@ -26,7 +26,7 @@ pub fn write(runs: &Path, docs: &Path) -> Result<()> {
     let outcomes = read(runs)?;
     for (name, chart) in charts(&outcomes) {
         let path = docs.join("quality").join(name).with_extension("svg");
-        chart.save(&path)?;
+        openwork_benches::write(&path, &chart.svg()?)?;
         println!("{}", path.display());
     }
     let path = docs.join("quality.md");
@@ -311,8 +311,8 @@ fn charts(outcomes: &[Outcome]) -> Vec<(String, Chart)> {
             {
                 let title = format!("Final density {}, {what} (bars: 95 % over seeds)", density.name());
                 let file = format!("{name}-{axis}-{}", density.name().replace('/', "of"));
-                let y = Axis::new("validation loss (nats per token)", Kind::Linear);
-                charts.push((file, Chart { title, x: Axis::new(label, Kind::Linear), y, curves }));
+                let y = Axis::new("validation loss (nats per token)", Scale::Linear);
+                charts.push((file, Chart { title, x: Axis::new(label, Scale::Linear), y, curves }));
             }
         }
     }

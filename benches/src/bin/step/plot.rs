@@ -3,12 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use openwork_benches::{
-    Csv, Fraction, Machine,
-    chart::{Axis, Chart, Curve, Kind, Point},
-    latest_folder, repository,
-    stats::Spread,
-};
+use openwork_benches::{Csv, Fraction, Machine, latest_folder, repository, stats::Spread};
+use openwork_chart::{Axis, Chart, Curve, Point, Scale};
 
 use crate::cases::{CONTEXT, SEQUENCES};
 
@@ -50,7 +46,7 @@ pub fn run(args: Args) -> Result<()> {
         let Some(path) = path else { continue };
         for (file, chart) in charts(&read(&path)?) {
             let file = out.join(file).with_extension("svg");
-            chart.save(&file)?;
+            openwork_benches::write(&file, &chart.svg()?)?;
             println!("{}", file.display());
             drawn += 1;
         }
@@ -94,7 +90,7 @@ fn by_density(samples: &[Sample]) -> Charts {
         let of_shape: Vec<&Sample> = samples.iter().filter(drawn).collect();
         let chart = speeds(
             format!("Training step, d_model {d_model}, {layers} layers"),
-            Axis::new("fraction of weights that are not zero", Kind::Doublings),
+            Axis::new("fraction of weights that are not zero", Scale::Doublings),
             &of_shape,
             |s| s.density.value,
         );
@@ -121,7 +117,7 @@ fn by_size(samples: &[Sample]) -> Charts {
             let kept: Vec<&Sample> = samples.iter().filter(|s| s.density == *density && keep(s)).collect();
             let title = format!("Training step by {name}, density {density}");
             let file = format!("growth-{name}-{}", density.to_string().replace('/', "-"));
-            charts.push((file, speeds(title, Axis::new(*label, Kind::Doublings), &kept, x)));
+            charts.push((file, speeds(title, Axis::new(*label, Scale::Doublings), &kept, x)));
         }
     }
     charts
@@ -149,7 +145,7 @@ fn speeds(title: String, axis: Axis, samples: &[&Sample], x: impl Fn(&Sample) ->
         };
         curves.push(Curve { name: name.into(), points: places.into_iter().map(point).collect() });
     }
-    Chart { title, x: axis, y: Axis::new("tokens per second", Kind::Decades), curves }
+    Chart { title, x: axis, y: Axis::new("tokens per second", Scale::Decades), curves }
 }
 
 #[cfg(test)]

@@ -118,9 +118,6 @@ pub struct Planted {
     pub dead_hook: bool,
     /// What a judge should say.
     pub expected: Expected,
-    /// Families of checks of which one must fire; the first is the one made for it. Others may fire too unless the plant is
-    /// honest.
-    pub should_fire: &'static [&'static str],
 }
 
 impl Plant {
@@ -200,30 +197,27 @@ impl Plant {
         }
     }
 
-    /// What a judge should say, and which families of checks should make it.
-    pub fn expected(self) -> (Expected, &'static [&'static str]) {
-        use Expected::{Error, NoTask, Pass, Refuted, Undefined, Weak};
+    /// What a judge should say.
+    pub fn expected(self) -> Expected {
         match self {
-            Self::AllNodes => (Weak("trivial"), &[]),
-            Self::True => (Pass, &[]),
-            Self::Empty => (Refuted, &["sufficiency"]),
-            // Under means or under another ablation.
-            Self::OneMissing => (Refuted, &["sufficiency", "ablation matrix"]),
-            Self::Padded => (Refuted, &["minimality"]),
-            Self::Random => (Refuted, &["random", "sufficiency"]),
-            Self::Backup => (Refuted, &["completeness", "necessity", "rival"]),
-            Self::CancellingPair => (Refuted, &["adversary"]),
-            Self::Nonsense | Self::DeadSalmon => (NoTask, &["task"]),
-            Self::NormCheat => (Refuted, &["frozen norm"]),
-            Self::PositionalShortcut => (Refuted, &["shift"]),
-            Self::FixedLength => (Refuted, &["shift", "exhaustive"]),
-            Self::RoleSwap => (Refuted, &["interchange"]),
-            Self::MeanOnly => (Weak("mean-dependent"), &["ablation matrix"]),
-            Self::WrongHypothesis => (Refuted, &["interchange"]),
-            Self::DeadHook => (Error, &["self-check"]),
-            Self::Leak => (Error, &["leak"]),
-            Self::Undefined => (Undefined, &["undefined"]),
-            Self::TwoCircuits => (Refuted, &["rival", "necessity"]),
+            Self::AllNodes => Expected::Weak("trivial"),
+            Self::MeanOnly => Expected::Weak("mean-dependent"),
+            Self::True => Expected::Pass,
+            Self::Nonsense | Self::DeadSalmon => Expected::NoTask,
+            Self::DeadHook | Self::Leak => Expected::Error,
+            Self::Undefined => Expected::Undefined,
+            Self::Empty
+            | Self::OneMissing
+            | Self::Padded
+            | Self::Random
+            | Self::Backup
+            | Self::CancellingPair
+            | Self::NormCheat
+            | Self::PositionalShortcut
+            | Self::FixedLength
+            | Self::RoleSwap
+            | Self::WrongHypothesis
+            | Self::TwoCircuits => Expected::Refuted,
         }
     }
 
@@ -293,7 +287,6 @@ struct Bed {
 impl Bed {
     fn planted(self, plant: Plant, severity: f32, seed: u64, circuit: NodeSet) -> Planted {
         let means = Means::compute(&self.model, &self.text, self.seq_len);
-        let (expected, should_fire) = plant.expected();
         Planted {
             plant,
             host: self.host,
@@ -314,8 +307,7 @@ impl Bed {
             variables: vec![],
             true_variables: vec![],
             dead_hook: false,
-            expected,
-            should_fire,
+            expected: plant.expected(),
         }
     }
 }

@@ -3,48 +3,14 @@
 use openwork_circuit::Domain;
 use openwork_model::Cpu;
 use rayon::prelude::*;
-use serde::Serialize;
 
 use super::{
-    About, Certificate, CertificateError, Certified, Kind, file,
+    about::{About, CertificateError},
+    claim::{Certified, Claim, ExhaustiveClaim, Kind, Run, Scheme},
+    file::Certificate,
     run::{BATCH, Recorded, Replace, Source, kl, last_logits, plain_logits},
 };
-use crate::measure::argmax;
-
-/// Where ablated nodes take their values from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scheme {
-    /// Zero.
-    Zero,
-    /// The constants of [`About::constants`].
-    Constants,
-    /// The model's run on another input, for `sources` inputs spread evenly; all of them where as many as inputs.
-    Resample {
-        /// How many; more than there are inputs means all.
-        sources: usize,
-    },
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Claim {
-    inputs: usize,
-    schemes: Vec<Scheme>,
-    runs: usize,
-    worst_kl_nats: f64,
-    worst: Run,
-    mean_kl_nats: f64,
-    agreeing: usize,
-    right: Option<usize>,
-    model_right: Option<usize>,
-}
-
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Run {
-    input: usize,
-    scheme: usize,
-    source: Option<usize>,
-}
+use crate::run::measures::argmax;
 
 /// What some runs come to.
 struct Sum {
@@ -94,7 +60,7 @@ pub fn exhaustive(
     let answered = about.answers.is_some();
     let model_right =
         |answers: &[u16]| answers.iter().zip(&plain).filter(|(a, p)| usize::from(**a) == argmax(p)).count();
-    let claim = Claim {
+    let claim = ExhaustiveClaim {
         inputs: n,
         schemes: schemes.clone(),
         runs,
@@ -112,7 +78,7 @@ pub fn exhaustive(
         share: agreeing as f64 / runs as f64,
         unfinished,
     };
-    Ok((Certificate::new(about, file::Claim::Exhaustive(claim)), certified))
+    Ok((Certificate::new(about, Claim::Exhaustive(claim)), certified))
 }
 
 /// The schemes with as many sources as the budget allows, the number of runs, and what is left out.

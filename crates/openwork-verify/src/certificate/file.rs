@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{About, exhaustive, relaxation, statistical};
+use super::{about::About, claim::Claim};
 
 /// A certificate, ready to be written.
 #[derive(Clone, Debug, Serialize)]
@@ -32,15 +32,6 @@ enum Fills {
 enum Inputs {
     Products(Vec<Vec<Vec<u16>>>),
     Prompts(Vec<Vec<u16>>),
-}
-
-/// What is claimed.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Claim {
-    Exhaustive(exhaustive::Claim),
-    Statistical(statistical::Claim),
-    Relaxation(relaxation::Claim),
 }
 
 /// How far the numbers may be off, relative to `1 + |value|`. Runs are f32: 2⁻²⁴ an operation, over some 30

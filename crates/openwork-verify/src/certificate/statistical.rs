@@ -4,23 +4,14 @@ use openwork_model::Cpu;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use serde::Serialize;
 
 use super::{
-    About, Certificate, CertificateError, Certified, Kind, file,
+    about::{About, CertificateError},
+    claim::{Certified, Claim, Event, Kind, StatisticalClaim},
+    file::Certificate,
     run::{Replace, Source, last_logits},
 };
-use crate::{measure::argmax, stats::binomial_tail};
-
-/// When a circuit agrees with the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Event {
-    /// Both have the same most likely token.
-    SameArgmax,
-    /// Both prefer the same one of the input's two candidates.
-    SameCandidate,
-}
+use crate::{run::measures::argmax, stats::intervals::binomial_tail, streams::Stream};
 
 /// What to draw.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,17 +28,6 @@ pub struct Sample {
 
 /// Samples between two looks at the clock.
 const BLOCK: u64 = 128;
-
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Claim {
-    inputs: usize,
-    event: Event,
-    seed: u64,
-    samples: u64,
-    failures: u64,
-    confidence: f64,
-    lower_bound: f64,
-}
 
 /// Draws inputs (uniformly, with replacement) and partial ablations (`x ← fill + r (x − fill)`, r uniform in [0, 1) for
 /// every ablated node by itself, the same at all tokens), and bounds the probability that circuit and model agree:
@@ -83,7 +63,7 @@ pub fn statistical(
     let unfinished =
         (samples < sample.samples).then(|| format!("{} of {} samples", sample.samples - samples, sample.samples));
     let inputs = about.inputs.len();
-    let claim = Claim { inputs, event, seed, samples, failures, confidence, lower_bound };
+    let claim = StatisticalClaim { inputs, event, seed, samples, failures, confidence, lower_bound };
     let certified = Certified {
         kind: Kind::Statistical,
         scope: format!(
@@ -94,14 +74,14 @@ pub fn statistical(
         share: (samples - failures) as f64 / samples as f64,
         unfinished: unfinished.into_iter().collect(),
     };
-    Ok((Certificate::new(about, file::Claim::Statistical(claim)), certified))
+    Ok((Certificate::new(about, Claim::Statistical(claim)), certified))
 }
 
 fn agrees(about: &About<'_>, sample: Sample, number: u64, memory: &mut Cpu) -> bool {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&sample.seed.to_le_bytes());
     let mut rng = ChaCha8Rng::from_seed(key);
-    rng.set_stream(number);
+    rng.set_stream(Stream::CertificateSample(number).number());
     let input = ((u128::from(rng.next_u64()) * about.inputs.len() as u128) >> 64) as usize;
     let kept = about.circuit.kept();
     // 24 bits are exact in f32.

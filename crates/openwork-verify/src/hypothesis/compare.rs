@@ -4,17 +4,19 @@ use std::collections::BTreeSet;
 
 use openwork_circuit::Node;
 use openwork_model::Model;
-use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Hypothesis, HypothesisError, HypothesisSettings, Prompts, Tokens,
+    AnswerError, Hypothesis, HypothesisError, HypothesisSettings, Prompts, Tokens,
     expression::environment,
     intervene::{Bench, Group, Job, Patch, Sayings},
     model::{Answers, HighLevel},
 };
-use crate::{Estimate, stats::fraction};
+use crate::{
+    stats::intervals::{Estimate, fraction},
+    streams::Stream,
+};
 
 /// Source prompts drawn for every base and every intervention.
 const SOURCES: usize = 8;
@@ -82,14 +84,14 @@ pub fn compare(
     settings: &HypothesisSettings,
 ) -> Result<Comparison, HypothesisError> {
     if a.candidates != b.candidates {
-        let reason = format!("its candidates are not those of {:?}: their answers cannot be compared", a.name);
+        let reason = AnswerError::OtherCandidates { other: a.name.clone() };
         return Err(HypothesisError::Answer { file: b.file.clone(), reason });
     }
     let (env, bench) = (environment(), Bench::new(model, prompts, settings.max_prompts)?);
     let answers = Answers::new(a, model.config.vocab_size, prompts)?;
     let side = |hypothesis| {
         let high = HighLevel::new(&env, hypothesis);
-        Ok(Side { sayings: Sayings::new(&bench, &high, &answers)?, high })
+        Ok::<_, HypothesisError>(Side { sayings: Sayings::new(&bench, &high, &answers)?, high })
     };
     let sides: [Side<'_>; 2] = [side(a)?, side(b)?];
     let interventions = interventions([a, b], &bench);
@@ -97,7 +99,7 @@ pub fn compare(
         bench: &bench,
         answers: &answers,
         sides: &sides,
-        rng: ChaCha8Rng::seed_from_u64(settings.seed),
+        rng: Stream::Hypothesis.rng(settings.seed),
         counts: [0; 3],
         found: vec![],
     };

@@ -2,17 +2,17 @@
 
 use openwork_circuit::{Node, NodeSet};
 use openwork_model::Model;
-use rand::{RngExt, SeedableRng, seq::SliceRandom};
+use rand::{RngExt, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Hypothesis, HypothesisCheck, HypothesisError, HypothesisExample, HypothesisReport, HypothesisSettings,
-    HypothesisVerdict, Prompts, Tokens,
+    Hypothesis, HypothesisCheck, HypothesisCheckId, HypothesisError, HypothesisExample, HypothesisReport,
+    HypothesisSettings, HypothesisVerdict, Prompts, Tokens,
     expression::environment,
     intervene::{Bench, Group, Job, Outcome, Patch, Sayings, When},
     model::{Answers, HighLevel},
 };
-use crate::{Status, stats::fraction};
+use crate::{checks::Status, stats::intervals::fraction, streams::Stream};
 
 /// Tests a hypothesis about `model` on prompts, by interchange interventions: run a *base* prompt with some nodes set to
 /// what they are on a *source* prompt.
@@ -42,12 +42,12 @@ pub fn examine(
     let high = HighLevel::new(&env, hypothesis);
     let bench = Bench::new(model, prompts, settings.max_prompts)?;
     if circuit.is_some_and(|c| *c.space() != bench.recorded.space) {
-        return Err(HypothesisError::Prompts("the circuit belongs to a model of another shape".into()));
+        return Err(HypothesisError::OtherModel);
     }
     let answers = Answers::new(hypothesis, model.config.vocab_size, prompts)?;
     let sayings = Sayings::new(&bench, &high, &answers)?;
     let plain = bench.plain(&answers);
-    let rng = ChaCha8Rng::seed_from_u64(settings.seed);
+    let rng = Stream::Hypothesis.rng(settings.seed);
     let mut examiner = Examiner { bench, high, answers, sayings, plain, settings, rng, checks: vec![], open: vec![] };
     examiner.accuracy();
     examiner.variables()?;
@@ -75,7 +75,7 @@ struct Examiner<'a> {
     rng: ChaCha8Rng,
     checks: Vec<HypothesisCheck>,
     /// Checks that must decide and could not.
-    open: Vec<String>,
+    open: Vec<HypothesisCheckId>,
 }
 
 impl Examiner<'_> {
@@ -85,7 +85,14 @@ impl Examiner<'_> {
         let trials: Vec<Trial<'_>> = (0..self.bench.len()).map(none).collect();
         let outcomes: Vec<Outcome> = self.plain.iter().map(|&answer| Outcome { answer, kl: 0.0 }).collect();
         let min = self.settings.min_accuracy;
-        self.judge("the model's answers", "the hypothesis gives the model's answer", min, true, &trials, &outcomes);
+        self.judge(
+            HypothesisCheckId::Answers,
+            "the hypothesis gives the model's answer",
+            min,
+            true,
+            &trials,
+            &outcomes,
+        );
     }
 
     fn variables(&mut self) -> Result<(), HypothesisError> {
@@ -94,23 +101,18 @@ impl Examiner<'_> {
             variables.iter().map(|v| self.bench.group(v.nodes.iter().copied(), v.at.into())).collect();
         let n = variables.len();
         for (v, variable) in variables.iter().enumerate() {
-            let name = variable.name.as_str();
+            let name = || variable.name.clone();
             let alone = move |_: &mut ChaCha8Rng| (0..n).map(|other| other == v).collect();
             let min = self.settings.min_interchange;
             let changes = self.interchanges(&groups, alone, Wanted::Changes)?;
-            self.check(
-                &format!("interchange of {name}"),
-                "where it changes, the answer is as predicted",
-                min,
-                true,
-                changes,
-            )?;
+            let id = HypothesisCheckId::Interchange { variable: name() };
+            self.check(id, "where it changes, the answer is as predicted", min, true, changes)?;
             let stays = self.interchanges(&groups, alone, Wanted::Stays)?;
-            let check = format!("interchange of {name}, answer stays");
-            self.check(&check, "another value that leaves the predicted answer leaves the model's", min, false, stays)?;
+            let id = HypothesisCheckId::InterchangeStays { variable: name() };
+            self.check(id, "another value that leaves the predicted answer leaves the model's", min, false, stays)?;
             let same = self.interchanges(&groups, alone, Wanted::SameValue)?;
-            let check = format!("same value of {name}");
-            self.check(&check, "nodes of the same value leave the answer", self.settings.min_unchanged, false, same)?;
+            let id = HypothesisCheckId::SameValue { variable: name() };
+            self.check(id, "nodes of the same value leave the answer", self.settings.min_unchanged, false, same)?;
         }
         if n > 1 {
             let several = move |rng: &mut ChaCha8Rng| {
@@ -121,7 +123,7 @@ impl Examiner<'_> {
             let min = self.settings.min_interchange;
             let changes = self.interchanges(&groups, several, Wanted::Changes)?;
             let words = "with several variables set, each from its own prompt, the answer changes as predicted";
-            self.check("interchange of several", words, min, true, changes)?;
+            self.check(HypothesisCheckId::InterchangeOfSeveral, words, min, true, changes)?;
         }
         Ok(())
     }
@@ -179,12 +181,12 @@ impl Examiner<'_> {
         let everything = self.bench.group(unnamed.iter().copied(), When::All);
 
         let bases = self.other_answers(self.bench.len());
-        let what = "all nodes that no variable names";
+        let all = HypothesisCheckId::AllUnnamed;
         let groups = |_: usize| vec![&everything, &before];
-        let trials = self.unchanged(what, &bases, groups, &[]);
-        self.must_stay(what, "they change nothing", trials)?;
-        let trials = self.unchanged(what, &bases, groups, &named);
-        self.must_stay("around the named nodes", "with the named nodes held, the others change nothing", trials)?;
+        let trials = self.unchanged(&all.to_string(), &bases, groups, &[]);
+        let held = self.unchanged(&all.to_string(), &bases, groups, &named);
+        self.must_stay(all, "they change nothing", trials)?;
+        self.must_stay(HypothesisCheckId::AroundNamed, "with the named nodes held, the others change nothing", held)?;
 
         let mut halves = Vec::new();
         for _ in &bases {
@@ -192,15 +194,15 @@ impl Examiner<'_> {
             shuffled.shuffle(&mut self.rng);
             halves.push(self.bench.group(shuffled[..unnamed.len() / 2].iter().copied(), When::All));
         }
-        let what = "a random half of the nodes that no variable names";
-        let trials = self.unchanged(what, &bases, |i| vec![&halves[i]], &[]);
-        self.must_stay(what, "they change nothing", trials)?;
+        let half = HypothesisCheckId::RandomHalf;
+        let trials = self.unchanged(&half.to_string(), &bases, |i| vec![&halves[i]], &[]);
+        self.must_stay(half, "they change nothing", trials)?;
 
         let Some(circuit) = circuit else { return Ok(()) };
         let outside = self.bench.group(unnamed.iter().copied().filter(|&n| !circuit.contains(n)), When::All);
-        let what = "everything outside the circuit that no variable names";
-        let trials = self.unchanged(what, &bases, |_| vec![&outside], &[]);
-        self.must_stay(what, "it changes nothing", trials)?;
+        let rest = HypothesisCheckId::OutsideCircuit;
+        let trials = self.unchanged(&rest.to_string(), &bases, |_| vec![&outside], &[]);
+        self.must_stay(rest, "it changes nothing", trials)?;
         let alone: Vec<Node> = unnamed.into_iter().filter(|&n| circuit.contains(n)).collect();
         self.each_alone(&alone)
     }
@@ -223,7 +225,7 @@ impl Examiner<'_> {
         let group = self.bench.group([node], When::All);
         let trials = self.unchanged(&node.to_string(), &bases, |_| vec![&group], &[]);
         let words = format!("of {} such nodes, {node} changes most", nodes.len());
-        self.must_stay("each circuit node that no variable names", &words, trials)
+        self.must_stay(HypothesisCheckId::EachUnnamed, &words, trials)
     }
 
     /// Up to `most` bases, each with a source of as many tokens and another predicted answer.
@@ -254,13 +256,13 @@ impl Examiner<'_> {
         bases.iter().enumerate().map(one).collect()
     }
 
-    fn must_stay(&mut self, name: &str, words: &str, trials: Vec<Trial<'_>>) -> Result<(), HypothesisError> {
-        self.check(name, words, self.settings.min_unchanged, true, trials)
+    fn must_stay(&mut self, id: HypothesisCheckId, words: &str, trials: Vec<Trial<'_>>) -> Result<(), HypothesisError> {
+        self.check(id, words, self.settings.min_unchanged, true, trials)
     }
 
     fn check(
         &mut self,
-        name: &str,
+        id: HypothesisCheckId,
         words: &str,
         threshold: f64,
         decides: bool,
@@ -268,13 +270,13 @@ impl Examiner<'_> {
     ) -> Result<(), HypothesisError> {
         let jobs: Vec<Job<'_>> = trials.iter().map(|t| t.job.clone()).collect();
         let outcomes = self.bench.run(&jobs, &self.answers)?;
-        self.judge(name, words, threshold, decides, &trials, &outcomes);
+        self.judge(id, words, threshold, decides, &trials, &outcomes);
         Ok(())
     }
 
     fn judge(
         &mut self,
-        name: &str,
+        id: HypothesisCheckId,
         words: &str,
         threshold: f64,
         decides: bool,
@@ -292,7 +294,7 @@ impl Examiner<'_> {
             _ => Status::NotApplicable,
         };
         if decides && status == Status::NotApplicable {
-            self.open.push(name.into());
+            self.open.push(id.clone());
         }
         let numbers = match &estimate {
             Some(e) => format!("{:.3} [{:.3}, {:.3}] of {} runs", e.mean, e.ci95.0, e.ci95.1, e.n),
@@ -305,7 +307,7 @@ impl Examiner<'_> {
         let wrong = trials.iter().zip(outcomes).find(|(t, o)| t.predicted != o.answer);
         let example = wrong.map(|(trial, outcome)| self.example(trial, outcome));
         let kl = outcomes.iter().map(|o| o.kl).sum::<f64>() / outcomes.len().max(1) as f64;
-        self.checks.push(HypothesisCheck { name: name.into(), status, estimate, threshold, kl, explanation, example });
+        self.checks.push(HypothesisCheck { id, status, estimate, threshold, kl, explanation, example });
     }
 
     fn example(&self, trial: &Trial<'_>, outcome: &Outcome) -> HypothesisExample {
@@ -323,7 +325,7 @@ impl Examiner<'_> {
 
     fn report(self) -> HypothesisReport {
         let failed = |c: &&HypothesisCheck| c.status == Status::Failed;
-        let by: Vec<String> = self.checks.iter().filter(failed).map(|c| c.name.clone()).collect();
+        let by: Vec<HypothesisCheckId> = self.checks.iter().filter(failed).map(|c| c.id.clone()).collect();
         let verdict = if !by.is_empty() {
             HypothesisVerdict::Refuted { by }
         } else if !self.open.is_empty() {

@@ -73,12 +73,11 @@ mod tests {
 
     use super::*;
 
-    fn eval(text: &str) -> Result<Value, String> {
+    fn eval(text: &str) -> Result<Value, Error> {
         let env = environment();
         let tokens: Value = ["a", "b", "a", "c", "b"].into_iter().collect();
         let context = Value::from_object(BTreeMap::from([("tokens".to_owned(), tokens)]));
-        let expression = env.compile_expression(text).map_err(|e| message(&e))?;
-        expression.eval(context).map_err(|e| message(&e))
+        env.compile_expression(text)?.eval(context)
     }
 
     #[test]
@@ -100,17 +99,18 @@ mod tests {
             ("tokens[:2][1] ~ '!'", "b!".into()),
         ];
         for (text, expected) in cases {
-            assert_eq!(eval(text).as_ref(), Ok(&expected), "{text}");
+            assert_eq!(eval(text).unwrap(), expected, "{text}");
         }
     }
 
     #[test]
     fn what_is_wrong_is_said() {
-        assert!(eval("tokens[").unwrap_err().starts_with("syntax error"));
-        assert!(eval("cuont(tokens, 'a')").unwrap_err().contains("cuont"));
-        assert!(eval("count(tokens)").unwrap_err().contains("missing argument"));
-        assert!(eval("most_frequent(tokens, [])").unwrap_err().contains("no choices"));
+        let wrong = |text: &str| message(&eval(text).unwrap_err());
+        assert!(wrong("tokens[").starts_with("syntax error"));
+        assert!(wrong("cuont(tokens, 'a')").contains("cuont"));
+        assert!(wrong("count(tokens)").contains("missing argument"));
+        assert!(wrong("most_frequent(tokens, [])").contains("no choices"));
         let many = "range(9999)|sum + ".repeat(200) + "0";
-        assert!(eval(&many).unwrap_err().contains("fuel"), "{:?}", eval(&many));
+        assert!(wrong(&many).contains("fuel"), "{:?}", eval(&many));
     }
 }

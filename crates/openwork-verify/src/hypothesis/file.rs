@@ -1,6 +1,6 @@
-//! The hypothesis file, TOML, and what can be wrong with it.
+//! The hypothesis file, in TOML.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use minijinja::Environment;
 use openwork_circuit::{Node, NodeSpace};
@@ -8,66 +8,9 @@ use openwork_model::Config;
 use serde::Deserialize;
 
 use super::{
-    Hypothesis, Tokens, Variable,
+    AnswerError, ExpressionError, Hypothesis, HypothesisError, Tokens, Variable, VariableError,
     expression::{environment, is_known, message},
 };
-
-/// Why a hypothesis cannot be used. Every message names the file and what in it.
-#[derive(Debug, thiserror::Error)]
-pub enum HypothesisError {
-    /// The file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// It is not TOML, or has another form; the message shows the line.
-    #[error("{file} is not a hypothesis: {reason}")]
-    Format {
-        /// The file.
-        file: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A variable cannot be what it is said to be.
-    #[error("{file}: variable {variable}: {reason}")]
-    Variable {
-        /// The file.
-        file: String,
-        /// Its name.
-        variable: String,
-        /// What is wrong, and what would be right.
-        reason: String,
-    },
-    /// The answer is wrong.
-    #[error("{file}: answer: {reason}")]
-    Answer {
-        /// The file.
-        file: String,
-        /// What is wrong, and what would be right.
-        reason: String,
-    },
-    /// An expression fails on a prompt.
-    #[error("{file}: {what} has no value on the prompt {prompt}: {reason}")]
-    Evaluation {
-        /// The file.
-        file: String,
-        /// `variable NAME` or `answer`.
-        what: String,
-        /// Texts of the prompt's tokens.
-        prompt: String,
-        /// What the expression did.
-        reason: String,
-    },
-    /// The prompts cannot be used.
-    #[error("{0}")]
-    Prompts(String),
-    /// The model did not run as it must: no result would mean anything.
-    #[error("{0}")]
-    Run(String),
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -101,27 +44,27 @@ impl Hypothesis {
         let wrong = |reason: String| HypothesisError::Format { file: file.into(), reason };
         let toml: Toml = toml::from_str(text).map_err(|e| wrong(e.to_string().trim_end().to_owned()))?;
         if toml.variable.is_empty() {
-            return Err(wrong("it has no [[variable]]: one at least must say what the nodes carry".into()));
+            return Err(HypothesisError::NoVariables { file: file.into() });
         }
         let (env, space) = (environment(), NodeSpace::new(config));
         let names: Vec<String> = toml.variable.iter().map(|v| v.name.clone()).collect();
         let mut variables: Vec<Variable> = Vec::new();
         for given in toml.variable {
             let name = given.name.clone();
-            let wrong = |reason: String| HypothesisError::Variable { file: file.into(), variable: name, reason };
+            let wrong = |reason| HypothesisError::Variable { file: file.into(), variable: name, reason };
             variables.push(variable(given, &variables, &names, &env, &space).map_err(wrong)?);
         }
-        let wrong = |reason: String| HypothesisError::Answer { file: file.into(), reason };
-        for used in names_used(&env, &toml.answer).map_err(wrong)? {
+        let wrong = |reason: AnswerError| HypothesisError::Answer { file: file.into(), reason };
+        for used in names_used(&env, &toml.answer).map_err(|e| wrong(e.into()))? {
             if used == "tokens" {
-                return Err(wrong("it uses tokens: what it needs of the prompt must be a variable".into()));
+                return Err(wrong(AnswerError::UsesTokens));
             }
             if !names.contains(&used) && !is_known(&env, &used) {
-                return Err(wrong(format!("it uses {used:?}; there are {}", names.join(", "))));
+                return Err(wrong(AnswerError::Unknown { used, known: names.join(", ") }));
             }
         }
         if toml.candidates.as_ref().is_some_and(|c| c.len() < 2) {
-            return Err(wrong("candidates must be two texts at least, or be left out".into()));
+            return Err(wrong(AnswerError::FewCandidates));
         }
         Ok(Self {
             file: file.into(),
@@ -141,41 +84,39 @@ fn variable(
     names: &[String],
     env: &Environment<'_>,
     space: &NodeSpace,
-) -> Result<Variable, String> {
+) -> Result<Variable, VariableError> {
     let name = &given.name;
     let identifier = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !identifier || is_known(env, name) {
-        return Err("its name must be of letters, digits and _, and not be tokens or the name of a function".into());
+        return Err(VariableError::Name);
     }
     if above.iter().any(|v| v.name == *name) {
-        return Err("there are two of this name".into());
+        return Err(VariableError::Repeated);
     }
     for used in names_used(env, &given.value)? {
         if names.contains(&used) && !above.iter().any(|v| v.name == used) {
-            return Err(format!(
-                "its value uses {used}, which is not above it: a variable can use those above it only, so that none \
-                 depends on itself"
-            ));
+            return Err(VariableError::NotAbove { used });
         }
         if !names.contains(&used) && !is_known(env, &used) {
             let above: Vec<&str> = above.iter().map(|v| v.name.as_str()).collect();
-            return Err(format!("its value uses {used:?}; known are tokens and {}", above.join(", ")));
+            return Err(VariableError::Unknown { used, known: above.join(", ") });
         }
     }
     if given.nodes.is_empty() {
-        return Err("it has no nodes: name those that carry it, such as nodes = [\"0.attn.v[3]\"]".into());
+        return Err(VariableError::NoNodes);
     }
     let mut nodes = Vec::new();
     for text in &given.nodes {
-        let node: Node = text.parse()?;
+        let node = text.parse::<Node>().map_err(|e| VariableError::NotANode { message: e.to_string() })?;
         if space.number(node).is_none() {
             let width = space.range(node.site).map_or(0, |r| r.len());
-            return Err(format!("the model has no node {node}: {} has {width} nodes, from 0", node.site));
+            let (site, node) = (node.site.to_string(), node.to_string());
+            return Err(VariableError::NoSuchNode { node, site, width });
         }
         let owner = above.iter().find(|v| v.nodes.contains(&node)).map(|v| v.name.as_str());
         if let Some(owner) = owner.or(nodes.contains(&node).then_some(name)) {
-            return Err(format!("{node} is named by {owner} already: a node carries one variable"));
+            return Err(VariableError::Taken { node: node.to_string(), owner: owner.into() });
         }
         nodes.push(node);
     }
@@ -183,9 +124,9 @@ fn variable(
 }
 
 /// The names that an expression uses, functions included.
-fn names_used(env: &Environment<'_>, text: &str) -> Result<Vec<String>, String> {
-    let expression =
-        env.compile_expression(text).map_err(|e| format!("{text:?} is not an expression: {}", message(&e)))?;
+fn names_used(env: &Environment<'_>, text: &str) -> Result<Vec<String>, ExpressionError> {
+    let wrong = |e| ExpressionError { text: text.into(), message: message(&e) };
+    let expression = env.compile_expression(text).map_err(wrong)?;
     let mut names: Vec<String> = expression.undeclared_variables(false).into_iter().collect();
     names.sort();
     Ok(names)

@@ -13,8 +13,8 @@ use super::{
     HypothesisError, Prompts, Tokens,
     model::{Answers, HighLevel},
 };
-use crate::{
-    measure::kl,
+use crate::run::{
+    measures::kl,
     prompts::{self, Chunk, PER_CHUNK, Recorded, aligned, seen},
 };
 
@@ -83,12 +83,9 @@ impl<'a> Bench<'a> {
         let cut = |p: &'a Vec<u16>| seen(p, model.config.n_ctx);
         let tokens: Vec<&[u16]> = prompts.tokens.iter().take(max).map(cut).collect();
         if tokens.len() < 2 {
-            let text = format!("{} prompts: interchange needs two at least", tokens.len());
-            return Err(HypothesisError::Prompts(text));
+            return Err(HypothesisError::TooFewPrompts { found: tokens.len() });
         }
-        if let Some(fault) = prompts::fault(&tokens, model.config.vocab_size) {
-            return Err(HypothesisError::Prompts(fault));
-        }
+        prompts::check(&tokens, model.config.vocab_size)?;
         let texts = tokens.iter().map(|p| p.iter().map(|&t| (prompts.text)(t)).collect()).collect();
         let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (i, prompt) in tokens.iter().enumerate() {
@@ -140,14 +137,13 @@ impl<'a> Bench<'a> {
         let log_probs = chunk.log_probs(self.model, &mut tap);
         let (visited, expected) = (tap.visited, self.recorded.space.sites().len());
         if visited != expected {
-            let text = format!("the forward pass visited {visited} sites of nodes, expected {expected}");
-            return Err(HypothesisError::Run(text));
+            return Err(HypothesisError::Hooks { visited, expected });
         }
         let one = |(job, run): (&Job<'_>, Vec<f32>)| {
             let kl = kl(&self.recorded.log_probs[job.base], &run);
             match kl.is_finite() {
                 true => Ok(Outcome { answer: answers.of(&run), kl }),
-                false => Err(HypothesisError::Run(format!("the logits after prompt {} are not finite", job.base))),
+                false => Err(HypothesisError::NotFinite { prompt: job.base }),
             }
         };
         jobs.iter().zip(log_probs).map(one).collect()

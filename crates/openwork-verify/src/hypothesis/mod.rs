@@ -22,6 +22,7 @@
 //! interchange intervention training: nodes that carry nothing must change nothing).
 
 mod compare;
+mod error;
 mod examine;
 mod expression;
 mod file;
@@ -33,9 +34,12 @@ use openwork_circuit::Node;
 use serde::{Deserialize, Serialize};
 
 pub use compare::{Comparison, Disagreement, compare};
+pub use error::{AnswerError, EvaluationError, ExpressionError, HypothesisError, VariableError};
 pub use examine::examine;
-pub use file::HypothesisError;
-pub use report::{HypothesisCheck, HypothesisExample, HypothesisReport, HypothesisSettings, HypothesisVerdict};
+pub(crate) use report::list;
+pub use report::{
+    HypothesisCheck, HypothesisCheckId, HypothesisExample, HypothesisReport, HypothesisSettings, HypothesisVerdict,
+};
 
 /// At which tokens a variable's nodes carry it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

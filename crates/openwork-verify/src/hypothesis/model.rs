@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use minijinja::{Environment, Expression, Value};
 
-use super::{Hypothesis, HypothesisError, Prompts, expression::message};
-use crate::measure::argmax;
+use super::{AnswerError, EvaluationError, Hypothesis, HypothesisError, Prompts, expression::message};
+use crate::run::measures::argmax;
 
 /// A hypothesis ready to be evaluated.
 pub(super) struct HighLevel<'a> {
@@ -52,16 +52,15 @@ impl<'a> HighLevel<'a> {
         what: impl Fn() -> String,
         prompt: &[String],
     ) -> Result<Value, HypothesisError> {
-        let value = expression.eval(Value::from_object(context.clone())).map_err(|e| message(&e));
-        match value {
+        match expression.eval(Value::from_object(context.clone())) {
             Ok(value) if !value.is_undefined() => Ok(value),
-            Ok(_) => Err(self.fails(what(), prompt, "it asks for an entry that is not there".into())),
-            Err(reason) => Err(self.fails(what(), prompt, reason)),
+            Ok(_) => Err(self.fails(what(), prompt, EvaluationError::Missing)),
+            Err(e) => Err(self.fails(what(), prompt, EvaluationError::Failed { message: message(&e) })),
         }
     }
 
     /// The error that an expression fails on a prompt.
-    pub fn fails(&self, what: String, prompt: &[String], reason: String) -> HypothesisError {
+    pub fn fails(&self, what: String, prompt: &[String], reason: EvaluationError) -> HypothesisError {
         HypothesisError::Evaluation { file: self.hypothesis.file.clone(), what, prompt: format!("{prompt:?}"), reason }
     }
 }
@@ -82,7 +81,7 @@ impl Answers {
         let first = (0..vocab_size).map(|t| *ids.entry((prompts.text)(t as u16)).or_insert(t as u16)).collect();
         if let Some(candidates) = &hypothesis.candidates {
             if let Some(unknown) = candidates.iter().find(|c| !ids.contains_key(*c)) {
-                let reason = format!("candidate {unknown:?} is not the text of one token of the model");
+                let reason = AnswerError::NotAToken { candidate: unknown.clone() };
                 return Err(HypothesisError::Answer { file: hypothesis.file.clone(), reason });
             }
             ids.retain(|text, _| candidates.contains(text));
@@ -101,10 +100,10 @@ impl Answers {
         ids[argmax(&values)]
     }
 
-    pub fn id(&self, text: &str) -> Result<u16, String> {
+    pub fn id(&self, text: &str) -> Result<u16, EvaluationError> {
         self.ids.get(text).copied().ok_or_else(|| match self.few {
-            true => format!("it is {text:?}, which is none of the candidates"),
-            false => format!("it is {text:?}, which is not the text of one token of the model"),
+            true => EvaluationError::NotACandidate { text: text.into() },
+            false => EvaluationError::NotAToken { text: text.into() },
         })
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Estimate, Status};
+use crate::{checks::Status, stats::intervals::Estimate};
 
 /// How strict the tests of a hypothesis are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,19 +40,76 @@ impl Default for HypothesisSettings {
     }
 }
 
-/// What the tests say of a hypothesis.
+/// Identity of a check of a hypothesis. Reports hold it as a tag that does not change with the printed name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HypothesisCheckId {
+    /// The hypothesis gives the model's answers without intervention.
+    Answers,
+    /// A variable is set from prompts on which the predicted answer changes.
+    Interchange {
+        /// Name of the variable.
+        variable: String,
+    },
+    /// A variable is set to another value that leaves the predicted answer.
+    InterchangeStays {
+        /// Name of the variable.
+        variable: String,
+    },
+    /// A variable is set from prompts of the same value.
+    SameValue {
+        /// Name of the variable.
+        variable: String,
+    },
+    /// Several variables are set, each from a prompt of its own.
+    InterchangeOfSeveral,
+    /// All nodes that no variable names are set.
+    AllUnnamed,
+    /// The same with the named nodes held.
+    AroundNamed,
+    /// A random half of them is set.
+    RandomHalf,
+    /// Those outside the circuit are set.
+    OutsideCircuit,
+    /// Each of those in the circuit is set alone.
+    EachUnnamed,
+}
+
+impl std::fmt::Display for HypothesisCheckId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Interchange { variable } => return write!(f, "interchange of {variable}"),
+            Self::InterchangeStays { variable } => return write!(f, "interchange of {variable}, answer stays"),
+            Self::SameValue { variable } => return write!(f, "same value of {variable}"),
+            Self::Answers => "the model's answers",
+            Self::InterchangeOfSeveral => "interchange of several",
+            Self::AllUnnamed => "all nodes that no variable names",
+            Self::AroundNamed => "around the named nodes",
+            Self::RandomHalf => "a random half of the nodes that no variable names",
+            Self::OutsideCircuit => "everything outside the circuit that no variable names",
+            Self::EachUnnamed => "each circuit node that no variable names",
+        })
+    }
+}
+
+/// Identities as a list for people.
+pub(crate) fn list(ids: &[HypothesisCheckId], separator: &str) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
+}
+
+/// Verdict on a hypothesis.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HypothesisVerdict {
     /// A check failed.
     Refuted {
-        /// Their names.
-        by: Vec<String>,
+        /// Those checks.
+        by: Vec<HypothesisCheckId>,
     },
     /// No check failed, but one that must decide could not.
     Undecided {
-        /// Their names.
-        by: Vec<String>,
+        /// Those checks.
+        by: Vec<HypothesisCheckId>,
     },
     /// Every check passed.
     Supported,
@@ -80,8 +137,8 @@ pub struct HypothesisExample {
 /// One check of a hypothesis.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HypothesisCheck {
-    /// Name.
-    pub name: String,
+    /// Identity; its `Display` is the name that people read.
+    pub id: HypothesisCheckId,
     /// Whether it passed. Where too few runs could be drawn, it is not applicable.
     pub status: Status,
     /// Fraction of runs that came out as predicted, with its exact 95 % interval; none without runs.
@@ -112,16 +169,16 @@ pub struct HypothesisReport {
 }
 
 impl HypothesisReport {
-    /// The check of a name.
-    pub fn check(&self, name: &str) -> Option<&HypothesisCheck> {
-        self.checks.iter().find(|c| c.name == name)
+    /// A check, if it was made.
+    pub fn check(&self, id: &HypothesisCheckId) -> Option<&HypothesisCheck> {
+        self.checks.iter().find(|c| c.id == *id)
     }
 
     /// The report as text for people: verdict, then every check, with the first run that came out otherwise.
     pub fn words(&self) -> String {
         let verdict = match &self.verdict {
-            HypothesisVerdict::Refuted { by } => format!("REFUTED by {}", by.join("; ")),
-            HypothesisVerdict::Undecided { by } => format!("UNDECIDED: {}", by.join("; ")),
+            HypothesisVerdict::Refuted { by } => format!("REFUTED by {}", list(by, "; ")),
+            HypothesisVerdict::Undecided { by } => format!("UNDECIDED: {}", list(by, "; ")),
             HypothesisVerdict::Supported => "SUPPORTED".into(),
         };
         let mut lines = vec![format!("HYPOTHESIS {}: {verdict}", self.hypothesis)];
@@ -131,7 +188,7 @@ impl HypothesisReport {
                 Status::Failed => "FAIL",
                 Status::NotApplicable => " -  ",
             };
-            lines.push(format!("  {mark}  {}\n        {}", check.name, check.explanation));
+            lines.push(format!("  {mark}  {}\n        {}", check.id, check.explanation));
             if let (Status::Failed, Some(e)) = (check.status, &check.example) {
                 lines.push(format!("        {}", e.words()));
             }

@@ -2,7 +2,7 @@
 
 use openwork_circuit::tasks::Pair;
 use openwork_model::Model;
-use openwork_verify::{Check, Report, Status};
+use openwork_verify::{Check, CheckId, Report, Status};
 use rand::RngExt;
 
 use crate::micro::{ANSWERS, Bed, CUE, Plan, model, path_nodes, rng, set};
@@ -61,7 +61,7 @@ fn pairs(n: usize, seed: u64, template: usize) -> Vec<Pair> {
 }
 
 fn of_inputs(report: &Report) -> Check {
-    let found = report.checks.iter().find(|c| c.name == "worst inputs");
+    let found = report.checks.iter().find(|c| c.id == CheckId::WorstInputs);
     found.unwrap_or_else(|| panic!("{}", report.words())).clone()
 }
 

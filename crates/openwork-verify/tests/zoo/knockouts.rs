@@ -1,17 +1,22 @@
 //! Knock-outs of the circuit's nodes beside those of random circuits.
 
 use openwork_circuit::NodeSet;
-use openwork_verify::{Incompleteness, Kept, Limits, Report, Role, Scheme, Split, Status};
+use openwork_verify::{Incompleteness, Kept, Limits, Report, Role, Scheme, Split, Status, Subset};
 use rand::RngExt;
 
-use crate::micro::{Bed, Plan, path_nodes, rng, set};
+use crate::{
+    check,
+    micro::{Bed, Plan, path_nodes, rng, set},
+};
 
 const NAME: &str = "completeness: beside random circuits";
 
 /// The circuit's whole search, the small one, and those of random circuits.
 fn rows(report: &Report) -> (&Incompleteness, &Incompleteness, &[Incompleteness]) {
     let [whole, small, random @ ..] = &report.findings.incompleteness[..] else { panic!("{}", report.words()) };
-    assert!(whole.on == "circuit" && small.on == "circuit" && random.iter().all(|r| r.on == "random"));
+    assert!(
+        whole.on == Subset::Circuit && small.on == Subset::Circuit && random.iter().all(|r| r.on == Subset::Random)
+    );
     assert_eq!(random.len(), 4);
     (whole, small, random)
 }
@@ -20,7 +25,7 @@ fn rows(report: &Report) -> (&Incompleteness, &Incompleteness, &[Incompleteness]
 fn random_circuits_part_from_the_model_by_all_that_it_knows_and_the_true_one_by_little() {
     let report = Bed::new(Plan::default()).judge_within(&set(&path_nodes(&[0], false)), &Limits::level(3));
     let (whole, small, random) = rows(&report);
-    let completeness = report.check("completeness", Some(Scheme::MEAN)).unwrap();
+    let completeness = check(&report, "completeness", Some(Scheme::MEAN));
     assert_eq!(completeness.estimate, Some(whole.gap));
     // Like is compared with like.
     assert!(random.iter().all(|r| (r.tried, r.nodes) == (small.tried, small.nodes)) && small.tried < whole.tried);
@@ -33,7 +38,7 @@ fn random_circuits_part_from_the_model_by_all_that_it_knows_and_the_true_one_by_
         assert!((row.gap_of_none - known).abs() < 0.05 * known, "{row:?}, the model knows {known}");
         assert!(row.gap.mean <= row.gap_of_none + 1e-3 && row.gap.mean > completeness.threshold.unwrap(), "{row:?}");
     }
-    let check = report.check(NAME, None).unwrap();
+    let check = check(&report, NAME, None);
     assert_eq!((check.role, check.status), (Role::Reported, Status::Passed));
     assert!(check.explanation.contains("4 of 4 beyond"), "{}", check.explanation);
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use openwork_verify::{Effort, Limits, Status, Verdict, certify};
+use openwork_verify::{CheckId, Control, ControlKind, Controls, Limits, Status, Unfinished, Verdict, Why, verify};
 
 use crate::micro::{Bed, Plan, path_nodes, set};
 
@@ -13,24 +13,37 @@ use crate::micro::{Bed, Plan, path_nodes, set};
 fn without_time_nothing_is_claimed_and_all_that_is_left_out_is_named() {
     let (bed, circuit) = (Bed::new(Plan::default()), set(&path_nodes(&[0], false)));
     let limits = Limits { until: Some(Instant::now()), ..Limits::level(6) };
-    let mut report = bed.judge_within(&circuit, &limits);
+    let report = bed.judge_within(&circuit, &limits);
     assert_eq!(report.verdict, Verdict::Weak, "{}", report.words());
     for check in [
-        "completeness",
-        "minimality: nodes",
-        "completeness: beside random circuits",
-        "interchange with the model",
-        "identified",
-        "causal scrubbing",
+        CheckId::Completeness,
+        CheckId::MinimalityNodes,
+        CheckId::CompletenessBesideRandom,
+        CheckId::Interchange,
+        CheckId::Identified,
+        CheckId::Scrubbing,
     ] {
-        assert_eq!(report.check(check, None).unwrap().status, Status::NotApplicable, "{check}");
-        assert!(report.unfinished.iter().any(|u| u.starts_with(check) && u.ends_with("no time was left")), "{check}");
+        assert_eq!(report.check(check).unwrap().status, Status::NotApplicable, "{check}");
+        let expected = Unfinished { check, level: check.level(), done: None, why: Why::OutOfTime };
+        assert!(report.unfinished.contains(&expected), "{check}");
     }
-    let certificates = bed.with_case(&circuit, |case| {
-        certify(case, "", None, Effort::default(), &limits, &mut report, &mut |_| panic!("there is no time"))
-    });
-    assert!(certificates.unwrap().is_empty() && report.findings.certificates.is_empty());
-    assert_eq!(report.unfinished.iter().filter(|u| u.contains("(level 6): no time was left")).count(), 2);
+    assert!(report.findings.certificates.is_empty());
+    let certificates: Vec<_> = report.unfinished.iter().filter(|u| u.level == 6).collect();
+    assert!(certificates.len() == 2 && certificates.iter().all(|u| u.why == Why::OutOfTime), "{certificates:?}");
+}
+
+#[test]
+fn a_control_search_that_was_cut_short_is_named_and_weakens() {
+    let (bed, circuit) = (Bed::new(Plan::default()), set(&path_nodes(&[0], false)));
+    let done: Vec<Control> = bed.controls.iter().copied().filter(|c| c.kind == ControlKind::NonsenseLabels).collect();
+    let controls = Controls { done: &done, cut_short: &ControlKind::ALL };
+    let report =
+        bed.with_case(&circuit, |case| verify(case, controls, &bed.settings, &Limits::level(5), &mut |_| ()).report);
+    let check = CheckId::Control { kind: ControlKind::RandomWeights };
+    // A control that was done counts, whatever else was begun.
+    assert_eq!(report.unfinished, [Unfinished { check, level: 3, done: None, why: Why::OutOfTime }]);
+    assert_eq!(report.verdict, Verdict::Weak, "{}", report.words());
+    assert_eq!(report.check(check).unwrap().status, Status::NotApplicable);
 }
 
 #[test]
@@ -46,10 +59,10 @@ fn a_run_that_is_ended_anywhere_leaves_a_report_that_claims_no_more_than_it_saw(
         let ended = left.load(Ordering::SeqCst) == 0;
         assert_eq!(report.verdict, if ended { Verdict::Weak } else { Verdict::Strong }, "after {looks}");
         assert_eq!(report.unfinished.is_empty(), !ended);
-        assert!(report.unfinished.iter().all(|u| u.ends_with("interrupted")), "{:?}", report.unfinished);
+        assert!(report.unfinished.iter().all(|u| u.why == Why::Interrupted), "{:?}", report.unfinished);
         // What was finished is what it is in the whole run.
         for check in report.checks.iter().filter(|c| c.status == Status::Passed) {
-            assert_eq!(whole.check(&check.name, check.ablation).map(|c| c.status), Some(Status::Passed));
+            assert_eq!(whole.check(check.id).map(|c| c.status), Some(Status::Passed));
         }
     }
 }

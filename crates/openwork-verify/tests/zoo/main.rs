@@ -9,20 +9,30 @@ mod knockouts;
 mod limits;
 mod micro;
 mod plants;
+mod prose;
 mod scrub;
 mod watch;
 
-use openwork_verify::{Report, Verdict};
+use openwork_verify::{Check, Report, Scheme, Verdict};
 
-/// Names of the checks that refuted the circuit.
-fn refuted_by(report: &Report) -> Vec<&str> {
+/// Printed names of the checks that refuted the circuit.
+#[track_caller]
+fn refuted_by(report: &Report) -> Vec<String> {
     match &report.verdict {
-        Verdict::Refuted { by, .. } => by.iter().map(String::as_str).collect(),
+        Verdict::Refuted { by, .. } => by.iter().map(ToString::to_string).collect(),
         other => panic!("{other:?}, expected a refutation\n{}", report.words()),
     }
 }
 
+/// The check that is printed with this name, under this ablation.
+#[track_caller]
+fn check<'a>(report: &'a Report, name: &str, ablation: Option<Scheme>) -> &'a Check {
+    let found = report.checks.iter().find(|c| c.id.to_string() == name && c.ablation == ablation);
+    found.unwrap_or_else(|| panic!("no check {name}\n{}", report.words()))
+}
+
 /// Fails, showing the report, unless the verdict is `expected`.
+#[track_caller]
 fn expect(report: &Report, expected: &Verdict) {
     assert!(report.verdict == *expected, "{}", report.words());
 }

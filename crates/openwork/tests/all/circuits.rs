@@ -1,9 +1,9 @@
 //! Tasks, circuits, verdicts and the report, on a model too young to do any task: what must be refused is
 //! refused, and said so. Circuits that pass are the quickstart's business and that of `openwork-verify`'s tests.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
-use openwork_circuit::{Calibration, CircuitFile, Means, NodeSet, NodeSpace};
+use openwork_circuit::{Calibration, Circuit, CircuitFile, Means, NodeSet, NodeSpace, SearchSettings};
 
 use crate::{ok, run, stderr};
 
@@ -26,15 +26,15 @@ pub fn whole_model(dir: &Path) -> CircuitFile {
         model_sha256: loaded.sha256.clone(),
         means_sha256: means.sha256(),
         tokenizer_sha256: loaded.metadata["tokenizer_sha256"].clone(),
-        nodes: NodeSet::all(NodeSpace::new(&loaded.model.config)),
+        circuit: Circuit::new(&loaded.model, NodeSet::all(NodeSpace::new(&loaded.model.config))),
         calibration: Calibration::NONE,
         target_loss: 0.15,
         loss: 0.1,
         seed: 0,
-        settings: BTreeMap::new(),
+        search: SearchSettings::ByHand {},
     };
     std::fs::create_dir_all(dir.join("run/circuits")).unwrap();
-    circuit.save(&dir.join("run/circuits/for_while.json"), &loaded.model).unwrap();
+    circuit.save(&dir.join("run/circuits/for_while.json")).unwrap();
     circuit
 }
 

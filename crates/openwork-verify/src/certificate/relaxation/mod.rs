@@ -8,21 +8,14 @@ mod walk;
 mod zone;
 
 use rayon::prelude::*;
-use serde::Serialize;
 
-use super::{About, Certificate, CertificateError, Certified, Kind, file};
-use split::{Question, Split};
+use super::{
+    about::{About, CertificateError},
+    claim::{Certified, Claim, Kind, RelaxationClaim, Rivals, Split},
+    file::Certificate,
+};
+use split::Question;
 use walk::Weights;
-
-/// Which tokens the model's answer is held against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Rivals {
-    /// Every other token of the vocabulary.
-    AllTokens,
-    /// The other one of the input's two candidates.
-    OtherCandidate,
-}
 
 /// How to relax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,19 +32,6 @@ pub struct Relax {
     /// How often the box of coefficients of an input that is not certified may be split in two; each takes up to eight
     /// passes here and one more in the checker.
     pub splits: usize,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Claim {
-    inputs: usize,
-    rivals: Rivals,
-    frozen_norms: bool,
-    symbols: usize,
-    model_answers: Vec<usize>,
-    bounds: Vec<Option<f64>>,
-    splits: Vec<Option<Split>>,
-    certified: usize,
-    least_bound: Option<f64>,
 }
 
 /// Bounds are claimed this much lower, relative to `1 + |bound|`: the checker rounds otherwise than this, and must not
@@ -109,9 +89,18 @@ pub fn relaxation(
         unfinished,
     };
     let Relax { rivals, frozen_norms, symbols, .. } = relax;
-    let claim =
-        Claim { inputs: n, rivals, frozen_norms, symbols, model_answers, bounds, splits, certified, least_bound };
-    Ok((Certificate::new(about, file::Claim::Relaxation(claim)), result))
+    let claim = RelaxationClaim {
+        inputs: n,
+        rivals,
+        frozen_norms,
+        symbols,
+        model_answers,
+        bounds,
+        splits,
+        certified,
+        least_bound,
+    };
+    Ok((Certificate::new(about, Claim::Relaxation(claim)), result))
 }
 
 /// What is found out about an input.

@@ -1,32 +1,15 @@
 //! Splitting the box of coefficients: what holds on both halves holds on the whole, and bounds of halves are tighter.
 
-use std::collections::BTreeMap;
-
-use serde::Serialize;
-
 use super::{
-    super::About,
-    walk::{Freedom, Scales, Weights},
+    super::{about::About, claim::Split},
+    walk::{Freedom, Ranges, Scales, Weights},
 };
-
-/// Ranges of coefficients by (node, token); those that are not here are [0, 1].
-pub(super) type Ranges = BTreeMap<(usize, usize), (f64, f64)>;
 
 /// Symbols of the largest coefficients are tried; the best of them is split.
 const TRIED: usize = 4;
 
 /// Most splits of an input: readers of JSON refuse to go deeper than some 120 levels.
 const MOST: usize = 100;
-
-/// A range cut in two.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Split {
-    node: String,
-    token: usize,
-    at: f64,
-    below: Option<Box<Split>>,
-    above: Option<Box<Split>>,
-}
 
 /// What has to be bounded.
 pub(super) struct Question<'a> {

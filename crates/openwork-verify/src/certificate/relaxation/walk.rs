@@ -1,14 +1,18 @@
 //! The forward pass on zones: block after block, in a block site after site, at a site token after token.
 
+use std::collections::BTreeMap;
+
 use ndarray::{Array2, Axis, Zip, s};
 use openwork_model::{Block, Config, Linear, Model, Norm, NormKind, Params, Positions, Site, SiteKind};
 
 use super::{
-    super::About,
+    super::about::About,
     attend::{Heads, attend},
-    split::Ranges,
     zone::{Affine, Fading, Origin, SLACK, Symbols, Vector, Zone},
 };
+
+/// Ranges of coefficients by (node, token); those that are not here are [0, 1].
+pub(super) type Ranges = BTreeMap<(usize, usize), (f64, f64)>;
 
 /// The weights in f64, made ready once for all inputs.
 pub(super) struct Weights<'a> {

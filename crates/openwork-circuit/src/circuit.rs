@@ -1,0 +1,466 @@
+//! The circuit: kept nodes, kept edges, groups and labels.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+};
+
+use openwork_model::Model;
+use serde::{Deserialize, Serialize};
+
+use crate::{Edge, Group, Node, NodeSet, ResidualEdge, edges, residual_edges, weights_of};
+
+/// A circuit of a model: found by a search or written by hand, judged, drawn and kept in a file.
+///
+/// Every edge joins two kept nodes. By default a circuit has all edges that its nodes allow: every nonzero weight between
+/// two kept nodes ([`edges`]) and every channel of the residual stream from a kept write to a later kept read
+/// ([`residual_edges`]).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Circuit {
+    nodes: NodeSet,
+    edges: Vec<Edge>,
+    residual_edges: Vec<ResidualEdge>,
+    groups: Vec<Group>,
+    labels: BTreeMap<Node, Label>,
+}
+
+/// A name that a person gave to a node, with an optional note.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Label {
+    /// The name, such as `opening quote`.
+    pub name: String,
+    /// A longer explanation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Size of a circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Kept nodes.
+    pub nodes: usize,
+    /// Kept nonzero weights; residual edges do not count (Gao et al. 2025, §2.2).
+    pub edges: usize,
+    /// Groups with a kept node, and kept nodes of no group.
+    pub units: usize,
+}
+
+/// Errors of edges, groups and labels that do not belong to a circuit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemberError {
+    /// An end of an edge is not kept.
+    #[error("edge {from} -> {to}: node {missing} is not in the circuit")]
+    EndNotKept {
+        /// Start of the edge.
+        from: Node,
+        /// End of the edge.
+        to: Node,
+        /// The end that is not kept.
+        missing: Node,
+    },
+    /// The model has no nonzero weight from the one node to the other.
+    #[error("edge {from} -> {to}: the model has no nonzero weight there")]
+    NoWeight {
+        /// Start of the edge.
+        from: Node,
+        /// End of the edge.
+        to: Node,
+    },
+    /// The one node does not write a channel of the residual stream that the other reads later.
+    #[error("residual edge {from} -> {to}: an edge goes from a write to a later read of the same channel")]
+    NoChannel {
+        /// Start of the edge.
+        from: Node,
+        /// End of the edge.
+        to: Node,
+    },
+    /// An edge is listed twice.
+    #[error("edge {from} -> {to} is listed twice")]
+    Twice {
+        /// Start of the edge.
+        from: Node,
+        /// End of the edge.
+        to: Node,
+    },
+    /// Two groups have one name.
+    #[error("two groups are called {name:?}")]
+    GroupTwice {
+        /// The name.
+        name: String,
+    },
+    /// No node of a group is kept.
+    #[error("group {name:?} has no node in the circuit")]
+    GroupEmpty {
+        /// The name.
+        name: String,
+    },
+    /// A label is for a node that is not kept.
+    #[error("the label {name:?} is for node {node}, which is not in the circuit")]
+    LabelNotKept {
+        /// The node.
+        node: Node,
+        /// Name in the label.
+        name: String,
+    },
+}
+
+/// Error of [`Circuit::masked`]: a residual edge cannot be ablated by weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the circuit leaves out the residual edge {from} -> {to}, and no weight of the model belongs to that edge alone: \
+     ablate the write or the read instead"
+)]
+pub struct ResidualMaskError {
+    /// The write.
+    pub from: Node,
+    /// The read.
+    pub to: Node,
+}
+
+impl Circuit {
+    /// The circuit of `nodes` with all edges that they allow in `model`, without groups and labels.
+    pub fn new(model: &Model, nodes: NodeSet) -> Self {
+        let (edges, residual_edges) = (edges(model, &nodes), residual_edges(&nodes));
+        Self { nodes, edges, residual_edges, groups: vec![], labels: BTreeMap::new() }
+    }
+
+    /// The same circuit with only these weights as edges, given as pairs `(from, to)`.
+    ///
+    /// # Errors
+    /// Where an end is not kept, the model has no nonzero weight there, or an edge is listed twice.
+    pub fn with_edges(mut self, model: &Model, pairs: &[(Node, Node)]) -> Result<Self, MemberError> {
+        let wanted = self.ends(pairs)?;
+        self.edges = edges(model, &self.nodes);
+        let there: HashSet<(Node, Node)> = self.edges.iter().map(|e| (e.from, e.to)).collect();
+        if let Some(&(from, to)) = pairs.iter().find(|pair| !there.contains(pair)) {
+            return Err(MemberError::NoWeight { from, to });
+        }
+        self.edges.retain(|e| wanted.contains(&(e.from, e.to)));
+        Ok(self)
+    }
+
+    /// The same circuit with only these residual edges, given as pairs `(write, read)`.
+    ///
+    /// # Errors
+    /// Where an end is not kept, the pair is not a write and a later read of its channel, or an edge is listed twice.
+    pub fn with_residual_edges(mut self, pairs: &[(Node, Node)]) -> Result<Self, MemberError> {
+        let wanted = self.ends(pairs)?;
+        self.residual_edges = residual_edges(&self.nodes);
+        let there: HashSet<(Node, Node)> = self.residual_edges.iter().map(|e| (e.from, e.to)).collect();
+        if let Some(&(from, to)) = pairs.iter().find(|pair| !there.contains(pair)) {
+            return Err(MemberError::NoChannel { from, to });
+        }
+        self.residual_edges.retain(|e| wanted.contains(&(e.from, e.to)));
+        Ok(self)
+    }
+
+    /// The pairs as a set, if both ends of each are kept and none is there twice.
+    fn ends(&self, pairs: &[(Node, Node)]) -> Result<HashSet<(Node, Node)>, MemberError> {
+        let mut set = HashSet::new();
+        for &(from, to) in pairs {
+            if let Some(missing) = [from, to].into_iter().find(|&node| !self.nodes.contains(node)) {
+                return Err(MemberError::EndNotKept { from, to, missing });
+            }
+            if !set.insert((from, to)) {
+                return Err(MemberError::Twice { from, to });
+            }
+        }
+        Ok(set)
+    }
+
+    /// The same circuit with these groups in place of its own.
+    ///
+    /// # Errors
+    /// Where two groups have one name, or none of a group's nodes is kept.
+    pub fn with_groups(self, mut groups: Vec<Group>) -> Result<Self, MemberError> {
+        for group in &mut groups {
+            group.nodes.sort_unstable();
+            group.nodes.dedup();
+        }
+        for (i, group) in groups.iter().enumerate() {
+            let name = || group.name.clone();
+            if groups[..i].iter().any(|other| other.name == group.name) {
+                return Err(MemberError::GroupTwice { name: name() });
+            }
+            if !group.nodes.iter().any(|&node| self.nodes.contains(node)) {
+                return Err(MemberError::GroupEmpty { name: name() });
+            }
+        }
+        Ok(Self { groups, ..self })
+    }
+
+    /// The same circuit with these labels of nodes in place of its own.
+    ///
+    /// # Errors
+    /// Where a labelled node is not kept.
+    pub fn with_labels(self, labels: BTreeMap<Node, Label>) -> Result<Self, MemberError> {
+        if let Some((&node, label)) = labels.iter().find(|(node, _)| !self.nodes.contains(**node)) {
+            return Err(MemberError::LabelNotKept { node, name: label.name.clone() });
+        }
+        Ok(Self { labels, ..self })
+    }
+
+    /// The same circuit with the groups and labels of `other`, as far as their nodes are kept here.
+    pub fn annotated_as(self, other: &Self) -> Self {
+        let kept = |node: &Node| self.nodes.contains(*node);
+        let groups = other.groups.iter().filter(|g| g.nodes.iter().any(kept)).cloned().collect();
+        let labels = other.labels.iter().filter(|(node, _)| kept(node)).map(|(n, l)| (*n, l.clone())).collect();
+        Self { groups, labels, ..self }
+    }
+
+    /// Kept nodes.
+    pub fn nodes(&self) -> &NodeSet {
+        &self.nodes
+    }
+
+    /// Kept nonzero weights, block after block.
+    pub fn edges(&self) -> &[Edge] {
+        &self.edges
+    }
+
+    /// Kept channels of the residual stream, by write.
+    pub fn residual_edges(&self) -> &[ResidualEdge] {
+        &self.residual_edges
+    }
+
+    /// Whether the circuit has all edges that its nodes allow in `model`.
+    pub fn has_all_edges(&self, model: &Model) -> bool {
+        self.edges.len() == edges(model, &self.nodes).len()
+            && self.residual_edges.len() == residual_edges(&self.nodes).len()
+    }
+
+    /// Named sets of nodes.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// Labels of nodes.
+    pub fn labels(&self) -> &BTreeMap<Node, Label> {
+        &self.labels
+    }
+
+    /// Printed name of a node with its label, such as `0.mlp.post_act[3] (opening quote)`.
+    pub fn describe(&self, node: Node) -> String {
+        match self.labels.get(&node) {
+            Some(label) => format!("{node} ({})", label.name),
+            None => node.to_string(),
+        }
+    }
+
+    /// Number of nodes, edges and units; a group counts as one unit however many of its nodes are kept.
+    pub fn size(&self) -> Size {
+        let kept = |group: &Group| group.nodes.iter().any(|&node| self.nodes.contains(node));
+        let in_group = |node: &Node| self.groups.iter().any(|group| group.nodes.contains(node));
+        let groups = self.groups.iter().filter(|group| kept(group)).count();
+        let alone = self.nodes.nodes().filter(|node| !in_group(node)).count();
+        Size { nodes: self.nodes.len(), edges: self.edges.len(), units: groups + alone }
+    }
+
+    /// The model with the circuit's missing edges ablated: a weight between two kept nodes that is not one of
+    /// [`Circuit::edges`] is zero. Every other weight is as it was, those of ablated nodes too, since an ablation value
+    /// passes through them. A circuit with all edges gives `model` itself, and its run under
+    /// [`Keep`](crate::Keep) the same bits.
+    ///
+    /// # Errors
+    /// Where a residual edge is missing. All writers of a channel share it, and the readers' weights read their sum, so
+    /// that no change of weights ablates one of these edges alone.
+    ///
+    /// # Panics
+    /// Where `model` has other nodes than the circuit's.
+    pub fn masked<'m>(&self, model: &'m Model) -> Result<Cow<'m, Model>, ResidualMaskError> {
+        let residual: HashSet<ResidualEdge> = self.residual_edges.iter().copied().collect();
+        if let Some(e) = residual_edges(&self.nodes).into_iter().find(|e| !residual.contains(e)) {
+            return Err(ResidualMaskError { from: e.from, to: e.to });
+        }
+        let kept: HashSet<(Node, Node)> = self.edges.iter().map(|e| (e.from, e.to)).collect();
+        let mut missing = edges(model, &self.nodes);
+        missing.retain(|e| !kept.contains(&(e.from, e.to)));
+        if missing.is_empty() {
+            return Ok(Cow::Borrowed(model));
+        }
+        let mut masked = model.clone();
+        // One update a site: each brings the sparse form of a matrix up to date.
+        for of_site in missing.chunk_by(|a, b| a.to.site == b.to.site) {
+            let (linear, first_row) = weights_of(&mut masked, Node { site: of_site[0].to.site, index: 0 });
+            linear.weight.update(|w| of_site.iter().for_each(|e| w[[first_row + e.to.index, e.from.index]] = 0.0));
+        }
+        Ok(Cow::Owned(masked))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openwork_model::{Activation, Bigram, Config, NoTap, NormKind, Positions, Site, SiteKind, Tokens};
+
+    use super::*;
+    use crate::{Ablation, Keep, NodeSpace};
+
+    fn node(layer: usize, kind: SiteKind, index: usize) -> Node {
+        Node { site: Site { layer, kind }, index }
+    }
+
+    fn set(model: &Model, nodes: &[Node]) -> NodeSet {
+        let space = NodeSpace::new(&model.config);
+        let numbers: Vec<usize> = nodes.iter().map(|n| space.number(*n).expect("a node of the model")).collect();
+        NodeSet::of(space, numbers)
+    }
+
+    /// One block without norms, whose MLP alone is not zero. Token 0 puts (1, 2) into the residual stream; neuron 0 is
+    /// ReLU(3 x₀ + 1 x₁) = 5 and neuron 1 is ReLU(2 x₁) = 4; channel 0 gets 2 · n₀ + 1 · n₁ = 14, channel 1 gets −1 · n₁ = −4.
+    /// The stream ends at (15, −2), and the unembedding is the identity.
+    fn by_hand() -> Model {
+        let config = Config {
+            vocab_size: 2,
+            n_ctx: 1,
+            n_layer: 1,
+            n_head: 1,
+            d_head: 8,
+            d_model: 2,
+            d_mlp: 2,
+            act_density: None,
+            bigram: Bigram::None,
+            norm: NormKind::None,
+            activation: Activation::Relu,
+            positions: Positions::None,
+            ..Config::default()
+        };
+        let mut model = Model::init(config, 1);
+        model.params.values_mut().into_iter().for_each(|w| w.update(|w| w.fill(0.0)));
+        model.params.embed.update(|w| (w[[0, 0]], w[[0, 1]]) = (1.0, 2.0));
+        model.params.unembed.as_mut().expect("untied").update(|w| (w[[0, 0]], w[[1, 1]]) = (1.0, 1.0));
+        let block = &mut model.params.blocks[0];
+        block.attn_norm.gain.update(|w| w.fill(1.0));
+        block.mlp_norm.gain.update(|w| w.fill(1.0));
+        model.params.final_norm.gain.update(|w| w.fill(1.0));
+        block.fc.weight.update(|w| (w[[0, 0]], w[[0, 1]], w[[1, 1]]) = (3.0, 1.0, 2.0));
+        block.proj.weight.update(|w| (w[[0, 0]], w[[0, 1]], w[[1, 1]]) = (2.0, 1.0, -1.0));
+        model
+    }
+
+    fn mlp(model: &Model) -> Vec<Node> {
+        let group = Group::mlp(&model.config, 0);
+        assert_eq!(group.nodes.len(), 6);
+        group.nodes
+    }
+
+    fn logits(model: &Model, nodes: &NodeSet) -> Vec<f32> {
+        let pass = model.forward(Tokens::new(&[0], 1), None, &mut Keep::new(nodes, Ablation::Zero));
+        pass.logits.iter().copied().collect()
+    }
+
+    #[test]
+    fn ablated_edges_give_the_outputs_worked_out_by_hand() {
+        let model = by_hand();
+        let pass = model.forward(Tokens::new(&[0], 1), None, &mut NoTap);
+        assert_eq!(pass.logits.iter().copied().collect::<Vec<_>>(), [15.0, -2.0]);
+        let (read, neuron, write) = (SiteKind::MlpRead, SiteKind::Neuron, SiteKind::MlpWrite);
+        let all = Circuit::new(&model, set(&model, &mlp(&model)));
+        assert_eq!((all.size().nodes, all.size().edges), (6, 6));
+        let without = |from: Node, to: Node| {
+            let left: Vec<_> = all.edges().iter().map(|e| (e.from, e.to)).filter(|e| *e != (from, to)).collect();
+            assert_eq!(left.len(), 5);
+            let circuit = all.clone().with_edges(&model, &left).unwrap();
+            let masked = circuit.masked(&model).unwrap();
+            logits(&masked, circuit.nodes())
+        };
+        // Neuron 0 no longer reads channel 1: it is 3, and channel 0 gets 2 · 3 + 4.
+        assert_eq!(without(node(0, read, 1), node(0, neuron, 0)), [11.0, -2.0]);
+        // Nor channel 0: it is 2, and channel 0 gets 2 · 2 + 4.
+        assert_eq!(without(node(0, read, 0), node(0, neuron, 0)), [9.0, -2.0]);
+        // Neuron 1 writes only to channel 1.
+        assert_eq!(without(node(0, neuron, 1), node(0, write, 0)), [11.0, -2.0]);
+        // Neuron 1 writes only to channel 0.
+        assert_eq!(without(node(0, neuron, 1), node(0, write, 1)), [15.0, 2.0]);
+    }
+
+    #[test]
+    fn with_all_edges_the_run_has_the_bits_of_node_ablation() {
+        let model = Model::init(Config { vocab_size: 12, ..Config::default() }, 5);
+        let space = NodeSpace::new(&model.config);
+        let circuit = Circuit::new(&model, NodeSet::of(space.clone(), (0..space.len()).step_by(3)));
+        assert!(circuit.has_all_edges(&model) && !circuit.residual_edges().is_empty());
+        let masked = circuit.masked(&model).unwrap();
+        assert!(matches!(masked, Cow::Borrowed(_)));
+        // One edge less is another model, in that one weight.
+        let [first, rest @ ..] = circuit.edges() else { panic!("there are edges") };
+        let (first, rest) = (*first, rest.iter().map(|e| (e.from, e.to)).collect::<Vec<_>>());
+        let less = circuit.with_edges(&model, &rest).unwrap();
+        assert!(!less.has_all_edges(&model));
+        let masked = less.masked(&model).unwrap().into_owned();
+        let changed: usize = model
+            .params
+            .values()
+            .into_iter()
+            .zip(masked.params.values())
+            .map(|(a, b)| a.dense().iter().zip(b.dense()).filter(|(a, b)| a != b).count())
+            .sum();
+        let mut masked = masked;
+        let (linear, row) = weights_of(&mut masked, first.to);
+        assert_eq!((changed, linear.weight.dense()[[row, first.from.index]]), (1, 0.0));
+    }
+
+    #[test]
+    fn a_residual_edge_cannot_be_ablated_by_weights() {
+        let model = Model::init(Config { vocab_size: 12, ..Config::default() }, 5);
+        let (from, to) = (node(0, SiteKind::MlpWrite, 3), node(1, SiteKind::AttnRead, 3));
+        let circuit = Circuit::new(&model, set(&model, &[from, to]));
+        assert_eq!(circuit.residual_edges(), [ResidualEdge { from, to }]);
+        let without = circuit.with_residual_edges(&[]).unwrap();
+        assert_eq!(without.masked(&model).unwrap_err(), ResidualMaskError { from, to });
+    }
+
+    #[test]
+    fn members_that_do_not_belong_are_named() {
+        let model = by_hand();
+        let (read, neuron) = (node(0, SiteKind::MlpRead, 0), node(0, SiteKind::Neuron, 1));
+        let circuit = || Circuit::new(&model, set(&model, &[read, neuron, node(0, SiteKind::MlpWrite, 0)]));
+        let no_weight = circuit().with_edges(&model, &[(read, neuron)]).unwrap_err();
+        assert_eq!(
+            no_weight.to_string(),
+            "edge 0.mlp.act_in[0] -> 0.mlp.post_act[1]: the model has no nonzero weight there"
+        );
+        let (from, to) = (neuron, node(0, SiteKind::MlpWrite, 1));
+        assert_eq!(circuit().with_edges(&model, &[(from, to)]), Err(MemberError::EndNotKept { from, to, missing: to }));
+        let edge = (neuron, node(0, SiteKind::MlpWrite, 0));
+        assert_eq!(circuit().with_edges(&model, &[edge, edge]), Err(MemberError::Twice { from: edge.0, to: edge.1 }));
+        let (from, to) = (node(0, SiteKind::MlpWrite, 0), read);
+        assert_eq!(circuit().with_residual_edges(&[(from, to)]), Err(MemberError::NoChannel { from, to }));
+        let group = |name: &str, nodes: &[Node]| Group { name: name.into(), note: None, nodes: nodes.to_vec() };
+        let twice = circuit().with_groups(vec![group("a", &[read]), group("a", &[neuron])]);
+        assert_eq!(twice, Err(MemberError::GroupTwice { name: "a".into() }));
+        let empty = circuit().with_groups(vec![group("b", &[node(0, SiteKind::Neuron, 0)])]);
+        assert_eq!(empty, Err(MemberError::GroupEmpty { name: "b".into() }));
+        let label = Label { name: "cue".into(), note: None };
+        let labels = BTreeMap::from([(node(0, SiteKind::Neuron, 0), label)]);
+        assert!(circuit().with_labels(labels).unwrap_err().to_string().contains("0.mlp.post_act[0], which is not in"));
+    }
+
+    #[test]
+    fn a_group_counts_as_one() {
+        let model = Model::init(Config { vocab_size: 12, ..Config::default() }, 5);
+        let nodes: Vec<Node> = [0, 1, 9].map(|i| node(0, SiteKind::Query, i)).into();
+        let circuit = Circuit::new(&model, set(&model, &[&nodes[..], &[node(1, SiteKind::Neuron, 4)]].concat()));
+        assert_eq!(circuit.size().units, 4);
+        let d_head = model.config.d_head;
+        let heads = vec![Group::head(&model.config, 0, 0)];
+        let in_first = nodes.iter().filter(|n| n.index < d_head).count();
+        assert_eq!(circuit.with_groups(heads).unwrap().size().units, 4 - in_first + 1);
+    }
+
+    #[test]
+    fn annotations_go_over_to_a_circuit_as_far_as_nodes_survive() {
+        let model = by_hand();
+        let nodes = mlp(&model);
+        let label = |name: &str| Label { name: name.into(), note: Some("seen".into()) };
+        let labels = BTreeMap::from([(nodes[0], label("cue")), (nodes[2], label("detector"))]);
+        let group = Group { name: "pair".into(), note: None, nodes: nodes[2..4].to_vec() };
+        let old =
+            Circuit::new(&model, set(&model, &nodes)).with_labels(labels).unwrap().with_groups(vec![group]).unwrap();
+        assert_eq!(old.describe(nodes[0]), "0.mlp.act_in[0] (cue)");
+        let new = Circuit::new(&model, set(&model, &nodes[2..])).annotated_as(&old);
+        assert_eq!((new.labels().len(), new.groups().len()), (1, 1));
+        let bare = Circuit::new(&model, set(&model, &nodes[4..])).annotated_as(&old);
+        assert_eq!((bare.labels().len(), bare.groups().len(), bare.describe(nodes[4])), (0, 0, nodes[4].to_string()));
+    }
+}

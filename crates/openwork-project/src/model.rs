@@ -1,0 +1,170 @@
+//! Models as people name them: a model file, a finished run's folder, or a published folder.
+
+use std::path::{Path, PathBuf};
+
+use openwork_circuit::CircuitFile;
+use openwork_data::{Tokenizer, TokenizerError};
+use openwork_model::{LoadError, Loaded, Model};
+
+use crate::{ProjectError, project::load_circuit};
+
+/// Metadata key of a model file whose value is the hash of the model's tokenizer.
+pub const TOKENIZER_KEY: &str = "tokenizer_sha256";
+
+/// A model that was opened, and the folder in which tokenizer, sample, means and circuits lie beside it.
+pub struct OpenModel {
+    /// The model.
+    pub model: Model,
+    /// Hash of the model, which means, circuits and verdicts name.
+    pub sha256: String,
+    /// Folder of the model file.
+    pub dir: PathBuf,
+    /// Hash of its tokenizer, where the file names one.
+    pub tokenizer_sha256: Option<String>,
+    /// Notices of a published folder: the keys of its configuration that were ignored.
+    pub notices: Vec<String>,
+}
+
+/// Reason that a model or its tokenizer cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenModelError {
+    /// The folder holds a run that has a checkpoint and no model yet.
+    #[error("the run in {} has not finished; `openwork train .. --resume` goes on with it", dir.display())]
+    Unfinished {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The folder holds no model.
+    #[error(
+        "{} is neither a model file, a finished run's folder (with model.safetensors) nor a published folder (with \
+         beeg_config.json)", dir.display()
+    )]
+    NoModel {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The model file cannot be used.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The published folder cannot be used.
+    #[error("cannot import {}", dir.display())]
+    Import {
+        /// The folder.
+        dir: PathBuf,
+        /// The fault.
+        source: Box<LoadError>,
+    },
+    /// No tokenizer was named and none lies beside the model.
+    #[error("there is no {} beside the model; name its tokenizer with --tokenizer", path.display())]
+    NoTokenizer {
+        /// The file that is looked for.
+        path: PathBuf,
+    },
+    /// The tokenizer file cannot be used.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The tokenizer is another than the model's own.
+    #[error("the model was trained with tokenizer {expected}, and {} is {found}", path.display())]
+    OtherTokenizer {
+        /// The tokenizer file.
+        path: PathBuf,
+        /// Hash of the tokenizer that the model names.
+        expected: String,
+        /// Hash of the tokenizer at hand.
+        found: String,
+    },
+    /// The tokenizer has more tokens than the model has rows.
+    #[error("{} has {tokens} tokens and the model a vocabulary of {vocab_size}", path.display())]
+    Vocabulary {
+        /// The tokenizer file.
+        path: PathBuf,
+        /// Tokens of the tokenizer.
+        tokens: usize,
+        /// Vocabulary of the model.
+        vocab_size: usize,
+    },
+}
+
+impl OpenModel {
+    /// Reads the model that `path` names.
+    ///
+    /// # Errors
+    /// When the folder holds no finished model, or the file cannot be read.
+    pub fn open(path: &Path) -> Result<Self, OpenModelError> {
+        if path.join("beeg_config.json").exists() {
+            return Self::import(path);
+        }
+        let file = model_file(path)?;
+        let Loaded { model, metadata, sha256 } = Model::load(&file)?;
+        let dir = file.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self { model, sha256, dir, tokenizer_sha256: metadata.get(TOKENIZER_KEY).cloned(), notices: vec![] })
+    }
+
+    /// Reads the published pair in `dir`.
+    ///
+    /// # Errors
+    /// When a file of the pair is missing or cannot be used.
+    pub fn import(dir: &Path) -> Result<Self, OpenModelError> {
+        let imported = Model::import(dir);
+        let (model, notices) =
+            imported.map_err(|source| OpenModelError::Import { dir: dir.to_owned(), source: Box::new(source) })?;
+        let sha256 = published_sha256(dir)?;
+        Ok(Self { sha256, model, dir: dir.to_owned(), tokenizer_sha256: None, notices })
+    }
+
+    /// Reads a circuit of the model.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is of another model, or leaves out edges between its nodes.
+    pub fn circuit(&self, path: &Path) -> Result<CircuitFile, ProjectError> {
+        load_circuit(path, &self.model, &self.sha256)
+    }
+
+    /// Reads the model's tokenizer: the file `given`, else `tokenizer.json` beside the model.
+    ///
+    /// # Errors
+    /// When there is none, it is not the one that the model names, or it has more tokens than the model.
+    pub fn tokenizer(&self, given: Option<&Path>) -> Result<Tokenizer, OpenModelError> {
+        let beside = self.dir.join("tokenizer.json");
+        if given.is_none() && !beside.exists() {
+            return Err(OpenModelError::NoTokenizer { path: beside });
+        }
+        let path = given.unwrap_or(&beside).to_owned();
+        let tokenizer = Tokenizer::load(&path)?;
+        if let Some(expected) = self.tokenizer_sha256.clone().filter(|own| own != tokenizer.sha256()) {
+            return Err(OpenModelError::OtherTokenizer { path, expected, found: tokenizer.sha256().to_owned() });
+        }
+        let (tokens, vocab_size) = (tokenizer.vocab_size(), self.model.config.vocab_size);
+        if tokens > vocab_size {
+            return Err(OpenModelError::Vocabulary { path, tokens, vocab_size });
+        }
+        Ok(tokenizer)
+    }
+}
+
+/// Hash of the weights in a published folder.
+fn published_sha256(dir: &Path) -> Result<String, OpenModelError> {
+    let exported = dir.join("final_model.safetensors");
+    let path = if exported.exists() { exported } else { dir.join("final_model.pt") };
+    openwork_tensor::sha256_file(&path).map_err(|source| LoadError::Io { path, source }.into())
+}
+
+/// The model file that `path` names: itself, or `model.safetensors` in a run's folder.
+///
+/// # Errors
+/// When `path` is a folder without a finished model.
+pub fn model_file(path: &Path) -> Result<PathBuf, OpenModelError> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let file = path.join("model.safetensors");
+    if file.exists() {
+        return Ok(file);
+    }
+    let dir = path.to_owned();
+    Err(match path.join("checkpoint.safetensors").exists() {
+        true => OpenModelError::Unfinished { dir },
+        false => OpenModelError::NoModel { dir },
+    })
+}

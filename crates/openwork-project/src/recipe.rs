@@ -1,0 +1,54 @@
+//! Recipes by file name, or by the name of a shipped one.
+
+use std::path::{Path, PathBuf};
+
+use openwork_train::{Recipe, RecipeError, SHIPPED};
+
+/// Reason that a recipe cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FindRecipeError {
+    /// Neither a file nor a shipped recipe has this name.
+    #[error(
+        "there is no recipe {name}: neither a file nor one of the shipped recipes ({})",
+        SHIPPED.map(|(name, _)| name).join(", ")
+    )]
+    Unknown {
+        /// The name.
+        name: String,
+    },
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The recipe is wrong.
+    #[error("{name}")]
+    Recipe {
+        /// File or shipped name.
+        name: String,
+        /// The fault and its line.
+        source: RecipeError,
+    },
+}
+
+/// Reads the recipe that `name` means: a shipped one, else a file.
+///
+/// # Errors
+/// When there is none of this name, or it is wrong.
+pub fn find_recipe(name: &str) -> Result<Recipe, FindRecipeError> {
+    let parse =
+        |text: &str| Recipe::parse(text).map_err(|source| FindRecipeError::Recipe { name: name.to_owned(), source });
+    if let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
+        return parse(text);
+    }
+    let path = Path::new(name);
+    if !path.exists() {
+        return Err(FindRecipeError::Unknown { name: name.to_owned() });
+    }
+    let read = |source| FindRecipeError::Read { path: path.to_owned(), source };
+    parse(&std::fs::read_to_string(path).map_err(read)?)
+}

@@ -1,0 +1,217 @@
+//! Content of a report on a model and its verified circuits: everything a page shows, without its form.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use openwork_circuit::{Ablation, Calibration, CircuitFile, Keep, batches, evaluate};
+use openwork_model::{Config, NoTap, Sampling};
+use openwork_tasks::{Pair, TaskError};
+use openwork_train::LogLine;
+use openwork_verify::{Control, Report, Verdict};
+
+use crate::{Project, ProjectError, TaskScore, VerdictError, VerdictFile, read_log, task_scores, verdict_path};
+
+/// Pairs per split that the whole model is measured on.
+const TASK_PAIRS: usize = 64;
+
+/// Report on a model: its training, its circuits, and how it does on every task.
+pub struct ModelReport {
+    /// Configuration of the model.
+    pub config: Config,
+    /// Number of parameters, zeros included.
+    pub parameters: usize,
+    /// Hash of the model.
+    pub model_sha256: String,
+    /// Log of its training; empty where there is none.
+    pub log: Vec<LogLine>,
+    /// A text that the model writes.
+    pub writing: Writing,
+    /// Its verified circuits, in order of their file names.
+    pub circuits: Vec<CircuitReport>,
+    /// The whole model on every task.
+    pub tasks: Vec<TaskRow>,
+}
+
+/// A prompt and the continuation that the model writes.
+pub struct Writing {
+    /// The prompt.
+    pub prompt: String,
+    /// The continuation.
+    pub continuation: String,
+}
+
+/// The whole model on one task.
+pub struct TaskRow {
+    /// Name of the task.
+    pub name: &'static str,
+    /// Description of the task.
+    pub description: &'static str,
+    /// Scores on fresh pairs and on held-out templates, or the reason that there are none.
+    pub scores: Result<[TaskScore; 2], TaskError>,
+}
+
+/// A circuit with its verdict.
+pub struct CircuitReport {
+    /// The circuit.
+    pub file: CircuitFile,
+    /// Channels of an attention head, for the names of attention nodes.
+    pub d_head: usize,
+    /// Outcome of the control searches.
+    pub controls: Vec<Control>,
+    /// Report of the verifier.
+    pub report: Report,
+    /// Prompts with the answers of model and circuit.
+    pub examples: Vec<Example>,
+    /// Texts of the tokens of the counter-example.
+    pub tokens: BTreeMap<u16, String>,
+    /// The verdict file, which replays the counter-example.
+    pub verdict_path: PathBuf,
+}
+
+/// A prompt with the answers of model and circuit.
+pub struct Example {
+    /// The prompt.
+    pub prompt: String,
+    /// The right continuation and the wrong one.
+    pub candidates: (String, String),
+    /// Probability of the right one among the two: the model's and the circuit's (calibrated).
+    pub p_right: (f64, f64),
+    /// Whether its template is held out from the search for the circuit.
+    pub held_out_template: bool,
+}
+
+/// Reason that a report cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// A circuit or its task.
+    #[error(transparent)]
+    Project(#[from] ProjectError),
+    /// A verdict file.
+    #[error(transparent)]
+    Verdict(#[from] VerdictError),
+    /// The folder of circuits cannot be listed.
+    #[error("cannot read {}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+}
+
+impl ModelReport {
+    /// Gathers the report on a model and the verified circuits beside it.
+    ///
+    /// # Errors
+    /// When a circuit or verdict beside the model cannot be read or is of another model.
+    pub fn new(project: &Project) -> Result<Self, ReportError> {
+        let row = |task: &'static openwork_tasks::Task| TaskRow {
+            name: task.name(),
+            description: task.description(),
+            scores: task_scores(&project.model, &project.tokenizer, task, TASK_PAIRS, 0),
+        };
+        Ok(Self {
+            config: project.model.config.clone(),
+            parameters: project.model.params.values().iter().map(|w| w.dense().len()).sum(),
+            model_sha256: project.model_sha256.clone(),
+            // A model may lie in a folder in which nothing was trained.
+            log: read_log(&project.dir).unwrap_or_default(),
+            writing: writing(project),
+            circuits: circuits(project)?,
+            tasks: openwork_tasks::all().iter().map(row).collect(),
+        })
+    }
+}
+
+/// A text that the model writes from nothing but a first word.
+fn writing(project: &Project) -> Writing {
+    let prompt = "def ";
+    let tokens = project.tokenizer.encode(prompt);
+    let sampling = Sampling { temperature: 0.8, top_k: 50, seed: 0 };
+    let end = Some(project.tokenizer.end_of_text());
+    let mut text = project.model.generate(&tokens, 160, end, sampling);
+    text.pop_if(|last| Some(*last) == end);
+    Writing { prompt: prompt.to_owned(), continuation: project.tokenizer.decode(&text) }
+}
+
+/// Every circuit beside the model that has a verdict, in order of name.
+fn circuits(project: &Project) -> Result<Vec<CircuitReport>, ReportError> {
+    let dir = project.dir.join("circuits");
+    if !dir.exists() {
+        return Ok(vec![]);
+    }
+    let failed = |source| ReportError::Folder { path: dir.clone(), source };
+    let entries = std::fs::read_dir(&dir).map_err(failed)?;
+    let mut paths: Vec<PathBuf> = entries.map(|e| Ok(e?.path())).collect::<std::io::Result<_>>().map_err(failed)?;
+    paths.retain(|p| p.extension().is_some_and(|e| e == "json") && verdict_path(p).exists());
+    paths.sort();
+    paths.iter().map(|path| CircuitReport::read(project, path)).collect()
+}
+
+impl CircuitReport {
+    /// Reads a circuit and the verdict beside it.
+    ///
+    /// # Errors
+    /// When one cannot be read, or the circuit is of another model.
+    pub fn read(project: &Project, circuit: &Path) -> Result<Self, ReportError> {
+        let verdict_path = verdict_path(circuit);
+        let verdict = VerdictFile::read(&verdict_path)?;
+        Self::new(project, project.circuit(circuit)?, verdict, verdict_path)
+    }
+
+    /// The report on a circuit whose verdict lies in `verdict_path`.
+    ///
+    /// # Errors
+    /// When the task of the circuit is unknown or its pairs cannot be drawn.
+    pub fn new(
+        project: &Project,
+        file: CircuitFile,
+        verdict: VerdictFile,
+        verdict_path: PathBuf,
+    ) -> Result<Self, ReportError> {
+        let splits = project.splits_of(&file)?;
+        let mut examples = examples(project, &file, &splits.held_out[..2], false);
+        examples.extend(self::examples(project, &file, &splits.held_out_templates[..1], true));
+        Ok(Self {
+            d_head: project.model.config.d_head,
+            controls: verdict.controls,
+            tokens: token_texts(project, &verdict.report),
+            report: verdict.report,
+            examples,
+            file,
+            verdict_path,
+        })
+    }
+}
+
+/// Texts of the tokens that the counter-example names.
+fn token_texts(project: &Project, report: &Report) -> BTreeMap<u16, String> {
+    let Verdict::Refuted { counter_example: Some(example), .. } = &report.verdict else { return BTreeMap::new() };
+    let (answer, alternative) = example.candidates;
+    let prompts = example.prompts.iter().chain(example.intervention.sources.iter().flatten());
+    let tokens = prompts.flatten().copied().chain([answer, alternative]);
+    tokens.map(|token| (token, project.tokenizer.decode(&[token]))).collect()
+}
+
+/// Both prompts of each pair, with the answers of model and circuit.
+fn examples(project: &Project, circuit: &CircuitFile, pairs: &[Pair], held_out_template: bool) -> Vec<Example> {
+    let batches = batches(pairs, 8, project.model.config.n_ctx);
+    let keep = || Keep::new(circuit.circuit.nodes(), Ablation::Mean(&project.means));
+    let model = evaluate(&project.model, &batches, false, || NoTap, |_| ()).losses(Calibration::NONE);
+    let kept = evaluate(&project.model, &batches, false, keep, |_| ()).losses(circuit.calibration);
+    let text = |tokens: &[u16]| project.tokenizer.decode(tokens);
+    let sides =
+        pairs.iter().flat_map(|p| [(&p.positive, p.answer, p.alternative), (&p.negative, p.alternative, p.answer)]);
+    sides
+        .zip(model.iter().zip(&kept))
+        .map(|((prompt, right, wrong), (model, kept))| Example {
+            prompt: text(prompt),
+            candidates: (text(&[right]), text(&[wrong])),
+            p_right: ((-model).exp(), (-kept).exp()),
+            held_out_template,
+        })
+        .collect()
+}

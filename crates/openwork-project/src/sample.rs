@@ -1,0 +1,120 @@
+//! Sample of training tokens that ablation means are taken over.
+//!
+//! It lies beside the model, so that circuits are found and verified without the corpus, and anybody can take the means
+//! again.
+
+use std::path::{Path, PathBuf};
+
+use openwork_circuit::Means;
+use openwork_model::Model;
+use openwork_tensor::{ShardError, ShardWriter, TokenShards};
+use openwork_train::Windows;
+
+/// Tokens of a sample: Gao et al. 2025 do not say how many; a million, or all there are.
+pub const SAMPLE_TOKENS: usize = 1 << 20;
+
+/// Whole windows of training tokens.
+pub struct Sample {
+    /// Tokens, window after window.
+    pub tokens: Vec<u16>,
+    /// Tokens of a window.
+    pub n_ctx: usize,
+}
+
+/// Reason that a sample cannot be read or drawn.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SampleError {
+    /// No sample lies beside the model, and no data was named to draw it from.
+    #[error(
+        "means need training tokens, and there is no sample of them beside the model ({}); name the data it was trained \
+         on with --data", dir.display()
+    )]
+    Missing {
+        /// The folder that is looked for.
+        dir: PathBuf,
+    },
+    /// The training shards are shorter than one window.
+    #[error("the training shards in {} are shorter than a window of {n_ctx} tokens", data.display())]
+    TooShort {
+        /// Folder of the data.
+        data: PathBuf,
+        /// Tokens of a window.
+        n_ctx: usize,
+    },
+    /// Shards cannot be read or written.
+    #[error(transparent)]
+    Shards(#[from] ShardError),
+}
+
+fn folder(model_dir: &Path) -> PathBuf {
+    model_dir.join("sample")
+}
+
+impl Sample {
+    /// Draws a sample of windows of `n_ctx` tokens from the training shards in `data` and writes it beside the model; does
+    /// nothing where one lies there already.
+    ///
+    /// # Errors
+    /// When the data cannot be read, is shorter than a window or of another tokenizer, or the sample cannot be written.
+    pub fn write(
+        model_dir: &Path,
+        data: &Path,
+        tokenizer_sha256: &str,
+        n_ctx: usize,
+        seed: u64,
+    ) -> Result<(), SampleError> {
+        let dir = folder(model_dir);
+        if dir.join("manifest.json").exists() {
+            return Ok(());
+        }
+        let train = TokenShards::open(data.join("train"), tokenizer_sha256)?;
+        let n = SAMPLE_TOKENS.div_ceil(n_ctx).min((train.len() / n_ctx as u64) as usize);
+        let too_short = || SampleError::TooShort { data: data.to_owned(), n_ctx };
+        let mut windows = Windows::new(train.len(), n_ctx, seed).ok_or_else(too_short)?;
+        let mut writer = ShardWriter::create(&dir, tokenizer_sha256, SAMPLE_TOKENS as u64 * 2)?;
+        writer.push(&windows.read(&train, 0, n))?;
+        writer.finish()?;
+        Ok(())
+    }
+
+    /// Reads the sample beside the model; draws it first (with seed 0) if there is none and `data` is given.
+    ///
+    /// # Errors
+    /// As [`Sample::write`], and when there is neither a sample nor `data`.
+    pub fn open(
+        model_dir: &Path,
+        data: Option<&Path>,
+        tokenizer_sha256: &str,
+        n_ctx: usize,
+    ) -> Result<Self, SampleError> {
+        let dir = folder(model_dir);
+        match data {
+            Some(data) => Self::write(model_dir, data, tokenizer_sha256, n_ctx, 0)?,
+            None if !dir.join("manifest.json").exists() => return Err(SampleError::Missing { dir }),
+            None => (),
+        }
+        let shards = TokenShards::open(dir, tokenizer_sha256)?;
+        let mut tokens = vec![0; shards.len() as usize / n_ctx * n_ctx];
+        shards.read(0, &mut tokens);
+        Ok(Self { tokens, n_ctx })
+    }
+
+    /// The first windows of the sample, `n_tokens` at most.
+    pub fn first(&self, n_tokens: usize) -> Self {
+        let n = self.tokens.len().min(n_tokens / self.n_ctx * self.n_ctx);
+        Self { tokens: self.tokens[..n].to_vec(), n_ctx: self.n_ctx }
+    }
+
+    /// Means of the nodes of `model` over the sample.
+    pub fn means(&self, model: &Model) -> Means {
+        Means::compute(model, &self.tokens, self.n_ctx)
+    }
+
+    /// Tokens that make up at least one in ten thousand of the sample, rising: those that a model can be asked to say.
+    pub fn frequent_tokens(&self) -> Vec<u16> {
+        let mut count = std::collections::BTreeMap::new();
+        self.tokens.iter().for_each(|&t| *count.entry(t).or_insert(0_usize) += 1);
+        count.into_iter().filter(|&(_, n)| n * 10_000 >= self.tokens.len()).map(|(t, _)| t).collect()
+    }
+}

@@ -1,0 +1,199 @@
+//! Searches for circuits: of a task, from several seeds, and the control searches a circuit is compared with.
+
+use std::ops::ControlFlow;
+
+use openwork_circuit::{CircuitFile, LearnedMasks, Means, SearchSettings, Size};
+use openwork_extract::{PruneError, Search, Settings, Stability, nonsense_labels, random_weights};
+use openwork_model::Model;
+use openwork_ops::Device;
+use openwork_tasks::{Splits, Task};
+use openwork_verify::{Control, ControlKind};
+
+use crate::{Project, ProjectError};
+
+/// Tokens that the means of a model of random weights are taken over: their last digits decide nothing.
+const RANDOM_MODEL_TOKENS: usize = 1 << 18;
+
+/// One step of a running search.
+#[derive(Clone, Copy, Debug)]
+pub struct SearchStep<'a> {
+    /// Task that is searched for.
+    pub task: &'a str,
+    /// Control that the search is for; none where it is for the circuit itself.
+    pub control: Option<ControlKind>,
+    /// Settings of the search.
+    pub settings: &'a Settings,
+    /// Restart, from 0.
+    pub restart: usize,
+    /// Step of the restart, from 0.
+    pub step: usize,
+    /// Loss of the step in nats per sequence.
+    pub loss: f64,
+    /// Open nodes.
+    pub open_nodes: usize,
+}
+
+/// Observer of a search, told after every step; its `Break` ends the search, which keeps what finished restarts found.
+pub type OnSearchStep<'a> = dyn FnMut(SearchStep<'_>) -> ControlFlow<()> + 'a;
+
+/// Reason that no circuit was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SearchError {
+    /// The search could not run to its end.
+    #[error("no circuit for {task}")]
+    Prune {
+        /// Name of the task.
+        task: String,
+        /// The fault.
+        source: PruneError,
+    },
+    /// No mask reached the target loss.
+    #[error(
+        "no circuit for {task}: the best mask has a loss of {loss:.3} nats, the target is {target}; try more --steps or \
+         --restarts"
+    )]
+    NotReached {
+        /// Name of the task.
+        task: String,
+        /// Loss of the best mask, nats per sequence.
+        loss: f64,
+        /// The target.
+        target: f64,
+    },
+    /// The task, its pairs or a file.
+    #[error(transparent)]
+    Project(#[from] ProjectError),
+    /// The search of one seed of several.
+    #[error("seed {seed}")]
+    Seed {
+        /// The seed.
+        seed: u64,
+        /// The fault.
+        source: Box<SearchError>,
+    },
+}
+
+/// Searches the circuit of a task; masks are learned on `device`. `None` where `on_step` ended the search before a restart was
+/// finished.
+///
+/// # Errors
+/// When the model itself misses the target, no mask reaches it, or the device fails.
+pub fn find_circuit(
+    project: &Project,
+    task: &str,
+    splits: &Splits,
+    settings: &Settings,
+    device: &Device,
+    on_step: &mut OnSearchStep<'_>,
+) -> Result<Option<CircuitFile>, SearchError> {
+    let Project { model, means, .. } = project;
+    let search = Search { model, means, train: &splits.train, validation: &splits.selection, settings };
+    let pruned = search.prune(device, &mut |p| on_step(step(task, None, settings, p)));
+    let pruned = match pruned {
+        Err(PruneError::Ended) => return Ok(None),
+        pruned => pruned.map_err(|source| SearchError::Prune { task: task.to_owned(), source })?,
+    };
+    if !pruned.reached {
+        let (loss, target) = (pruned.loss, settings.target_loss);
+        return Err(SearchError::NotReached { task: task.to_owned(), loss, target });
+    }
+    Ok(Some(CircuitFile {
+        task: task.into(),
+        model_sha256: project.model_sha256.clone(),
+        means_sha256: means.sha256(),
+        tokenizer_sha256: project.tokenizer.sha256().into(),
+        circuit: pruned.circuit,
+        calibration: pruned.calibration,
+        target_loss: settings.target_loss,
+        loss: pruned.loss,
+        seed: settings.seed,
+        // As many restarts as it took, which is what controls get, too.
+        search: SearchSettings::LearnedMasks(LearnedMasks { restarts: pruned.restarts, ..settings.masks.clone() }),
+    }))
+}
+
+/// Circuits of one task from several seeds, and how alike they are.
+pub struct SeedStudy {
+    /// Circuits of the seeds whose search was finished, in the order of the seeds.
+    pub circuits: Vec<CircuitFile>,
+    /// How alike they are; none of fewer than two.
+    pub stability: Option<Stability>,
+}
+
+/// Searches the circuit of a task from each of `seeds`: seed of pairs, masks and batches. `found` sees every circuit. Ends
+/// early, with what there is, once `on_step` breaks: a search of fewer restarts is not the same search.
+///
+/// # Errors
+/// As [`find_circuit`], with the seed, and whatever `found` returns.
+pub fn study_seeds<E: From<SearchError>>(
+    project: &Project,
+    task: &Task,
+    seeds: std::ops::Range<u64>,
+    settings: &Settings,
+    device: &Device,
+    on_step: &mut OnSearchStep<'_>,
+    found: &mut dyn FnMut(&CircuitFile) -> Result<(), E>,
+) -> Result<SeedStudy, E> {
+    let mut circuits: Vec<CircuitFile> = vec![];
+    for seed in seeds {
+        let settings = Settings { seed, ..settings.clone() };
+        let mut ended = false;
+        let mut watched = |step: SearchStep<'_>| {
+            let flow = on_step(step);
+            ended |= flow.is_break();
+            flow
+        };
+        let circuit = project
+            .splits(task, seed)
+            .map_err(SearchError::from)
+            .and_then(|splits| find_circuit(project, task.name(), &splits, &settings, device, &mut watched))
+            .map_err(|source| SearchError::Seed { seed, source: Box::new(source) })?;
+        let Some(circuit) = circuit.filter(|_| !ended) else { break };
+        found(&circuit)?;
+        circuits.push(circuit);
+    }
+    let nodes: Vec<_> = circuits.iter().map(|c| c.circuit.nodes().clone()).collect();
+    Ok(SeedStudy { stability: Stability::of(&nodes), circuits })
+}
+
+/// Runs the search that found `circuit`, with its budget, where it must fail: for nonsense labels and in a model of random
+/// weights. A search that `on_step` cuts short is no control and is left out.
+///
+/// # Errors
+/// When no search found the circuit.
+pub fn control_searches(
+    project: &Project,
+    circuit: &CircuitFile,
+    splits: &Splits,
+    on_step: &mut OnSearchStep<'_>,
+) -> Result<Vec<Control>, ProjectError> {
+    let settings =
+        &Settings::of_file(circuit).ok_or_else(|| ProjectError::NoSettings { task: circuit.task.clone() })?;
+    let mut search = |kind: ControlKind, model: &Model, means: &Means, splits: &Splits| {
+        let search = Search { model, means, train: &splits.train, validation: &splits.selection, settings };
+        let found = search.search(&mut |p| on_step(step(&circuit.task, Some(kind), settings, p)));
+        let found = found.filter(|found| found.restarts >= settings.masks.restarts)?;
+        let Size { nodes, edges, .. } = found.circuit.size();
+        Some(Control { kind, reached_target: found.reached, loss: found.loss, nodes, edges })
+    };
+    let vocabulary = project.sample.frequent_tokens();
+    let relabel = |pairs: &[openwork_tasks::Pair]| nonsense_labels(pairs, &vocabulary, circuit.seed);
+    let nonsense = Splits { train: relabel(&splits.train), selection: relabel(&splits.selection), ..Splits::default() };
+    let random = random_weights(&project.model, circuit.seed);
+    let random_means = project.sample.first(RANDOM_MODEL_TOKENS).means(&random);
+    let found = [
+        search(ControlKind::NonsenseLabels, &project.model, &project.means, &nonsense),
+        search(ControlKind::RandomWeights, &random, &random_means, splits),
+    ];
+    Ok(found.into_iter().flatten().collect())
+}
+
+fn step<'a>(
+    task: &'a str,
+    control: Option<ControlKind>,
+    settings: &'a Settings,
+    p: openwork_extract::Progress,
+) -> SearchStep<'a> {
+    SearchStep { task, control, settings, restart: p.restart, step: p.step, loss: p.loss, open_nodes: p.kept }
+}

@@ -1,0 +1,86 @@
+//! Level 5: causal scrubbing of what every circuit claims, and the hypothesis that somebody wrote about this one.
+
+use super::{Benches, Judge, Stop};
+use crate::{
+    checks::{Check, Status, id::CheckId},
+    hypothesis::{HypothesisSettings, HypothesisVerdict, Prompts, examine, list},
+    methods::scrub::{ScrubSettings, scrub},
+    report::fault::Fault,
+    run::{measures::Faithfulness, scheme::Split},
+};
+
+impl Judge<'_> {
+    /// Level 5.
+    pub(super) fn meaning(&mut self, benches: &Benches<'_>) -> Result<(), Stop> {
+        self.scrubbing(benches)?;
+        self.hypothesis()?;
+        Ok(())
+    }
+
+    /// Everything outside the circuit resampled, independently per path.
+    fn scrubbing(&mut self, benches: &Benches<'_>) -> Result<(), Fault> {
+        let id = CheckId::Scrubbing;
+        if !self.has_time(id) {
+            return Ok(());
+        }
+        let settings =
+            ScrubSettings { seed: self.settings.seed, bootstrap: self.settings.bootstrap, ..ScrubSettings::default() };
+        let pairs = super::some_of(&benches.held_out.pairs, settings.max_pairs);
+        let found = scrub(self.case.model, self.case.circuit, &pairs, &settings)
+            .map_err(|e| Fault::Scrubbing { reason: e.to_string() })?;
+        let (agreement, least) = (found.circuit.agreement, self.settings.min_scrubbed);
+        let (status, score) = match &found.score_loss {
+            Faithfulness::Defined { ratio_of_means, .. } => {
+                let passed = ratio_of_means.ci95.0 >= least && agreement.ci95.0 >= self.settings.min_template;
+                (Status::of(passed), format!("{ratio_of_means} of the model's loss is kept"))
+            }
+            Faithfulness::Undefined { denominator: (mean, se) } => (
+                Status::NotApplicable,
+                format!("the score is undefined, with a denominator of {mean:.4} ± {se:.4} nats"),
+            ),
+        };
+        let words = format!(
+            "with everything outside the circuit resampled from other prompts, for every path on its own, {score} (at \
+             least {least}), the answer is the model's in {agreement} of runs (at least {}) and KL from the model {} nats",
+            self.settings.min_template, found.circuit.kl
+        );
+        let estimate = match &found.score_loss {
+            Faithfulness::Defined { ratio_of_means, .. } => Some(*ratio_of_means),
+            Faithfulness::Undefined { .. } => None,
+        };
+        self.push(Check {
+            split: Some(Split::HeldOut),
+            estimate,
+            threshold: Some(least),
+            ..Check::new(id, status, words)
+        });
+        self.report.findings.scrubbed = Some(found);
+        Ok(())
+    }
+
+    /// What somebody says that the nodes mean.
+    fn hypothesis(&mut self) -> Result<(), Fault> {
+        let Some(meaning) = self.case.meaning else { return Ok(()) };
+        let id = CheckId::Hypothesis;
+        if !self.has_time(id) {
+            return Ok(());
+        }
+        let prompts: Vec<Vec<u16>> =
+            self.case.held_out.iter().flat_map(|p| [p.positive.clone(), p.negative.clone()]).collect();
+        let settings = HypothesisSettings { seed: self.settings.seed, ..HypothesisSettings::default() };
+        let prompts = Prompts { tokens: &prompts, text: meaning.text };
+        let found = examine(self.case.model, Some(self.case.circuit), meaning.hypothesis, prompts, &settings)
+            .map_err(|e| Fault::Hypothesis { reason: e.to_string() })?;
+        let (status, words) = match &found.verdict {
+            HypothesisVerdict::Supported => (Status::Passed, "every test of the hypothesis passed".to_owned()),
+            HypothesisVerdict::Undecided { by } => {
+                (Status::NotApplicable, format!("too few prompts decide about: {}", list(by, ", ")))
+            }
+            HypothesisVerdict::Refuted { by } => (Status::Failed, format!("refuted by: {}", list(by, ", "))),
+        };
+        let words = format!("{}: {words}", meaning.hypothesis.name);
+        self.push(Check::new(id, status, words));
+        self.report.findings.hypothesis = Some(found);
+        Ok(())
+    }
+}

@@ -1,0 +1,414 @@
+//! The run: what is checked in which order, how long it may take, and where it stops.
+
+mod adversaries;
+pub mod case;
+mod certify;
+mod completeness;
+mod inputs;
+mod meaning;
+mod necessity;
+mod rules;
+mod seal;
+mod sufficiency;
+
+use std::time::Instant;
+
+use openwork_circuit::{
+    Calibration, NodeSet, edges,
+    tasks::{self, Pair},
+};
+
+use crate::{
+    certificate::{Certificate, Kind},
+    checks::{Check, Status, Unfinished, control::Controls, id::CheckId},
+    levels::{
+        case::{Case, Limits},
+        seal::End,
+    },
+    report::{
+        Draft, Report,
+        counter_example::{Change, CounterExample, Intervention, runs},
+        fault::{Fault, InputError},
+        findings::{Declaration, Size},
+    },
+    run::{
+        ablator::{Ablator, KeepOnly},
+        context::{Fills, Subject},
+        error::RunError,
+        evaluator::Bench,
+        measures::{losses_at_best_shift, mean},
+        scheme::{Norms, Scheme, Split},
+    },
+    settings::Settings,
+    stats::intervals::Resamples,
+};
+
+/// The reason that a run ends before its last check.
+enum Stop {
+    Fault(Fault),
+    NoTask,
+    Undefined,
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Stop::Fault(fault)
+    }
+}
+
+impl From<RunError> for Stop {
+    fn from(error: RunError) -> Self {
+        Stop::Fault(error.into())
+    }
+}
+
+impl From<InputError> for Stop {
+    fn from(error: InputError) -> Self {
+        Stop::Fault(error.into())
+    }
+}
+
+/// Shares of the time that levels 1 to 6 get, where all are asked for.
+const SHARES: [f64; 6] = [0.05, 0.15, 0.25, 0.25, 0.15, 0.15];
+
+/// The judgement on a circuit.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// The report.
+    pub report: Report,
+    /// Certificates that level 6 wrote, each to be kept in a file of its own.
+    pub certificates: Vec<(Kind, Certificate)>,
+}
+
+/// Judges a circuit. `controls` are what the search that found it achieved where it must fail; without one of each
+/// kind the verdict is [`Verdict::Weak`](crate::report::verdict::Verdict::Weak) at best. `progress` is told what is being done.
+///
+/// The same case, controls and settings give the same report, whatever the number of threads, unless time runs out.
+pub fn verify(
+    case: &Case<'_>,
+    controls: Controls<'_>,
+    settings: &Settings,
+    limits: &Limits<'_>,
+    progress: &mut dyn FnMut(&str),
+) -> Judgement {
+    verify_through(&KeepOnly, case, controls, settings, limits, progress)
+}
+
+/// [`verify`] with an ablation of the caller's own, which the self-checks judge before anything else: they compare what
+/// every run leaves at every site with what it had to.
+pub fn verify_through(
+    ablator: &dyn Ablator,
+    case: &Case<'_>,
+    controls: Controls<'_>,
+    settings: &Settings,
+    limits: &Limits<'_>,
+    progress: &mut dyn FnMut(&str),
+) -> Judgement {
+    let report = Draft::new(limits.level, declarations(case), settings.clone());
+    let fills = Fills::new(case.circuit, case.selection);
+    let subject = Subject { model: case.model, means: case.means, fills: &fills, seed: settings.seed, ablator };
+    let clock = Clock { limits, level: 0, started: Instant::now(), level_until: limits.until };
+    let (counter_example, certificates, certified) = (None, vec![], None);
+    let mut judge =
+        Judge { case, subject, settings, clock, progress, report, counter_example, certificates, certified };
+    let end = match judge.run(controls) {
+        Ok(()) => End::Whole { certified: judge.certified.take() },
+        Err(Stop::Fault(fault)) => End::Fault(fault),
+        Err(Stop::NoTask) => End::NoTask,
+        Err(Stop::Undefined) => End::Undefined,
+    };
+    let Judge { mut report, counter_example, certificates, .. } = judge;
+    match &end {
+        End::Fault(fault) => report.checks.push(Check::new(CheckId::SelfChecks, Status::Failed, fault.to_string())),
+        _ => report.checks.insert(0, Check::new(CheckId::SelfChecks, Status::Passed, SELF_CHECKS)),
+    }
+    Judgement { report: seal::seal(report, end, counter_example), certificates }
+}
+
+/// What the self-checks check.
+const SELF_CHECKS: &str = "keeping all nodes is the model bit for bit, keeping none is ablating all, every hook fired and did \
+                           its work, gradients are finite differences, no pair was selected on, all numbers are finite";
+
+struct Judge<'a> {
+    case: &'a Case<'a>,
+    subject: Subject<'a>,
+    settings: &'a Settings,
+    clock: Clock<'a>,
+    progress: &'a mut dyn FnMut(&str),
+    report: Draft,
+    counter_example: Option<CounterExample>,
+    certificates: Vec<(Kind, Certificate)>,
+    /// What certificates cover, where they cover every input of a domain.
+    certified: Option<String>,
+}
+
+/// The level that the run is at, and when it must be over. A copy is what long steps look at.
+#[derive(Clone, Copy)]
+struct Clock<'a> {
+    limits: &'a Limits<'a>,
+    level: u8,
+    started: Instant,
+    level_until: Option<Instant>,
+}
+
+impl Clock<'_> {
+    /// The same at the start of a level, which may run until the shares of the levels up to it are over: what earlier
+    /// ones leave is for later ones.
+    fn at(self, level: u8) -> Self {
+        let share = |levels: u8| SHARES[..usize::from(levels)].iter().sum::<f64>();
+        let asked = share(level) / share(self.limits.level);
+        let level_until = self.limits.until.map(|until| self.started + (until - self.started).mul_f64(asked));
+        Self { level, level_until, ..self }
+    }
+
+    /// Whether the time of the level is over, or that of the run, or somebody wants to end it.
+    fn is_over(&self) -> bool {
+        self.limits.are_over() || self.level_until.is_some_and(|until| Instant::now() > until)
+    }
+}
+
+/// What several levels look at.
+struct Benches<'a> {
+    held_out: Bench<'a>,
+    selection: Bench<'a>,
+    /// Fewer held-out pairs, for what is run hundreds of times, and as many selection pairs.
+    few: Bench<'a>,
+    few_selection: Bench<'a>,
+    /// Resamples of both.
+    resamples: Resamples,
+    few_resamples: Resamples,
+    /// Pairs from elsewhere, for levels 3 and 4.
+    shifts: Vec<(Split, Bench<'a>)>,
+    active: Vec<bool>,
+}
+
+impl<'a> Judge<'a> {
+    fn run(&mut self, controls: Controls<'_>) -> Result<(), Stop> {
+        (self.progress)("self-checks");
+        inputs::check(self.case, self.settings)?;
+        let n = self.case.held_out.len();
+        if n < self.settings.min_pairs {
+            let words = format!("{n} held-out pairs cannot decide, at least {} are needed", self.settings.min_pairs);
+            self.push(Check::new(CheckId::EnoughPairs, Status::Failed, words));
+            return Err(Stop::Undefined);
+        }
+        let benches = self.benches()?;
+        let unit = Declaration { what: "intervals".into(), value: format!("over {}", benches.resamples.unit()) };
+        self.report.declarations.push(unit);
+        benches.few.check_identity()?;
+        benches.few_selection.check_gradient()?;
+        self.report.size = Some(self.size(&benches.active));
+        self.begin(1);
+        let published = self.task(&benches)?;
+        for level in 2..=self.clock.limits.level {
+            self.begin(level);
+            match level {
+                2 => self.sufficiency(&benches, &published)?,
+                3 => self.necessity(&benches, controls)?,
+                4 => self.adversaries(&benches)?,
+                5 => self.meaning(&benches)?,
+                _ => self.certify()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn benches(&self) -> Result<Benches<'a>, RunError> {
+        let (case, settings, subject) = (self.case, self.settings, self.subject);
+        let few = |pairs: &[Pair]| Bench::new(subject, &some_of(pairs, settings.random_pairs));
+        let held_out = Bench::new(subject, case.held_out)?;
+        let few_held_out = few(case.held_out)?;
+        let active = held_out.activity.active(case.circuit.space(), settings.active_share);
+        let elsewhere = case.shifts.iter().filter(|s| self.clock.limits.level > 2 && !s.pairs.is_empty());
+        let shifts =
+            elsewhere.map(|s| Ok((s.split, Bench::new(subject, s.pairs)?))).collect::<Result<_, RunError>>()?;
+        Ok(Benches {
+            selection: Bench::new(subject, case.selection)?,
+            few_selection: few(case.selection)?,
+            resamples: resamples(&held_out.pairs, settings),
+            few_resamples: resamples(&few_held_out.pairs, settings),
+            held_out,
+            few: few_held_out,
+            shifts,
+            active,
+        })
+    }
+
+    /// Starts a level.
+    fn begin(&mut self, level: u8) {
+        self.clock = self.clock.at(level);
+    }
+
+    /// Whether there is time for a step. If not, the check that it would have made is not made, and the report says so.
+    fn has_time(&mut self, check: CheckId) -> bool {
+        if self.clock.is_over() {
+            self.left_out(check);
+            return false;
+        }
+        (self.progress)(&check.to_string());
+        true
+    }
+
+    /// A check that was not made for want of time.
+    fn left_out(&mut self, check: CheckId) {
+        self.unfinished(check);
+        self.push(Check::new(check, Status::NotApplicable, format!("not made: {}", self.clock.limits.why())));
+    }
+
+    /// A step that was not finished for want of time.
+    fn unfinished(&mut self, step: CheckId) {
+        self.report.unfinished.push(Unfinished::new(step, self.clock.limits.why()));
+    }
+
+    fn push(&mut self, check: Check) {
+        debug_assert_eq!(check.level, self.clock.level, "{} is asked at its level", check.id);
+        self.report.checks.push(check);
+    }
+
+    fn size(&self, active: &[bool]) -> Size {
+        let circuit = self.case.circuit;
+        Size {
+            nodes: circuit.len(),
+            edges: edges(self.case.model, circuit).len(),
+            model_nodes: circuit.space().len(),
+            active_nodes: active.iter().filter(|&&a| a).count(),
+            active_in_circuit: circuit.numbers().filter(|&n| active[n]).count(),
+        }
+    }
+
+    /// What the model knows of the task, in nats: `ln 2 − loss`.
+    fn known(&self, bench: &Bench<'_>) -> f64 {
+        std::f64::consts::LN_2 - mean(&losses_at_best_shift(&bench.model))
+    }
+
+    /// Notes the first example that speaks against the circuit.
+    fn refute_by(&mut self, example: impl FnOnce() -> CounterExample) {
+        if self.counter_example.is_none() {
+            self.counter_example = Some(example());
+        }
+    }
+}
+
+/// A counter-example that is a pair of a split.
+struct Shown<'a> {
+    check: CheckId,
+    split: Split,
+    pair: usize,
+    bench: &'a Bench<'a>,
+    /// Calibrated logit differences of the run.
+    run: &'a [f64],
+    calibration: Calibration,
+}
+
+impl Shown<'_> {
+    fn example(&self, intervention: Intervention) -> CounterExample {
+        let two = |d: &[f64]| [d[2 * self.pair], d[2 * self.pair + 1]];
+        let pair = &self.bench.pairs[self.pair];
+        CounterExample {
+            check: self.check,
+            split: self.split,
+            pair: Some(self.pair),
+            prompts: [self.bench.prompt(2 * self.pair).to_vec(), self.bench.prompt(2 * self.pair + 1).to_vec()],
+            candidates: (pair.answer, pair.alternative),
+            intervention,
+            calibration: self.calibration,
+            model: two(&self.bench.model.differences),
+            run: two(self.run),
+        }
+    }
+
+    /// The intervention that keeps `nodes` under a scheme.
+    fn kept(&self, what: Change, nodes: &NodeSet, scheme: Scheme) -> Intervention {
+        let subject = self.bench.subject;
+        let source = |i: usize| self.bench.prompt(self.bench.source(2 * self.pair + i, scheme.fill)).to_vec();
+        let constants = match subject.constants(scheme.fill) {
+            Some(openwork_circuit::Ablation::Constant(values)) => {
+                Some((0..values.len()).filter(|&n| !nodes.kept()[n]).map(|n| values[n]).collect())
+            }
+            _ => None,
+        };
+        Intervention {
+            scheme,
+            sources: subject.constants(scheme.fill).is_none().then(|| [source(0), source(1)]),
+            constants,
+            ..Intervention::keeping(what, nodes)
+        }
+    }
+
+    /// The intervention that keeps node n to the part `r[n]`.
+    fn partly(what: Change, r: &[f32], scheme: Scheme) -> Intervention {
+        Intervention {
+            what,
+            scheme,
+            kept: runs(r.iter().enumerate().filter(|(_, r)| **r == 1.0).map(|(n, _)| n)),
+            partly: r.iter().copied().enumerate().filter(|(_, r)| *r > 0.0 && *r < 1.0).collect(),
+            sources: None,
+            constants: None,
+        }
+    }
+}
+
+/// At most `n` pairs, evenly spread.
+fn some_of(pairs: &[Pair], n: usize) -> Vec<Pair> {
+    let n = n.min(pairs.len());
+    (0..n).map(|i| pairs[i * pairs.len() / n].clone()).collect()
+}
+
+/// Resamples of pairs, grouped by their templates.
+fn resamples(pairs: &[Pair], settings: &Settings) -> Resamples {
+    let labels: Vec<Vec<usize>> = pairs.iter().map(|p| vec![p.template]).collect();
+    Resamples::grouped(&labels, settings.bootstrap, settings.seed)
+}
+
+/// The pair where a function of its index is largest.
+fn worst_pair(n: usize, badness: impl Fn(usize) -> f64) -> usize {
+    (0..n).max_by(|&a, &b| badness(a).total_cmp(&badness(b))).expect("a split has pairs")
+}
+
+fn declarations(case: &Case<'_>) -> Vec<Declaration> {
+    let tokens = case.means.n_tokens();
+    let ablation = format!(
+        "the node's mean over {tokens} training tokens decides; beside it zero, its mean on the task, its value on other \
+         prompts (of the same template, of any) and the constant that suits the circuit best"
+    );
+    let mut input = format!("{} fresh pairs of the templates of the search", case.held_out.len());
+    case.shifts.iter().for_each(|s| input += &format!(", {} pairs of {}", s.pairs.len(), s.split));
+    let selection = format!("{} pairs, none of whose prompts is evaluated on", case.selection.len());
+    let shifts = case.shifts.iter().map(|s| (s.split.to_string(), s.pairs));
+    let held_out = (Split::HeldOut.to_string(), case.held_out);
+    let data = [("selection pairs".into(), case.selection), held_out].into_iter().chain(shifts);
+    let hashes = data.fold(format!("circuit {}", case.circuit.sha256()), |all, (what, pairs)| {
+        format!("{all}, {what} {}", tasks::sha256(pairs))
+    });
+    let norms = match case.model.config.norm {
+        openwork_model::NormKind::Rms | openwork_model::NormKind::Layer => {
+            "free (recomputed in the ablated run), and frozen at those of the plain model"
+        }
+        openwork_model::NormKind::None => "the model has no norms",
+    };
+    [
+        ("granularity", "nodes: one feature at one site, for all tokens; edges follow from the weights between them"),
+        ("component types", "attention reads, queries, keys, values and writes; MLP reads, neurons and writes"),
+        ("ablation value", &ablation),
+        ("token positions", "all; answers are read at the last one"),
+        ("direction", "values are destroyed in the clean run, none is restored into a corrupt one"),
+        ("set ablated", "the complement of the circuit (sufficiency) and the circuit (necessity)"),
+        ("scales of norms", norms),
+        ("input distribution", &input),
+        ("reference", "the model (agreement, KL) and the right answers (loss, accuracy)"),
+        ("selection and evaluation", &selection),
+        ("SHA-256", &hashes),
+    ]
+    .map(|(what, value)| Declaration { what: what.into(), value: value.into() })
+    .into()
+}
+
+/// Schemes other than the published one.
+fn other_schemes() -> impl Iterator<Item = Scheme> {
+    Scheme::all().filter(|s| *s != Scheme::MEAN)
+}
+
+/// Whether a scheme freezes norms.
+fn is_frozen(scheme: Scheme) -> bool {
+    scheme.norms == Norms::Frozen
+}

@@ -1,0 +1,247 @@
+//! The rules: from numbers to checks, and from checks to the verdict.
+
+use std::f64::consts::LN_2;
+
+use crate::{
+    checks::{
+        Check, Status,
+        control::{Control, ControlKind},
+        id::{CheckId, Quantity},
+    },
+    report::findings::Size,
+    run::{
+        measures::{Cell, Faithfulness, Measured},
+        scheme::{Scheme, Split},
+    },
+    settings::Settings,
+    stats::intervals::{Estimate, Resamples, binomial_tail},
+};
+
+/// Whether the model does the task: its mean loss is below ln 2 by bootstrap, and the loss of more than half the
+/// pairs is, by an exact sign test (ties count against). Both at `task_p`, so the larger p decides.
+///
+/// ln 2 is also the loss of the best constant predictor: the two sequences of a pair have opposite answers, and
+/// `(softplus(d) + softplus(−d)) / 2 ≥ ln 2` for whatever difference d does not tell them apart.
+pub(crate) fn task(model: &Cell, losses: &[f64], resamples: &Resamples, settings: &Settings) -> Check {
+    let below = losses.iter().filter(|&&l| l < LN_2).count();
+    let sign = binomial_tail(losses.len(), below, 0.5);
+    let p = sign.max(resamples.p_below(losses, LN_2));
+    let passed = p < settings.task_p;
+    let words = if passed { "the model does the task" } else { "the model does not do the task better than chance" };
+    Check {
+        split: Some(Split::HeldOut),
+        estimate: Some(model.loss),
+        p_value: Some(p),
+        threshold: Some(settings.task_p),
+        ..Check::new(
+            CheckId::Task,
+            Status::of(passed),
+            format!(
+                "{words}: its loss is {} nats (chance {LN_2:.4}), below chance on {below} of {} pairs, p = {p:.2e}",
+                model.loss,
+                losses.len()
+            ),
+        )
+    }
+}
+
+/// Whether the model does the task through nodes at all.
+pub(crate) fn through_nodes(faithfulness: &Faithfulness, settings: &Settings) -> Check {
+    let id = CheckId::ThroughNodes;
+    match faithfulness {
+        Faithfulness::Defined { .. } => Check::new(id, Status::Passed, "ablating every node costs the model the task"),
+        Faithfulness::Undefined { denominator: (mean, se) } => Check::new(
+            id,
+            Status::Failed,
+            format!(
+                "ablating every node costs the model only {mean:.4} ± {se:.4} nats ({} standard errors and {} of what it \
+                 knows are needed): no set of nodes can be credited with the task",
+                settings.min_denominator_se, settings.min_denominator_share
+            ),
+        ),
+    }
+}
+
+/// Sufficiency on one split under one scheme.
+pub(crate) fn sufficiency(
+    (model, cell): (&Cell, &Cell),
+    (circuit, nothing): (&Measured, &Measured),
+    resamples: &Resamples,
+    target_loss: f64,
+    settings: &Settings,
+) -> Vec<Check> {
+    let (split, scheme) = (cell.split, cell.ablation.expect("a circuit's run ablates"));
+    let id = |quantity: Quantity| match split {
+        Split::HeldOut => CheckId::Sufficiency { scheme, quantity },
+        split => CheckId::Shift { split, scheme, quantity },
+    };
+    let one = |what: Quantity, estimate: Estimate, threshold: f64, passed: bool, words: String| Check {
+        split: Some(split),
+        ablation: Some(scheme),
+        estimate: Some(estimate),
+        threshold: Some(threshold),
+        ..Check::new(id(what), Status::of(passed), words)
+    };
+    let at_least = |what: Quantity, estimate: Estimate, threshold: f64, words: &str| {
+        let passed = estimate.ci95.0 >= threshold;
+        one(
+            what,
+            estimate,
+            threshold,
+            passed,
+            format!("{words} {estimate}; the lower end must be at least {threshold}"),
+        )
+    };
+    let on = format!("on {split} under {scheme} ablation");
+    if split != Split::HeldOut {
+        let mut accuracy = at_least(
+            Quantity::Accuracy,
+            cell.accuracy,
+            settings.min_template,
+            &format!("{on} the circuit is right on a fraction"),
+        );
+        if model.accuracy.ci95.0 < settings.min_template {
+            accuracy.status = Status::NotApplicable;
+            accuracy.explanation = format!(
+                "{on} the model itself is right only on {}: nothing to ask of the circuit there",
+                model.accuracy
+            );
+        }
+        let agreement = at_least(
+            Quantity::Agreement,
+            cell.agreement,
+            settings.min_template,
+            &format!("{on} circuit and model agree on"),
+        );
+        return vec![accuracy, agreement];
+    }
+    let limit = settings.loss_limit(target_loss);
+    let difference: Vec<f64> = circuit.kl.iter().zip(&nothing.kl).map(|(c, n)| c - n).collect();
+    let closer = resamples.mean(&difference);
+    let scale = cell.calibration.scale;
+    vec![
+        Check {
+            split: Some(split),
+            ablation: Some(scheme),
+            threshold: Some(0.0),
+            ..Check::new(
+                id(Quantity::Direction),
+                Status::of(scale > 0.0),
+                format!(
+                    "{on} the calibration multiplies the circuit's logit difference by {scale:.3}, shifted by {:.3}; \
+                     a factor of 0 or less would turn its answers round",
+                    cell.calibration.shift
+                ),
+            )
+        },
+        one(
+            Quantity::Loss,
+            cell.loss,
+            limit,
+            cell.loss.ci95.1 <= limit,
+            format!(
+                "{on} the circuit's loss is {} nats (target {target_loss}); the upper end must be at most {limit:.4}",
+                cell.loss
+            ),
+        ),
+        at_least(
+            Quantity::Accuracy,
+            cell.accuracy,
+            settings.min_accuracy,
+            &format!("{on} the circuit is right on a fraction"),
+        ),
+        at_least(
+            Quantity::Agreement,
+            cell.agreement,
+            settings.min_agreement,
+            &format!("{on} circuit and model agree on"),
+        ),
+        one(
+            Quantity::NearerThanNothing,
+            closer,
+            0.0,
+            closer.ci95.1 < 0.0,
+            format!(
+                "{on} KL(model ‖ circuit) is {} nats, {closer} more than with nothing kept; the upper end of that must \
+                 be below 0",
+                cell.kl
+            ),
+        ),
+    ]
+}
+
+/// Whether the model needs the circuit: the rise of its loss (at the best common shift) without it, pair by pair,
+/// against `min_necessity` of what it knows.
+pub(crate) fn necessity(without: &[f64], model: &[f64], resamples: &Resamples, settings: &Settings) -> Check {
+    let rise: Vec<f64> = without.iter().zip(model).map(|(w, m)| w - m).collect();
+    let rise = resamples.mean(&rise);
+    let known = LN_2 - model.iter().sum::<f64>() / model.len() as f64;
+    let threshold = settings.min_necessity * known;
+    let passed = rise.ci95.0 >= threshold;
+    let rest = if passed { "" } else { ": the rest of the model does the task without the circuit" };
+    Check {
+        split: Some(Split::HeldOut),
+        ablation: Some(Scheme::MEAN),
+        estimate: Some(rise),
+        threshold: Some(threshold),
+        ..Check::new(
+            CheckId::Necessity,
+            Status::of(passed),
+            format!(
+                "ablating only the circuit raises the model's loss by {rise} nats, after the best common shift; the \
+                 lower end must be at least {threshold:.4}, {} of the {known:.4} the model knows{rest}",
+                settings.min_necessity
+            ),
+        )
+    }
+}
+
+/// What a control says. The circuit stands only if the same search needs more edges where it must fail.
+pub(crate) fn control(kind: ControlKind, controls: &[Control], size: Size) -> Check {
+    let id = CheckId::Control { kind };
+    let of_kind: Vec<&Control> = controls.iter().filter(|c| c.kind == kind).collect();
+    let Some(smallest) = of_kind.iter().filter(|c| c.reached_target).min_by_key(|c| c.edges) else {
+        return match of_kind.iter().map(|c| c.loss).reduce(f64::min) {
+            None => Check::new(id, Status::NotApplicable, format!("the control with {kind} was not run")),
+            Some(loss) => Check::new(
+                id,
+                Status::Passed,
+                format!("with {kind} the same search did not reach the target loss (best {loss:.4} nats)"),
+            ),
+        };
+    };
+    let passed = smallest.edges > size.edges;
+    Check {
+        threshold: Some(size.edges as f64),
+        ..Check::new(
+            id,
+            Status::of(passed),
+            format!(
+                "with {kind} the same search reached the target with {} edges and {} nodes; the circuit has {} and {}{}",
+                smallest.edges,
+                smallest.nodes,
+                size.edges,
+                size.nodes,
+                if passed { "" } else { ": a circuit of this size and loss is no evidence" }
+            ),
+        )
+    }
+}
+
+/// Whether the circuit says which nodes matter.
+pub(crate) fn selective(size: Size, settings: &Settings) -> Check {
+    let passed = size.active_in_circuit as f64 <= settings.max_share * size.active_nodes as f64;
+    Check {
+        threshold: Some(settings.max_share),
+        ..Check::new(
+            CheckId::NotTrivial,
+            Status::of(passed),
+            format!(
+                "the circuit keeps {} of the {} active nodes{}",
+                size.active_in_circuit,
+                size.active_nodes,
+                if passed { "" } else { ": trivial, it hardly says which nodes matter" }
+            ),
+        )
+    }
+}

@@ -1,0 +1,282 @@
+//! Levels 1 and 2: does the model do the task, and does the circuit alone do what the model does, under every ablation?
+
+use openwork_circuit::{Calibration, NodeSet};
+
+use super::{Benches, Judge, Shown, Stop, is_frozen, other_schemes, worst_pair};
+use crate::{
+    checks::{Check, Role, Status, id::CheckId},
+    levels::rules,
+    methods::size_curve,
+    report::{
+        counter_example::Change,
+        findings::{Curve, CurveKind},
+    },
+    run::{
+        error::RunError,
+        evaluator::Bench,
+        measures::{Faithfulness, Measured, calibrate, faithfulness, mean},
+        scheme::{Fill, Kept, Scheme, Split},
+    },
+    stats::{
+        equivalence,
+        intervals::{Resamples, quantile},
+    },
+};
+
+/// A scheme with what was measured under it: the circuit alone and nothing.
+pub(super) struct Measurement {
+    pub scheme: Scheme,
+    pub circuit: Measured,
+    pub calibration: Calibration,
+    nothing: Measured,
+    /// Standard deviation of the uncalibrated logit differences.
+    spread: f64,
+}
+
+impl Judge<'_> {
+    /// Level 1: the model does the task, and through nodes.
+    pub(super) fn task(&mut self, benches: &Benches<'_>) -> Result<Measurement, Stop> {
+        let (bench, resamples) = (&benches.held_out, &benches.resamples);
+        let model = self.model_cell(Split::HeldOut, bench, resamples);
+        let cell = self.report.cell(Split::HeldOut, Kept::Model, None).expect("measured");
+        let task = rules::task(cell, &model.loss, resamples, self.settings);
+        let done = task.status == Status::Passed;
+        self.push(task);
+        if !done {
+            return Err(Stop::NoTask);
+        }
+        let published = self.measure(Split::HeldOut, bench, &benches.selection, resamples, Scheme::MEAN)?;
+        let cell = self.report.cell(Split::HeldOut, Kept::Circuit, Some(published.scheme)).expect("measured");
+        let through = rules::through_nodes(cell.faithfulness.as_ref().expect("a circuit has one"), self.settings);
+        let defined = through.status == Status::Passed;
+        self.push(through);
+        if !defined {
+            return Err(Stop::Undefined);
+        }
+        Ok(published)
+    }
+
+    /// Level 2, from what was measured under the published ablation on.
+    pub(super) fn sufficiency(&mut self, benches: &Benches<'_>, published: &Measurement) -> Result<(), Stop> {
+        let (bench, resamples) = (&benches.held_out, &benches.resamples);
+        self.sufficient(Split::HeldOut, bench, published, resamples);
+        self.equivalence(bench, published, resamples);
+        let has_norms = self.has_norms();
+        for scheme in other_schemes().filter(|s| !is_frozen(*s) || has_norms) {
+            if self.has_time(CheckId::SufficiencyUnder { scheme }) {
+                let measured = self.measure(Split::HeldOut, bench, &benches.selection, resamples, scheme)?;
+                self.sufficient(Split::HeldOut, bench, &measured, resamples);
+                if scheme.fill == Fill::Mean {
+                    self.amplification(published, &measured);
+                }
+            }
+        }
+        self.size_curve(&benches.few)?;
+        self.push(rules::selective(self.report.size.expect("known by now"), self.settings));
+        Ok(())
+    }
+
+    /// A model without norms has none to freeze.
+    fn has_norms(&self) -> bool {
+        self.case.model.config.norm != openwork_model::NormKind::None
+    }
+
+    pub(super) fn model_cell(&mut self, split: Split, bench: &Bench<'_>, resamples: &Resamples) -> Measured {
+        let model = Measured::new(&bench.model, Calibration::NONE, &bench.model);
+        self.report.matrix.push(model.cell((split, Kept::Model, None), Calibration::NONE, None, resamples));
+        model
+    }
+
+    /// Runs circuit and nothing under a scheme and adds the cells.
+    pub(super) fn measure(
+        &mut self,
+        split: Split,
+        bench: &Bench<'_>,
+        selection: &Bench<'_>,
+        resamples: &Resamples,
+        scheme: Scheme,
+    ) -> Result<Measurement, RunError> {
+        let circuit = self.case.circuit;
+        let empty = NodeSet::empty(circuit.space().clone());
+        let calibrated = |nodes: &NodeSet, c: Option<Calibration>| -> Result<(Measured, Calibration), RunError> {
+            let run = bench.run(nodes, scheme)?;
+            let c = c.map_or_else(|| Ok::<_, RunError>(calibrate(&selection.run_differences(nodes, scheme)?)), Ok)?;
+            Ok((Measured::new(&run, c, &bench.model), c))
+        };
+        let own = (scheme == Scheme::MEAN).then_some(self.case.calibration);
+        let (kept, calibration) = calibrated(circuit, own)?;
+        let (nothing, nothing_calibration) = calibrated(&empty, None)?;
+        let model = bench.model.pair_losses(Calibration::NONE);
+        // Under constants that suit the circuit, nothing is not what the circuit is added to.
+        let f = (scheme.fill != Fill::Optimal)
+            .then(|| faithfulness(&nothing.loss, &kept.loss, &model, resamples, self.settings));
+        self.report.matrix.push(kept.cell((split, Kept::Circuit, Some(scheme)), calibration, f, resamples));
+        let of_nothing = (split, Kept::Nothing, Some(scheme));
+        self.report.matrix.push(nothing.cell(of_nothing, nothing_calibration, None, resamples));
+        let spread = spread(&kept.differences) / calibration.scale.abs().max(1e-12);
+        Ok(Measurement { scheme, circuit: kept, calibration, nothing, spread })
+    }
+
+    /// The checks on a measurement, and the worst pair if one of them refutes.
+    pub(super) fn sufficient(&mut self, split: Split, bench: &Bench<'_>, m: &Measurement, resamples: &Resamples) {
+        let cell = |kept, ablation| self.report.cell(split, kept, ablation).expect("measured");
+        let (model, of_circuit) = (cell(Kept::Model, None), cell(Kept::Circuit, Some(m.scheme)));
+        let mut checks = rules::sufficiency(
+            (model, of_circuit),
+            (&m.circuit, &m.nothing),
+            resamples,
+            self.case.target_loss,
+            self.settings,
+        );
+        checks.extend(of_circuit.faithfulness.as_ref().map(|f| reported_faithfulness(f, split, m.scheme)));
+        let failed = checks.iter().find(|c| c.role == Role::Required && c.status == Status::Failed);
+        if let Some(failed) = failed {
+            // Most disagreement first, then most loss.
+            let pair = worst_pair(m.circuit.loss.len(), |i| 1e6 * (1.0 - m.circuit.agree[i]) + m.circuit.loss[i]);
+            let shown =
+                Shown { check: failed.id, split, pair, bench, run: &m.circuit.differences, calibration: m.calibration };
+            let circuit = self.case.circuit;
+            self.refute_by(|| shown.example(shown.kept(Change::OnlyCircuitKept, circuit, m.scheme)));
+        }
+        checks.into_iter().for_each(|check| self.push(check));
+    }
+
+    /// How much more the circuit's logits spread because all else is gone from the stream that norms divide by.
+    fn amplification(&mut self, free: &Measurement, frozen: &Measurement) {
+        let factor = free.spread / frozen.spread.max(1e-12);
+        let limit = self.settings.max_amplification;
+        let words = format!(
+            "with the model's own norms the circuit's logit differences spread {:.3} nats, with its own {:.3}: {factor:.2} times \
+             as much; beyond {limit} it owes most of its answer to what it leaves out",
+            frozen.spread, free.spread
+        );
+        let status = Status::of(factor <= limit);
+        self.push(Check {
+            ablation: Some(frozen.scheme),
+            threshold: Some(limit),
+            ..Check::new(CheckId::Amplification, status, words)
+        });
+    }
+
+    /// Is the circuit's score the model's? Null hypotheses under which *passing* needs evidence.
+    fn equivalence(&mut self, bench: &Bench<'_>, m: &Measurement, resamples: &Resamples) {
+        let margin = self.settings.equivalence_margin;
+        let model = bench.model.pair_losses(Calibration::NONE);
+        let difference: Vec<f64> = m.circuit.loss.iter().zip(&model).map(|(c, m)| c - m).collect();
+        let negative: Vec<f64> = difference.iter().map(|d| -d).collect();
+        let p = resamples
+            .p_below(&difference, margin)
+            .max(resamples.p_below(&negative, margin))
+            .max(resamples.p_below(&m.circuit.kl_candidates, margin));
+        let estimate = resamples.mean(&difference);
+        let words = format!(
+            "the circuit's loss is {estimate} nats above the model's and KL over the candidates {}; that both are within \
+             {margin} nats: p = {p:.3} (two one-sided tests, and one on KL)",
+            resamples.mean(&m.circuit.kl_candidates)
+        );
+        self.push(Check {
+            split: Some(Split::HeldOut),
+            ablation: Some(m.scheme),
+            estimate: Some(estimate),
+            p_value: Some(p),
+            threshold: Some(margin),
+            ..Check::new(CheckId::Equivalence, Status::of(p <= self.settings.alpha), words)
+        });
+        self.sign_test(&difference);
+    }
+
+    /// Is the circuit's loss above the model's as often as below, but for a tenth? A circuit can be equivalent within the
+    /// margin and still always be a little less sure, so this is reported and decides nothing.
+    fn sign_test(&mut self, difference: &[f64]) {
+        const EPSILON: f64 = 0.1;
+        let Some(test) = equivalence::sign_test(difference, EPSILON) else { return };
+        let words = format!(
+            "the fraction of pairs on which the circuit's loss is above the model's, ties counted half, is {:.3} from a half; \
+             that it is less than {EPSILON} from it: p = {:.3}",
+            test.statistic, test.p_value
+        );
+        self.push(Check { p_value: Some(test.p_value), ..Check::new(CheckId::SignTest, Status::Passed, words) });
+    }
+
+    /// Does what is left without the circuit still know how the model scores an input (Shi et al. 2024)? Reported: the
+    /// token itself reaches the logits past all nodes, and tells as well.
+    pub(super) fn independence(&mut self, bench: &Bench<'_>, without: &[f64]) {
+        const PERMUTATIONS: usize = 199;
+        let scores = |d: &[f64]| d.iter().step_by(2).copied().collect::<Vec<f64>>();
+        let (model, rest) = (scores(&bench.model.differences), scores(without));
+        let id = CheckId::Independence;
+        let check = match equivalence::hsic(&model, &rest, PERMUTATIONS, self.settings.seed) {
+            None => Check::new(id, Status::NotApplicable, "undefined: a score is constant"),
+            Some(test) => Check {
+                p_value: Some(test.p_value),
+                ..Check::new(
+                    id,
+                    Status::Passed,
+                    format!(
+                        "between the logit differences after positive prompts of the model and of all but the circuit HSIC is \
+                         {:.4}; of independence p = {:.3}: a small p says that the rest still carries some of it",
+                        test.statistic, test.p_value
+                    ),
+                )
+            },
+        };
+        self.push(check);
+    }
+
+    /// CPR, CMD, and the curve they are areas of.
+    fn size_curve(&mut self, bench: &Bench<'_>) -> Result<(), RunError> {
+        if !self.has_time(CheckId::FaithfulnessBySize) {
+            return Ok(());
+        }
+        let ranking = size_curve::ranking(bench, self.case.circuit);
+        let margin =
+            |nodes: &NodeSet| Ok::<_, RunError>(size_curve::margin(&bench.run_differences(nodes, Scheme::MEAN)?));
+        let model = size_curve::margin(&bench.model);
+        let Some(points) = size_curve::faithfulness_by_size(&bench.space(), &ranking, model, margin)? else {
+            return Ok(());
+        };
+        let (cpr, cmd) = size_curve::cpr_cmd(&points);
+        self.report.findings.cpr_cmd = Some((cpr, cmd));
+        let words = format!(
+            "keeping the circuit's nodes first and then others by their attribution: CPR {cpr:.3}, CMD {cmd:.3} over the \
+             shares of nodes of the Mechanistic Interpretability Benchmark"
+        );
+        self.push(Check::new(CheckId::FaithfulnessBySize, Status::Passed, words));
+        self.report.curves.push(Curve { kind: CurveKind::NodesKept, points });
+        Ok(())
+    }
+}
+
+fn reported_faithfulness(faithfulness: &Faithfulness, split: Split, scheme: Scheme) -> Check {
+    let (estimate, status, words) = match faithfulness {
+        Faithfulness::Defined { ratio_of_means, by_pair: [low, median, high] } => (
+            Some(*ratio_of_means),
+            Status::Passed,
+            format!(
+                "on {split} under {scheme} ablation the circuit recovers {ratio_of_means} of what the model gains over \
+                 nothing; pair by pair {low:.2}, {median:.2}, {high:.2} (5 %, 50 %, 95 %){}",
+                if ratio_of_means.ci95.0 > 1.0 { "; above 1: it does better than what it should explain" } else { "" }
+            ),
+        ),
+        Faithfulness::Undefined { denominator: (mean, se) } => (
+            None,
+            Status::NotApplicable,
+            format!("undefined on {split} under {scheme} ablation: its denominator is {mean:.4} ± {se:.4} nats"),
+        ),
+    };
+    let check = Check::new(CheckId::Faithfulness { split, scheme }, status, words);
+    Check { split: Some(split), ablation: Some(scheme), estimate, ..check }
+}
+
+/// Least, median and largest.
+pub(super) fn range(values: &[f64]) -> String {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |p| quantile(&sorted, p);
+    format!("from {:.4} to {:.4}, median {:.4}", at(0.0), at(1.0), at(0.5))
+}
+
+fn spread(values: &[f64]) -> f64 {
+    let centre = mean(values);
+    (values.iter().map(|v| (v - centre).powi(2)).sum::<f64>() / values.len() as f64).sqrt()
+}

@@ -1,0 +1,80 @@
+//! What the circuit's run does as a dial is turned: the rest restored bit by bit, or the circuit's own nodes given the
+//! values that they have in the model.
+
+use openwork_circuit::{Ablation, Batch, Keep, NodeSet, Outcome, Values};
+use openwork_model::Tokens;
+use rayon::prelude::*;
+
+use crate::{
+    methods::random_sets::shuffle,
+    run::{evaluator::Bench, measures::kl_binary, scheme::Fill},
+    streams::Stream,
+};
+
+/// KL(model ‖ run) over the candidates, mean over sequences, nats, with nodes outside the circuit restored to the part r,
+/// for r from 0 to 1 in tenths: it should fall steadily. Where it rises, what is restored cancels something.
+pub(crate) fn relaxation(bench: &Bench<'_>, circuit: &NodeSet) -> Vec<(f64, f64)> {
+    let at = |tenth: usize| {
+        let part = tenth as f32 / 10.0;
+        let r: Vec<f32> = circuit.kept().iter().map(|&kept| if kept { 1.0 } else { part }).collect();
+        (f64::from(part), kl(bench, &bench.partial(&r, Fill::Mean, false)))
+    };
+    (0..=10).map(at).collect()
+}
+
+/// Steps of the interchange dial, and random orders of nodes that it is averaged over.
+const STEPS: usize = 8;
+const ORDERS: usize = 4;
+
+/// The same KL with a share f of the circuit's nodes given the values that they have in the model's run of the same
+/// prompt, for f from 0 to 1 in eighths: `(f, KL)`.
+///
+/// Node v of the circuit is `a_v^M` if it is among the first `round(f·|C|)` of a random order, and else what its inputs make
+/// of it; all other nodes are their means throughout. Mean over four orders. (After the code of Drori 2026, which exchanges
+/// shares of the nodes of a learned mask.)
+///
+/// A node that is computed in the circuit as it is in the model has the same value either way: a flat curve. A falling
+/// one says that nodes hold other values than in the model, for want of something upstream. At f = 1 what is left is
+/// what other nodes write for the answer themselves: a circuit that has all writes is the model there.
+pub(crate) fn interchange(bench: &Bench<'_>, circuit: &NodeSet, seed: u64) -> Vec<(f64, f64)> {
+    let mut rng = Stream::Interchange.rng(seed);
+    let mut order = || {
+        let mut order: Vec<usize> = circuit.numbers().collect();
+        shuffle(&mut order, &mut rng);
+        order
+    };
+    let orders: Vec<Vec<usize>> = (0..ORDERS).map(|_| order()).collect();
+    let count = |step: usize| (step * circuit.len() + STEPS / 2) / STEPS;
+    // By step and order: the nodes that are not given the model's values.
+    let own: Vec<NodeSet> = (0..=STEPS)
+        .flat_map(|step| orders.iter().map(move |order| (order, count(step))))
+        .map(|(order, given)| NodeSet::of(circuit.space().clone(), order[..given].iter().copied()).complement())
+        .collect();
+    let ablation = bench.subject.constants(Fill::Mean).expect("constants");
+    let model = bench.subject.model;
+    // The model's values are kept for one batch at a time.
+    let one = |batch: &Batch| -> Vec<Outcome> {
+        let tokens = Tokens::new(&batch.tokens, batch.seq_len);
+        let mut values = Values::new(bench.space());
+        model.forward(tokens, Some(&batch.readout), &mut values);
+        let run = |own: &NodeSet| {
+            let mut tap = (Keep::new(circuit, ablation), Keep::new(own, Ablation::Recorded(&values)));
+            batch.outcome(&model.forward(tokens, Some(&batch.readout), &mut tap).logits, false)
+        };
+        own.iter().map(run).collect()
+    };
+    let mut runs = vec![Outcome::default(); own.len()];
+    for batch in bench.batches().par_iter().map(one).collect::<Vec<_>>() {
+        runs.iter_mut().zip(batch).for_each(|(run, part)| run.append(part));
+    }
+    let at = |(step, runs): (usize, &[Outcome])| {
+        let mean = runs.iter().map(|run| kl(bench, run)).sum::<f64>() / runs.len() as f64;
+        (step as f64 / STEPS as f64, mean)
+    };
+    runs.chunks(ORDERS).enumerate().map(at).collect()
+}
+
+fn kl(bench: &Bench<'_>, run: &Outcome) -> f64 {
+    let each = run.differences.iter().zip(&bench.model.differences).map(|(&q, &p)| kl_binary(p, q));
+    each.sum::<f64>() / run.differences.len() as f64
+}

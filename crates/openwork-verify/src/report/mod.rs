@@ -1,0 +1,164 @@
+//! Report on a circuit: verdict, reasons, and every number behind them.
+
+pub mod counter_example;
+pub mod fault;
+pub mod findings;
+pub mod levels;
+pub mod replay;
+pub mod text;
+pub mod verdict;
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    checks::{
+        Check, Status, Unfinished,
+        id::{CheckId, Family},
+    },
+    methods::random_sets::RandomSets,
+    report::{
+        findings::{Curve, Declaration, Findings, Size},
+        verdict::{Reason, Verdict},
+    },
+    run::{
+        measures::Cell,
+        scheme::{Kept, Scheme, Split},
+    },
+    settings::Settings,
+};
+
+/// Report on a circuit: the verdict and every number behind it. [`verify`](crate::verify) makes it and nobody changes it;
+/// its [`Contents`] can be read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Report(Contents);
+
+impl std::ops::Deref for Report {
+    type Target = Contents;
+
+    fn deref(&self) -> &Contents {
+        &self.0
+    }
+}
+
+/// Contents of a [`Report`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Contents {
+    /// The judgement.
+    pub verdict: Verdict,
+    /// Its reasons, the decisive ones first.
+    pub reasons: Vec<Reason>,
+    /// The level that was asked for, 1 to 6.
+    pub level: u8,
+    /// The highest level whose required checks, and those of all levels below it, were made and passed.
+    pub rung: u8,
+    /// Steps that were left out or not finished.
+    pub unfinished: Vec<Unfinished>,
+    /// Size of the circuit; absent after an early error.
+    pub size: Option<Size>,
+    /// Every check, in the order it was made.
+    pub checks: Vec<Check>,
+    /// Every run on every split.
+    pub matrix: Vec<Cell>,
+    /// The circuit among random sets.
+    pub random_sets: Vec<RandomSets>,
+    /// Curves to be drawn.
+    pub curves: Vec<Curve>,
+    /// Results of searches and knock-outs, in full.
+    pub findings: Findings,
+    /// The ten choices behind the numbers.
+    pub declarations: Vec<Declaration>,
+    /// The thresholds.
+    pub settings: Settings,
+}
+
+impl Contents {
+    /// A check, if it was made.
+    pub fn check(&self, id: CheckId) -> Option<&Check> {
+        self.checks.iter().find(|c| c.id == id)
+    }
+
+    /// The run of this kind, if it was made.
+    pub fn cell(&self, split: Split, kept: Kept, ablation: Option<Scheme>) -> Option<&Cell> {
+        cell(&self.matrix, split, kept, ablation)
+    }
+
+    /// Families of the checks that failed.
+    pub fn failed_families(&self) -> BTreeSet<Family> {
+        let leaks = matches!(&self.verdict, Verdict::Error { fault } if fault.is_leak());
+        let family = |check: &Check| match check.id {
+            CheckId::SelfChecks if leaks => Family::Leak,
+            id => id.family(),
+        };
+        self.checks.iter().filter(|c| c.status == Status::Failed).map(family).collect()
+    }
+
+    /// Whether a step was left out.
+    pub(crate) fn is_left_out(&self, check: CheckId) -> bool {
+        self.unfinished.iter().any(|u| u.check == check)
+    }
+}
+
+/// The run of a kind in a table of runs.
+fn cell(matrix: &[Cell], split: Split, kept: Kept, ablation: Option<Scheme>) -> Option<&Cell> {
+    matrix.iter().find(|c| c.split == split && c.kept == kept && c.ablation == ablation)
+}
+
+/// A report in the making: all but the verdict, its reasons and the level reached.
+pub(crate) struct Draft {
+    pub level: u8,
+    pub unfinished: Vec<Unfinished>,
+    pub size: Option<Size>,
+    pub checks: Vec<Check>,
+    pub matrix: Vec<Cell>,
+    pub random_sets: Vec<RandomSets>,
+    pub curves: Vec<Curve>,
+    pub findings: Findings,
+    pub declarations: Vec<Declaration>,
+    pub settings: Settings,
+}
+
+impl Draft {
+    pub fn new(level: u8, declarations: Vec<Declaration>, settings: Settings) -> Self {
+        Self {
+            level,
+            unfinished: vec![],
+            size: None,
+            checks: vec![],
+            matrix: vec![],
+            random_sets: vec![],
+            curves: vec![],
+            findings: Findings::default(),
+            declarations,
+            settings,
+        }
+    }
+
+    /// The run of this kind, if it was made.
+    pub fn cell(&self, split: Split, kept: Kept, ablation: Option<Scheme>) -> Option<&Cell> {
+        cell(&self.matrix, split, kept, ablation)
+    }
+
+    /// The report with its judgement. Nothing is added to a report after this.
+    pub fn seal(self, verdict: Verdict, reasons: Vec<Reason>, rung: u8) -> Report {
+        let Self { level, unfinished, size, checks, matrix, random_sets, curves, findings, declarations, settings } =
+            self;
+        Report(Contents {
+            verdict,
+            reasons,
+            level,
+            rung,
+            unfinished,
+            size,
+            checks,
+            matrix,
+            random_sets,
+            curves,
+            findings,
+            declarations,
+            settings,
+        })
+    }
+}

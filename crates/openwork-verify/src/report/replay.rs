@@ -1,0 +1,109 @@
+//! Running a counter-example again, from what its report says about it alone.
+
+use openwork_circuit::{Ablation, Batch, Frozen, Means, NodeSpace, NormScales, Partial, Values};
+use openwork_model::{Model, NoTap, Tap, Tokens};
+
+use crate::{
+    report::counter_example::CounterExample,
+    run::scheme::{Fill, Norms},
+};
+
+/// Reason that a counter-example cannot be run again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayError {
+    /// It names a node that the model does not have.
+    #[error("node {node} of {nodes} is not in this model")]
+    Node {
+        /// Number of the node.
+        node: usize,
+        /// Nodes of the model.
+        nodes: usize,
+    },
+    /// A prompt cannot be run.
+    #[error("a prompt is empty, longer than the model's context or has a token it does not know")]
+    Prompt,
+    /// A candidate is outside the vocabulary.
+    #[error("an answer is a token that the model does not know")]
+    Candidate,
+    /// The values of its ablation are neither in it nor follow from the model.
+    #[error("the counter-example does not hold the values of its {fill} ablation")]
+    Values {
+        /// Ablation.
+        fill: Fill,
+    },
+}
+
+/// The logit differences `l_answer − l_alternative` of the model and of the run (calibrated), after both prompts.
+///
+/// # Errors
+/// When the counter-example does not belong to the model.
+pub fn replay(model: &Model, means: &Means, example: &CounterExample) -> Result<([f64; 2], [f64; 2]), ReplayError> {
+    let space = NodeSpace::new(&model.config);
+    let mut r = vec![0.0_f32; space.len()];
+    let nodes = example.intervention.kept.iter().flat_map(|&(first, length)| first..first.saturating_add(length));
+    for (node, part) in nodes.map(|n| (n, 1.0)).chain(example.intervention.partly.iter().copied()) {
+        *r.get_mut(node).ok_or(ReplayError::Node { node, nodes: space.len() })? = part;
+    }
+    let known = |t: &u16| usize::from(*t) < model.config.vocab_size;
+    let (answer, alternative) = example.candidates;
+    let prompts = example.prompts.iter().chain(example.intervention.sources.iter().flatten());
+    for prompt in prompts {
+        if prompt.is_empty() || prompt.len() > model.config.n_ctx || !prompt.iter().all(known) {
+            return Err(ReplayError::Prompt);
+        }
+    }
+    if !known(&answer) || !known(&alternative) {
+        return Err(ReplayError::Candidate);
+    }
+    let run = |i: usize| -> Result<(f64, f64), ReplayError> {
+        let prompt = &example.prompts[i];
+        let batch = Batch {
+            tokens: prompt.clone(),
+            seq_len: prompt.len(),
+            readout: vec![prompt.len() - 1],
+            candidates: vec![example.candidates],
+        };
+        let constants = constants(&space, &r, example);
+        let recorded = example.intervention.sources.as_ref().map(|s| aligned(model, &space, &s[i], prompt.len()));
+        let ablation = match (&recorded, &constants, example.intervention.scheme.fill) {
+            (Some(values), _, _) => Ablation::Recorded(values),
+            (_, Some(constants), _) => Ablation::Constant(constants),
+            (_, _, Fill::Zero) => Ablation::Zero,
+            (_, _, Fill::Mean) => Ablation::Mean(means),
+            (_, _, fill) => return Err(ReplayError::Values { fill }),
+        };
+        let plain = difference(model, &batch, &mut NoTap);
+        let partial = Partial::new(&space, &r, ablation);
+        let ablated = match example.intervention.scheme.norms {
+            Norms::Free => difference(model, &batch, &mut { partial }),
+            Norms::Frozen => {
+                let mut scales = NormScales::new(model);
+                difference(model, &batch, &mut scales);
+                difference(model, &batch, &mut Frozen::new(partial, model, &scales, &batch.readout))
+            }
+        };
+        Ok((plain, example.calibration.scale * ablated + example.calibration.shift))
+    };
+    let (positive, negative) = (run(0)?, run(1)?);
+    Ok(([positive.0, negative.0], [positive.1, negative.1]))
+}
+
+/// The constants of a counter-example, which lists those of nodes that are not kept whole.
+fn constants(space: &NodeSpace, r: &[f32], example: &CounterExample) -> Option<Vec<f32>> {
+    let mut listed = example.intervention.constants.as_ref()?.iter().copied();
+    Some((0..space.len()).map(|n| if r[n] == 0.0 { listed.next().unwrap_or(0.0) } else { 0.0 }).collect())
+}
+
+fn difference(model: &Model, batch: &Batch, tap: &mut dyn Tap) -> f64 {
+    let logits = model.forward(Tokens::new(&batch.tokens, batch.seq_len), Some(&batch.readout), tap).logits;
+    let (answer, alternative) = batch.candidates[0];
+    f64::from(logits[[usize::from(answer), 0]]) - f64::from(logits[[usize::from(alternative), 0]])
+}
+
+/// Values of a source prompt's plain run, aligned at the last token with a prompt of this length.
+fn aligned(model: &Model, space: &NodeSpace, source: &[u16], length: usize) -> Values {
+    let mut values = Values::new(space.clone());
+    model.forward(Tokens::new(source, source.len()), Some(&[0]), &mut values);
+    let column = |t: usize| (source.len() - 1).saturating_sub(length - 1 - t);
+    values.rearranged(&(0..length).map(column).collect::<Vec<_>>())
+}

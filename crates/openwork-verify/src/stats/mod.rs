@@ -1,0 +1,4 @@
+//! Intervals, p-values and tests.
+
+pub mod equivalence;
+pub mod intervals;

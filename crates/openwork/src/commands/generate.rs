@@ -1,0 +1,56 @@
+//! `openwork generate`: text from a model.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use openwork_model::Sampling;
+
+use crate::ui::{args::open_model, show::say};
+
+/// Arguments of the command.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A model file, a finished run's folder or a published folder
+    model: PathBuf,
+    /// Text to continue; an empty one begins a document
+    #[arg(long)]
+    prompt: String,
+    /// Tokens to add at most; an end of text ends earlier
+    #[arg(long, default_value_t = 100)]
+    tokens: usize,
+    /// How freely tokens are drawn; 0 takes the most likely one
+    #[arg(long, default_value_t = 0.8, value_parser = temperature)]
+    temperature: f32,
+    /// Draw among the K most likely tokens only; 0 means all
+    #[arg(long, default_value_t = 0)]
+    top_k: usize,
+    /// Seed of the draws
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// The tokenizer [default: tokenizer.json beside the model]
+    #[arg(long)]
+    tokenizer: Option<PathBuf>,
+}
+
+/// Runs the command: prints the prompt and what follows.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let open = open_model(&args.model)?;
+    let tokenizer = open.tokenizer(args.tokenizer.as_deref())?;
+    let end = tokenizer.end_of_text();
+    let mut prompt = tokenizer.encode(&args.prompt);
+    if prompt.is_empty() {
+        prompt.push(end); // what stands before every document
+    }
+    let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, seed: args.seed };
+    let mut text = tokenizer.encode(&args.prompt);
+    text.extend(open.model.generate(&prompt, args.tokens, Some(end), sampling));
+    text.pop_if(|last| *last == end);
+    // Together, since a character may begin in one token and end in the next.
+    say!("{}", tokenizer.decode(&text));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    let value: f32 = text.parse().map_err(|e| format!("{e}"))?;
+    if value.is_finite() && value >= 0.0 { Ok(value) } else { Err("a temperature is 0 or more".into()) }
+}

@@ -1,0 +1,23 @@
+//! Commands of the program, a module each: arguments, one call of a library, and its result on the terminal.
+//!
+//! No command uses another; what several need is in [`crate::ui`], or in a library.
+
+pub mod check_certificate;
+pub mod data;
+pub mod devices;
+pub mod dissociate;
+pub mod exchange;
+pub mod forward;
+pub mod generate;
+pub mod hypothesis;
+pub mod plot;
+pub mod prune;
+pub mod quickstart;
+pub mod replay;
+pub mod report;
+pub mod stability;
+pub mod tasks;
+pub mod tokenizer;
+pub mod train;
+pub mod verify;
+pub mod watch;

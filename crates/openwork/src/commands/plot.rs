@@ -1,0 +1,30 @@
+//! `openwork plot`: the curves of a training run, from its log.
+
+use std::{io::Write, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result, ensure};
+use openwork_project::read_log;
+
+use crate::{page, ui::show::say};
+
+/// Arguments of the command.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder of the run
+    run: PathBuf,
+    /// The SVG file to write [default: curves.svg in the run's folder]
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let log = read_log(&args.run)?;
+    ensure!(!log.is_empty(), "the log in {} has no steps yet", args.run.display());
+    let svg = page::training_curves(&log)?;
+    let out = args.out.unwrap_or_else(|| args.run.join("curves.svg"));
+    openwork_tensor::write_atomic(&out, |w| w.write_all(svg.as_bytes()))
+        .with_context(|| format!("cannot write {}", out.display()))?;
+    say!("{}", out.display());
+    Ok(ExitCode::SUCCESS)
+}

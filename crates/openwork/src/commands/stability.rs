@@ -1,0 +1,75 @@
+//! `openwork stability`: does the same search find the same circuit from other seeds?
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use openwork_extract::Stability;
+use openwork_project::study_seeds;
+
+use crate::ui::{
+    args::{SearchArgs, describe_circuit},
+    interrupt,
+    progress::SearchProgress,
+    show::say,
+};
+
+/// Arguments of the command.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How many seeds of pairs, masks and batches, from --seed on
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..))]
+    seeds: u64,
+    /// Folder to write the circuits to, as TASK.SEED.json
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Write JSON in place of text
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    search: SearchArgs,
+}
+
+/// Runs the command. Ctrl-C ends it with what was found until then.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let (task, project, device) = args.search.open()?;
+    let settings = args.search.settings();
+    let seeds = settings.seed..settings.seed + args.seeds;
+    let progress = SearchProgress::default();
+    let mut found = |circuit: &openwork_circuit::CircuitFile| -> Result<()> {
+        progress.finish();
+        if !args.json {
+            say!("seed {}: {}", circuit.seed, describe_circuit(circuit));
+        }
+        if let Some(out) = &args.out {
+            project.save_circuit(circuit, &out.join(format!("{}.{}.json", task.name(), circuit.seed)))?;
+        }
+        Ok(())
+    };
+    let study =
+        study_seeds::<anyhow::Error>(&project, task, seeds, &settings, &device, &mut |p| progress.step(p), &mut found)?;
+    progress.finish();
+    match study.stability {
+        Some(stability) if args.json => say!("{}", serde_json::to_string_pretty(&stability)?),
+        Some(stability) => say!("{}", text(&stability)),
+        None => eprintln!("too few circuits to compare"),
+    }
+    if interrupt::requested() {
+        eprintln!("interrupted after {} of {} seeds", study.circuits.len(), args.seeds);
+        return Ok(ExitCode::from(interrupt::INTERRUPTED));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(s: &Stability) -> String {
+    let core: Vec<&str> = s.core().collect();
+    let list = if core.is_empty() { String::new() } else { format!(": {}", core.join(", ")) };
+    format!(
+        "{} circuits, {} nodes in any of them, {} in all{list}\nJaccard index of two of them: {:.2} on average, {:.2} \
+         at least (0.8 is asked of a stable one)",
+        s.circuits,
+        s.nodes.len(),
+        core.len(),
+        s.jaccard,
+        s.least_jaccard
+    )
+}

@@ -1,0 +1,91 @@
+//! `openwork tasks`: what tasks there are, their prompts, and how a model does on them.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use openwork_project::{TaskScore, find_task, task_scores};
+use openwork_tasks::Split;
+
+use crate::ui::{
+    args::open_model,
+    show::{say, table},
+};
+
+/// Subcommands.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Name the tasks
+    List,
+    /// Print contrast pairs of a task
+    Show {
+        /// Name of the task
+        task: String,
+        /// Number of pairs
+        #[arg(long, default_value_t = 3)]
+        pairs: usize,
+        /// Show held-out templates
+        #[arg(long)]
+        held_out: bool,
+        /// Seed of the pairs
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+    /// Measure a model on tasks: loss in nats per sequence (chance is 0.693) and accuracy
+    Eval {
+        /// Model file or folder of a finished run
+        model: PathBuf,
+        /// Tasks [default: all]
+        #[arg(long)]
+        task: Vec<String>,
+        /// The model's tokenizer [default: tokenizer.json beside the model]
+        #[arg(long)]
+        tokenizer: Option<PathBuf>,
+        /// Pairs per split
+        #[arg(long, default_value_t = 128)]
+        pairs: usize,
+        /// Seed of the pairs
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+}
+
+/// Runs the command.
+pub fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::List => {
+            for task in openwork_tasks::all() {
+                say!("{:<28} {}", task.name(), task.description());
+            }
+        }
+        Command::Show { task, pairs, held_out, seed } => {
+            let split = if held_out { Split::HeldOutTemplate } else { Split::Train };
+            for pair in find_task(&task)?.text_pairs(split, pairs, seed) {
+                let (answer, alternative) = &pair.answers[0];
+                say!("--- template {} ---\n{}⟨{answer:?}⟩", pair.template, pair.positive);
+                say!("--- against ---\n{}⟨{alternative:?}⟩\n", pair.negative);
+            }
+        }
+        Command::Eval { model, task, tokenizer, pairs, seed } => {
+            let open = open_model(&model)?;
+            let tokenizer = open.tokenizer(tokenizer.as_deref())?;
+            let tasks = match task.is_empty() {
+                true => openwork_tasks::all().iter().collect(),
+                false => task.iter().map(|t| find_task(t).map_err(Into::into)).collect::<Result<Vec<_>>>()?,
+            };
+            let mut rows = Vec::new();
+            for task in tasks {
+                match task_scores(&open.model, &tokenizer, task, pairs, seed) {
+                    Ok(scores) => {
+                        let cell = |TaskScore { loss, accuracy }| format!("{loss:.3} {:>4.0} %", 100.0 * accuracy);
+                        let [fresh, held_out] = scores.map(cell);
+                        rows.push([task.name().to_owned(), fresh, held_out]);
+                    }
+                    // Some tokenizers lack some answers; the other tasks can still be measured.
+                    Err(error) => eprintln!("note: {}: {error}", task.name()),
+                }
+            }
+            table(["task (loss in nats, accuracy)", "fresh pairs", "held-out templates"], &rows)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

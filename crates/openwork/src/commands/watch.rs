@@ -1,0 +1,158 @@
+//! `openwork watch`: run a circuit beside its model on a stream of prompts and say where it can no longer be trusted.
+
+use std::{
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use openwork_data::Tokenizer;
+use openwork_project::{LineFormat, PromptError, PromptLine, VerdictFile, prompt_lines, read_prompts, verdict_path};
+use openwork_verify::{Alarm, Sighting, Watch, WatchSettings};
+
+use crate::ui::{
+    args::ProjectArgs,
+    show::{count, say},
+};
+
+/// What `--help` adds.
+const ALARMS: &str = "\
+A prompt is flagged where
+  - model and circuit prefer different answers,
+  - they are further apart (KL) than on any held-out prompt of the circuit's task,
+  - a circuit node has a value that it had on no held-out prompt (and beyond the margin),
+  - the model gives the answers less probability than on any held-out prompt: it may be another task.
+
+Exit code 0: no prompt was flagged; 1: some were.";
+
+/// Arguments of the command.
+#[derive(clap::Args)]
+#[command(after_help = ALARMS)]
+pub struct Args {
+    #[command(flatten)]
+    project: ProjectArgs,
+    /// Circuit file that `openwork prune` wrote
+    circuit: PathBuf,
+    /// Prompts, one per line; empty lines are skipped [default: standard input]
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
+    /// Lines are JSON: texts, or objects with a text `prompt` (so prompts can be of several lines)
+    #[arg(long)]
+    jsonl: bool,
+    /// Write one line of JSON for every prompt, flagged or not
+    #[arg(long)]
+    json: bool,
+    /// How far a node may leave its range, in widths of the range [default: learned, so that about one prompt in a
+    /// hundred of the same kind is flagged for it]
+    #[arg(long)]
+    margin: Option<f32>,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let project = args.project.open()?;
+    let circuit = project.circuit(&args.circuit)?;
+    project.check_means(&circuit)?;
+    notice(&args.circuit);
+    let splits = project.splits_of(&circuit)?;
+    let held_out = [splits.held_out, splits.held_out_templates].concat();
+    let settings = WatchSettings { margin: args.margin, ..WatchSettings::default() };
+    let watch =
+        Watch::new(&project.model, &project.means, circuit.circuit.nodes(), circuit.calibration, &held_out, settings)?;
+    eprintln!("ranges of {} nodes, widened by {:.2} of their width", circuit.circuit.nodes().len(), watch.margin());
+    let (mut seen, mut flagged) = (0, 0);
+    let format = if args.jsonl { LineFormat::Json } else { LineFormat::Text };
+    for line in prompts(args.prompts.as_deref(), format)? {
+        let PromptLine { number, prompt } = line?;
+        let mut tokens = project.tokenizer.encode(&prompt);
+        // Cut on the left, as everywhere: positions are those that the model sees.
+        tokens.drain(..tokens.len().saturating_sub(project.model.config.n_ctx));
+        let sighting = watch.look(&[&tokens]).with_context(|| format!("line {number}"))?.remove(0);
+        seen += 1;
+        flagged += u64::from(!sighting.alarms.is_empty());
+        show(&project.tokenizer, (number, &prompt), &tokens, &sighting, args.json)?;
+    }
+    eprintln!("{} of {} prompts flagged", count(flagged), count(seen));
+    Ok(ExitCode::from(u8::from(flagged > 0)))
+}
+
+/// Says so if the circuit did not pass or was never judged.
+fn notice(circuit: &Path) {
+    let path = verdict_path(circuit);
+    match VerdictFile::read(&path) {
+        Ok(file) if file.report.verdict.passed() => (),
+        Ok(file) => {
+            eprintln!("note: the verdict on this circuit is {} ({})", file.report.verdict.word(), path.display())
+        }
+        Err(_) if !path.exists() => eprintln!("note: this circuit has not been verified; `openwork verify` does it"),
+        Err(error) => eprintln!("note: the verdict on this circuit cannot be read: {error:#}"),
+    }
+}
+
+/// Prompts of a file, or of standard input as they come.
+fn prompts(
+    path: Option<&Path>,
+    format: LineFormat,
+) -> Result<Box<dyn Iterator<Item = Result<PromptLine, PromptError>>>> {
+    if let Some(path) = path {
+        return Ok(Box::new(read_prompts(path, format)?));
+    }
+    if std::io::stdin().is_terminal() {
+        eprintln!("reading prompts from standard input, one per line");
+    }
+    Ok(Box::new(prompt_lines(std::io::stdin().lines(), "standard input".into(), format)))
+}
+
+/// One line of JSON.
+#[derive(serde::Serialize)]
+struct JsonLine<'a> {
+    line: usize,
+    prompt: &'a str,
+    #[serde(flatten)]
+    sighting: &'a Sighting,
+    /// The alarms in words.
+    reasons: Vec<String>,
+}
+
+/// Shows what was seen on a line; `tokens` are those that the model saw.
+fn show(
+    tokenizer: &Tokenizer,
+    (line, prompt): (usize, &str),
+    tokens: &[u16],
+    sighting: &Sighting,
+    json: bool,
+) -> Result<()> {
+    let reasons: Vec<String> = sighting.alarms.iter().map(|alarm| reason(alarm, tokenizer, tokens)).collect();
+    if json {
+        say!("{}", serde_json::to_string(&JsonLine { line, prompt, sighting, reasons })?);
+    } else if !reasons.is_empty() {
+        say!("line {line}: {}", reasons.join("; "));
+    }
+    // A prompt's line is out before the next prompt is waited for.
+    Ok(std::io::stdout().flush()?)
+}
+
+/// An alarm in words.
+fn reason(alarm: &Alarm, tokenizer: &Tokenizer, tokens: &[u16]) -> String {
+    let text = |token: u16| tokenizer.decode(&[token]);
+    match alarm {
+        Alarm::Answers { model, circuit } => {
+            format!("the model answers {:?}, the circuit {:?}", text(*model), text(*circuit))
+        }
+        Alarm::Divergence { kl, limit } => {
+            format!("model and circuit are {kl:.3} nats apart, at most {limit:.3} on held-out prompts")
+        }
+        Alarm::Range { node, value, range, position, nodes } => format!(
+            "node {node} is {value:.3} at token {position} ({:?}), outside {:.3} to {:.3}{}",
+            text(tokens[*position]),
+            range.0,
+            range.1,
+            if *nodes > 1 { format!(" (and {} other nodes)", nodes - 1) } else { String::new() }
+        ),
+        Alarm::OffTask { probability, limit } => format!(
+            "the model gives the answers a probability of {probability:.1e}, at least {limit:.1e} on held-out prompts: \
+             another task?"
+        ),
+    }
+}

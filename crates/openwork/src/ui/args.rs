@@ -1,0 +1,151 @@
+//! Arguments that several commands share, and opening what they name.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use openwork_circuit::{LearnedMasks, Objective};
+use openwork_data::Tokenizer;
+use openwork_extract::Settings;
+use openwork_ops::{Device, DeviceChoice};
+use openwork_project::{Notice, OpenModel, Project, find_task};
+use openwork_tasks::Task;
+
+use super::{interrupt, show::count};
+
+/// Model, and what lies beside it.
+#[derive(clap::Args)]
+pub struct ProjectArgs {
+    /// Model file, folder of a finished run, or published folder
+    pub model: PathBuf,
+    #[command(flatten)]
+    beside: BesideArgs,
+}
+
+/// Tokenizer and data, where they do not lie beside the model.
+#[derive(clap::Args)]
+pub struct BesideArgs {
+    /// Data the model was trained on, for the means; needed once if the model has no sample of it beside it
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// The model's tokenizer [default: tokenizer.json beside the model]
+    #[arg(long)]
+    tokenizer: Option<PathBuf>,
+}
+
+impl ProjectArgs {
+    /// Opens the project; notices go to standard error.
+    pub fn open(&self) -> Result<Project> {
+        open_project(&self.model, self.beside.tokenizer.as_deref(), self.beside.data.as_deref())
+    }
+}
+
+/// Opens a project; notices go to standard error.
+pub fn open_project(model: &Path, tokenizer: Option<&Path>, data: Option<&Path>) -> Result<Project> {
+    Ok(Project::open(model, tokenizer, data, &mut |notice| match notice {
+        Notice::Ignored(text) => eprintln!("note: {text}"),
+        Notice::TakingMeans { tokens } => {
+            eprintln!("taking means over {} tokens of training data", count(tokens as u64))
+        }
+    })?)
+}
+
+/// Opens a model; notices go to standard error.
+pub fn open_model(path: &Path) -> Result<OpenModel> {
+    let open = OpenModel::open(path)?;
+    open.notices.iter().for_each(|notice| eprintln!("note: {notice}"));
+    Ok(open)
+}
+
+/// Reads a tokenizer; where there is none, the error says which command makes it. `source` is how that command is told
+/// what to train on.
+pub fn open_tokenizer(path: &Path, source: &str) -> Result<Tokenizer> {
+    if !path.exists() {
+        let path = path.display();
+        bail!("there is no tokenizer at {path}; `openwork tokenizer train {source} --out {path}` makes one");
+    }
+    Ok(Tokenizer::load(path)?)
+}
+
+/// Opens the device that was asked for; says why `auto` is not a GPU.
+pub fn open_device(choice: DeviceChoice) -> Result<Device> {
+    Ok(choice.open(|reason| eprintln!("on the CPU: {reason}"))?)
+}
+
+/// Model, task and budget of a search for circuits.
+#[derive(clap::Args)]
+pub struct SearchArgs {
+    #[command(flatten)]
+    project: ProjectArgs,
+    /// Task the circuit is for (see `openwork tasks list`)
+    #[arg(long)]
+    task: String,
+    /// Where masks are learned: cpu, cuda, cuda:N, or auto for a GPU if there is one (`openwork devices` lists them)
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
+    #[command(flatten)]
+    budget: Budget,
+}
+
+impl SearchArgs {
+    /// The task, the project and the device. From now on Ctrl-C ends searches.
+    pub fn open(&self) -> Result<(&'static Task, Project, Device)> {
+        let task = find_task(&self.task)?;
+        let device = open_device(self.device)?;
+        let project = self.project.open()?;
+        interrupt::listen()?;
+        Ok((task, project, device))
+    }
+
+    /// Settings of the search.
+    pub fn settings(&self) -> Settings {
+        let &Budget { target_loss, restarts, steps, k_coef, lr, seed, objective } = &self.budget;
+        let masks = LearnedMasks { restarts, steps, k_coef, lr, objective, ..LearnedMasks::default() };
+        Settings { target_loss, seed, masks }
+    }
+}
+
+/// Effort of a search.
+#[derive(clap::Args)]
+struct Budget {
+    /// Loss to reach, in nats per sequence (chance is 0.693)
+    #[arg(long, default_value_t = 0.15)]
+    target_loss: f64,
+    /// Independent searches; the circuit with the fewest edges is kept
+    #[arg(long, default_value_t = LearnedMasks::default().restarts)]
+    restarts: usize,
+    /// Optimizer steps of each search
+    #[arg(long, default_value_t = LearnedMasks::default().steps)]
+    steps: usize,
+    /// Price of a kept node in nats
+    #[arg(long, default_value_t = LearnedMasks::default().k_coef)]
+    k_coef: f64,
+    /// Learning rate of the masks
+    #[arg(long, default_value_t = LearnedMasks::default().lr)]
+    lr: f64,
+    /// Seed of pairs, masks and batches
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// What masks are learned for: task (the published task loss), kl (to do what the model does) or adversarial (and
+    /// to be safe from ablation of a few nodes outside)
+    #[arg(long, default_value_t)]
+    objective: Objective,
+}
+
+/// The command that runs the counter-example of a verdict again.
+pub fn replay_command(model: &Path, verdict: &Path) -> String {
+    let quoted = |path: &Path| {
+        let text = path.display().to_string();
+        let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
+        if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    };
+    format!("openwork replay {} {}", quoted(model), quoted(verdict))
+}
+
+/// One line on a circuit.
+pub fn describe_circuit(circuit: &openwork_circuit::CircuitFile) -> String {
+    let size = circuit.circuit.size();
+    format!(
+        "{}: {} nodes, {} edges, loss {:.3} nats (target {})",
+        circuit.task, size.nodes, size.edges, circuit.loss, circuit.target_loss
+    )
+}
