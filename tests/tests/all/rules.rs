@@ -141,7 +141,7 @@ impl Packages {
         packages
     }
 
-    /// What `name` brings along, itself aside.
+    /// Dependencies of `name`, direct and indirect.
     fn tree(&self, name: &str) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         let mut open = vec![name.to_owned()];
