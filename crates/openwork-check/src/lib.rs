@@ -8,7 +8,7 @@
 //!
 //! | key | what it is |
 //! |---|---|
-//! | `model_sha256` | of the model file |
+//! | `model_sha256` | hash of the model by content: see `content_sha256` in `model.rs` |
 //! | `circuit` | names of the kept nodes, such as `0.attn.q[3]`; all others are ablated |
 //! | `fills` | what ablated nodes take: `"zero"`, or `{"constants": {node: value}}` with one for each |
 //! | `inputs` | `{"products": [[[token, …] a position] a product]}` (disjoint) or `{"prompts": [[token, …], …]}` |
@@ -34,14 +34,14 @@ use std::path::{Path, PathBuf};
 
 use certificate::{Certificate, Claim};
 
-/// What a certificate that holds says.
+/// Statement of a certificate that holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checked {
     /// The statement in words, with the numbers found here.
     pub statement: String,
 }
 
-/// Why a certificate is not accepted.
+/// Reason that a certificate is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum Rejected {
     /// A file cannot be read as what it should be; says nothing about the claim.
@@ -49,7 +49,7 @@ pub enum Rejected {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         reason: String,
     },
     /// The certificate is about another model.
@@ -65,7 +65,7 @@ pub enum Rejected {
     Malformed {
         /// The key.
         part: &'static str,
-        /// Why.
+        /// Cause.
         reason: String,
     },
     /// A claim does not hold.
@@ -73,9 +73,9 @@ pub enum Rejected {
     Claim {
         /// The key.
         claim: &'static str,
-        /// What the certificate says.
+        /// Value in the certificate.
         claimed: String,
-        /// What is so.
+        /// Value derived here.
         found: String,
     },
 }

@@ -21,4 +21,4 @@ pub use layout::{Built, Noise, Options, Parts};
 pub use pathology::{CUE_CONTEXT, Carrier, HandBuilt, Pathology, token};
 pub use program::{BOS, Input, Program};
 pub use shuffle::Shuffle;
-pub use truth::{Fill, TOLERANCE, Truth, effect, means, reaching, remove};
+pub use truth::{AblationValue, TOLERANCE, Truth, effect, means, reaching, remove};

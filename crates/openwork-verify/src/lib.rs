@@ -1,6 +1,6 @@
 //! Judges circuits: does this set of nodes do what it is said to do, in this model, for this task?
 //!
-//! [`verify`] climbs a ladder of checks, each made to be able to fail, and returns a [`Report`] with a
+//! [`verify`] makes the checks of six levels, each able to fail, and returns a [`Report`] with a
 //! [`Verdict`]:
 //!
 //! 0. *Self-checks.* Keeping all nodes is the model bit for bit; every hook fired and changed what it had to; the pairs
@@ -17,9 +17,9 @@
 //! 5. *Causal scrubbing and hypotheses.*
 //! 6. *Certificates.*
 //!
-//! What holds for *all* inputs or *all* ablations goes into a [`certificate`], which another program re-derives.
+//! Statements about *all* inputs or *all* ablations go into a [`certificate`], which another program re-derives.
 //!
-//! Beside the ladder: [`scrub`] (causal scrubbing: everything outside the circuit resampled per path), [`hypothesis`]
+//! Beside the levels: [`scrub`] (causal scrubbing: everything outside the circuit resampled per path), [`hypothesis`]
 //! (what a researcher says that nodes mean, tested by interchange interventions), [`dissociate`] (is the circuit of a task
 //! of that one only?), [`Watch`] (a circuit beside its model on prompts as they come) and [`equivalence`] (tests in which
 //! passing needs evidence).
@@ -65,7 +65,7 @@ pub use report::{
     counter_example::{Change, CounterExample, Intervention},
     fault::{Fault, InputError},
     findings::{Curve, CurveKind, Declaration, Findings, Incompleteness, NodeWorth, Rival, Size},
-    levels::{Rung, RungState},
+    levels::{LevelReport, LevelState},
     replay::{ReplayError, replay},
     verdict::{Reason, Verdict},
 };
@@ -74,7 +74,7 @@ pub use run::{
     error::RunError,
     measures::{Cell, Faithfulness},
     prompts::PromptError,
-    scheme::{Fill, Kept, Norms, Scheme, Split},
+    scheme::{AblationValue, Kept, Norms, Scheme, Split},
 };
 pub use settings::{Settings, SettingsError};
 pub use stats::{

@@ -19,7 +19,7 @@ use crate::{
 const BEGIN: &str = "<!-- tables: begin (cargo xtask bench quality --report) -->";
 const END: &str = "<!-- tables: end -->";
 /// The page before anybody has written on it.
-const PAGE: &str = "# Is the fast mode as good?\n\n";
+const PAGE: &str = "# Loss of the faster training modes\n\n";
 
 /// Makes tables and drawings of the finished runs in `runs`, in the folder `docs`.
 pub fn write(runs: &Path, docs: &Path) -> Result<()> {

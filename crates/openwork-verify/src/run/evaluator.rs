@@ -11,16 +11,16 @@ use crate::{
     run::{
         activity::{Activity, ActivityTap},
         audit,
-        context::{PAIRS_PER_BATCH, Subject},
+        context::{Context, PAIRS_PER_BATCH},
         error::RunError,
-        scheme::{Fill, Norms, Scheme},
+        scheme::{AblationValue, Norms, Scheme},
     },
     streams::Stream,
 };
 
 /// Pairs made ready to run: their batches, the plain model's outcome, and what its nodes do on them.
-pub(crate) struct Bench<'a> {
-    pub subject: Subject<'a>,
+pub(crate) struct Evaluator<'a> {
+    pub context: Context<'a>,
     pub pairs: Vec<Pair>,
     batches: Vec<Batch>,
     scales: Vec<NormScales>,
@@ -28,13 +28,13 @@ pub(crate) struct Bench<'a> {
     pub activity: Activity,
 }
 
-impl<'a> Bench<'a> {
-    pub fn new(subject: Subject<'a>, pairs: &[Pair]) -> Result<Self, RunError> {
-        let batches = batches(pairs, PAIRS_PER_BATCH, subject.model.config.n_ctx);
+impl<'a> Evaluator<'a> {
+    pub fn new(context: Context<'a>, pairs: &[Pair]) -> Result<Self, RunError> {
+        let batches = batches(pairs, PAIRS_PER_BATCH, context.model.config.n_ctx);
         let one = |batch: &Batch| {
-            let mut tap = (ActivityTap::new(subject, batch), NormScales::new(subject.model));
+            let mut tap = (ActivityTap::new(context, batch), NormScales::new(context.model));
             let tokens = Tokens::new(&batch.tokens, batch.seq_len);
-            let pass = subject.model.forward(tokens, Some(&batch.readout), &mut tap);
+            let pass = context.model.forward(tokens, Some(&batch.readout), &mut tap);
             (batch.outcome(&pass.logits, true), tap)
         };
         let parts: Vec<(Outcome, (ActivityTap<'_>, NormScales))> = batches.par_iter().map(one).collect();
@@ -45,8 +45,8 @@ impl<'a> Bench<'a> {
             scales.push(norms);
         }
         audit::finite(&model)?;
-        let activity = Activity::of(&NodeSpace::new(&subject.model.config), taps);
-        Ok(Self { subject, pairs: pairs.to_vec(), batches, scales, model, activity })
+        let activity = Activity::of(&NodeSpace::new(&context.model.config), taps);
+        Ok(Self { context, pairs: pairs.to_vec(), batches, scales, model, activity })
     }
 
     pub fn batches(&self) -> &[Batch] {
@@ -54,7 +54,7 @@ impl<'a> Bench<'a> {
     }
 
     pub fn space(&self) -> NodeSpace {
-        NodeSpace::new(&self.subject.model.config)
+        NodeSpace::new(&self.context.model.config)
     }
 
     /// Runs with only `nodes` kept, watched; see [`audit`].
@@ -68,17 +68,17 @@ impl<'a> Bench<'a> {
     }
 
     fn watched(&self, nodes: &NodeSet, scheme: Scheme, with_log_probs: bool) -> Result<Outcome, RunError> {
-        let constants = self.subject.constants(scheme.fill);
+        let constants = self.context.constants(scheme.value);
         let one = |i: usize| {
             let batch = &self.batches[i];
             let frozen = (scheme.norms == Norms::Frozen).then(|| &self.scales[i]);
-            let recorded = constants.is_none().then(|| self.resampled(i, scheme.fill));
+            let recorded = constants.is_none().then(|| self.resampled(i, scheme.value));
             let ablation = match (constants, &recorded) {
                 (Some(constants), _) => constants,
                 (None, Some(values)) => Ablation::Recorded(values),
                 (None, None) => unreachable!("one of the two is there"),
             };
-            audit::watched_run(self.subject, batch, nodes, ablation, frozen, with_log_probs)
+            audit::watched_run(self.context, batch, nodes, ablation, frozen, with_log_probs)
         };
         let parts: Result<Vec<(Outcome, usize)>, RunError> = (0..self.batches.len()).into_par_iter().map(one).collect();
         let (mut all, mut changed) = (Outcome::default(), 0);
@@ -86,9 +86,9 @@ impl<'a> Bench<'a> {
             changed += n;
             all.append(part);
         }
-        let deviates = match scheme.fill {
-            Fill::Mean => Some(&self.activity.off_mean),
-            Fill::Zero => Some(&self.activity.off_zero),
+        let deviates = match scheme.value {
+            AblationValue::Mean => Some(&self.activity.off_mean),
+            AblationValue::Zero => Some(&self.activity.off_zero),
             _ => None,
         };
         // Under frozen norms an ablated node may be rescaled away from its constant, so only free ones tell.
@@ -99,15 +99,15 @@ impl<'a> Bench<'a> {
         Ok(all)
     }
 
-    /// The prompt whose values a sequence takes under a resampling fill: sequence number in this split.
-    pub fn source(&self, sequence: usize, fill: Fill) -> usize {
+    /// The prompt whose values a sequence takes under a resampling value: sequence number in this split.
+    pub fn source(&self, sequence: usize, value: AblationValue) -> usize {
         let pair = sequence / 2;
         let template = self.pairs[pair].template;
         let others = |same: bool| -> Vec<usize> {
             (0..self.pairs.len()).filter(|&p| p != pair && (!same || self.pairs[p].template == template)).collect()
         };
-        let same_template = fill == Fill::SameTemplate;
-        let mut rng = Stream::Source { sequence: sequence as u64, same_template }.rng(self.subject.seed);
+        let same_template = value == AblationValue::SameTemplate;
+        let mut rng = Stream::Source { sequence: sequence as u64, same_template }.rng(self.context.seed);
         let mut pool = others(same_template);
         if pool.is_empty() {
             pool = others(false);
@@ -122,23 +122,23 @@ impl<'a> Bench<'a> {
     pub fn prompt(&self, sequence: usize) -> &[u16] {
         let pair = &self.pairs[sequence / 2];
         let prompt = if sequence.is_multiple_of(2) { &pair.positive } else { &pair.negative };
-        &prompt[prompt.len().saturating_sub(self.subject.model.config.n_ctx)..]
+        &prompt[prompt.len().saturating_sub(self.context.model.config.n_ctx)..]
     }
 
     /// Values of all nodes in the plain runs of the sources of batch `i`, aligned with it at the last token; where
     /// the source is shorter, its first token's value stands for what would be before it.
-    fn resampled(&self, i: usize, fill: Fill) -> Values {
+    fn resampled(&self, i: usize, value: AblationValue) -> Values {
         let batch = &self.batches[i];
         let first = 2 * PAIRS_PER_BATCH * i;
         let sources: Vec<&[u16]> =
-            (0..batch.readout.len()).map(|s| self.prompt(self.source(first + s, fill))).collect();
+            (0..batch.readout.len()).map(|s| self.prompt(self.source(first + s, value))).collect();
         let seq_len = sources.iter().map(|s| s.len()).max().expect("a batch has sequences");
         let mut tokens = vec![0; seq_len * sources.len()];
         for (row, source) in tokens.chunks_exact_mut(seq_len).zip(&sources) {
             row[..source.len()].copy_from_slice(source);
         }
         let mut values = Values::new(self.space());
-        self.subject.model.forward(Tokens::new(&tokens, seq_len), Some(&[0]), &mut values);
+        self.context.model.forward(Tokens::new(&tokens, seq_len), Some(&[0]), &mut values);
         let column = |column: usize| {
             let (sequence, at) = (column / batch.seq_len, column % batch.seq_len);
             let (last, source) = (batch.readout[sequence] - sequence * batch.seq_len, sources[sequence].len());
@@ -149,9 +149,9 @@ impl<'a> Bench<'a> {
     }
 
     /// Runs with node n kept to the part `r[n]`, under means or zeros.
-    pub fn partial(&self, r: &[f32], fill: Fill, with_log_probs: bool) -> Outcome {
-        let (space, ablation) = (self.space(), self.subject.constants(fill).expect("a constant fill"));
-        evaluate(self.subject.model, &self.batches, with_log_probs, || Partial::new(&space, r, ablation), |_| ())
+    pub fn partial(&self, r: &[f32], value: AblationValue, with_log_probs: bool) -> Outcome {
+        let (space, ablation) = (self.space(), self.context.constants(value).expect("a constant value"));
+        evaluate(self.context.model, &self.batches, with_log_probs, || Partial::new(&space, r, ablation), |_| ())
     }
 
     /// The mean over sequences of a function of the logit difference in such a run, and its gradient with respect
@@ -159,11 +159,11 @@ impl<'a> Bench<'a> {
     pub fn partial_gradient(
         &self,
         r: &[f32],
-        fill: Fill,
+        value: AblationValue,
         f: &(dyn Fn(usize, f64) -> (f64, f64) + Sync),
     ) -> (f64, Vec<f64>) {
-        let (space, ablation) = (self.space(), self.subject.constants(fill).expect("a constant fill"));
-        let model = self.subject.model;
+        let (space, ablation) = (self.space(), self.context.constants(value).expect("a constant value"));
+        let model = self.context.model;
         let parts: Vec<(f64, Vec<f32>)> = self
             .batches
             .par_iter()
@@ -197,13 +197,13 @@ impl<'a> Bench<'a> {
     /// every node to the full is, by the code that ablates in part.
     pub fn check_identity(&self) -> Result<(), RunError> {
         let (all, none) = (NodeSet::all(self.space()), NodeSet::empty(self.space()));
-        for fill in [Fill::Mean, Fill::Zero, Fill::SameTemplate] {
+        for value in [AblationValue::Mean, AblationValue::Zero, AblationValue::SameTemplate] {
             for norms in [Norms::Free, Norms::Frozen] {
-                let run = self.run(&all, Scheme { fill, norms })?;
+                let run = self.run(&all, Scheme { value, norms })?;
                 audit::same(&self.model, &run, |distance| RunError::NotTheModel { distance })?;
             }
         }
-        let ablated = self.partial(&vec![0.0; self.space().len()], Fill::Mean, true);
+        let ablated = self.partial(&vec![0.0; self.space().len()], AblationValue::Mean, true);
         let none = self.run(&none, Scheme::MEAN)?;
         audit::same(&none, &ablated, |distance| RunError::NotFullAblation { distance })
     }
@@ -212,7 +212,7 @@ impl<'a> Bench<'a> {
     /// fit, since AbsTopK's choice jumps, ReLUs have kinks and sharp attention bends; a wrong gradient fits nowhere.
     pub fn check_gradient(&self) -> Result<(), RunError> {
         let places = [0.8_f32, 0.98, 0.2].map(|least| {
-            let mut rng = Stream::GradientCheck.rng(self.subject.seed);
+            let mut rng = Stream::GradientCheck.rng(self.context.seed);
             (0..self.space().len()).map(|_| rng.random_range(least..1.0)).collect::<Vec<f32>>()
         });
         if places.iter().any(|r| self.gradient_fits(r)) {
@@ -223,10 +223,10 @@ impl<'a> Bench<'a> {
 
     /// Along the gradient itself, where the slope is largest beside the rounding of the pass.
     fn gradient_fits(&self, r: &[f32]) -> bool {
-        let (_, gradient) = self.partial_gradient(r, Fill::Mean, &|_, d| (d, 1.0));
+        let (_, gradient) = self.partial_gradient(r, AblationValue::Mean, &|_, d| (d, 1.0));
         let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
         let mean = |r: &[f32]| {
-            let d = self.partial(r, Fill::Mean, false).differences;
+            let d = self.partial(r, AblationValue::Mean, false).differences;
             d.iter().sum::<f64>() / d.len() as f64
         };
         if norm == 0.0 {

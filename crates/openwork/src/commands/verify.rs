@@ -92,7 +92,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if args.json {
         say!("{}", file.to_json());
     } else {
-        say!("{}", file.report.words().trim_end());
+        say!("{}", file.report.text().trim_end());
         say!("{}", out.display());
         if let Verdict::Refuted { counter_example: Some(_), .. } = &verdict {
             say!("to see it again: {}", replay_command(&args.project.model, &out));

@@ -247,7 +247,7 @@ pub fn hypothesis(out: &mut String, report: &Report) {
         escape(&hypothesis_verdict(found))
     );
     for check in &found.checks {
-        let example = check.example.as_ref().map_or(String::new(), |e| format!("<br/>{}", escape(&e.words())));
+        let example = check.example.as_ref().map_or(String::new(), |e| format!("<br/>{}", escape(&e.text())));
         let _ = write!(
             out,
             "<tr>{}<td>{}</td><td class=\"n\">{}</td><td class=\"n\">{:.2}</td><td>{}{example}</td></tr>",
