@@ -54,6 +54,9 @@ impl Array {
     }
 
     /// The values, row by row.
+    ///
+    /// # Errors
+    /// The first error of the device.
     pub fn download(&self) -> Result<Vec<f32>, GpuError> {
         let values = self.buffer.download()?;
         Ok(values.chunks_exact(self.stride).flat_map(|row| &row[..self.cols]).copied().collect())

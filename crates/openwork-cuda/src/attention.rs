@@ -47,6 +47,9 @@ static HEADS: [Heads; 4] = [
 ];
 
 /// Checks that there are kernels for heads of this size.
+///
+/// # Errors
+/// When there are none.
 pub fn supports_heads(d_head: usize) -> Result<(), GpuError> {
     match HEADS.iter().any(|heads| heads.d_head == d_head) {
         true => Ok(()),

@@ -24,6 +24,9 @@ fn kernel_for(sizes: &[Size], features: usize) -> (&'static Kernel, usize) {
 }
 
 /// Checks that there are kernels for activations of so many features.
+///
+/// # Errors
+/// When there are none.
 pub fn supports_features(features: usize) -> Result<(), GpuError> {
     let most = TOP_K[TOP_K.len() - 1].0;
     match features <= most {

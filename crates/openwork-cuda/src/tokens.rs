@@ -147,6 +147,9 @@ pub struct Losses(Buffer<f32>);
 
 impl Losses {
     /// In nats, token by token.
+    ///
+    /// # Errors
+    /// The first error of the device.
     pub fn download(&self) -> Result<Vec<f32>, GpuError> {
         self.0.download()
     }

@@ -1,9 +1,8 @@
 //! Adversaries: partial ablations of nodes outside the circuit that turn the model's answers.
 //!
-//! A circuit is said to be what matters. So nobody who ablates a few *other* nodes, in part and everywhere alike, should
-//! turn the answers. Unbounded, an adversary turns the answers of nearly every circuit ever found (Bushnaq in the
-//! discussion of Drori 2026), of random ones and of honest ones; so it has a budget, one scheme for all inputs, and is
-//! tried on random circuits beside.
+//! A circuit is said to be what matters, so ablating a few *other* nodes, in part and alike on all inputs, must not turn the
+//! answers. An unbounded adversary turns the answers of nearly every circuit ever found (Bushnaq in the discussion of Drori
+//! 2026), random and true ones alike; so it has a budget and one scheme for all inputs, and is also tried on random circuits.
 
 use std::collections::BTreeMap;
 

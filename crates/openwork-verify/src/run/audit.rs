@@ -1,6 +1,6 @@
-//! Self-checks: was the ablation really done, and are the inputs fit to judge by?
+//! Self-checks of runs: the ablation was done at every site, and every number is finite.
 //!
-//! Silent hooks are the commonest fault of other libraries; so every pass of every run is watched from outside.
+//! Hooks that do not fire are the commonest fault of such libraries; so every pass of every run is watched from outside.
 
 use std::{
     ops::ControlFlow,
