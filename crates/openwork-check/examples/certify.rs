@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, error::Error, fs, io::Write, path::Path};
 
 use openwork_circuit::Domain;
-use openwork_tensor::{sha256_file, write_atomic};
+use openwork_tensor::write_atomic;
 use openwork_truth::{Compiled, Options, Program, means};
 use openwork_verify::certificate::{About, Relax, Rivals, Scheme, exhaustive, relaxation};
 
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let means = means(&compiled.model, &prompts, compiled.bos());
     let about = About {
         model: &compiled.model,
-        model_sha256: &sha256_file(&file)?,
+        model_sha256: &compiled.model.sha256(),
         circuit: &compiled.circuit,
         constants: Some(means.values()),
         inputs: &Domain::listed(&prompts.iter().map(|p| p.tokens.clone()).collect::<Vec<_>>())?,

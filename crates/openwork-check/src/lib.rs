@@ -4,7 +4,7 @@
 //!
 //! | key | meaning |
 //! |---|---|
-//! | `model_sha256` | of the model file |
+//! | `model_sha256` | hash of the model by content: see `content_sha256` in `model.rs` |
 //! | `circuit` | names of the kept nodes, such as `0.attn.q[3]`; all others are ablated |
 //! | `fills` | ablation values: `"zero"`, or `{"constants": {node: value}}` with one for each |
 //! | `inputs` | `{"products": [[[token, …] a position] a product]}` (disjoint) or `{"prompts": [[token, …], …]}` |

@@ -1,6 +1,6 @@
 //! Reads a model file: safetensors with the configuration in its metadata, sparse matrices as four arrays.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value};
@@ -116,14 +116,14 @@ impl Model {
     /// Reads the file.
     pub fn read(path: &Path) -> Result<Self, String> {
         let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
-        let sha256 = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| e.to_string())?;
         let metadata = header.metadata().clone().unwrap_or_default();
         if metadata.get("format").map(String::as_str) != Some("openwork-model 1") {
             return Err("its metadata does not say format \"openwork-model 1\"".into());
         }
         let file = SafeTensors::deserialize(&bytes).map_err(|e| e.to_string())?;
-        build(&file, &metadata, sha256)
+        let config = metadata.get("config").ok_or("its metadata has no `config`")?;
+        build(&file, config, content_sha256(&file, config)?)
     }
 }
 
@@ -149,8 +149,7 @@ impl Config {
     }
 }
 
-fn build(file: &SafeTensors<'_>, metadata: &HashMap<String, String>, sha256: String) -> Result<Model, String> {
-    let config = metadata.get("config").ok_or("its metadata has no `config`")?;
+fn build(file: &SafeTensors<'_>, config: &str, sha256: String) -> Result<Model, String> {
     let c = Config(serde_json::from_str(config).map_err(|e| format!("its configuration: {e}"))?);
     let d = c.size(if c.get("d_model").is_some() { "d_model" } else { "n_embd" })?;
     let (vocab, n_ctx, n_head) = (c.size("vocab_size")?, c.size("block_size")?, c.size("n_head")?);
@@ -246,6 +245,50 @@ fn build(file: &SafeTensors<'_>, metadata: &HashMap<String, String>, sha256: Str
         bigram: table(c.flag("enable_bigram_table", false)?, "bigram_table", vocab)?,
         logits_bias,
     })
+}
+
+/// Hash of a model by content: SHA-256 of the lines `config JSON` (sorted keys, no spaces) and, by name,
+/// `tensor NAME DIM .. HASH`, each with a line feed; the hash of a tensor is that of its nonzeros in row-major order,
+/// position (u64) and value (f32), little-endian.
+fn content_sha256(file: &SafeTensors<'_>, config: &str) -> Result<String, String> {
+    let fault = |e: serde_json::Error| format!("its configuration: {e}");
+    // No value of a configuration is an object.
+    let sorted: BTreeMap<String, Value> = serde_json::from_str(config).map_err(fault)?;
+    let mut text = format!("config {}\n", serde_json::to_string(&sorted).map_err(fault)?);
+    let mut names: Vec<&str> = file.names().into_iter().collect();
+    names.sort_by_key(|name| name.strip_suffix(".csr.shape").unwrap_or(name));
+    for name in names {
+        let (name, shape) = match name.strip_suffix(".csr.shape") {
+            Some(name) => (
+                name,
+                numbers(file.tensor(&format!("{name}.csr.shape")).expect("listed").data(), |b| {
+                    i64::from_le_bytes(b) as usize
+                }),
+            ),
+            None if name.contains(".csr.") => continue,
+            None => (name, file.tensor(name).expect("listed").shape().to_vec()),
+        };
+        let (rows, cols) = match shape[..] {
+            [rows] => (rows, 0),
+            [rows, cols] => (rows, cols),
+            _ => return Err(format!("tensor `{name}` has {} dimensions", shape.len())),
+        };
+        let mut bytes = Vec::new();
+        for (row, entries) in matrix(file, name, rows, cols)?.0.iter().enumerate() {
+            for &(column, value) in entries {
+                bytes.extend(((row * cols.max(1) + column) as u64).to_le_bytes());
+                // Read from f32, so that nothing is rounded.
+                bytes.extend((value as f32).to_le_bytes());
+            }
+        }
+        let dims: Vec<String> = shape.iter().map(usize::to_string).collect();
+        text.push_str(&format!("tensor {name} {} {}\n", dims.join(" "), hex(&bytes)));
+    }
+    Ok(hex(text.as_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// A vector of a given length, with every number finite.

@@ -62,7 +62,7 @@ impl Values {
     /// The values at a site of nodes.
     ///
     /// # Panics
-    /// Where nothing was recorded.
+    /// When nothing was recorded at the site.
     pub fn at(&self, site: Site) -> &Matrix {
         let number = self.space.sites().iter().position(|(s, _)| *s == site).expect("a site of nodes");
         &self.sites[number]

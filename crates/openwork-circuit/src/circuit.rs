@@ -128,7 +128,7 @@ impl Circuit {
     /// The same circuit with only these weights as edges, given as pairs `(from, to)`.
     ///
     /// # Errors
-    /// Where an end is not kept, the model has no nonzero weight there, or an edge is listed twice.
+    /// When an end is not kept, the model has no nonzero weight there, or an edge is listed twice.
     pub fn with_edges(mut self, model: &Model, pairs: &[(Node, Node)]) -> Result<Self, MemberError> {
         let wanted = self.ends(pairs)?;
         self.edges = edges(model, &self.nodes);
@@ -143,7 +143,7 @@ impl Circuit {
     /// The same circuit with only these residual edges, given as pairs `(write, read)`.
     ///
     /// # Errors
-    /// Where an end is not kept, the pair is not a write and a later read of its channel, or an edge is listed twice.
+    /// When an end is not kept, the pair is not a write and a later read of its channel, or an edge is listed twice.
     pub fn with_residual_edges(mut self, pairs: &[(Node, Node)]) -> Result<Self, MemberError> {
         let wanted = self.ends(pairs)?;
         self.residual_edges = residual_edges(&self.nodes);
@@ -172,7 +172,7 @@ impl Circuit {
     /// The same circuit with these groups in place of its own.
     ///
     /// # Errors
-    /// Where two groups have one name, or none of a group's nodes is kept.
+    /// When two groups have one name, or none of a group's nodes is kept.
     pub fn with_groups(self, mut groups: Vec<Group>) -> Result<Self, MemberError> {
         for group in &mut groups {
             group.nodes.sort_unstable();
@@ -193,7 +193,7 @@ impl Circuit {
     /// The same circuit with these labels of nodes in place of its own.
     ///
     /// # Errors
-    /// Where a labelled node is not kept.
+    /// When a labelled node is not kept.
     pub fn with_labels(self, labels: BTreeMap<Node, Label>) -> Result<Self, MemberError> {
         if let Some((&node, label)) = labels.iter().find(|(node, _)| !self.nodes.contains(**node)) {
             return Err(MemberError::LabelNotKept { node, name: label.name.clone() });
@@ -224,7 +224,7 @@ impl Circuit {
         &self.residual_edges
     }
 
-    /// Whether the circuit has all edges that its nodes allow in `model`.
+    /// True if the circuit has all edges that its nodes allow in `model`.
     pub fn has_all_edges(&self, model: &Model) -> bool {
         self.edges.len() == edges(model, &self.nodes).len()
             && self.residual_edges.len() == residual_edges(&self.nodes).len()
@@ -238,6 +238,15 @@ impl Circuit {
     /// Labels of nodes.
     pub fn labels(&self) -> &BTreeMap<Node, Label> {
         &self.labels
+    }
+
+    /// Hash of the circuit by content, in lower-case hexadecimal: SHA-256 of its nodes, weights and residual edges, a line
+    /// each, by their printed names. Labels and groups are no part of it.
+    pub fn sha256(&self) -> String {
+        let nodes = self.nodes.nodes().map(|node| format!("node {node}\n"));
+        let edges = self.edges.iter().map(|e| format!("edge {} {} {:08x}\n", e.from, e.to, e.weight.to_bits()));
+        let residual = self.residual_edges.iter().map(|e| format!("residual {} {}\n", e.from, e.to));
+        openwork_tensor::sha256_bytes(nodes.chain(edges).chain(residual).collect::<String>().as_bytes())
     }
 
     /// Printed name of a node with its label, such as `0.mlp.post_act[3] (opening quote)`.
@@ -263,11 +272,11 @@ impl Circuit {
     /// [`Keep`](crate::Keep) the same bits.
     ///
     /// # Errors
-    /// Where a residual edge is missing. All writers of a channel share it, and the readers' weights read their sum, so
+    /// When a residual edge is missing. All writers of a channel share it, and the readers' weights read their sum, so
     /// that no change of weights ablates one of these edges alone.
     ///
     /// # Panics
-    /// Where `model` has other nodes than the circuit's.
+    /// When `model` has other nodes than the circuit's.
     pub fn masked<'m>(&self, model: &'m Model) -> Result<Cow<'m, Model>, ResidualMaskError> {
         let residual: HashSet<ResidualEdge> = self.residual_edges.iter().copied().collect();
         if let Some(e) = residual_edges(&self.nodes).into_iter().find(|e| !residual.contains(e)) {
@@ -460,6 +469,10 @@ mod tests {
         assert_eq!(old.describe(nodes[0]), "0.mlp.act_in[0] (cue)");
         let new = Circuit::new(&model, set(&model, &nodes[2..])).annotated_as(&old);
         assert_eq!((new.labels().len(), new.groups().len()), (1, 1));
+        assert_eq!(new.sha256(), Circuit::new(&model, set(&model, &nodes[2..])).sha256());
+        assert_ne!(new.sha256(), old.sha256());
+        let fewer = old.clone().with_edges(&model, &[]).unwrap();
+        assert_ne!(fewer.sha256(), old.sha256());
         let bare = Circuit::new(&model, set(&model, &nodes[4..])).annotated_as(&old);
         assert_eq!((bare.labels().len(), bare.groups().len(), bare.describe(nodes[4])), (0, 0, nodes[4].to_string()));
     }

@@ -1,4 +1,4 @@
-//! Finite sets of prompts: what a statement about *all* inputs is about.
+//! Finite sets of prompts: the inputs of a statement about *all* inputs.
 
 /// A union of products of allowed tokens, one set a position; or a list of prompts.
 ///
@@ -10,21 +10,21 @@ pub struct Domain {
     starts: Vec<usize>,
 }
 
-/// Why sets of tokens are no domain.
+/// Errors of sets of tokens that are no domain.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DomainError {
     /// No prompt at all, or a product with no position.
     #[error("product {product} has no position or a position without tokens; every position needs at least one token")]
     Empty {
-        /// Which product, from 0.
+        /// Number of the product, from 0.
         product: usize,
     },
     /// A token is listed twice at one position.
     #[error("product {product} lists token {token} twice at position {position}")]
     Twice {
-        /// Which product.
+        /// Number of the product.
         product: usize,
-        /// Which position.
+        /// Number of the position.
         position: usize,
         /// The token.
         token: u16,
@@ -144,7 +144,7 @@ impl Domain {
         (0..self.len()).map(|number| self.get(number))
     }
 
-    /// Whether a prompt is one of these.
+    /// True if `prompt` is in the domain.
     pub fn contains(&self, prompt: &[u16]) -> bool {
         let inside = |positions: &&Vec<Vec<u16>>| {
             positions.len() == prompt.len() && positions.iter().zip(prompt).all(|(tokens, t)| tokens.contains(t))

@@ -190,7 +190,7 @@ impl CircuitFile {
     /// Reads a circuit of `model`, whose hash is `model_sha256`.
     ///
     /// # Errors
-    /// Where the file cannot be read, has another format, belongs to another model, or names a node, an edge, a group or
+    /// When the file cannot be read, has another format, belongs to another model, or names a node, an edge, a group or
     /// a label that the model or the circuit does not have.
     pub fn load(path: &Path, model: &Model, model_sha256: &str) -> Result<Self, CircuitError> {
         let text = std::fs::read_to_string(path).map_err(|source| CircuitError::Io { path: path.into(), source })?;

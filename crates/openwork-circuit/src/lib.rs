@@ -1,5 +1,4 @@
-//! Circuits: the nodes of a model ([`NodeSpace`], [`NodeSet`]), the edges between them, groups and labels ([`Circuit`]),
-//! ablation values ([`Ablation`]), runs on contrast pairs ([`evaluate`], [`Outcome`]), and the file ([`CircuitFile`]).
+#![doc = include_str!("../README.md")]
 //!
 //! Stands between `openwork-model` and the crates that find circuits (`openwork-extract`) and judge them
 //! (`openwork-verify`), which share no other code.

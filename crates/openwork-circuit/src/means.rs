@@ -1,4 +1,4 @@
-//! Mean activation of every node over training data: what mean ablation puts in a node's place.
+//! Mean activation of every node over training data: the values of mean ablation.
 //!
 //! Source: Gao et al. 2025, §2.2: the mean over the *pretraining* distribution, over all tokens. Means over
 //! the task's own prompts would leak the task.
@@ -20,7 +20,7 @@ pub struct Means {
     n_tokens: u64,
 }
 
-/// Why means could not be read or do not fit.
+/// Errors of reading means.
 #[derive(Debug, thiserror::Error)]
 pub enum MeansError {
     /// The file.
@@ -31,7 +31,7 @@ pub enum MeansError {
     Other {
         /// The file.
         path: String,
-        /// What does not fit.
+        /// The fault.
         reason: String,
     },
 }

@@ -86,7 +86,7 @@ impl NodeSpace {
         self.sites.last().map_or(0, |s| s.1.end)
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -154,7 +154,7 @@ impl NodeSet {
         self.kept.iter().filter(|&&k| k).count()
     }
 
-    /// Whether no node is kept.
+    /// True if no node is kept.
     pub fn is_empty(&self) -> bool {
         !self.kept.contains(&true)
     }
@@ -174,7 +174,7 @@ impl NodeSet {
         self.numbers().map(|n| self.space.node(n))
     }
 
-    /// Whether a node is kept.
+    /// True if `node` is kept.
     pub fn contains(&self, node: Node) -> bool {
         self.space.number(node).is_some_and(|n| self.kept[n])
     }

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use openwork_model::{Matrix, Model, NormKind, Site, SiteKind, Tap};
 
-/// What every norm of a model divides by on a batch, one number a token: `√(mean x² + ε)`, or for LayerNorm
+/// Divisors of every norm of a model on a batch, one number a token: `√(mean x² + ε)`, or for LayerNorm
 /// `√(var x + ε)`. A tap that records them in the plain model's pass.
 #[derive(Clone, Debug)]
 pub struct NormScales {
@@ -38,7 +38,7 @@ impl Tap for NormScales {
 /// AbsTopK chooses before that, by magnitudes that share one factor a token, so it chooses the same. Entries of a
 /// LayerNorm with a bias are chosen at the free scale. There is no backward pass.
 pub struct Frozen<'a, T> {
-    /// What else happens in the pass.
+    /// The tap that runs under frozen norms.
     pub inner: T,
     model: &'a Model,
     scales: &'a NormScales,

@@ -8,7 +8,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -161,7 +160,10 @@ impl Tokenizer {
         check(&inner, vocab_size).map_err(malformed)?;
         // The literal text "<|endoftext|>" in a document is text; only this crate writes the token.
         inner.set_encode_special_tokens(true);
-        let sha256 = hex(&Sha256::digest(json.as_bytes()));
+        // Parsed and written anew, so that spaces, order of keys and defaults left out make no difference.
+        let parsed = inner.to_string(false).map_err(|error| malformed(error.to_string()))?;
+        let canonical = openwork_tensor::canonical_json(&parsed).map_err(|error| malformed(error.to_string()))?;
+        let sha256 = openwork_tensor::sha256_bytes(canonical.as_bytes());
         Ok(Self { inner, json, sha256, vocab_size })
     }
 
@@ -222,7 +224,8 @@ impl Tokenizer {
         }
     }
 
-    /// SHA-256 of the `tokenizer.json` that [`Tokenizer::save`] writes, in lower-case hex.
+    /// Hash of the tokenizer by content, in lower-case hexadecimal: SHA-256 of what was parsed, as JSON with sorted keys and
+    /// without spaces. A file that another program wrote anew has the same hash.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
@@ -285,15 +288,6 @@ fn byte_symbol(byte: u8) -> char {
 
 fn read(path: &Path) -> Result<String, TokenizerError> {
     std::fs::read_to_string(path).map_err(|source| TokenizerError::Io { path: path.to_owned(), source })
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    let mut out = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        write!(out, "{byte:02x}").expect("writing to a String cannot fail");
-    }
-    out
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Controls: where a search with the same budget must *not* succeed as cheaply, if its success on the real
-//! task is to mean anything.
+//! Controls: inputs on which a search with the same budget must *not* succeed as cheaply, or its success on the real
+//! task means nothing.
 //!
 //! Source: Drori 2026: learned masks find small circuits with low loss for tasks that no model was trained
 //! on, and in untrained networks.

@@ -1,7 +1,4 @@
-//! Finds circuits: learned node masks with mean ablation ([`Search`]), and the controls a circuit must be
-//! compared with ([`nonsense_labels`], [`random_weights`]), which get the same pruning budget.
-//!
-//! Source: Gao et al. 2025, §2.2 and A.5.
+#![doc = include_str!("../README.md")]
 
 mod control;
 mod learn;

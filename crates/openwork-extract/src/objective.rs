@@ -100,7 +100,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// How far the adversary goes towards the best vertex, step after step of a step of the mask.
+/// Steps of the adversary towards the best vertex, in one step of the mask.
 const ADVERSARY_STEPS: [f64; 2] = [0.5, 0.3];
 
 /// Spread evenly over [0, 1) and unlike for neighbours: multiples of the golden ratio.

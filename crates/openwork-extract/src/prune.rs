@@ -29,7 +29,7 @@ pub struct Pruned {
     pub calibration: Calibration,
     /// Calibrated loss on the validation pairs, in nats per sequence.
     pub loss: f64,
-    /// Whether `loss` is within the target.
+    /// True if `loss` is within the target.
     pub reached: bool,
     /// Restarts that were finished: fewer than asked for where the search was ended early.
     pub restarts: usize,
@@ -75,7 +75,7 @@ pub struct Search<'a> {
     pub train: &'a [Pair],
     /// Pairs that a circuit is selected on.
     pub validation: &'a [Pair],
-    /// How hard to search.
+    /// Settings of the search.
     pub settings: &'a Settings,
 }
 

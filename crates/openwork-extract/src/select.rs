@@ -1,4 +1,4 @@
-//! From a learned ranking to a circuit: how many nodes, and which of them are not needed after all.
+//! Selection: the fewest nodes of a learned ranking that reach the target, less those that are not needed.
 
 use openwork_circuit::{
     Ablation, Batch, Calibration, Keep, Means, NodeSet, NodeSpace, Objective, Outcome, batches, evaluate, softplus,
@@ -64,7 +64,7 @@ impl<'a> Selection<'a> {
         Self { model, means, train, validation, settings, plain, attacked }
     }
 
-    /// Whether a circuit meets the target by its objective: the task loss; and KL(model ‖ circuit) over the two
+    /// True if a circuit meets the target by its objective: the task loss; and KL(model ‖ circuit) over the two
     /// candidates, uncalibrated; and what a short attack on closed nodes costs the model.
     pub fn reaches(&self, nodes: &NodeSet) -> bool {
         let target = self.settings.target_loss;

@@ -1,4 +1,4 @@
-//! Stability: how alike are the circuits that one search finds from several seeds?
+//! Stability: likeness of the circuits that one search finds from several seeds.
 //!
 //! A circuit that another seed of pairs and masks does not find again is one of many that would do, and what is read off
 //! it is chance. Source: Méloux et al. 2025, who ask for a Jaccard index of 0.8 or more over resampled data.
@@ -6,10 +6,10 @@
 use openwork_circuit::{Node, NodeSet};
 use serde::Serialize;
 
-/// What several circuits of one task in one model have in common.
+/// Likeness of several circuits of one task in one model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stability {
-    /// How many there are.
+    /// Number of circuits.
     pub circuits: usize,
     /// Mean over pairs of circuits of the Jaccard index `|A ∩ B| / |A ∪ B|`, in nodes.
     pub jaccard: f64,

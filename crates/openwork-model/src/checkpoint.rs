@@ -18,13 +18,16 @@ use crate::{Config, ConfigError, Model, ParamInfo, Params, Positions, Role};
 /// Value of the metadata key `format`.
 const FORMAT: &str = "openwork-model 1";
 
+/// Published name of the position embedding.
+const POSITIONS: &str = "transformer.wpe.weight";
+
 /// A model read from disk.
 pub struct Loaded {
     /// The model.
     pub model: Model,
     /// Metadata of the file other than its format and configuration.
     pub metadata: BTreeMap<String, String>,
-    /// SHA-256 of the file in lower-case hex: the model hash of circuit files.
+    /// Hash of the model by content ([`Model::sha256`]).
     pub sha256: String,
 }
 
@@ -152,13 +155,12 @@ impl Model {
                 (false, false) => None,
             })
         })?;
-        let sha256 =
-            openwork_tensor::sha256_file(path).map_err(|source| LoadError::Io { path: path.into(), source })?;
-        Ok(Loaded { model, metadata, sha256 })
+        Ok(Loaded { sha256: model.sha256(), model, metadata })
     }
 
     /// Reads the published pair: `beeg_config.json` and `final_model.pt` (or `final_model.safetensors`, as
     /// [`Model::export`] writes) in `dir`. Also returns a notice, in words, for every key and tensor that it ignored.
+    /// A position embedding of zeros is none, as [`Model::export`] writes it.
     ///
     /// # Errors
     /// As [`Model::load`].
@@ -177,25 +179,21 @@ impl Model {
         if exported.exists() {
             let file = TensorFile::open(&exported)?;
             names = file.names().map(str::to_owned).collect::<Vec<_>>();
-            model =
-                assemble(
-                    &exported,
-                    config,
-                    |name| {
-                        if file.contains(name) { Ok(Some(file.tensor(name)?)) } else { Ok(None) }
-                    },
-                )?;
+            model = assemble(&exported, config, |name| {
+                if file.contains(name) { Ok(unless_no_positions(name, file.tensor(name)?)) } else { Ok(None) }
+            })?;
             path = exported;
         } else {
             path = dir.join("final_model.pt");
             let file = PtFile::open(&path)?;
             names = file.names().map(|n| n.to_string()).collect::<Vec<_>>();
-            model = assemble(&path, config, |name| {
-                if names.iter().any(|n| n == name) { Ok(Some(file.tensor(name)?)) } else { Ok(None) }
+            model = assemble(&path, config, |name| match names.iter().any(|n| n == name) {
+                true => Ok(unless_no_positions(name, file.tensor(name)?)),
+                false => Ok(None),
             })?;
         }
         let known: Vec<String> = Params::<()>::infos(&model.config).into_iter().map(|i| i.name).collect();
-        for name in names.iter().filter(|n| !known.contains(n)) {
+        for name in names.iter().filter(|n| !known.contains(n) && *n != POSITIONS) {
             notices.push(format!("tensor `{name}` in {} has no place in this model and is ignored", path.display()));
         }
         Ok((model, notices))
@@ -217,13 +215,19 @@ impl Model {
         if self.config.positions == Positions::None {
             // The original always has a position embedding here; zeros are "none".
             let zeros = Matrix::zeros((self.config.n_ctx, self.config.d_model));
-            tensors.insert("transformer.wpe.weight".into(), zeros.into());
+            tensors.insert(POSITIONS.into(), zeros.into());
         }
         openwork_tensor::write(dir.join("final_model.safetensors"), &tensors, &BTreeMap::new())?;
         let path = dir.join("beeg_config.json");
         openwork_tensor::write_atomic(&path, |w| writeln!(w, "{}", self.config.to_published()))
             .map_err(|source| SaveError::Io { path, source })
     }
+}
+
+/// The tensor, if it is not a position embedding of zeros.
+fn unless_no_positions(name: &str, tensor: Tensor) -> Option<Tensor> {
+    let zeros = || tensor.to_f32().is_some_and(|value| value.iter().all(|&x| x == 0.0));
+    (name != POSITIONS || !zeros()).then_some(tensor)
 }
 
 /// A vector has one dimension in the published files.
@@ -240,7 +244,7 @@ fn assemble(
     mut config: Config,
     get: impl Fn(&str) -> Result<Option<Tensor>, LoadError>,
 ) -> Result<Model, LoadError> {
-    if config.positions == Positions::Added && get("transformer.wpe.weight")?.is_none() {
+    if config.positions == Positions::Added && get(POSITIONS)?.is_none() {
         config.positions = Positions::None;
     }
     let params = Params::try_build(&config, |info, [rows, cols]| {
@@ -322,9 +326,7 @@ mod tests {
             model.export(&out).unwrap();
             let (imported, notices) = Model::import(&out).unwrap();
             assert_eq!(notices, Vec::<String>::new());
-            if model.config.positions != Positions::None {
-                same(&imported, &model);
-            }
+            same(&imported, &model);
             let forward = |m: &Model| m.forward(crate::Tokens::new(&[1, 5, 9, 2], 4), None, &mut crate::NoTap).logits;
             assert_eq!(forward(&imported), forward(&model));
         }

@@ -7,6 +7,7 @@ mod checkpoint;
 mod config;
 mod forward;
 mod gpu;
+mod identity;
 mod init;
 mod padded;
 mod params;

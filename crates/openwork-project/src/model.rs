@@ -109,8 +109,7 @@ impl OpenModel {
         let imported = Model::import(dir);
         let (model, notices) =
             imported.map_err(|source| OpenModelError::Import { dir: dir.to_owned(), source: Box::new(source) })?;
-        let sha256 = published_sha256(dir)?;
-        Ok(Self { sha256, model, dir: dir.to_owned(), tokenizer_sha256: None, notices })
+        Ok(Self { sha256: model.sha256(), model, dir: dir.to_owned(), tokenizer_sha256: None, notices })
     }
 
     /// Reads a circuit of the model.
@@ -141,13 +140,6 @@ impl OpenModel {
         }
         Ok(tokenizer)
     }
-}
-
-/// Hash of the weights in a published folder.
-fn published_sha256(dir: &Path) -> Result<String, OpenModelError> {
-    let exported = dir.join("final_model.safetensors");
-    let path = if exported.exists() { exported } else { dir.join("final_model.pt") };
-    openwork_tensor::sha256_file(&path).map_err(|source| LoadError::Io { path, source }.into())
 }
 
 /// The model file that `path` names: itself, or `model.safetensors` in a run's folder.

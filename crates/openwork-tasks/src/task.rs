@@ -21,7 +21,7 @@ pub enum TaskError {
         prompt: String,
         /// The preferred answer.
         answer: String,
-        /// What the encoding makes of the answer after the prompt (of both, where it glues them together).
+        /// Tokens of the answer after the prompt (of both, if the encoding joins them).
         pieces: Vec<u16>,
     },
     /// The templates and words do not yield so many different pairs.
@@ -48,7 +48,7 @@ pub struct Task {
     pub(crate) description: &'static str,
     /// Answer and alternative in order of preference, with placeholders.
     pub(crate) answers: &'static [(&'static str, &'static str)],
-    /// Whether the answers are names, of which those that are single tokens are kept.
+    /// True if the answers are names; pairs whose names are single tokens are kept.
     pub(crate) open: bool,
     pub(crate) templates: &'static [Template],
     pub(crate) held_out: &'static [Template],
@@ -60,7 +60,7 @@ impl Task {
         self.name
     }
 
-    /// What is asked, in a line.
+    /// The question of the task, in a line.
     pub fn description(&self) -> &'static str {
         self.description
     }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod atomic;
+mod canonical;
 pub mod csr;
 mod element;
 mod error;
@@ -13,6 +14,7 @@ mod tensor;
 mod write;
 
 pub use atomic::{remove_leftovers, sha256_bytes, sha256_file, write_atomic};
+pub use canonical::canonical_json;
 pub use csr::{CsrError, CsrTensor};
 pub use error::ReadError;
 pub use file::TensorFile;

@@ -11,7 +11,7 @@ use std::{
 use openwork_model::{Matrix, Model, Params, Ties, Weight};
 use openwork_tensor::{ReadError, Tensor, TensorFile, WriteError};
 
-use crate::{Recipe, Trainer};
+use crate::{Recipe, Trainer, recipe::canonical_recipe};
 
 const FORMAT: &str = "openwork-checkpoint 1";
 
@@ -72,10 +72,12 @@ pub(crate) fn load(path: &Path, recipe: &Recipe, data: &str) -> Result<Trainer, 
     if metadata("format") != FORMAT {
         return Err(damaged(format!("its format is {:?}, expected {FORMAT:?}", metadata("format"))));
     }
-    for (key, mine, what) in [("recipe", recipe.text.as_str(), "recipe"), ("data", data, "data set")] {
-        if metadata(key) != mine {
-            return Err(CheckpointError::OtherRun { path: path.into(), what });
-        }
+    let other = |what| CheckpointError::OtherRun { path: path.into(), what };
+    if canonical_recipe(metadata("recipe")) != Some(recipe.canonical()) {
+        return Err(other("recipe"));
+    }
+    if metadata("data") != data {
+        return Err(other("data set"));
     }
     let step = metadata("step").parse().map_err(|_| damaged(format!("step {:?}", metadata("step"))))?;
     let tree = |prefix: &str| {

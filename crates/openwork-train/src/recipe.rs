@@ -187,6 +187,12 @@ enum BigramName {
 }
 
 impl Recipe {
+    /// The recipe by content: the keys and values of its text, sorted. Line endings, comments and the order of keys make no
+    /// difference.
+    pub fn canonical(&self) -> String {
+        canonical_recipe(&self.text).expect("it was parsed")
+    }
+
     /// Reads a recipe and checks that its numbers fit together.
     pub fn parse(text: &str) -> Result<Self, RecipeError> {
         let File { seed, model, batch, optimizer, sparsity, run } = toml::from_str(text)?;
@@ -345,6 +351,12 @@ impl Recipe {
     }
 }
 
+/// Keys and values of a recipe's text, sorted; `None` if it is not TOML.
+pub(crate) fn canonical_recipe(text: &str) -> Option<String> {
+    let table: toml::Table = text.parse().ok()?;
+    openwork_tensor::canonical_json(&serde_json::to_string(&table).ok()?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,6 +377,17 @@ mod tests {
                 _ => (),
             }
         }
+    }
+
+    #[test]
+    fn line_endings_and_comments_make_no_other_recipe() {
+        let text = SHIPPED[0].1;
+        let recipe = |text: &str| Recipe::parse(text).unwrap().canonical();
+        let windows = text.replace('\n', "\r\n") + "# a remark\r\n";
+        assert_eq!(recipe(&windows), recipe(text));
+        assert_ne!(recipe(&text.replacen("seed = 0", "seed = 1", 1)), recipe(text));
+        let spaced = text.replacen("seed = 0", "seed   =   0   # the first", 1);
+        assert_eq!(recipe(&spaced), recipe(text));
     }
 
     #[test]

@@ -68,7 +68,7 @@ const fn is_for_prompts(programs: &[&str], only: &[&str], i: usize) -> bool {
     !contains(only, only.len(), programs[i]) && !contains(programs, i, programs[i])
 }
 
-/// Whether one of the first `n` of `words` is `word`.
+/// True if one of the first `n` of `words` is `word`.
 const fn contains(words: &[&str], n: usize, word: &str) -> bool {
     let mut i = 0;
     while i < n {

@@ -199,6 +199,9 @@ fn what_is_wrong_is_named() {
     assert!(message(Run::resume(Recipe::parse(&text).unwrap(), &dir, data(tmp.path()))).contains("no checkpoint"));
     finish(&mut new(&text, &dir).unwrap(), Some(2)).unwrap();
     assert!(message(new(&text, &dir)).contains("already holds a run"));
+    // Other line endings and a comment make no other recipe.
+    let same = Recipe::parse(&(text.replace('\n', "\r\n") + "# a remark\r\n")).unwrap();
+    Run::resume(same, &dir, data(tmp.path())).unwrap();
     let other = Recipe::parse(&text.replace("seed = 3", "seed = 4")).unwrap();
     assert!(message(Run::resume(other, &dir, data(tmp.path()))).contains("another recipe"));
     let long = text.replace("n_ctx = 8", "n_ctx = 800");

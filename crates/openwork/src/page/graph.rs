@@ -128,17 +128,18 @@ pub fn draw(circuit: &CircuitReport) -> String {
             Some(label) => escape(&label.name),
             None => escape(&label(node, circuit.d_head)),
         };
+        let title = escape(&circuit.file.circuit.describe(node));
         if crowded {
             let _ = write!(
                 svg,
-                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{INK}\"><title>{node}</title></circle>"
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{INK}\"><title>{title}</title></circle>"
             );
             continue;
         }
         let width = 10.0 + 6.6 * text.len() as f64;
         let _ = write!(
             svg,
-            "<g><title>{node}</title><rect x=\"{:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"20\" rx=\"10\" fill=\"#fff\" stroke=\"{INK}\"/>\
+            "<g><title>{title}</title><rect x=\"{:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"20\" rx=\"10\" fill=\"#fff\" stroke=\"{INK}\"/>\
              <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"{INK}\">{text}</text></g>",
             x - width / 2.0,
             y - 10.0,

@@ -18,7 +18,7 @@ fn a_certificate_is_accepted_rejected_or_unreadable() {
     let space = NodeSpace::new(&model.config);
     let about = About {
         model: &model,
-        model_sha256: &openwork_tensor::sha256_file(dir.join("model.safetensors")).unwrap(),
+        model_sha256: &openwork_model::Model::load(dir.join("model.safetensors")).unwrap().sha256,
         circuit: &NodeSet::of(space.clone(), (0..space.len()).filter(|n| n % 3 > 0)),
         constants: None,
         inputs: &Domain::all(&[0, 1, 5], 1..=3).unwrap(),

@@ -22,6 +22,24 @@ fn prompts_unlike_those_of_the_task_are_flagged_with_the_reason() {
     assert!(stderr(&output).contains("1 of 1 prompts flagged"), "{}", stderr(&output));
     assert!(stderr(&output).contains("has not been verified"), "{}", stderr(&output));
 
+    // Exported to the published format and imported from it, it is the model that the circuit was found in.
+    let beside = |folder: &str| {
+        let folder = dir.join(folder);
+        std::fs::create_dir_all(folder.join("sample")).unwrap();
+        std::fs::copy(dir.join("tokenizer.json"), folder.join("tokenizer.json")).unwrap();
+        for file in std::fs::read_dir(dir.join("run/sample")).unwrap().map(Result::unwrap) {
+            std::fs::copy(file.path(), folder.join("sample").join(file.file_name())).unwrap();
+        }
+    };
+    ok(dir, "export run --out published");
+    beside("imported");
+    ok(dir, "import published --out imported/model.safetensors");
+    beside("published");
+    for model in ["published", "imported"] {
+        let again = run(dir, &format!("watch {model} run/circuits/for_while.json --prompts odd.txt --margin 0"));
+        assert_eq!((again.status.code(), &again.stdout), (Some(1), &output.stdout), "{model}: {}", stderr(&again));
+    }
+
     // Prompts of the task, from standard input, as JSON both ways; a circuit of all nodes is the model.
     let shown = ok(dir, "tasks show for_while --pairs 1");
     let prompt = shown.split("---\n").nth(1).unwrap().split('⟨').next().unwrap();
