@@ -1,26 +1,22 @@
-//! Re-derives certificates: files that claim something about *all* inputs or *all* ablations of a circuit.
-//!
-//! A certificate is only worth what its checker is worth. This one is small, slow and alone: it depends on no other
-//! crate of the project, reads the model file itself, has its own forward pass (f64, one token at a time), and
-//! believes nothing that it can compute. What is believed: the file formats, the arithmetic of f64, and this code.
+#![doc = include_str!("../README.md")]
 //!
 //! # The file (`openwork-certificate 1`, JSON)
 //!
-//! | key | what it is |
+//! | key | meaning |
 //! |---|---|
 //! | `model_sha256` | hash of the model by content: see `content_sha256` in `model.rs` |
 //! | `circuit` | names of the kept nodes, such as `0.attn.q[3]`; all others are ablated |
-//! | `fills` | what ablated nodes take: `"zero"`, or `{"constants": {node: value}}` with one for each |
+//! | `fills` | ablation values: `"zero"`, or `{"constants": {node: value}}` with one for each |
 //! | `inputs` | `{"products": [[[token, …] a position] a product]}` (disjoint) or `{"prompts": [[token, …], …]}` |
 //! | `answers`, `candidates` | the right token, two candidate tokens, of every input; or `null` |
-//! | `tolerance` | how far claims may be off, relative to `1 + |value|`: they were computed in f32 |
+//! | `tolerance` | tolerance of the claims, relative to `1 + |value|`: they were computed in f32 |
 //! | `claim` | one of the three kinds below |
 //!
 //! *Exhaustive*: every input under every scheme (`"zero"`, `"constants"`, `{"resample": {"sources": n}}`): worst and mean
 //! KL(model ‖ circuit) over the vocabulary at the last token in nats, how often the most likely token agrees, how often it
 //! is right. *Statistical*: a seed, a number of samples, how many of them failed, and the exact binomial (Clopper–Pearson)
 //! bound that follows; the stream of random numbers is in `statistical.rs`. *Relaxation*: for every input a lower
-//! bound, over all partial ablations, of how far the model's answer stays above its rivals; `relaxation.rs`.
+//! bound, over all partial ablations, of the margin of the model's answer above its rivals; `relaxation.rs`.
 
 mod certificate;
 mod exhaustive;

@@ -1,6 +1,6 @@
-//! Ground truth: models whose circuits are known, to test those who look for circuits and those who judge them.
+#![doc = include_str!("../README.md")]
 //!
-//! Nothing here is trained, and nothing here knows how circuits are found or judged.
+//! Knows nothing of how circuits are found or verified.
 
 mod behaviour;
 mod builder;

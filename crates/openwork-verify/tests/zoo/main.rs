@@ -5,6 +5,7 @@ mod cases;
 mod dissociation;
 mod hypothesis;
 mod inputs;
+mod interpolation;
 mod knockouts;
 mod limits;
 mod micro;

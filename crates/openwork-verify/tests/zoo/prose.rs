@@ -1,16 +1,20 @@
 //! Sentences are for people: rewording every one of them changes nothing that a program reads.
 
 use openwork_circuit::{NodeSet, NodeSpace};
-use openwork_verify::{Family, LevelState, Limits, Report, Role, Verdict};
+use openwork_verify::{CheckId, Family, LevelState, Limits, Report, Role, Verdict};
 use serde_json::Value;
 
 use crate::micro::{Bed, Plan, config, path_nodes, set};
 
 /// Another text in the place of every sentence.
 fn reword(value: &mut Value) {
-    const SENTENCES: [&str; 5] = ["explanation", "value", "scope", "how", "reason"];
+    const SENTENCES: [&str; 4] = ["explanation", "scope", "how", "reason"];
     match value {
         Value::Object(map) => {
+            // Of a declaration both parts are sentences; elsewhere values are tags.
+            if map.contains_key("what") && map.contains_key("value") {
+                map.insert("value".into(), "something else".into());
+            }
             for (key, value) in map {
                 match value {
                     Value::String(text) if SENTENCES.contains(&key.as_str()) => {
@@ -25,8 +29,11 @@ fn reword(value: &mut Value) {
     }
 }
 
-/// The parts of a report that a program reads.
-fn read(report: &Report) -> (Verdict, u8, [LevelState; 6], Vec<Vec<(Role, String)>>, Vec<Option<String>>, Vec<Family>) {
+/// The parts of a report that a program reads: verdict, level reached, state, objections and left-out steps of every level,
+/// and families.
+type Read = (Verdict, u8, [LevelState; 6], Vec<Vec<(Role, CheckId)>>, Vec<Option<String>>, Vec<Family>);
+
+fn read(report: &Report) -> Read {
     let levels = report.levels();
     (
         match &report.verdict {
@@ -35,7 +42,7 @@ fn read(report: &Report) -> (Verdict, u8, [LevelState; 6], Vec<Vec<(Role, String
         },
         report.level_reached,
         levels.each_ref().map(|l| l.state),
-        levels.iter().map(|l| l.against.iter().map(|c| (c.role, c.id.to_string())).collect()).collect(),
+        levels.iter().map(|l| l.against.iter().map(|c| (c.role, c.id)).collect()).collect(),
         levels.iter().map(|l| l.left_out()).collect(),
         report.failed_families().into_iter().collect(),
     )
