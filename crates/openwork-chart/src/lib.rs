@@ -1,18 +1,4 @@
-//! Line charts as SVG: linear and logarithmic axes, curves with error bars, panels side by side.
-//!
-//! ```
-//! use openwork_chart::{Axis, Chart, Curve, Point, Scale};
-//!
-//! let points = [1, 2, 4, 8].map(|n| Point::new(f64::from(n), 3.0 / f64::from(n)));
-//! let chart = Chart {
-//!     title: "Loss".into(),
-//!     x: Axis::new("steps", Scale::Doublings),
-//!     y: Axis::new("nats per token", Scale::Linear),
-//!     curves: vec![Curve::new("training", points.to_vec())],
-//! };
-//! assert!(chart.svg()?.starts_with("<svg"));
-//! # Ok::<(), openwork_chart::ChartError>(())
-//! ```
+#![doc = include_str!("../README.md")]
 
 use plotters::{
     coord::{

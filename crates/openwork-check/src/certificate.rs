@@ -39,7 +39,7 @@ enum Listed {
     Prompts(Vec<Vec<usize>>),
 }
 
-/// What is claimed, by kind.
+/// Claim, by kind.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Claim {
@@ -62,7 +62,7 @@ pub struct Exhaustive {
     pub model_right: Option<usize>,
 }
 
-/// Where ablated nodes take their values from.
+/// Source of ablation values.
 #[derive(Deserialize, Clone, Copy, PartialEq)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Scheme {
@@ -108,9 +108,9 @@ pub enum Event {
 #[serde(deny_unknown_fields)]
 pub struct Relaxation {
     pub inputs: usize,
-    /// Which tokens the model's answer is held against.
+    /// Tokens that the model's answer is compared with.
     pub rivals: Rivals,
-    /// Whether the scales of norms are those of the model's run.
+    /// True if the scales of norms are those of the model's run.
     pub frozen_norms: bool,
     /// Most noise symbols of a linear form; what comes later is lumped together.
     pub symbols: usize,
@@ -118,7 +118,7 @@ pub struct Relaxation {
     pub model_answers: Vec<usize>,
     /// Lower bound of the margin of every input; `null` where there is none.
     pub bounds: Vec<Option<f64>>,
-    /// How the coefficients of every input are split into cases; `null` where they are not.
+    /// Splits of the coefficients of every input into cases; `null` where they are not.
     pub splits: Vec<Option<Split>>,
     pub certified: usize,
     pub least_bound: Option<f64>,
@@ -144,11 +144,11 @@ pub enum Rivals {
     OtherCandidate,
 }
 
-/// What a certificate is about, made ready for a model.
+/// Subject of a certificate, made ready for a model.
 pub struct Case {
     /// Kept or not, by node number.
     pub kept: Vec<bool>,
-    /// What ablated nodes take, by node number.
+    /// Ablation values by node number.
     pub fill: Vec<f64>,
     pub has_constants: bool,
     inputs: Vec<Vec<Vec<usize>>>,
@@ -282,12 +282,12 @@ impl Case {
         panic!("an input beyond the last")
     }
 
-    /// Whether two numbers are the same up to the certificate's tolerance.
+    /// True if two numbers are the same up to the certificate's tolerance.
     pub fn close(&self, claimed: f64, found: f64) -> bool {
         (claimed - found).abs() <= self.tolerance * (1.0 + found.abs())
     }
 
-    /// How far logits of this size may be off.
+    /// Tolerance of logits of this size.
     pub fn slack(&self, logits: &[f64]) -> f64 {
         self.tolerance * (1.0 + logits.iter().fold(0.0_f64, |m, l| m.max(l.abs())))
     }

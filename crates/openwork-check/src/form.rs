@@ -48,7 +48,7 @@ impl Form {
         Self { c: x, a: vec![], e: 0.0, lo: x, hi: x }
     }
 
-    /// How far the form itself may be from `c`.
+    /// Largest distance of the form itself from `c`.
     pub fn radius(&self) -> f64 {
         self.a.iter().map(|a| a.abs()).sum::<f64>() + self.e
     }
@@ -179,7 +179,7 @@ fn gelu(x: f64) -> f64 {
     x * normal_cdf(x)
 }
 
-/// Where GELU has its minimum, and a little below that minimum.
+/// Argument of GELU's minimum, and a value a little below that minimum.
 const GELU_LEAST: (f64, f64) = (-0.751_791_524, -0.169_971_21);
 
 /// Least and greatest value of GELU on an interval: it falls to its minimum and rises after it.

@@ -1,26 +1,22 @@
-//! Re-derives certificates: files that claim something about *all* inputs or *all* ablations of a circuit.
-//!
-//! A certificate is only worth what its checker is worth. This one is small, slow and alone: it depends on no other
-//! crate of the project, reads the model file itself, has its own forward pass (f64, one token at a time), and
-//! believes nothing that it can compute. What is believed: the file formats, the arithmetic of f64, and this code.
+#![doc = include_str!("../README.md")]
 //!
 //! # The file (`openwork-certificate 1`, JSON)
 //!
-//! | key | what it is |
+//! | key | meaning |
 //! |---|---|
 //! | `model_sha256` | hash of the model by content: see `content_sha256` in `model.rs` |
 //! | `circuit` | names of the kept nodes, such as `0.attn.q[3]`; all others are ablated |
-//! | `fills` | what ablated nodes take: `"zero"`, or `{"constants": {node: value}}` with one for each |
+//! | `fills` | ablation values: `"zero"`, or `{"constants": {node: value}}` with one for each |
 //! | `inputs` | `{"products": [[[token, …] a position] a product]}` (disjoint) or `{"prompts": [[token, …], …]}` |
 //! | `answers`, `candidates` | the right token, two candidate tokens, of every input; or `null` |
-//! | `tolerance` | how far claims may be off, relative to `1 + |value|`: they were computed in f32 |
+//! | `tolerance` | tolerance of the claims, relative to `1 + |value|`: they were computed in f32 |
 //! | `claim` | one of the three kinds below |
 //!
 //! *Exhaustive*: every input under every scheme (`"zero"`, `"constants"`, `{"resample": {"sources": n}}`): worst and mean
 //! KL(model ‖ circuit) over the vocabulary at the last token in nats, how often the most likely token agrees, how often it
 //! is right. *Statistical*: a seed, a number of samples, how many of them failed, and the exact binomial (Clopper–Pearson)
 //! bound that follows; the stream of random numbers is in `statistical.rs`. *Relaxation*: for every input a lower
-//! bound, over all partial ablations, of how far the model's answer stays above its rivals; `relaxation.rs`.
+//! bound, over all partial ablations, of the margin of the model's answer above its rivals; `relaxation.rs`.
 
 mod certificate;
 mod exhaustive;
@@ -34,14 +30,14 @@ use std::path::{Path, PathBuf};
 
 use certificate::{Certificate, Claim};
 
-/// What a certificate that holds says.
+/// Statement of a certificate that holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checked {
     /// The statement in words, with the numbers found here.
     pub statement: String,
 }
 
-/// Why a certificate is not accepted.
+/// Reason that a certificate is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum Rejected {
     /// A file cannot be read as what it should be; says nothing about the claim.
@@ -49,7 +45,7 @@ pub enum Rejected {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         reason: String,
     },
     /// The certificate is about another model.
@@ -65,7 +61,7 @@ pub enum Rejected {
     Malformed {
         /// The key.
         part: &'static str,
-        /// Why.
+        /// Cause.
         reason: String,
     },
     /// A claim does not hold.
@@ -73,9 +69,9 @@ pub enum Rejected {
     Claim {
         /// The key.
         claim: &'static str,
-        /// What the certificate says.
+        /// Value in the certificate.
         claimed: String,
-        /// What is so.
+        /// Value derived here.
         found: String,
     },
 }

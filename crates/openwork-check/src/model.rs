@@ -74,7 +74,7 @@ pub struct Model {
     pub activation: Activation,
     /// Width of every kind of node.
     pub widths: [usize; 8],
-    /// What AbsTopK keeps at every kind of node.
+    /// Number of entries that AbsTopK keeps at every kind of node.
     pub top_k: [Option<usize>; 8],
     /// Token embeddings, a row a token.
     pub embed: Sparse,

@@ -66,7 +66,7 @@ pub fn check(model: &Model, case: &Case, claim: &Relaxation) -> Result<String, R
 /// Range of the coefficient of a node at a token; those that are not here are [0, 1].
 type Ranges = HashMap<(usize, usize), (f64, f64)>;
 
-/// What has to be bounded, in one case of the coefficients.
+/// Margin that has to be bounded, in one case of the coefficients.
 struct Question<'a> {
     model: &'a Model,
     case: &'a Case,

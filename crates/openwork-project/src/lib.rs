@@ -1,12 +1,4 @@
-//! Runs, models, circuits and verdicts on disk: what the program, benches and notebooks share.
-//!
-//! A [`Project`] is a model with everything that circuits of it need: its tokenizer, a [`Sample`] of its training data, and
-//! ablation means over that sample. On a project one finds circuits ([`find_circuit`]), runs the searches that they are
-//! compared with ([`control_searches`]), verifies them ([`verify_circuit`]), keeps verdicts ([`VerdictFile`]) and replays their
-//! counter-examples ([`replay_verdict`]), and gathers a report ([`ModelReport`]). [`TrainingRun`] makes the model in the first
-//! place.
-//!
-//! Nothing is printed: long work reports its steps to a callback, which may also end it.
+#![doc = include_str!("../README.md")]
 
 mod forward;
 mod model;

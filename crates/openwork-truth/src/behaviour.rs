@@ -1,4 +1,4 @@
-//! What a model says after prompts, and how far two sayings are apart. In f64, from the logits.
+//! Next-token distributions after prompts, and KL divergences between them, in f64 from the logits.
 
 use openwork_model::{Model, Tap, Tokens};
 

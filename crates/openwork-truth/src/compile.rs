@@ -12,7 +12,7 @@ use crate::{
 /// A program as a model.
 #[derive(Clone)]
 pub struct Compiled {
-    /// Which program.
+    /// The program.
     pub program: Program,
     /// Its weights.
     pub model: Model,
@@ -30,7 +30,7 @@ pub struct Compiled {
 pub struct Prompt {
     /// The prompt.
     pub tokens: Vec<u16>,
-    /// What should follow.
+    /// The token that should follow.
     pub answer: u16,
 }
 
@@ -70,7 +70,7 @@ impl Compiled {
     }
 }
 
-/// What most programs read: symbols by class, the class after them being BOS; and questions by class.
+/// Classes that most programs read: symbols by class, the class after them being BOS; and questions by class.
 struct Inputs {
     symbols_and_start: Variable,
     symbols: Variable,
@@ -122,7 +122,7 @@ impl Program {
         (0..answers.size()).for_each(|a| b.output(self.first_answer() + a, answers.channel(a)));
     }
 
-    /// Where: this place − 1 − question; what is there.
+    /// Positions: this place − 1 − question; and the value there.
     fn reverse(self, b: &mut Builder) {
         let (symbols, questions, places) = (self.symbols_of(b), self.questions_of(b), b.positions());
         let target = b.variable(self.n_max() + 1);

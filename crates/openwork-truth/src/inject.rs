@@ -9,7 +9,7 @@ use openwork_model::{Matrix, Model, NormKind, ParamInfo, Params, Record, Role, S
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// What to inject.
+/// Circuit to inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Injection {
     /// The two cues; a prompt should have one at most.
@@ -29,7 +29,7 @@ pub struct Injected {
     pub truth: NodeSet,
 }
 
-/// Why a circuit could not be injected.
+/// Reason that a circuit could not be injected.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InjectError {
     /// More channels change LayerNorm's mean.

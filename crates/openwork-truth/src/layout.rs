@@ -1,4 +1,4 @@
-//! From a program to weights: where each variable, head and neuron lies, and what useless company it gets.
+//! From a program to weights: the places of variables, heads and neurons, and idle parts beside them.
 
 use openwork_model::{Activation, Bigram, Config, Matrix, Model, NormKind, Positions, Site, SiteKind};
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
@@ -8,7 +8,7 @@ use openwork_circuit::{Node, NodeSet, NodeSpace};
 
 use crate::builder::{Builder, Channel, Entry};
 
-/// How a program becomes a model. None of it changes what the model computes, so that verdicts must not depend on it.
+/// Options of the layout of a program as a model. None of it changes what the model computes, so that verdicts must not depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Seed of everything below.
@@ -48,7 +48,7 @@ impl Options {
     }
 }
 
-/// A program's model, and where its parts lie.
+/// A program's model, and the places of its parts.
 pub struct Built {
     /// The weights.
     pub model: Model,
@@ -57,7 +57,7 @@ pub struct Built {
     places: Places,
 }
 
-/// Where things lie: logical number → physical number.
+/// Places: logical number → physical number.
 struct Places {
     channels: Vec<usize>,
     /// By block.
@@ -88,14 +88,14 @@ impl Parts {
 }
 
 impl Built {
-    /// Where a channel lies.
+    /// Place of a channel.
     pub fn channel(&self, channel: Channel) -> usize {
         self.places.channels[channel.0]
     }
 }
 
 impl Builder {
-    /// The model, the id of every token, and where things lie.
+    /// The model, the id of every token, and the places of its parts.
     ///
     /// Without norm, AbsTopK, bigram table; ReLU; added positions.
     pub fn build(&self, options: &Options) -> Built {

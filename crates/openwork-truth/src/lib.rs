@@ -1,6 +1,6 @@
-//! Ground truth: models whose circuits are known, to test those who look for circuits and those who judge them.
+#![doc = include_str!("../README.md")]
 //!
-//! Nothing here is trained, and nothing here knows how circuits are found or judged.
+//! Knows nothing of how circuits are found or verified.
 
 mod behaviour;
 mod builder;
@@ -21,4 +21,4 @@ pub use layout::{Built, Noise, Options, Parts};
 pub use pathology::{CUE_CONTEXT, Carrier, HandBuilt, Pathology, token};
 pub use program::{BOS, Input, Program};
 pub use shuffle::Shuffle;
-pub use truth::{Fill, TOLERANCE, Truth, effect, means, reaching, remove};
+pub use truth::{AblationValue, TOLERANCE, Truth, effect, means, reaching, remove};

@@ -14,7 +14,7 @@ use openwork_model::{NormKind, Site, SiteKind};
 
 use crate::{Builder, Built, Channel, LOGIT, Noise, Options, Parts, Variable};
 
-/// What is wrong.
+/// Kind of pathology.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pathology {
     /// Nothing.
@@ -74,7 +74,7 @@ pub struct HandBuilt {
 /// A high-level variable, true or false, and the nodes said to carry it at the last token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Carrier {
-    /// What it says of the prompt.
+    /// Its value on the prompt.
     pub name: &'static str,
     /// It is true where this token (by id) is in the prompt.
     pub token: u16,
@@ -144,7 +144,7 @@ fn equal_norms(built: &mut Built) {
     });
 }
 
-/// What most plans begin with.
+/// The beginning of most plans.
 struct Start {
     b: Builder,
     always: Variable,

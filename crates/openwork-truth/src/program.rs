@@ -32,7 +32,7 @@ pub enum Program {
 pub struct Input {
     /// x1 … xn, by number of the symbol.
     pub symbols: Vec<usize>,
-    /// Which element is asked for, from 0; 0 where there is no choice.
+    /// Element that is asked for, from 0; 0 where there is no choice.
     pub question: usize,
 }
 
@@ -61,7 +61,7 @@ impl Program {
         }
     }
 
-    /// What x consists of.
+    /// Symbols of x.
     pub fn symbols(self) -> &'static [&'static str] {
         match self {
             Self::Reverse | Self::Sort | Self::Histogram | Self::MostFrequent => &["a", "b", "c"],
@@ -173,7 +173,7 @@ impl Program {
         [BOS].into_iter().chain(input.symbols.iter().map(|s| 1 + s)).chain(question).collect()
     }
 
-    /// What the program means: the logical number of the token that should follow.
+    /// Meaning of the program: the logical number of the token that should follow.
     pub fn interpret(self, input: &Input) -> usize {
         let (x, i) = (&input.symbols[..], input.question);
         let count = |of: usize, x: &[usize]| x.iter().filter(|&&s| s == of).count();
@@ -203,7 +203,7 @@ impl Program {
     }
 }
 
-/// Whether each kind of bracket (2 k opens, 2 k + 1 closes) is balanced by itself.
+/// True if each kind of bracket (2 k opens, 2 k + 1 closes) is balanced by itself.
 fn balanced(x: &[usize]) -> bool {
     let mut open = [0_i32; 2];
     for s in x {

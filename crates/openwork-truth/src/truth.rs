@@ -21,9 +21,9 @@ use crate::{Behaviour, Prompt, PromptBatch, text};
 /// and a key that only half matches by 10 e⁻¹⁰ = 5e-4; what is true moves them by more than 0.1 (a test).
 pub const TOLERANCE: f64 = 1e-2;
 
-/// What removed parts are replaced by.
+/// Values in the place of removed parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fill {
+pub enum AblationValue {
     /// Zero.
     Zero,
     /// The mean over all tokens of the inputs, each filled up to the longest by the token before every prompt.
@@ -39,14 +39,14 @@ pub struct Truth {
     pub edges: Vec<Edge>,
 }
 
-/// The means that [`Fill::Mean`] stands for.
+/// The means that [`AblationValue::Mean`] stands for.
 pub fn means(model: &Model, prompts: &[Prompt], bos: u16) -> Means {
     let (tokens, seq_len) = text(prompts, bos);
     Means::compute(model, &tokens, seq_len)
 }
 
-impl Fill {
-    /// The ablation, with `means` for [`Fill::Mean`].
+impl AblationValue {
+    /// The ablation, with `means` for [`AblationValue::Mean`].
     pub fn ablation(self, means: &Means) -> Ablation<'_> {
         match self {
             Self::Zero => Ablation::Zero,
@@ -64,7 +64,7 @@ impl Truth {
         let edges = edges(model, &nodes)
             .into_par_iter()
             .filter(|edge| {
-                let without = remove(model, edge, fill(&nodes, edge, ablation));
+                let without = remove(model, edge, ablation_value(&nodes, edge, ablation));
                 Behaviour::of(&without, &batch, &mut NoTap).distance(&whole) > TOLERANCE
             })
             .collect();
@@ -86,7 +86,7 @@ fn nodes(model: &Model, batch: &PromptBatch, whole: &Behaviour, ablation: Ablati
     NodeSet::of(space.clone(), candidates.into_par_iter().filter(needed).collect::<Vec<_>>())
 }
 
-/// How far ablating one node alone moves the outputs, in nats.
+/// Effect of ablating one node alone on the outputs, in nats.
 pub fn effect(
     model: &Model,
     batch: &PromptBatch,
@@ -138,8 +138,8 @@ pub fn reaching(model: &Model) -> NodeSet {
     NodeSet::of(space.clone(), (0..space.len()).filter(|&n| kept[n]))
 }
 
-/// What the node that an edge reads is when ablated.
-fn fill(nodes: &NodeSet, edge: &Edge, ablation: Ablation<'_>) -> f32 {
+/// Ablation value of the node that an edge reads.
+fn ablation_value(nodes: &NodeSet, edge: &Edge, ablation: Ablation<'_>) -> f32 {
     let node = nodes.space().number(edge.from).expect("a node of the model");
     match ablation {
         Ablation::Zero => 0.0,
@@ -149,14 +149,14 @@ fn fill(nodes: &NodeSet, edge: &Edge, ablation: Ablation<'_>) -> f32 {
     }
 }
 
-/// The model without an edge: the weight is zero and `weight · fill` is added to the bias.
-pub fn remove(model: &Model, edge: &Edge, fill: f32) -> Model {
+/// The model without an edge: the weight is zero and `weight · value` is added to the bias.
+pub fn remove(model: &Model, edge: &Edge, value: f32) -> Model {
     let mut model = model.clone();
     let (linear, row) = weights_of(&mut model, edge.to);
     linear.weight.update(|w| w[[row, edge.from.index]] = 0.0);
-    if fill != 0.0 {
+    if value != 0.0 {
         let bias = linear.bias.as_mut().expect("means need biases to be put into");
-        bias.update(|b| b[[row, 0]] += edge.weight * fill);
+        bias.update(|b| b[[row, 0]] += edge.weight * value);
     }
     model
 }

@@ -1,32 +1,8 @@
-//! Judges circuits: does this set of nodes do what it is said to do, in this model, for this task?
+#![doc = include_str!("../README.md")]
 //!
-//! [`verify`] climbs a ladder of checks, each made to be able to fail, and returns a [`Report`] with a
-//! [`Verdict`]:
-//!
-//! 0. *Self-checks.* Keeping all nodes is the model bit for bit; every hook fired and changed what it had to; the pairs
-//!    are none that the circuit was selected on; all numbers are finite. Otherwise [`Verdict::Error`].
-//! 1. *The model does the task*, better than chance, else [`Verdict::NoTask`]; and does it through nodes, else
-//!    [`Verdict::Undefined`]. Nonsense tasks end here.
-//! 2. *Sufficiency.* With everything else ablated the circuit solves the task and agrees *with the model*: under means,
-//!    zeros, values of other prompts and the most suitable constants, with norms free and frozen.
-//! 3. *Necessity.* With only the circuit ablated the model loses the task, more than with random node sets of the same
-//!    size and kind; knock-outs break circuit and model alike; every node is needed. *Controls*: the search that found
-//!    the circuit must not find as small a circuit for nonsense labels or in a model of random weights.
-//! 4. *Adversaries*: ablating a few other nodes turns no answers, nodes keep their roles, no rival does as well, and the
-//!    circuit agrees with the model on other templates, lengths and words.
-//! 5. *Causal scrubbing and hypotheses.*
-//! 6. *Certificates.*
-//!
-//! What holds for *all* inputs or *all* ablations goes into a [`certificate`], which another program re-derives.
-//!
-//! Beside the ladder: [`scrub`] (causal scrubbing: everything outside the circuit resampled per path), [`hypothesis`]
-//! (what a researcher says that nodes mean, tested by interchange interventions), [`dissociate`] (is the circuit of a task
-//! of that one only?), [`Watch`] (a circuit beside its model on prompts as they come) and [`equivalence`] (tests in which
-//! passing needs evidence).
-//!
-//! Stands beside `openwork-extract` on top of `openwork-circuit` and never sees how a circuit was found: controls
-//! come in as values. It reads and prints nothing. Statistics have the pair as their unit, since the two sequences
-//! of a pair are dependent.
+//! Stands beside `openwork-extract` on top of `openwork-circuit`. Statistics have the pair as their unit, since the two
+//! sequences of a pair are dependent. Modules use only those before them: `streams`, `settings`, `stats`, `run`,
+//! `certificate`, `checks`, `methods`, `hypothesis`, `report`, `levels`.
 
 mod checks;
 mod levels;
@@ -65,7 +41,7 @@ pub use report::{
     counter_example::{Change, CounterExample, Intervention},
     fault::{Fault, InputError},
     findings::{Curve, CurveKind, Declaration, Findings, Incompleteness, NodeWorth, Rival, Size},
-    levels::{Rung, RungState},
+    levels::{LevelReport, LevelState},
     replay::{ReplayError, replay},
     verdict::{Reason, Verdict},
 };
@@ -74,7 +50,7 @@ pub use run::{
     error::RunError,
     measures::{Cell, Faithfulness},
     prompts::PromptError,
-    scheme::{Fill, Kept, Norms, Scheme, Split},
+    scheme::{AblationValue, Kept, Norms, Scheme, Split},
 };
 pub use settings::{Settings, SettingsError};
 pub use stats::{

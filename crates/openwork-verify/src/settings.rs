@@ -1,4 +1,4 @@
-//! How strict the judge is. Every threshold has its reason beside it.
+//! Settings of a verification. Every threshold has its reason beside it.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,29 +35,29 @@ pub struct Settings {
     /// The same two on held-out templates: halfway between chance and certainty, since other templates may
     /// rightly use other nodes too, yet a circuit at 0.5 there explains nothing.
     pub min_template: f64,
-    /// Ablating the circuit must take at least this share of what the model knows, `ln 2 − loss`: with less,
+    /// Ablating the circuit must take at least this share of the model's loss reduction `ln 2 − loss`: with less,
     /// the rest of the model does most of the task without it.
     pub min_necessity: f64,
     /// A normalised faithfulness needs a denominator of so many standard errors; below, it is undefined.
     pub min_denominator_se: f64,
-    /// And it must be at least this share of what the model knows, `ln 2 − loss`: a tiny denominator can be
+    /// And it must be at least this share of the model's loss reduction `ln 2 − loss`: a tiny denominator can be
     /// precise.
     pub min_denominator_share: f64,
     /// A node is active if its mean deviation from its mean is at least this share of the largest at its site.
-    /// Only nodes that AbsTopK or a dead neuron silences fall far below.
+    /// Only nodes that AbsTopK never selects, and dead neurons, fall far below.
     pub active_share: f64,
     /// Random sets may be smaller than the circuit by this share before the comparison is dropped.
     pub max_shortage: f64,
     /// A circuit that keeps more than this share of the active nodes is called trivial.
     pub max_share: f64,
-    /// A node must be worth this share of what the model knows, in the circuit, to be needed: Wang et al. 2023 ask
+    /// A node must be worth this share of the model's loss reduction, in the circuit, to be needed: Wang et al. 2023 ask
     /// for 1 % of the logit difference.
     pub min_worth: f64,
     /// So many of the circuit's nodes may not be seen to matter: what only rare inputs need cannot be told from what
     /// none needs by a few hundred of them.
     pub max_needless: f64,
-    /// Knocking the same nodes out of circuit and model may part their losses by at most this share of what the model
-    /// knows: beyond a half, circuit and model are nearer to not sharing the mechanism than to sharing it.
+    /// Knocking the same nodes out of circuit and model may part their losses by at most this share of the model's loss
+    /// reduction: beyond a half, circuit and model are nearer to not sharing the mechanism than to sharing it.
     pub max_incompleteness: f64,
     /// Nodes outside that an adversary may ablate, as a share of the circuit's nodes, without turning the answers.
     pub adversary_share: f64,

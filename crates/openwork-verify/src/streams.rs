@@ -1,4 +1,4 @@
-//! Random streams: which numbers of a seed's ChaCha8 each use draws from.
+//! Random streams: the numbers of a seed's ChaCha8 that each use draws from.
 //!
 //! A generator is determined by a seed and the number of a stream. Uses whose draws are compared have streams of their own.
 //! Other uses may share numbers: they draw different things (pairs, nodes, prompts, coefficients) that no result sets beside
@@ -30,7 +30,7 @@ pub(crate) enum Stream {
     Source {
         /// Number of the sequence in its split.
         sequence: u64,
-        /// Whether it is one of the same template.
+        /// True if it is one of the same template.
         same_template: bool,
     },
     /// Knock-outs.
@@ -87,7 +87,7 @@ mod tests {
     /// Uses whose results are never combined with those of another scope.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Scope {
-        /// What a verdict compares: random sets, searches, and the prompts that they are made on.
+        /// Draws that a verdict compares: random sets, searches, and the prompts that they are made on.
         Verdict,
         /// A draw of pairs that every interval of a table shares. Resampling pairs says nothing about which nodes are drawn.
         Bootstrap,

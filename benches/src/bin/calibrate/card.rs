@@ -2,16 +2,16 @@
 
 use std::{collections::BTreeSet, fmt::Write};
 
-use openwork_truth::zoo::{Expected, Plant};
+use openwork_truth::zoo::{CaseKind, Expected};
 use openwork_verify::{Family, Verdict, proportion};
 
 use crate::judging::Judged;
 
 /// Tables of detection, false alarms, and which check fired on what; whether verdicts stayed the same when nodes were
 /// permuted and tokens renamed; and what was said of circuits injected into a trained model.
-pub fn card(all: &[Judged], invariant: &[(Plant, bool)], injected: &[Judged]) -> String {
+pub fn card(all: &[Judged], invariant: &[(CaseKind, bool)], injected: &[Judged]) -> String {
     let mut out = String::new();
-    honest(&mut out, all);
+    true_circuits(&mut out, all);
     if !injected.is_empty() {
         let right = injected.iter().filter(|j| j.is_right()).count();
         let quiet = injected.iter().filter(|j| j.is_caught()).count();
@@ -44,7 +44,7 @@ pub fn card(all: &[Judged], invariant: &[(Plant, bool)], injected: &[Judged]) ->
     out
 }
 
-/// Checks that fired on honest circuits, and how often.
+/// Checks that fired on true circuits, and how often.
 fn fired_on(out: &mut String, judged: &[Judged]) {
     let families: BTreeSet<Family> = judged.iter().flat_map(|j| j.fired.iter().copied()).collect();
     for family in families {
@@ -61,29 +61,29 @@ pub fn rate(k: usize, n: usize) -> String {
     format!("{k} of {n}: {} % [{}, {}]", percent(k as f64 / n.max(1) as f64), percent(low), percent(high))
 }
 
-fn of(all: &[Judged], plant: Plant) -> Vec<&Judged> {
-    all.iter().filter(|j| j.plant == plant).collect()
+fn of(all: &[Judged], kind: CaseKind) -> Vec<&Judged> {
+    all.iter().filter(|j| j.kind == kind).collect()
 }
 
-fn honest(out: &mut String, all: &[Judged]) {
-    let honest = of(all, Plant::True);
-    if honest.is_empty() {
+fn true_circuits(out: &mut String, all: &[Judged]) {
+    let true_ones = of(all, CaseKind::True);
+    if true_ones.is_empty() {
         return;
     }
-    let alarms = honest.iter().filter(|j| !j.is_caught()).count();
-    let wrong = honest.iter().filter(|j| !j.is_right()).count();
-    let certified = honest.iter().filter(|j| matches!(j.verdict, Verdict::Certified { .. })).count();
+    let alarms = true_ones.iter().filter(|j| !j.is_caught()).count();
+    let wrong = true_ones.iter().filter(|j| !j.is_right()).count();
+    let certified = true_ones.iter().filter(|j| matches!(j.verdict, Verdict::Certified { .. })).count();
     let _ = writeln!(
         out,
         "## False alarms\n\nOf true circuits, some check fired on {} (95 % intervals), and {} were not called strong or \
          certified. {certified} were certified over all inputs.\n",
-        rate(alarms, honest.len()),
-        rate(wrong, honest.len())
+        rate(alarms, true_ones.len()),
+        rate(wrong, true_ones.len())
     );
     let _ = writeln!(out, "| model | true circuits | called strong or certified |\n|---|---|---|");
-    let hosts: BTreeSet<&str> = honest.iter().map(|j| j.host).collect();
+    let hosts: BTreeSet<&str> = true_ones.iter().map(|j| j.host).collect();
     for host in hosts {
-        let of_host: Vec<&&Judged> = honest.iter().filter(|j| j.host == host).collect();
+        let of_host: Vec<&&Judged> = true_ones.iter().filter(|j| j.host == host).collect();
         let right = of_host.iter().filter(|j| j.is_right()).count();
         let _ = writeln!(out, "| {host} | {} | {right} |", of_host.len());
     }
@@ -93,13 +93,13 @@ fn honest(out: &mut String, all: &[Judged]) {
 fn detection(out: &mut String, all: &[Judged]) {
     let _ = writeln!(
         out,
-        "## Detection\n\nHow many verdicts were the expected one, and how often the check that was made for the plant fired, \
-         by severity (1 is full).\n\n| # | plant | expected | severity | verdict as expected | caught by its check | check |\n\
+        "## Detection\n\nHow many verdicts were the expected one, and how often the check that was made for the case fired, \
+         by severity (1 is full).\n\n| # | case | expected | severity | verdict as expected | caught by its check | check |\n\
          |---|---|---|---|---|---|---|"
     );
-    for plant in Plant::all().into_iter().filter(|p| *p != Plant::True) {
-        for &severity in plant.severities() {
-            let judged: Vec<&Judged> = of(all, plant).into_iter().filter(|j| j.severity == severity).collect();
+    for kind in CaseKind::all().into_iter().filter(|p| *p != CaseKind::True) {
+        for &severity in kind.severities() {
+            let judged: Vec<&Judged> = of(all, kind).into_iter().filter(|j| j.severity == severity).collect();
             let Some(first) = judged.first() else { continue };
             let right = judged.iter().filter(|j| j.is_right()).count();
             let caught = judged.iter().filter(|j| j.is_caught()).count();
@@ -110,8 +110,8 @@ fn detection(out: &mut String, all: &[Judged]) {
             let _ = writeln!(
                 out,
                 "| {} | {} | {expected} | {severity} | {} | {} | {} |",
-                plant.number(),
-                plant.name(),
+                kind.number(),
+                kind.name(),
                 rate(right, judged.len()),
                 rate(caught, judged.len()),
                 first.should_fire.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
@@ -126,12 +126,12 @@ fn confusion(out: &mut String, all: &[Judged]) {
     let _ = writeln!(
         out,
         "## Which check fires on what\n\nPercent of judgements at full severity in which a check of the family failed; bold: \
-         the family that was made for the plant.\n\n| plant | {} |\n|---|{}",
+         the family that was made for the case.\n\n| case | {} |\n|---|{}",
         families.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "),
         "---|".repeat(families.len())
     );
-    for plant in Plant::all() {
-        let full: Vec<&Judged> = of(all, plant).into_iter().filter(|j| j.severity == 1.0).collect();
+    for kind in CaseKind::all() {
+        let full: Vec<&Judged> = of(all, kind).into_iter().filter(|j| j.severity == 1.0).collect();
         let Some(first) = full.first() else { continue };
         let cell = |family: &Family| {
             let n = full.iter().filter(|j| j.fired.contains(family)).count();
@@ -142,24 +142,23 @@ fn confusion(out: &mut String, all: &[Judged]) {
             }
         };
         let cells: Vec<String> = families.iter().map(cell).collect();
-        let _ = writeln!(out, "| {} | {} |", plant.name(), cells.join(" | "));
+        let _ = writeln!(out, "| {} | {} |", kind.name(), cells.join(" | "));
     }
     out.push('\n');
 }
 
-/// Plants that nobody caught every time, and checks that fire for nothing.
+/// Flawed circuits that nobody caught every time, and checks that fire for nothing.
 fn holes(out: &mut String, all: &[Judged]) {
     let _ = writeln!(out, "## Holes\n");
     let mut none = true;
-    for plant in Plant::all() {
-        let full: Vec<&Judged> = of(all, plant).into_iter().filter(|j| j.severity == 1.0).collect();
+    for kind in CaseKind::all() {
+        let full: Vec<&Judged> = of(all, kind).into_iter().filter(|j| j.severity == 1.0).collect();
         let missed = full.iter().filter(|j| !j.is_right()).count();
         if missed > 0 {
             none = false;
             let verdicts: BTreeSet<&str> = full.iter().filter(|j| !j.is_right()).map(|j| j.word()).collect();
             let said = verdicts.into_iter().collect::<Vec<_>>().join(", ");
-            let _ =
-                writeln!(out, "- {}: {missed} of {} at full severity were called {said}.", plant.name(), full.len());
+            let _ = writeln!(out, "- {}: {missed} of {} at full severity were called {said}.", kind.name(), full.len());
         }
     }
     if none {

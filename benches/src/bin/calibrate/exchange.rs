@@ -1,4 +1,4 @@
-//! A plant as files that other tools read: its weights, the circuit, prompts, and what we measure on them.
+//! A ground-truth case as files that other tools read: its weights, the circuit, prompts, and what we measure on them.
 
 use std::{collections::BTreeMap, convert::Infallible, fs, ops::ControlFlow, path::Path};
 
@@ -6,24 +6,24 @@ use anyhow::{Context, Result};
 use openwork_circuit::{Ablation, Batch, Keep, NodeSet, NodeSpace, batches, evaluate};
 use openwork_model::{Matrix, Model, Record, Site, SiteKind, Tap, Tokens};
 use openwork_tasks::Pair;
-use openwork_truth::zoo::Planted;
+use openwork_truth::zoo::GroundTruthCase;
 use openwork_verify::{ScrubError, ScrubPath, ScrubSettings, cpr_cmd, faithfulness_by_size, margin, scrub_once, sizes};
 use serde_json::{Map, Value, json};
 
 /// Writes `model.safetensors` and `case.json` into `folder`.
-pub fn write(planted: &Planted, folder: &Path) -> Result<()> {
+pub fn write(given: &GroundTruthCase, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    planted.model.save(folder.join("model.safetensors"), &BTreeMap::new())?;
+    given.model.save(folder.join("model.safetensors"), &BTreeMap::new())?;
     let path = folder.join("case.json");
-    fs::write(&path, case(planted)?.to_string()).with_context(|| format!("cannot write {}", path.display()))
+    fs::write(&path, case(given)?.to_string()).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Scrubs that are laid open for other tools.
 const SCRUBS: usize = 2;
 
-fn case(planted: &Planted) -> Result<Value> {
-    let space = planted.circuit.space();
-    let (kept, means) = (planted.circuit.kept(), planted.means.values());
+fn case(given: &GroundTruthCase) -> Result<Value> {
+    let space = given.circuit.space();
+    let (kept, means) = (given.circuit.kept(), given.means.values());
     let mut by_site = [Map::new(), Map::new()];
     for (site, range) in space.sites() {
         by_site[0].insert(site.to_string(), json!(kept[range.clone()]));
@@ -31,27 +31,27 @@ fn case(planted: &Planted) -> Result<Value> {
     }
     let [kept, means] = by_site;
     let sides = |p: &Pair| [p.positive.clone(), p.negative.clone()];
-    let ranking: Vec<usize> = planted.circuit.numbers().chain(planted.circuit.complement().numbers()).collect();
-    let sources = sources(&planted.held_out);
+    let ranking: Vec<usize> = given.circuit.numbers().chain(given.circuit.complement().numbers()).collect();
+    let sources = sources(&given.held_out);
     Ok(json!({
         "sites": space.sites().iter().map(|(site, range)| json!([site.to_string(), range.len()])).collect::<Vec<_>>(),
         "kept": kept,
         "means": means,
-        "prompts": planted.held_out.iter().flat_map(sides).collect::<Vec<_>>(),
-        "candidates": planted.held_out.iter().flat_map(|p| [[p.answer, p.alternative]; 2]).collect::<Vec<_>>(),
+        "prompts": given.held_out.iter().flat_map(sides).collect::<Vec<_>>(),
+        "candidates": given.held_out.iter().flat_map(|p| [[p.answer, p.alternative]; 2]).collect::<Vec<_>>(),
         "sources": sources,
         "ranking": ranking,
         "counts": sizes(space.len()),
-        "ours": ours(planted, &ranking, &sources),
-        "scrubs": (0..SCRUBS).map(|n| scrub(planted, n)).collect::<Result<Vec<_>, _>>().context("cannot scrub")?,
+        "ours": ours(given, &ranking, &sources),
+        "scrubs": (0..SCRUBS).map(|n| scrub(given, n)).collect::<Result<Vec<_>, _>>().context("cannot scrub")?,
     }))
 }
 
 /// A scrub of all prompts: reader (of writes), site, index and sources of every path, and what came out.
-fn scrub(planted: &Planted, number: usize) -> Result<Value, ScrubError> {
-    let settings = ScrubSettings { seed: planted.seed, max_pairs: planted.held_out.len(), ..ScrubSettings::default() };
-    let scrub = scrub_once(&planted.model, &planted.circuit, &planted.held_out, &settings, number)?;
-    let space = planted.circuit.space();
+fn scrub(given: &GroundTruthCase, number: usize) -> Result<Value, ScrubError> {
+    let settings = ScrubSettings { seed: given.seed, max_pairs: given.held_out.len(), ..ScrubSettings::default() };
+    let scrub = scrub_once(&given.model, &given.circuit, &given.held_out, &settings, number)?;
+    let space = given.circuit.space();
     let path = |(path, sources): (&ScrubPath, &Vec<usize>)| {
         let node = space.node(path.node);
         json!([path.reader.map(|site| site.to_string()), node.site.to_string(), node.index, sources])
@@ -75,28 +75,28 @@ fn sources(pairs: &[Pair]) -> Vec<usize> {
     (0..prompts.len()).map(source).collect()
 }
 
-/// What every tool should find too: logit differences, and areas of faithfulness.
-fn ours(planted: &Planted, ranking: &[usize], sources: &[usize]) -> Value {
-    let model = &planted.model;
+/// Quantities that every tool should find too: logit differences, and areas of faithfulness.
+fn ours(given: &GroundTruthCase, ranking: &[usize], sources: &[usize]) -> Value {
+    let model = &given.model;
     // One batch, so that every prompt is in reach of every other.
-    let batch = batches(&planted.held_out, planted.held_out.len(), model.config.n_ctx);
+    let batch = batches(&given.held_out, given.held_out.len(), model.config.n_ctx);
     let run = |nodes: &NodeSet, ablation| evaluate(model, &batch, false, || Keep::new(nodes, ablation), |_| ());
     let whole = run(&NodeSet::all(NodeSpace::new(&model.config)), Ablation::Zero);
-    let mean = |nodes: &NodeSet| Ok::<_, Infallible>(margin(&run(nodes, Ablation::Mean(&planted.means))));
-    let curve = faithfulness_by_size(planted.circuit.space(), ranking, margin(&whole), mean);
+    let mean = |nodes: &NodeSet| Ok::<_, Infallible>(margin(&run(nodes, Ablation::Mean(&given.means))));
+    let curve = faithfulness_by_size(given.circuit.space(), ranking, margin(&whole), mean);
     let curve = curve.unwrap_or_else(|never| match never {});
-    let left_out = left_out(&planted.circuit, model);
+    let left_out = left_out(&given.circuit, model);
     let recorded = recorded(model, &batch[0], sources);
     let parts = |values: Option<&[(Site, Matrix)]>| {
         evaluate(model, &batch, false, || Parts { left_out: &left_out, values }, |_| ()).differences
     };
     json!({
         "model": whole.differences,
-        "zero": run(&planted.circuit, Ablation::Zero).differences,
-        "mean": run(&planted.circuit, Ablation::Mean(&planted.means)).differences,
+        "zero": run(&given.circuit, Ablation::Zero).differences,
+        "mean": run(&given.circuit, Ablation::Mean(&given.means)).differences,
         "faithfulness": curve.as_ref().map(|points| points.iter().map(|p| p.1).collect::<Vec<_>>()),
         "areas": curve.as_deref().map(cpr_cmd),
-        "parts": kept_parts(&planted.circuit, model),
+        "parts": kept_parts(&given.circuit, model),
         "parts_zero": parts(None),
         "parts_resample": parts(Some(&recorded)),
     })
@@ -152,7 +152,7 @@ fn recorded(model: &Model, batch: &Batch, sources: &[usize]) -> Vec<(Site, Matri
 /// Ablates whole heads and MLPs, as tools do that know no smaller parts.
 struct Parts<'a> {
     left_out: &'a BTreeMap<Site, Vec<usize>>,
-    /// What takes their place; nothing: zero.
+    /// Values in their place; nothing: zero.
     values: Option<&'a [(Site, Matrix)]>,
 }
 
@@ -170,16 +170,16 @@ impl Tap for Parts<'_> {
 
 #[cfg(test)]
 mod tests {
-    use openwork_truth::zoo::Plant;
+    use openwork_truth::zoo::CaseKind;
 
     use super::*;
 
     #[test]
     fn sources_are_as_long_and_answer_something_else() {
-        let planted = Plant::True.build(1.0, 0);
+        let given = CaseKind::True.build(1.0, 0);
         let prompts: Vec<_> =
-            planted.held_out.iter().flat_map(|p| [(&p.positive, p.answer), (&p.negative, p.alternative)]).collect();
-        let found = sources(&planted.held_out);
+            given.held_out.iter().flat_map(|p| [(&p.positive, p.answer), (&p.negative, p.alternative)]).collect();
+        let found = sources(&given.held_out);
         for (i, &s) in found.iter().enumerate().filter(|(i, s)| i != *s) {
             assert_eq!(prompts[i].0.len(), prompts[s].0.len());
             assert_ne!(prompts[i].1, prompts[s].1);
@@ -191,7 +191,7 @@ mod tests {
     fn all_parts_kept_is_the_model_and_none_is_not() {
         let numbers =
             |value: &Value, key: &str| serde_json::from_value::<Vec<f64>>(value["ours"][key].clone()).unwrap();
-        let all = case(&Plant::AllNodes.build(1.0, 0)).unwrap();
+        let all = case(&CaseKind::AllNodes.build(1.0, 0)).unwrap();
         for key in ["zero", "mean", "parts_zero", "parts_resample"] {
             assert_eq!(numbers(&all, key), numbers(&all, "model"), "{key}");
         }
@@ -199,7 +199,7 @@ mod tests {
         let scrubbed: Vec<f64> = serde_json::from_value(all["scrubs"][0]["differences"].clone()).unwrap();
         let off = scrubbed.iter().zip(numbers(&all, "model")).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         assert!(all["scrubs"][0]["sources"].as_array().unwrap().is_empty() && off < 1e-5, "{off}");
-        let none = case(&Plant::Empty.build(1.0, 0)).unwrap();
+        let none = case(&CaseKind::Empty.build(1.0, 0)).unwrap();
         assert_eq!(none["ours"]["parts"], json!([]));
         assert_ne!(none["scrubs"][0], none["scrubs"][1]);
         for key in ["zero", "parts_zero", "parts_resample"] {

@@ -9,7 +9,7 @@ use openwork_project::{OpenModel, Sample};
 use openwork_tasks::Pair;
 use openwork_truth::{
     Injection,
-    zoo::{Expected, Plant, Planted},
+    zoo::{CaseKind, Expected, GroundTruthCase, Shift},
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -37,7 +37,7 @@ impl Host {
     }
 
     /// A circuit injected into it that tells two rare tokens apart, judged on its training text with one of them put in.
-    pub fn planted(&self, seed: u64) -> Result<Planted> {
+    pub fn case(&self, seed: u64) -> Result<GroundTruthCase> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let common: HashSet<u16> = self.text.iter().copied().collect();
         let vocabulary = self.model.config.vocab_size as u16;
@@ -73,10 +73,11 @@ impl Host {
             found
         };
         let (selection, held_out) = (pairs(48, LENGTHS, 0, false), pairs(72, LENGTHS, 0, false));
-        let shifted = vec![("templates", pairs(64, LENGTHS, 1, true)), ("length", pairs(64, LONGER, 2, false))];
+        let shifted =
+            vec![(Shift::Templates, pairs(64, LENGTHS, 1, true)), (Shift::Lengths, pairs(64, LONGER, 2, false))];
         let training = pairs(32, LENGTHS, 0, false);
-        Ok(Planted {
-            plant: Plant::True,
+        Ok(GroundTruthCase {
+            kind: CaseKind::True,
             host: "injected into a trained model",
             severity: 1.0,
             seed,

@@ -1,4 +1,4 @@
-//! Judging a plant as the program would, and naming the checks that fired.
+//! Verification of a ground-truth case as the program would do it, and the families of checks that fired.
 
 use std::{collections::BTreeSet, mem::discriminant, ops::ControlFlow, time::Instant};
 
@@ -7,16 +7,16 @@ use openwork_extract::calibrate;
 use openwork_model::{Matrix, Site, Tap};
 use openwork_truth::{
     Carrier,
-    zoo::{Expected, Plant, Planted},
+    zoo::{self, CaseKind, Expected, GroundTruthCase},
 };
 use openwork_verify::{
     Ablator, Case, Control, ControlKind, Controls, Effort, Family, Limits, Meaning, Reason, Settings, Shift, Split,
     Verdict, hypothesis::Hypothesis, verify, verify_through,
 };
 
-/// What became of a plant.
+/// Judgement on a case.
 pub struct Judged {
-    pub plant: Plant,
+    pub kind: CaseKind,
     pub host: &'static str,
     pub severity: f32,
     pub seed: u64,
@@ -32,7 +32,7 @@ pub struct Judged {
 }
 
 impl Judged {
-    /// Whether the verdict is the expected one.
+    /// True if the verdict is the expected one.
     pub fn is_right(&self) -> bool {
         match self.expected {
             Expected::Pass => self.is_called_good(),
@@ -44,12 +44,12 @@ impl Judged {
         }
     }
 
-    /// Whether the verdict is strong or certified.
+    /// True if the verdict is strong or certified.
     pub fn is_called_good(&self) -> bool {
         matches!(self.verdict, Verdict::Strong | Verdict::Certified { .. })
     }
 
-    /// Whether another judgement has the same verdict, whatever the counter-example.
+    /// True if another judgement has the same verdict, whatever the counter-example.
     pub fn has_verdict_of(&self, other: &Self) -> bool {
         discriminant(&self.verdict) == discriminant(&other.verdict)
     }
@@ -64,7 +64,7 @@ impl Judged {
         }
     }
 
-    /// Whether the check that was made for such plants fired; of an honest circuit, that none did.
+    /// True if a check that was made for this kind of case fired; of a true circuit, that none did.
     pub fn is_caught(&self) -> bool {
         match self.should_fire {
             [] => self.fired.iter().all(|f| *f == Family::Trivial),
@@ -74,39 +74,39 @@ impl Judged {
 }
 
 /// Builds the case that the program would and judges it on every level.
-pub fn judge(planted: Planted) -> Judged {
+pub fn judge(given: GroundTruthCase) -> Judged {
     let started = Instant::now();
     let settings =
-        Settings { random_sets: 100, random_pairs: 32, bootstrap: 400, seed: planted.seed, ..Settings::default() };
+        Settings { random_sets: 100, random_pairs: 32, bootstrap: 400, seed: given.seed, ..Settings::default() };
     // The searches that controls come from are the finder's; here they found nothing where there is nothing.
     let control = |kind| Control { kind, reached_target: false, loss: std::f64::consts::LN_2, nodes: 0, edges: 0 };
     let controls = ControlKind::ALL.map(control);
-    let prompts = domain_of(&planted);
+    let prompts = domain_of(&given);
     let domain = prompts.as_deref().map(|prompts| Domain::listed(prompts).expect("prompts have tokens"));
     let shifts: Vec<Shift<'_>> =
-        planted.shifted.iter().map(|(name, pairs)| Shift { split: split(name), pairs }).collect();
-    let hypothesis = hypothesis(&planted);
+        given.shifted.iter().map(|(shift, pairs)| Shift { split: split(*shift), pairs }).collect();
+    let hypothesis = hypothesis(&given);
     let meaning = hypothesis.as_ref().map(|hypothesis| Meaning { hypothesis, text: &text });
     let case = Case {
-        model: &planted.model,
-        means: &planted.means,
-        circuit: &planted.circuit,
-        calibration: calibrate(&planted.model, &planted.means, &planted.circuit, &planted.training),
-        target_loss: planted.target_loss,
-        held_out: &planted.held_out,
+        model: &given.model,
+        means: &given.means,
+        circuit: &given.circuit,
+        calibration: calibrate(&given.model, &given.means, &given.circuit, &given.training),
+        target_loss: given.target_loss,
+        held_out: &given.held_out,
         shifts: &shifts,
-        selection: &planted.selection,
+        selection: &given.selection,
         meaning,
         model_sha256: "",
         domain: domain.as_ref(),
     };
     // The hook of a site where the circuit ablates something.
-    let space = NodeSpace::new(&planted.model.config);
-    let ablates = |range: &std::ops::Range<usize>| range.clone().any(|n| !planted.circuit.kept()[n]);
+    let space = NodeSpace::new(&given.model.config);
+    let ablates = |range: &std::ops::Range<usize>| range.clone().any(|n| !given.circuit.kept()[n]);
     let dead = space.sites().iter().filter(|(_, range)| ablates(range)).map(|(site, _)| *site).nth(2);
     let limits = Limits { effort: EFFORT, ..Limits::level(if domain.is_some() { 6 } else { 5 }) };
     let controls = Controls { done: &controls, cut_short: &[] };
-    let report = match dead.filter(|_| planted.dead_hook) {
+    let report = match dead.filter(|_| given.dead_hook) {
         Some(site) => verify_through(&Skips(site), &case, controls, &settings, &limits, &mut |_| ()).report,
         None => verify(&case, controls, &settings, &limits, &mut |_| ()).report,
     };
@@ -115,15 +115,15 @@ pub fn judge(planted: Planted) -> Judged {
         fired.insert(Family::Undefined);
     }
     Judged {
-        plant: planted.plant,
-        host: planted.host,
-        severity: planted.severity,
-        seed: planted.seed,
-        expected: planted.expected,
-        should_fire: families(planted.plant),
+        kind: given.kind,
+        host: given.host,
+        severity: given.severity,
+        seed: given.seed,
+        expected: given.expected,
+        should_fire: families(given.kind),
         verdict: report.verdict.clone(),
         fired,
-        words: report.words(),
+        words: report.text(),
         reasons: report.reasons.clone(),
         seconds: started.elapsed().as_secs_f64(),
     }
@@ -132,9 +132,9 @@ pub fn judge(planted: Planted) -> Judged {
 /// Every input under means and one other prompt; a few bounds.
 const EFFORT: Effort = Effort { runs: 2_000_000, sources: 1, bounded: 4, samples: 100, symbols: 64 };
 
-/// All inputs, where they are known, of plants that level 6 is made for.
-fn domain_of(planted: &Planted) -> Option<Vec<Vec<u16>>> {
-    let domain = planted.domain.as_ref().filter(|_| matches!(planted.plant, Plant::True | Plant::FixedLength))?;
+/// All inputs, where they are known, of the kinds of cases that level 6 is made for.
+fn domain_of(given: &GroundTruthCase) -> Option<Vec<Vec<u16>>> {
+    let domain = given.domain.as_ref().filter(|_| matches!(given.kind, CaseKind::True | CaseKind::FixedLength))?;
     Some(domain.iter().map(|p| p.tokens.clone()).collect())
 }
 
@@ -147,50 +147,49 @@ impl Ablator for Skips {
     }
 }
 
-/// Families of checks of which one must fire; the first is the one made for the plant. Others may fire too unless the plant
-/// is honest.
-fn families(plant: Plant) -> &'static [Family] {
-    match plant {
-        Plant::AllNodes | Plant::True => &[],
-        Plant::Empty => &[Family::Sufficiency],
+/// Families of checks of which one must fire; the first is the one made for this kind of case. Others may
+/// fire too unless the circuit is true.
+fn families(kind: CaseKind) -> &'static [Family] {
+    match kind {
+        CaseKind::AllNodes | CaseKind::True => &[],
+        CaseKind::Empty => &[Family::Sufficiency],
         // Under means or under another ablation.
-        Plant::OneMissing => &[Family::Sufficiency, Family::AblationMatrix],
-        Plant::Padded => &[Family::Minimality],
-        Plant::Random => &[Family::Random, Family::Sufficiency],
-        Plant::Backup => &[Family::Completeness, Family::Necessity, Family::Rival],
-        Plant::CancellingPair => &[Family::Adversary],
-        Plant::Nonsense | Plant::DeadSalmon => &[Family::Task],
-        Plant::NormCheat => &[Family::FrozenNorm],
-        Plant::PositionalShortcut => &[Family::Shift],
-        Plant::FixedLength => &[Family::Shift, Family::Exhaustive],
-        Plant::RoleSwap | Plant::WrongHypothesis => &[Family::Interchange],
-        Plant::MeanOnly => &[Family::AblationMatrix],
-        Plant::DeadHook => &[Family::SelfCheck],
-        Plant::Leak => &[Family::Leak],
-        Plant::Undefined => &[Family::Undefined],
-        Plant::TwoCircuits => &[Family::Rival, Family::Necessity],
+        CaseKind::OneMissing => &[Family::Sufficiency, Family::AblationMatrix],
+        CaseKind::Padded => &[Family::Minimality],
+        CaseKind::Random => &[Family::Random, Family::Sufficiency],
+        CaseKind::Backup => &[Family::Completeness, Family::Necessity, Family::Rival],
+        CaseKind::CancellingPair => &[Family::Adversary],
+        CaseKind::Nonsense | CaseKind::DeadSalmon => &[Family::Task],
+        CaseKind::NormCheat => &[Family::FrozenNorm],
+        CaseKind::PositionalShortcut => &[Family::Shift],
+        CaseKind::FixedLength => &[Family::Shift, Family::Exhaustive],
+        CaseKind::RoleSwap | CaseKind::WrongHypothesis => &[Family::Interchange],
+        CaseKind::MeanOnly => &[Family::AblationMatrix],
+        CaseKind::DeadHook => &[Family::SelfCheck],
+        CaseKind::Leak => &[Family::Leak],
+        CaseKind::Undefined => &[Family::Undefined],
+        CaseKind::TwoCircuits => &[Family::Rival, Family::Necessity],
     }
 }
 
-fn split(name: &str) -> Split {
-    match name {
-        "length" => Split::Lengths,
-        "vocabulary" => Split::Vocabulary,
-        "templates" => Split::HeldOutTemplates,
-        other => unreachable!("the zoo has no shift called {other}"),
+fn split(shift: zoo::Shift) -> Split {
+    match shift {
+        zoo::Shift::Lengths => Split::Lengths,
+        zoo::Shift::Vocabulary => Split::Vocabulary,
+        zoo::Shift::Templates => Split::HeldOutTemplates,
     }
 }
 
-/// What tokens are called in hypotheses.
+/// Text of a token in hypotheses.
 fn text(token: u16) -> String {
     format!("t{token}")
 }
 
-/// The hypothesis of a model with two variables, as the plant claims it: yes where the first cue is `+` and the second is
+/// The hypothesis of a model with two variables, as the case claims it: yes where the first cue is `+` and the second is
 /// not.
-fn hypothesis(planted: &Planted) -> Option<Hypothesis> {
-    let [first, second] = match (planted.plant, &planted.variables[..]) {
-        (Plant::WrongHypothesis, [first, second]) => [first, second],
+fn hypothesis(given: &GroundTruthCase) -> Option<Hypothesis> {
+    let [first, second] = match (given.kind, &given.variables[..]) {
+        (CaseKind::WrongHypothesis, [first, second]) => [first, second],
         _ => return None,
     };
     let variable = |name: &str, carrier: &Carrier| {
@@ -198,13 +197,13 @@ fn hypothesis(planted: &Planted) -> Option<Hypothesis> {
         let token = text(carrier.token);
         format!("[[variable]]\nname = \"{name}\"\nvalue = \"'{token}' in tokens\"\nnodes = [{nodes}]\nat = \"all\"\n")
     };
-    let [yes, no] = [planted.held_out[0].answer, planted.held_out[0].alternative].map(text);
+    let [yes, no] = [given.held_out[0].answer, given.held_out[0].alternative].map(text);
     let file = format!(
         "name = \"two cues\"\nanswer = \"'{yes}' if first and not second else '{no}'\"\ncandidates = [\"{yes}\", \"{no}\"]\n{}{}",
         variable("first", first),
         variable("second", second)
     );
-    Some(Hypothesis::parse(&file, "hypothesis.toml", &planted.model.config).expect("a hypothesis about this model"))
+    Some(Hypothesis::parse(&file, "hypothesis.toml", &given.model.config).expect("a hypothesis about this model"))
 }
 
 #[cfg(test)]
@@ -212,20 +211,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_plant_is_called_what_it_is_by_the_check_made_for_it() {
-        for plant in Plant::all() {
-            let judged = judge(plant.build(1.0, 1));
-            assert!(judged.is_right() && judged.is_caught(), "{}: {}\n{}", plant.name(), judged.word(), judged.words);
+    fn every_case_is_called_what_it_is_by_the_check_made_for_it() {
+        for kind in CaseKind::all() {
+            let judged = judge(kind.build(1.0, 1));
+            assert!(judged.is_right() && judged.is_caught(), "{}: {}\n{}", kind.name(), judged.word(), judged.words);
         }
     }
 
     #[test]
     fn verdicts_do_not_depend_on_the_order_of_nodes_or_the_names_of_tokens() {
-        for plant in [Plant::True, Plant::Backup, Plant::CancellingPair, Plant::WrongHypothesis] {
-            let planted = plant.build(1.0, 3);
-            let shuffled = judge(planted.shuffled(4));
-            let as_it_is = judge(planted);
-            assert!(as_it_is.has_verdict_of(&shuffled), "{}", plant.name());
+        for kind in [CaseKind::True, CaseKind::Backup, CaseKind::CancellingPair, CaseKind::WrongHypothesis] {
+            let given = kind.build(1.0, 3);
+            let shuffled = judge(given.shuffled(4));
+            let as_it_is = judge(given);
+            assert!(as_it_is.has_verdict_of(&shuffled), "{}", kind.name());
         }
     }
 }

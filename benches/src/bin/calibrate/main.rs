@@ -1,5 +1,5 @@
-//! `cargo xtask calibrate`: how often is the judge wrong? It judges circuits whose truth is known, honest ones and twenty
-//! kinds that lie, and writes down what it said: the calibration card.
+//! `cargo xtask calibrate`: how often is the verifier wrong? It judges circuits whose truth is known, true ones and flawed ones of
+//! twenty kinds, and writes down what it said: the calibration card.
 
 mod card;
 mod exchange;
@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use openwork_benches::{Csv, Machine, commit, exit, repository, today};
-use openwork_truth::zoo::Plant;
+use openwork_truth::zoo::CaseKind;
 use rayon::prelude::*;
 
 use injected::Host;
@@ -27,7 +27,7 @@ use judging::{Judged, judge};
 #[derive(Parser)]
 #[command(name = "cargo xtask calibrate")]
 struct Args {
-    /// Seeds of every plant and severity
+    /// Seeds of every kind of case and severity
     #[arg(long, default_value_t = 20)]
     seeds: u64,
     /// The first of them: thresholds were set on seeds from 0 on, so error rates are those of others
@@ -36,13 +36,13 @@ struct Args {
     /// Seeds of the true circuits, whose false alarms are rare and take many to see
     #[arg(long, default_value_t = 100)]
     honest: u64,
-    /// Only plants with these names, such as `backup head`
+    /// Only cases with these names, such as `backup head`
     #[arg(long)]
-    plant: Vec<String>,
+    case: Vec<String>,
     /// Also inject known circuits into the trained model of this run's folder, as many as --seeds
     #[arg(long, value_name = "RUN")]
     host: Option<PathBuf>,
-    /// Of every plant at full severity, so many are judged again with nodes in another order and tokens renamed
+    /// Of every case at full severity, so many are judged again with nodes in another order and tokens renamed
     #[arg(long, default_value_t = 3)]
     shuffled: u64,
     /// Print the reasons of every verdict that is not the expected one
@@ -55,7 +55,7 @@ struct Args {
     /// OPENWORK_PEERS_PYTHON names the Pythons that have them, as PATH names folders
     #[arg(long)]
     peers: bool,
-    /// Seeds of every plant that other tools are asked about
+    /// Seeds of every case that other tools are asked about
     #[arg(long, default_value_t = 10)]
     peers_seeds: u64,
     /// Write raw results to benches/runs and the card to docs/calibration.md
@@ -68,45 +68,45 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    let known: Vec<&str> = Plant::all().iter().map(|p| p.name()).collect();
-    for name in &args.plant {
-        ensure!(known.contains(&name.as_str()), "there is no plant {name:?}; there are {}", known.join(", "));
+    let known: Vec<&str> = CaseKind::all().iter().map(|p| p.name()).collect();
+    for name in &args.case {
+        ensure!(known.contains(&name.as_str()), "there is no case {name:?}; there are {}", known.join(", "));
     }
-    let asked = |p: &Plant| args.plant.is_empty() || args.plant.iter().any(|n| n == p.name());
-    let plants: Vec<Plant> = Plant::all().into_iter().filter(asked).collect();
+    let asked = |p: &CaseKind| args.case.is_empty() || args.case.iter().any(|n| n == p.name());
+    let kinds: Vec<CaseKind> = CaseKind::all().into_iter().filter(asked).collect();
     let started = Instant::now();
     let mut all: Vec<Judged> = Vec::new();
     let mut invariant = Vec::new();
-    let seeds_of = |plant: Plant| if plant == Plant::True { args.honest } else { args.seeds };
-    for &plant in &plants {
-        let seeds = seeds_of(plant);
-        for &severity in plant.severities() {
-            // Plants side by side: their models are too small to keep a machine busy one by one.
+    let seeds_of = |kind: CaseKind| if kind == CaseKind::True { args.honest } else { args.seeds };
+    for &kind in &kinds {
+        let seeds = seeds_of(kind);
+        for &severity in kind.severities() {
+            // Cases side by side: their models are too small to keep a machine busy one by one.
             let judged: Vec<Judged> =
-                (0..seeds).into_par_iter().map(|i| judge(plant.build(severity, args.first_seed + i))).collect();
+                (0..seeds).into_par_iter().map(|i| judge(kind.build(severity, args.first_seed + i))).collect();
             tell(&args, started, &judged);
             all.extend(judged);
         }
         // Judged as they are above, at full severity.
-        let as_it_is = |seed: u64| all.iter().find(|j| j.plant == plant && j.severity == 1.0 && j.seed == seed);
+        let as_it_is = |seed: u64| all.iter().find(|j| j.kind == kind && j.severity == 1.0 && j.seed == seed);
         let again = |seed: u64| {
-            let shuffled = judge(plant.build(1.0, seed).shuffled(seed + 1));
-            Some((plant, as_it_is(seed)?.has_verdict_of(&shuffled)))
+            let shuffled = judge(kind.build(1.0, seed).shuffled(seed + 1));
+            Some((kind, as_it_is(seed)?.has_verdict_of(&shuffled)))
         };
-        let seeds = args.first_seed..args.first_seed + args.shuffled.min(seeds_of(plant));
+        let seeds = args.first_seed..args.first_seed + args.shuffled.min(seeds_of(kind));
         invariant.extend(seeds.into_par_iter().filter_map(again).collect::<Vec<_>>());
     }
     let mut injected = Vec::new();
     if let Some(run) = &args.host {
         let host = Host::open(run)?;
-        let one = |seed| Ok(judge(host.planted(seed)?));
+        let one = |seed| Ok(judge(host.case(seed)?));
         injected =
             (args.first_seed..args.first_seed + args.seeds).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
         tell(&args, started, &injected);
     }
     let mut card = card::card(&all, &invariant, &injected);
     let comparison = if args.peers {
-        peers::compare(&plants, &all, args.first_seed..args.first_seed + args.peers_seeds)?
+        peers::compare(&kinds, &all, args.first_seed..args.first_seed + args.peers_seeds)?
     } else {
         None
     };
@@ -119,7 +119,7 @@ fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// A line on plants of one kind and severity, and what else was asked for.
+/// A line on cases of one kind and severity, and what else was asked for.
 fn tell(args: &Args, started: Instant, judged: &[Judged]) {
     let Some(first) = judged.first() else { return };
     let right = judged.iter().filter(|j| j.is_right()).count();
@@ -127,7 +127,7 @@ fn tell(args: &Args, started: Instant, judged: &[Judged]) {
     println!(
         "{:>6.0} s  {:<20} {:<30} severity {:<5} {right:>3} of {} verdicts as expected, {caught:>3} caught by the check for it",
         started.elapsed().as_secs_f64(),
-        first.plant.name(),
+        first.kind.name(),
         if judged.iter().all(|j| j.host == first.host) { first.host } else { "" },
         first.severity,
         judged.len(),
@@ -143,10 +143,10 @@ fn save(all: &[Judged], card: &str, peers: Option<&Csv>) -> Result<()> {
     let machine = Machine::here();
     let folder = repository().join("benches/runs").join(format!("{}-{}", today(), machine.device()));
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let mut csv = Csv::new(["plant", "host", "severity", "seed", "expected", "verdict", "fired", "seconds"]);
+    let mut csv = Csv::new(["case", "host", "severity", "seed", "expected", "verdict", "fired", "seconds"]);
     for j in all {
         csv.row(vec![
-            j.plant.name().into(),
+            j.kind.name().into(),
             j.host.into(),
             j.severity.to_string(),
             j.seed.to_string(),

@@ -1,4 +1,4 @@
-//! Other tools on the same plants: how far their numbers are from ours, and how well their scores tell lies from truth.
+//! Other tools on the same cases: how far their numbers are from ours, and how well their scores tell flawed circuits from true ones.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use openwork_benches::{Csv, Peer, Peers, Table};
-use openwork_truth::zoo::{Expected, Plant};
+use openwork_truth::zoo::{CaseKind, Expected};
 
 use crate::{card::rate, exchange, judging::Judged};
 
@@ -18,7 +18,7 @@ use crate::{card::rate, exchange, judging::Judged};
 struct Score {
     tool: &'static str,
     key: &'static str,
-    /// What it is in the tool's words.
+    /// The score in the tool's words.
     words: &'static str,
 }
 
@@ -51,7 +51,7 @@ const PARITY: [(&str, &str, &[&str]); 8] = [
     ("parity scrubbed", "the same scrubbed, every path from the source that we drew, by the tool", SCRUBBING),
 ];
 
-/// How far a mean over sources that a tool drew is from one over ours, in standard errors.
+/// Distance of a mean over sources that a tool drew from one over ours, in standard errors.
 const EXPECTATION: &str = "expectation";
 
 /// So many standard errors leave one in twenty outside.
@@ -60,19 +60,19 @@ const NORMAL_95: f64 = 1.96;
 /// Agreement asked for, as a share of the largest number.
 const TOLERANCE: f64 = 1e-5;
 
-/// Plants whose lie is not in model or circuit, or that are true, if trivially: no score of a circuit could tell.
-const LEFT_OUT: [Plant; 4] = [Plant::AllNodes, Plant::WrongHypothesis, Plant::DeadHook, Plant::Leak];
+/// Cases whose flaw is not in model or circuit, or that are true, if trivially: no score of a circuit could tell.
+const LEFT_OUT: [CaseKind; 4] = [CaseKind::AllNodes, CaseKind::WrongHypothesis, CaseKind::DeadHook, CaseKind::Leak];
 
-/// What a tool said of a plant: a number, or why there is none.
+/// Answer of a tool about a case: a number, or the reason that there is none.
 struct Said {
-    plant: Plant,
+    kind: CaseKind,
     seed: u64,
     tool: &'static str,
     key: &'static str,
     value: Result<f64, String>,
 }
 
-/// What came of it.
+/// Result of the comparison.
 pub struct Comparison {
     /// For the card.
     pub text: String,
@@ -80,9 +80,9 @@ pub struct Comparison {
     pub csv: Csv,
 }
 
-/// Asks the tools that run here about these seeds of `plants` at full severity, and sets what was `judged` of the
+/// Asks the tools that run here about these seeds of `kinds` at full severity, and sets what was `judged` of the
 /// same beside it; `None`, said aloud, where none runs.
-pub fn compare(plants: &[Plant], judged: &[Judged], seeds: Range<u64>) -> Result<Option<Comparison>> {
+pub fn compare(kinds: &[CaseKind], judged: &[Judged], seeds: Range<u64>) -> Result<Option<Comparison>> {
     let Some(peers) = Peers::find(true) else { return Ok(None) };
     let start = |&tool: &&'static str| Some((tool, peers.start(tool, "circuits.py", &[tool.into()])?));
     let started = [MASKING, SCRUBBING].into_iter().flatten().filter_map(start);
@@ -92,40 +92,40 @@ pub fn compare(plants: &[Plant], judged: &[Judged], seeds: Range<u64>) -> Result
     }
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     let mut said = vec![];
-    for &plant in plants.iter().filter(|p| !LEFT_OUT.contains(p)) {
+    for &kind in kinds.iter().filter(|p| !LEFT_OUT.contains(p)) {
         for seed in seeds.clone() {
             // A name of its own, since tools keep the last case in memory.
-            let case = folder.path().join(format!("{}-{seed}", plant.number()));
-            exchange::write(&plant.build(1.0, seed), &case)?;
-            tools.iter_mut().for_each(|(tool, peer)| ask(tool, peer, &case, (plant, seed), &mut said));
+            let case = folder.path().join(format!("{}-{seed}", kind.number()));
+            exchange::write(&kind.build(1.0, seed), &case)?;
+            tools.iter_mut().for_each(|(tool, peer)| ask(tool, peer, &case, (kind, seed), &mut said));
             fs::remove_dir_all(&case).with_context(|| format!("cannot remove {}", case.display()))?;
         }
-        println!("other tools were asked about {} seeds of {}", seeds.end - seeds.start, plant.name());
+        println!("other tools were asked about {} seeds of {}", seeds.end - seeds.start, kind.name());
     }
     let versions: Vec<&str> = tools.iter().map(|(_, peer)| peer.version.as_str()).collect();
-    let same = |j: &&Judged| j.severity == 1.0 && seeds.contains(&j.seed) && !LEFT_OUT.contains(&j.plant);
+    let same = |j: &&Judged| j.severity == 1.0 && seeds.contains(&j.seed) && !LEFT_OUT.contains(&j.kind);
     let judged: Vec<&Judged> = judged.iter().filter(same).collect();
     Ok(Some(Comparison { text: report(&judged, &said, &versions), csv: csv(&said) }))
 }
 
-fn ask(tool: &'static str, peer: &mut Peer, case: &Path, (plant, seed): (Plant, u64), said: &mut Vec<Said>) {
+fn ask(tool: &'static str, peer: &mut Peer, case: &Path, (kind, seed): (CaseKind, u64), said: &mut Vec<Said>) {
     let parity = PARITY.iter().filter(|(.., tools)| tools.contains(&tool)).map(|p| p.0);
     let scores = SCORES.iter().filter(|s| s.tool == tool).map(|s| s.key);
     let expectation = SCRUBBING.contains(&tool).then_some(EXPECTATION);
     said.extend(parity.chain(scores).chain(expectation).map(|key| {
         let value = peer.ask(&format!("{}\t{key}", case.display())).map_err(|error| format!("{error:#}"));
-        Said { plant, seed, tool, key, value }
+        Said { kind, seed, tool, key, value }
     }));
 }
 
 fn csv(said: &[Said]) -> Csv {
-    let mut csv = Csv::new(["plant", "seed", "tool", "quantity", "value", "error"]);
+    let mut csv = Csv::new(["case", "seed", "tool", "quantity", "value", "error"]);
     for s in said {
         let (value, error) = match &s.value {
             Ok(value) => (value.to_string(), String::new()),
             Err(error) => (String::new(), error.replace([',', '"', '\n'], ";")),
         };
-        csv.row(vec![s.plant.name().into(), s.seed.to_string(), s.tool.into(), s.key.into(), value, error]);
+        csv.row(vec![s.kind.name().into(), s.seed.to_string(), s.tool.into(), s.key.into(), value, error]);
     }
     csv
 }
@@ -163,7 +163,7 @@ fn parity(out: &mut String, said: &[Said]) {
     }
     let _ = writeln!(out, "{}", table.markdown());
     let failed =
-        |s: &Said| s.value.as_ref().err().map(|why| format!("{} on {}, {}: {why}", s.tool, s.plant.name(), s.key));
+        |s: &Said| s.value.as_ref().err().map(|why| format!("{} on {}, {}: {why}", s.tool, s.kind.name(), s.key));
     for why in said.iter().filter_map(failed).collect::<BTreeSet<_>>() {
         let _ = writeln!(out, "- {why}");
     }
@@ -190,36 +190,36 @@ fn expectations(out: &mut String, said: &[Said]) {
     }
 }
 
-/// A score with its values, honest circuits and others apart.
+/// A score with its values, true circuits and others apart.
 struct Rates<'a> {
     score: &'a Score,
-    /// By plant; `None` in it: undefined, or no answer. Neither accepts a circuit.
-    values: BTreeMap<Plant, Vec<Option<f64>>>,
+    /// By kind; `None` in it: undefined, or no answer. Neither accepts a circuit.
+    values: BTreeMap<CaseKind, Vec<Option<f64>>>,
     /// The best threshold in hindsight.
     best: f64,
 }
 
 impl Rates<'_> {
-    /// How many of a plant are called bad at a threshold, and of how many.
-    fn called(&self, plant: Plant, threshold: f64) -> (usize, usize) {
-        let values = self.values.get(&plant).map_or(&[][..], Vec::as_slice);
+    /// Number of cases of a kind that are called bad at a threshold, and of all.
+    fn called(&self, kind: CaseKind, threshold: f64) -> (usize, usize) {
+        let values = self.values.get(&kind).map_or(&[][..], Vec::as_slice);
         (values.iter().filter(|v| v.is_none_or(|v| v > threshold)).count(), values.len())
     }
 
-    fn called_of(&self, plants: impl Iterator<Item = Plant>, threshold: f64) -> (usize, usize) {
-        plants.map(|plant| self.called(plant, threshold)).fold((0, 0), |sum, x| (sum.0 + x.0, sum.1 + x.1))
+    fn called_of(&self, kinds: impl Iterator<Item = CaseKind>, threshold: f64) -> (usize, usize) {
+        kinds.map(|kind| self.called(kind, threshold)).fold((0, 0), |sum, x| (sum.0 + x.0, sum.1 + x.1))
     }
 
-    fn lies(&self, threshold: f64) -> (usize, usize) {
-        self.called_of(self.values.keys().copied().filter(|p| *p != Plant::True), threshold)
+    fn flawed(&self, threshold: f64) -> (usize, usize) {
+        self.called_of(self.values.keys().copied().filter(|p| *p != CaseKind::True), threshold)
     }
 }
 
 fn rates(said: &[Said]) -> Vec<Rates<'static>> {
     let one = |score: &'static Score| {
-        let mut values: BTreeMap<Plant, Vec<Option<f64>>> = BTreeMap::new();
+        let mut values: BTreeMap<CaseKind, Vec<Option<f64>>> = BTreeMap::new();
         for s in said.iter().filter(|s| s.tool == score.tool && s.key == score.key) {
-            values.entry(s.plant).or_default().push(s.value.as_ref().ok().copied().filter(|v| !v.is_nan()));
+            values.entry(s.kind).or_default().push(s.value.as_ref().ok().copied().filter(|v| !v.is_nan()));
         }
         let mut rates = Rates { score, values, best: f64::INFINITY };
         rates.best = best_threshold(&rates);
@@ -235,7 +235,7 @@ fn best_threshold(rates: &Rates<'_>) -> f64 {
     thresholds.push(f64::NEG_INFINITY);
     thresholds.sort_by(f64::total_cmp);
     let share = |(k, n): (usize, usize)| k as f64 / n.max(1) as f64;
-    let worth = |t: f64| share(rates.lies(t)) - share(rates.called(Plant::True, t));
+    let worth = |t: f64| share(rates.flawed(t)) - share(rates.called(CaseKind::True, t));
     thresholds.into_iter().max_by(|a, b| worth(*a).total_cmp(&worth(*b))).expect("at least one")
 }
 
@@ -243,20 +243,20 @@ fn totals(out: &mut String, judged: &[&Judged], rates: &[Rates<'_>]) {
     let left_out = LEFT_OUT.map(|p| p.name()).join(", ");
     let _ = writeln!(
         out,
-        "How often lies are called bad, and true circuits too. Larger scores are worse; an undefined one counts as bad. The \
+        "How often flawed circuits are called bad, and true circuits too. Larger scores are worse; an undefined one counts as bad. The \
          tools state no threshold for these scores; the best in hindsight is chosen on these very circuits. Not \
-         asked about: {left_out} (true if trivially, or a lie that is not in the circuit).\n"
+         asked about: {left_out} (true if trivially, or a flaw that is not in the circuit).\n"
     );
-    let mut table = Table::new(["score", "best threshold in hindsight", "lies found", "false alarms"]);
+    let mut table = Table::new(["score", "best threshold in hindsight", "flawed found", "false alarms"]);
     for r in rates {
-        let at = |t: f64| [r.lies(t), r.called(Plant::True, t)].map(|(k, n)| rate(k, n));
+        let at = |t: f64| [r.flawed(t), r.called(CaseKind::True, t)].map(|(k, n)| rate(k, n));
         let name = format!("{}: {}", r.score.tool, r.score.words);
         table.row([vec![name, format!("{:.1e}", r.best)], at(r.best).to_vec()].concat());
     }
-    let (honest, lies): (Vec<&Judged>, Vec<&Judged>) = judged.iter().partition(|j| j.expected == Expected::Pass);
+    let (honest, flawed): (Vec<&Judged>, Vec<&Judged>) = judged.iter().partition(|j| j.expected == Expected::Pass);
     let bad = |list: &[&Judged]| rate(list.iter().filter(|j| is_called_bad(j)).count(), list.len());
     if !judged.is_empty() {
-        table.row(vec!["ours: not STRONG or CERTIFIED".into(), "the verdict".into(), bad(&lies), bad(&honest)]);
+        table.row(vec!["ours: not STRONG or CERTIFIED".into(), "the verdict".into(), bad(&flawed), bad(&honest)]);
     }
     let _ = writeln!(out, "{}", table.markdown());
 }
@@ -266,19 +266,19 @@ fn is_called_bad(judged: &Judged) -> bool {
 }
 
 fn by_plant(out: &mut String, judged: &[&Judged], rates: &[Rates<'_>]) {
-    let _ = writeln!(out, "How many of each plant are called bad, at the best threshold in hindsight.\n");
+    let _ = writeln!(out, "How many of each case are called bad, at the best threshold in hindsight.\n");
     let names: Vec<String> = rates.iter().map(|r| format!("{}: {}", r.score.tool, r.score.words)).collect();
-    let heading = std::iter::once("plant").chain(names.iter().map(String::as_str)).chain(["ours"]);
+    let heading = std::iter::once("case").chain(names.iter().map(String::as_str)).chain(["ours"]);
     let mut table = Table::new(heading);
-    for plant in Plant::all() {
-        if !rates.iter().any(|r| r.values.contains_key(&plant)) {
+    for kind in CaseKind::all() {
+        if !rates.iter().any(|r| r.values.contains_key(&kind)) {
             continue;
         }
-        let of: Vec<&&Judged> = judged.iter().filter(|j| j.plant == plant).collect();
+        let of: Vec<&&Judged> = judged.iter().filter(|j| j.kind == kind).collect();
         let words = |(k, n): (usize, usize)| format!("{k} of {n}");
         let ours = words((of.iter().filter(|j| is_called_bad(j)).count(), of.len()));
-        let theirs = rates.iter().map(|r| words(r.called(plant, r.best)));
-        table.row(std::iter::once(plant.name().to_owned()).chain(theirs).chain([ours]).collect());
+        let theirs = rates.iter().map(|r| words(r.called(kind, r.best)));
+        table.row(std::iter::once(kind.name().to_owned()).chain(theirs).chain([ours]).collect());
     }
     let _ = writeln!(out, "{}", table.markdown());
 }
@@ -287,8 +287,8 @@ fn by_plant(out: &mut String, judged: &[&Judged], rates: &[Rates<'_>]) {
 mod tests {
     use super::*;
 
-    fn rates_of(honest: &[Option<f64>], lies: &[Option<f64>]) -> Rates<'static> {
-        let values = BTreeMap::from([(Plant::True, honest.to_vec()), (Plant::Empty, lies.to_vec())]);
+    fn rates_of(honest: &[Option<f64>], flawed: &[Option<f64>]) -> Rates<'static> {
+        let values = BTreeMap::from([(CaseKind::True, honest.to_vec()), (CaseKind::Empty, flawed.to_vec())]);
         Rates { score: &SCORES[0], values, best: 0.0 }
     }
 
@@ -297,7 +297,7 @@ mod tests {
         let rates = rates_of(&[Some(0.1), Some(0.2)], &[Some(0.3), Some(0.9), None]);
         let best = best_threshold(&rates);
         assert_eq!(best, 0.2);
-        assert_eq!((rates.lies(best), rates.called(Plant::True, best)), ((3, 3), (0, 2)));
+        assert_eq!((rates.flawed(best), rates.called(CaseKind::True, best)), ((3, 3), (0, 2)));
     }
 
     #[test]
@@ -305,9 +305,9 @@ mod tests {
         // The same score for all: nobody is called bad, or everybody.
         let rates = rates_of(&[Some(0.5); 3], &[Some(0.5); 4]);
         let best = best_threshold(&rates);
-        assert_eq!((rates.lies(best), rates.called(Plant::True, best)), ((0, 4), (0, 3)));
-        // A score that is undefined for a true circuit is a false alarm wherever the threshold lies.
+        assert_eq!((rates.flawed(best), rates.called(CaseKind::True, best)), ((0, 4), (0, 3)));
+        // A score that is undefined for a true circuit is a false alarm at every threshold.
         let undefined = rates_of(&[None], &[Some(0.5)]);
-        assert_eq!(undefined.called(Plant::True, f64::INFINITY), (1, 1));
+        assert_eq!(undefined.called(CaseKind::True, f64::INFINITY), (1, 1));
     }
 }

@@ -24,7 +24,7 @@ fn certify(plan: Plan, relax: Relax) -> Certified {
     certificate(plan, relax).2
 }
 
-/// What the true path of the hand-made model gets.
+/// Certificate of the true path of the hand-made model.
 fn certificate(plan: Plan, relax: Relax) -> (Desk, Certificate, Certified) {
     let model = micro::model(plan);
     let desk = Desk::new(&model);

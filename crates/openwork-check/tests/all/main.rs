@@ -77,7 +77,7 @@ impl Desk {
         self.check_text(&certificate.to_json(), &self.model()).unwrap()
     }
 
-    /// Why the certificate falls after a change.
+    /// Reason that the certificate falls after a change.
     #[track_caller]
     fn rejected(&self, certificate: &Certificate, change: impl Fn(&mut Value)) -> String {
         let mut json: Value = serde_json::from_str(&certificate.to_json()).unwrap();

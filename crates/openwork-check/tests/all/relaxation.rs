@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use openwork_circuit::{Domain, NodeSet, NodeSpace};
 use openwork_model::{Matrix, Model, Site, Tap, Tokens};
-use openwork_truth::{Compiled, Fill, Options, Truth, reaching};
+use openwork_truth::{AblationValue, Compiled, Options, Truth, reaching};
 use openwork_verify::certificate::{About, Certificate, Relax, Rivals, relaxation};
 use rand::{Rng, RngExt};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use crate::{Desk, parity::configurations, random_model, random_nodes, rng};
 /// Fades the nodes that are not kept, each at each token by its own coefficient.
 struct Fade<'a, R> {
     kept: &'a NodeSet,
-    fill: &'a [f32],
+    value: &'a [f32],
     coefficient: R,
 }
 
@@ -24,7 +24,7 @@ impl<R: FnMut() -> f32> Tap for Fade<'_, R> {
         let Some(range) = self.kept.space().range(site) else { return ControlFlow::Continue(()) };
         for (mut row, node) in value.rows_mut().into_iter().zip(range) {
             if !self.kept.kept()[node] {
-                row.iter_mut().for_each(|x| *x = self.fill[node] + (self.coefficient)() * (*x - self.fill[node]));
+                row.iter_mut().for_each(|x| *x = self.value[node] + (self.coefficient)() * (*x - self.value[node]));
             }
         }
         ControlFlow::Continue(())
@@ -35,7 +35,7 @@ impl<R: FnMut() -> f32> Tap for Fade<'_, R> {
 fn least_lead(
     model: &Model,
     kept: &NodeSet,
-    fill: &[f32],
+    value: &[f32],
     prompt: &[u16],
     answer: usize,
     n: usize,
@@ -46,7 +46,7 @@ fn least_lead(
         let corner = i % 2 == 0;
         let share = rng.random_range(0.0..1.0_f64);
         let coefficient = || if corner { f32::from(rng.random_bool(share)) } else { rng.random_range(0.0..1.0_f32) };
-        let mut tap = Fade { kept, fill, coefficient };
+        let mut tap = Fade { kept, value, coefficient };
         let pass = model.forward(Tokens::new(prompt, prompt.len()), Some(&[prompt.len() - 1]), &mut tap);
         let logits = pass.logits.column(0).to_vec();
         let rival = (0..logits.len()).filter(|&i| i != answer).map(|i| logits[i]).fold(f32::NEG_INFINITY, f32::max);
@@ -77,7 +77,7 @@ fn both_find_the_same_bounds_and_no_ablation_beats_them() {
         let desk = Desk::new(&model);
         let space = NodeSpace::new(&model.config);
         let circuit = random_nodes(&space, [0.99, 0.9][i % 2], &mut rng);
-        let fill: Vec<f32> = (0..space.len()).map(|_| rng.random_range(0.0..1.0_f32) - 0.5).collect();
+        let value: Vec<f32> = (0..space.len()).map(|_| rng.random_range(0.0..1.0_f32) - 0.5).collect();
         let prompts: Vec<Vec<u16>> =
             [1, 3, 5].iter().map(|&n| (0..n).map(|_| rng.random_range(0..11)).collect()).collect();
         let inputs = Domain::listed(&prompts).unwrap();
@@ -85,12 +85,12 @@ fn both_find_the_same_bounds_and_no_ablation_beats_them() {
             model: &model,
             model_sha256: &desk.sha256,
             circuit: &circuit,
-            constants: (i % 3 > 0).then_some(&fill[..]),
+            constants: (i % 3 > 0).then_some(&value[..]),
             inputs: &inputs,
             answers: None,
             candidates: None,
         };
-        let fill = if i % 3 > 0 { fill.clone() } else { vec![0.0; space.len()] };
+        let value = if i % 3 > 0 { value.clone() } else { vec![0.0; space.len()] };
         // As many symbols as it takes, too few, none; with splits.
         let found = [(2000, 0), (7, 0), (0, 0), (300, 2)].map(|(symbols, splits)| {
             let relax = Relax { splits, ..all_tokens(false, symbols) };
@@ -103,7 +103,7 @@ fn both_find_the_same_bounds_and_no_ablation_beats_them() {
         frozen_differs += usize::from(bounds(&frozen) != found[0]);
         for (input, prompt) in prompts.iter().enumerate() {
             let (answer, bound) = found[0][input];
-            let least = least_lead(&model, &circuit, &fill, prompt, answer, 300, &mut rng);
+            let least = least_lead(&model, &circuit, &value, prompt, answer, 300, &mut rng);
             for found in &found {
                 // The runs are f32.
                 assert!(
@@ -157,15 +157,15 @@ fn true_circuits_of_compiled_programs_are_certified() {
         let model = &p.compiled.model;
         // Everything else is noise that never reaches the output: intervals do.
         assert_eq!(p.certified(&p.about(&reaching(model), None), 0), 1.0, "{}", program.name());
-        for fill in [Fill::Zero, Fill::Mean] {
+        for value in [AblationValue::Zero, AblationValue::Mean] {
             let domain = p.compiled.domain();
             let means = openwork_truth::means(model, &domain, p.compiled.bos());
-            let truth = Truth::nodes(model, &domain, fill.ablation(&means));
-            let constants = (fill == Fill::Mean).then_some(means.values());
+            let truth = Truth::nodes(model, &domain, value.ablation(&means));
+            let constants = (value == AblationValue::Mean).then_some(means.values());
             let about = p.about(&truth, constants);
             // What leaks cancels only where linear forms remember what it is.
             let share = p.certified(&about, 1024);
-            assert_eq!(share, 1.0, "{} {fill:?}", program.name());
+            assert_eq!(share, 1.0, "{} {value:?}", program.name());
             intervals.push(p.certified(&about, 0));
         }
     }

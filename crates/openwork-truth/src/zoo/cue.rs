@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{BOS, CUE_CONTEXT, token};
 
-/// Where the cue is.
+/// Place of the cue.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum CuePlace {
     /// Anywhere but at the last place.
@@ -21,14 +21,14 @@ pub(super) enum CuePlace {
     Last,
 }
 
-/// Which prompts.
+/// Kind of prompts.
 #[derive(Clone)]
 pub(super) struct Kind {
     /// Number of tokens after BOS.
     pub lengths: Range<usize>,
     pub fillers: Range<usize>,
     pub at: CuePlace,
-    /// Whether there is a cue of the second kind too, and the answer depends on both.
+    /// True if there is a cue of the second kind too, and the answer depends on both.
     pub two: bool,
     pub template: usize,
 }
@@ -122,9 +122,9 @@ impl Source {
         };
         let mut text = Vec::with_capacity(4 * n * CUE_CONTEXT);
         for _ in 0..n {
-            let fill: Vec<usize> = (0..CUE_CONTEXT).map(|_| self.rng.random_range(token::FILLERS)).collect();
+            let rest: Vec<usize> = (0..CUE_CONTEXT).map(|_| self.rng.random_range(token::FILLERS)).collect();
             for mut prompt in self.prompts(&Kind { fillers: token::FILLERS, ..kind.clone() }) {
-                prompt.extend_from_slice(&fill[prompt.len()..]);
+                prompt.extend_from_slice(&rest[prompt.len()..]);
                 text.extend(self.named(&prompt));
                 prompt.iter_mut().for_each(|t| *t = flip(*t));
                 text.extend(self.named(&prompt));

@@ -1,4 +1,4 @@
-//! Plants on hand-built models.
+//! Cases on hand-built models.
 
 use openwork_circuit::{Keep, NodeSet, NodeSpace, batches, evaluate};
 use openwork_model::Model;
@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Bed, HELD_OUT, HandBuilt, Plant, Planted, SELECTION, SHIFTED, TRAINING,
+    Bed, CaseKind, GroundTruthCase, HELD_OUT, HandBuilt, SELECTION, SHIFTED, Shift, TRAINING,
     cue::{CuePlace, Kind, Source},
 };
 use crate::{CUE_CONTEXT, Options, Pathology, layout::plain_config, token};
@@ -14,8 +14,8 @@ use crate::{CUE_CONTEXT, Options, Pathology, layout::plain_config, token};
 /// Sequences of training text, a quarter.
 const TEXT: usize = 100;
 
-impl Plant {
-    pub(super) fn by_hand(self, severity: f32, seed: u64) -> Planted {
+impl CaseKind {
+    pub(super) fn by_hand(self, severity: f32, seed: u64) -> GroundTruthCase {
         let pathology = match self {
             // The role swap's true circuit has a part without which it does the same in another way.
             Self::True => {
@@ -41,33 +41,33 @@ impl Plant {
         let hand = HandBuilt::new(pathology, strength, &Options::random(seed));
         let circuit = if self == Self::True { hand.truth.clone() } else { hand.circuit.clone() };
         let variables = hand.variables.clone();
-        let mut planted = bed(hand, pathology, severity, seed).planted(self, severity, seed, circuit);
-        planted.variables = variables.clone();
-        planted.true_variables = variables;
+        let mut case = bed(hand, pathology, severity, seed).case(self, severity, seed, circuit);
+        case.variables = variables.clone();
+        case.true_variables = variables;
         if self == Self::MeanOnly {
-            planted.circuit = without_constants(&planted);
+            case.circuit = without_constants(&case);
         }
         if self == Self::WrongHypothesis {
-            let [a, b] = &mut planted.variables[..] else { unreachable!("two variables") };
+            let [a, b] = &mut case.variables[..] else { unreachable!("two variables") };
             std::mem::swap(&mut a.nodes, &mut b.nodes);
         }
         if self == Self::RoleSwap {
             // What the neurons carry in the model is the opposite.
-            let [a, b] = &mut planted.true_variables[..] else { unreachable!("two variables") };
+            let [a, b] = &mut case.true_variables[..] else { unreachable!("two variables") };
             std::mem::swap(&mut a.nodes, &mut b.nodes);
         }
-        planted
+        case
     }
 }
 
 /// The circuit without nodes whose means do as well as they: what a search under mean ablation would leave.
-fn without_constants(planted: &Planted) -> NodeSet {
-    let batch = batches(&planted.held_out, HELD_OUT, CUE_CONTEXT);
+fn without_constants(case: &GroundTruthCase) -> NodeSet {
+    let batch = batches(&case.held_out, HELD_OUT, CUE_CONTEXT);
     let run = |nodes: &NodeSet| {
-        let keep = || Keep::new(nodes, openwork_circuit::Ablation::Mean(&planted.means));
-        evaluate(&planted.model, &batch, false, keep, |_| ()).differences
+        let keep = || Keep::new(nodes, openwork_circuit::Ablation::Mean(&case.means));
+        evaluate(&case.model, &batch, false, keep, |_| ()).differences
     };
-    let circuit = &planted.circuit;
+    let circuit = &case.circuit;
     let whole = run(circuit);
     let needed = |&node: &usize| {
         let fewer = run(&NodeSet::of(circuit.space().clone(), circuit.numbers().filter(|&n| n != node)));
@@ -88,18 +88,19 @@ fn bed(hand: HandBuilt, pathology: Pathology, severity: f32, seed: u64) -> Bed {
     let held_out = source.pairs(HELD_OUT, &usual);
     let longer = Kind { lengths: 7..10, template: 1, ..usual.clone() };
     let words = Kind { fillers: token::FILLERS.end - 4..token::FILLERS.end, template: 2, ..usual.clone() };
-    let mut shifted = vec![("length", source.pairs(SHIFTED, &longer)), ("vocabulary", source.pairs(SHIFTED, &words))];
+    let mut shifted =
+        vec![(Shift::Lengths, source.pairs(SHIFTED, &longer)), (Shift::Vocabulary, source.pairs(SHIFTED, &words))];
     // Other templates have the cue anywhere but first, where there is a choice.
     if pathology != Pathology::PositionalShortcut {
         let at = if at == CuePlace::Last { CuePlace::Last } else { CuePlace::NotFirst };
-        shifted.insert(0, ("templates", source.pairs(SHIFTED, &Kind { at, template: 3, ..usual.clone() })));
+        shifted.insert(0, (Shift::Templates, source.pairs(SHIFTED, &Kind { at, template: 3, ..usual.clone() })));
     } else {
         let elsewhere = Kind { at: CuePlace::NotFirst, template: 3, ..usual.clone() };
         let here = Kind { template: 3, ..usual.clone() };
         let n = (SHIFTED as f32 * severity).round() as usize;
         let mut pairs = source.pairs(n, &elsewhere);
         pairs.extend(source.pairs(SHIFTED - n, &here));
-        shifted.insert(0, ("templates", pairs));
+        shifted.insert(0, (Shift::Templates, pairs));
     }
     let text = source.text(TEXT, &usual);
     let training = source.pairs(TRAINING, &usual);
@@ -119,7 +120,7 @@ fn bed(hand: HandBuilt, pathology: Pathology, severity: f32, seed: u64) -> Bed {
 }
 
 /// A dense model of random weights, and the best of thirty random circuits on the selection pairs.
-pub(super) fn dead_salmon(seed: u64) -> Planted {
+pub(super) fn dead_salmon(seed: u64) -> GroundTruthCase {
     let config = openwork_model::Config {
         vocab_size: token::COUNT,
         n_ctx: CUE_CONTEXT,
@@ -165,11 +166,11 @@ pub(super) fn dead_salmon(seed: u64) -> Planted {
         training,
         selection,
         held_out,
-        shifted: vec![("length", longer)],
+        shifted: vec![(Shift::Lengths, longer)],
         domain: None,
         model,
     };
-    let mut planted = bed.planted(Plant::DeadSalmon, 1.0, seed, best);
-    planted.truth = None;
-    planted
+    let mut case = bed.case(CaseKind::DeadSalmon, 1.0, seed, best);
+    case.truth = None;
+    case
 }

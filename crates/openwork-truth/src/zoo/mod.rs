@@ -1,5 +1,5 @@
-//! The zoo: twenty kinds of circuits, honest ones and ones that lie, with everything a judge needs and the verdict it should
-//! reach. It is the test of whoever judges: what is refuted of the honest is a false alarm, what is not of the others a miss.
+//! Ground-truth cases: twenty kinds of circuits, true ones and flawed ones, each with everything that a verifier needs and
+//! the verdict that it should reach. Refuting a true circuit is a false alarm; passing a flawed one is a miss.
 
 mod cue;
 mod hand;
@@ -11,9 +11,9 @@ use openwork_tasks::Pair;
 
 use crate::{Carrier, HandBuilt, Prompt, Shuffle};
 
-/// A kind of circuit. Numbers are those of our list of plants.
+/// Kind of a ground-truth case. Numbers are those of the calibration card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Plant {
+pub enum CaseKind {
     /// 1. All nodes: exact, and says nothing.
     AllNodes,
     /// 2. The true circuit.
@@ -56,7 +56,18 @@ pub enum Plant {
     TwoCircuits,
 }
 
-/// What a judge should say.
+/// The respect in which pairs differ from those that the circuit was selected on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shift {
+    /// Other templates.
+    Templates,
+    /// Other lengths.
+    Lengths,
+    /// Other words.
+    Vocabulary,
+}
+
+/// The verdict that a case should get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// As good as can be.
@@ -74,12 +85,12 @@ pub enum Expected {
 }
 
 /// A circuit to be judged.
-pub struct Planted {
+pub struct GroundTruthCase {
     /// Its kind.
-    pub plant: Plant,
+    pub kind: CaseKind,
     /// Program or pathology that the model was made from, for tables.
     pub host: &'static str,
-    /// How bad it is, in (0, 1].
+    /// Severity of the flaw, in (0, 1].
     pub severity: f32,
     /// Seed it was made from.
     pub seed: u64,
@@ -104,9 +115,9 @@ pub struct Planted {
     pub selection: Vec<Pair>,
     /// Pairs of the same kind to judge it on, none of whose prompts is in `selection`.
     pub held_out: Vec<Pair>,
-    /// Pairs that differ from these in one respect, which is named. None of their prompts is in `selection`, and templates
+    /// Pairs that differ from these in one respect. None of their prompts is in `selection`, and templates
     /// have numbers of their own.
-    pub shifted: Vec<(&'static str, Vec<Pair>)>,
+    pub shifted: Vec<(Shift, Vec<Pair>)>,
     /// All prompts there are, where they are few.
     pub domain: Option<Vec<Prompt>>,
     /// Variables of the hypothesis that is claimed. With two cues the answer is `yes` where the first is true and the second
@@ -114,16 +125,16 @@ pub struct Planted {
     pub variables: Vec<Carrier>,
     /// The same variables and the nodes that do carry them in the model.
     pub true_variables: Vec<Carrier>,
-    /// Whether the harness must be made to skip a hook.
+    /// True if the ablation has to skip a site: the flaw is in the measurement.
     pub dead_hook: bool,
-    /// What a judge should say.
+    /// The verdict that it should get.
     pub expected: Expected,
 }
 
-impl Plant {
+impl CaseKind {
     /// All twenty, in order.
     pub fn all() -> [Self; 20] {
-        use Plant::*;
+        use CaseKind::*;
         [
             AllNodes,
             True,
@@ -179,7 +190,7 @@ impl Plant {
         }
     }
 
-    /// Severities to plant it at, ascending; the last is 1.
+    /// Severities of the flaw, ascending; the last is 1.
     pub fn severities(self) -> &'static [f32] {
         match self {
             // By how much the missing node does.
@@ -197,7 +208,7 @@ impl Plant {
         }
     }
 
-    /// What a judge should say.
+    /// The verdict that it should get.
     pub fn expected(self) -> Expected {
         match self {
             Self::AllNodes => Expected::Weak("trivial"),
@@ -226,7 +237,7 @@ impl Plant {
     ///
     /// # Panics
     /// When `severity` is not in (0, 1].
-    pub fn build(self, severity: f32, seed: u64) -> Planted {
+    pub fn build(self, severity: f32, seed: u64) -> GroundTruthCase {
         assert!(severity > 0.0 && severity <= 1.0, "a severity is in (0, 1], not {severity}");
         match self {
             Self::AllNodes | Self::Empty | Self::OneMissing | Self::Padded | Self::Random | Self::Nonsense => {
@@ -241,7 +252,7 @@ impl Plant {
     }
 }
 
-impl Planted {
+impl GroundTruthCase {
     /// The same in another order and with other token ids: verdicts must be the same.
     pub fn shuffled(&self, seed: u64) -> Self {
         let shuffle = Shuffle::new(&self.model.config, seed);
@@ -261,7 +272,7 @@ impl Planted {
             training: shuffle.pairs(&self.training),
             selection: shuffle.pairs(&self.selection),
             held_out: shuffle.pairs(&self.held_out),
-            shifted: self.shifted.iter().map(|(name, pairs)| (*name, shuffle.pairs(pairs))).collect(),
+            shifted: self.shifted.iter().map(|(shift, pairs)| (*shift, shuffle.pairs(pairs))).collect(),
             domain: self.domain.as_ref().map(|domain| shuffle.prompts(domain)),
             variables: variables(&self.variables),
             true_variables: variables(&self.true_variables),
@@ -270,7 +281,7 @@ impl Planted {
     }
 }
 
-/// What the two ways of building have in common: data, and a circuit that is the truth.
+/// Common part of the two ways of building: data, and a circuit that is the truth.
 struct Bed {
     host: &'static str,
     model: Model,
@@ -280,15 +291,15 @@ struct Bed {
     training: Vec<Pair>,
     selection: Vec<Pair>,
     held_out: Vec<Pair>,
-    shifted: Vec<(&'static str, Vec<Pair>)>,
+    shifted: Vec<(Shift, Vec<Pair>)>,
     domain: Option<Vec<Prompt>>,
 }
 
 impl Bed {
-    fn planted(self, plant: Plant, severity: f32, seed: u64, circuit: NodeSet) -> Planted {
+    fn case(self, kind: CaseKind, severity: f32, seed: u64, circuit: NodeSet) -> GroundTruthCase {
         let means = Means::compute(&self.model, &self.text, self.seq_len);
-        Planted {
-            plant,
+        GroundTruthCase {
+            kind,
             host: self.host,
             severity,
             seed,
@@ -307,7 +318,7 @@ impl Bed {
             variables: vec![],
             true_variables: vec![],
             dead_hook: false,
-            expected: plant.expected(),
+            expected: kind.expected(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Plants on compiled programs.
+//! Cases on compiled programs.
 
 use std::collections::HashSet;
 
@@ -8,11 +8,13 @@ use openwork_tasks::Pair;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Bed, HELD_OUT, Plant, Planted, SELECTION, SHIFTED, TRAINING};
-use crate::{Behaviour, Compiled, Fill, Input, Options, Program, Prompt, PromptBatch, Truth, means, reaching, text};
+use super::{Bed, CaseKind, GroundTruthCase, HELD_OUT, SELECTION, SHIFTED, Shift, TRAINING};
+use crate::{
+    AblationValue, Behaviour, Compiled, Input, Options, Program, Prompt, PromptBatch, Truth, means, reaching, text,
+};
 
-impl Plant {
-    pub(super) fn of_program(self, severity: f32, seed: u64) -> Planted {
+impl CaseKind {
+    pub(super) fn of_program(self, severity: f32, seed: u64) -> GroundTruthCase {
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x9A00);
         // Seeds go through the programs; only reversing counts from the end, and has less truth on one length.
         let program = match self {
@@ -47,21 +49,21 @@ impl Plant {
             }
             _ => (),
         }
-        let mut planted = bed.planted(self, severity, seed, circuit);
-        planted.dead_hook = self == Self::DeadHook;
-        planted
+        let mut case = bed.case(self, severity, seed, circuit);
+        case.dead_hook = self == Self::DeadHook;
+        case
     }
 }
 
-/// What is true under zero or under mean ablation.
+/// The true circuit under zero or under mean ablation.
 fn either_truth(compiled: &Compiled, prompts: &[Prompt]) -> NodeSet {
     let means = means(&compiled.model, prompts, compiled.bos());
-    let [zero, mean] =
-        [Fill::Zero, Fill::Mean].map(|fill| Truth::nodes(&compiled.model, prompts, fill.ablation(&means)));
+    let [zero, mean] = [AblationValue::Zero, AblationValue::Mean]
+        .map(|value| Truth::nodes(&compiled.model, prompts, value.ablation(&means)));
     NodeSet::of(zero.space().clone(), (0..zero.space().len()).filter(|&n| zero.kept()[n] || mean.kept()[n]))
 }
 
-/// Whether an input belongs to the template that is held out: it begins (for brackets: ends) with a certain symbol, so that the
+/// True if an input belongs to the template that is held out: it begins (for brackets: ends) with a certain symbol, so that the
 /// other template still needs every part of the program.
 fn is_other_template(program: Program, input: &Input) -> bool {
     let last = program.symbols().len() - 1;
@@ -86,9 +88,9 @@ fn bed(compiled: &Compiled, lengths: std::ops::RangeInclusive<usize>, seed: u64,
     // A third of the prompts is for selection.
     let (mut select, mut judge) = (vec![], vec![]);
     usual.into_iter().for_each(|p| if rng.random_range(0..3) == 0 { select.push(p) } else { judge.push(p) });
-    let mut shifted = vec![("templates", pairs(&other, SHIFTED, 1, rng))];
+    let mut shifted = vec![(Shift::Templates, pairs(&other, SHIFTED, 1, rng))];
     if !out.is_empty() {
-        shifted.insert(0, ("length", pairs(&out, SHIFTED, 2, rng)));
+        shifted.insert(0, (Shift::Lengths, pairs(&out, SHIFTED, 2, rng)));
     }
     // Drawn by a generator of their own: the pairs below do not depend on how many there are.
     let mut training_rng = ChaCha8Rng::seed_from_u64(seed ^ 0x9A01);

@@ -1,4 +1,4 @@
-//! What the crate promises: models do what their programs say, and the true circuits are true.
+//! Promises of the crate: models do what their programs say, and the true circuits are true.
 
 mod inject;
 mod programs;

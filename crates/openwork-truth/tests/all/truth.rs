@@ -3,15 +3,15 @@
 use openwork_circuit::{Keep, NodeSet};
 use openwork_model::NoTap;
 use openwork_truth::{
-    Behaviour, Compiled, Fill, Noise, Options, Program, Prompt, PromptBatch, TOLERANCE, Truth, means,
+    AblationValue, Behaviour, Compiled, Noise, Options, Program, Prompt, PromptBatch, TOLERANCE, Truth, means,
 };
 
 /// Keeping `nodes` alone: largest KL from the model, and the log-probabilities' largest distance.
-fn keeping(compiled: &Compiled, domain: &[Prompt], nodes: &NodeSet, fill: Fill) -> (f64, f64) {
+fn keeping(compiled: &Compiled, domain: &[Prompt], nodes: &NodeSet, value: AblationValue) -> (f64, f64) {
     let batch = PromptBatch::new(domain);
     let whole = Behaviour::of(&compiled.model, &batch, &mut NoTap);
     let means = means(&compiled.model, domain, compiled.bos());
-    let kept = Behaviour::of(&compiled.model, &batch, &mut Keep::new(nodes, fill.ablation(&means)));
+    let kept = Behaviour::of(&compiled.model, &batch, &mut Keep::new(nodes, value.ablation(&means)));
     (whole.largest_kl(&kept), whole.distance(&kept))
 }
 
@@ -26,17 +26,17 @@ fn the_truth_suffices_and_each_of_its_nodes_is_needed() {
         let domain = compiled.domain();
         let means = means(&compiled.model, &domain, compiled.bos());
         let mut either = vec![false; compiled.circuit.space().len()];
-        for fill in [Fill::Zero, Fill::Mean] {
-            let nodes = Truth::nodes(&compiled.model, &domain, fill.ablation(&means));
+        for value in [AblationValue::Zero, AblationValue::Mean] {
+            let nodes = Truth::nodes(&compiled.model, &domain, value.ablation(&means));
             either.iter_mut().zip(nodes.kept()).for_each(|(e, &kept)| *e |= kept);
-            let (kl, distance) = keeping(&compiled, &domain, &nodes, fill);
+            let (kl, distance) = keeping(&compiled, &domain, &nodes, value);
             // What is left out moves log-probabilities by rounding and half matches, and KL by the square of that.
-            assert!(kl < 1e-9 && distance < TOLERANCE / 2.0, "{} {fill:?}: {kl:e}, {distance:e}", program.name());
+            assert!(kl < 1e-9 && distance < TOLERANCE / 2.0, "{} {value:?}: {kl:e}, {distance:e}", program.name());
             for node in (0..nodes.space().len()).filter(|&n| nodes.kept()[n]) {
-                let (_, distance) = keeping(&compiled, &domain, &without(&nodes, node), fill);
+                let (_, distance) = keeping(&compiled, &domain, &without(&nodes, node), value);
                 assert!(
                     distance > 10.0 * TOLERANCE,
-                    "{} {fill:?}: without {} {distance:e}",
+                    "{} {value:?}: without {} {distance:e}",
                     program.name(),
                     nodes.space().node(node)
                 );
@@ -53,9 +53,9 @@ fn inputs_of_one_length_have_less_truth() {
     for program in Program::all() {
         let compiled = Compiled::new(program, &Options::default());
         let n = program.n_max();
-        for fill in [Fill::Zero, Fill::Mean] {
+        for value in [AblationValue::Zero, AblationValue::Mean] {
             let truth = |prompts: &[Prompt]| {
-                Truth::nodes(&compiled.model, prompts, fill.ablation(&means(&compiled.model, prompts, compiled.bos())))
+                Truth::nodes(&compiled.model, prompts, value.ablation(&means(&compiled.model, prompts, compiled.bos())))
             };
             let (all, fixed) = (truth(&compiled.domain()), truth(&compiled.prompts(n..=n)));
             let names = |set: &NodeSet| set.nodes().map(|n| n.to_string()).collect::<Vec<_>>();
@@ -78,7 +78,7 @@ fn every_edge_between_true_nodes_is_true_and_noise_adds_none() {
         for compiled in [plain, noisy] {
             let domain = compiled.domain();
             let means = means(&compiled.model, &domain, compiled.bos());
-            let truth = Truth::find(&compiled.model, &domain, Fill::Mean.ablation(&means));
+            let truth = Truth::find(&compiled.model, &domain, AblationValue::Mean.ablation(&means));
             let between = openwork_circuit::edges(&compiled.model, &truth.nodes);
             let idle: Vec<String> = between
                 .iter()

@@ -1,4 +1,4 @@
-//! Each plant is what it is said to be: honest circuits are, and the others lie in the way that makes them plants.
+//! Each case is what its kind says: true circuits are true, and flawed ones have the flaw that they are named after.
 
 use std::{collections::HashSet, ops::ControlFlow};
 
@@ -7,7 +7,7 @@ use openwork_model::{Matrix, NoTap, Site, SiteKind, Tap};
 use openwork_tasks::Pair;
 use openwork_truth::{
     BOS, Behaviour, Carrier, HandBuilt, Options, Pathology, Prompt, PromptBatch, token,
-    zoo::{Expected, Plant, Planted},
+    zoo::{CaseKind, Expected, GroundTruthCase, Shift},
 };
 
 fn prompts(pairs: &[Pair]) -> Vec<Prompt> {
@@ -17,18 +17,18 @@ fn prompts(pairs: &[Pair]) -> Vec<Prompt> {
     pairs.iter().flat_map(both).collect()
 }
 
-fn whole(planted: &Planted, pairs: &[Pair]) -> Behaviour {
-    Behaviour::of(&planted.model, &PromptBatch::new(&prompts(pairs)), &mut NoTap)
+fn whole(case: &GroundTruthCase, pairs: &[Pair]) -> Behaviour {
+    Behaviour::of(&case.model, &PromptBatch::new(&prompts(pairs)), &mut NoTap)
 }
 
-fn keeping(planted: &Planted, pairs: &[Pair], nodes: &NodeSet, ablation: Ablation<'_>) -> Behaviour {
-    Behaviour::of(&planted.model, &PromptBatch::new(&prompts(pairs)), &mut Keep::new(nodes, ablation))
+fn keeping(case: &GroundTruthCase, pairs: &[Pair], nodes: &NodeSet, ablation: Ablation<'_>) -> Behaviour {
+    Behaviour::of(&case.model, &PromptBatch::new(&prompts(pairs)), &mut Keep::new(nodes, ablation))
 }
 
 /// Mean KL of the circuit from the model on some pairs: under mean and under zero ablation.
-fn kl(planted: &Planted, pairs: &[Pair]) -> [f64; 2] {
-    [Ablation::Mean(&planted.means), Ablation::Zero]
-        .map(|ablation| whole(planted, pairs).mean_kl(&keeping(planted, pairs, &planted.circuit, ablation)))
+fn kl(case: &GroundTruthCase, pairs: &[Pair]) -> [f64; 2] {
+    [Ablation::Mean(&case.means), Ablation::Zero]
+        .map(|ablation| whole(case, pairs).mean_kl(&keeping(case, pairs, &case.circuit, ablation)))
 }
 
 /// Fraction of prompts whose right candidate has the higher probability; a tie counts half.
@@ -48,18 +48,18 @@ fn prompts_of(pairs: &[Pair]) -> HashSet<Vec<u16>> {
 
 #[test]
 fn every_plant_has_data_that_fit() {
-    for (plant, seed) in Plant::all().into_iter().zip(0..) {
-        for &severity in plant.severities() {
-            let p = plant.build(severity, seed);
-            let name = format!("{} at {severity} with seed {seed}", plant.name());
+    for (kind, seed) in CaseKind::all().into_iter().zip(0..) {
+        for &severity in kind.severities() {
+            let p = kind.build(severity, seed);
+            let name = format!("{} at {severity} with seed {seed}", kind.name());
             assert!(p.held_out.len() >= 60 && p.selection.len() >= 40, "{name}");
             let selected = prompts_of(&p.selection);
             let shared = prompts_of(&p.held_out).intersection(&selected).count();
-            assert_eq!(shared > 0, plant == Plant::Leak, "{name}: {shared} prompts shared");
+            assert_eq!(shared > 0, kind == CaseKind::Leak, "{name}: {shared} prompts shared");
             assert!(p.training.len() >= 32, "{name}");
             let trained = prompts_of(&p.training);
             let shared = prompts_of(&p.held_out).intersection(&trained).count();
-            assert!(shared == 0 || plant == Plant::Leak, "{name}: {shared} prompts shared with training pairs");
+            assert!(shared == 0 || kind == CaseKind::Leak, "{name}: {shared} prompts shared with training pairs");
             let used: HashSet<usize> = p.held_out.iter().chain(&p.selection).map(|p| p.template).collect();
             assert!(!p.shifted.is_empty(), "{name}");
             for (_, pairs) in &p.shifted {
@@ -80,7 +80,7 @@ fn every_plant_has_data_that_fit() {
                 Expected::NoTask => assert!((0.3..0.7).contains(&right), "{name}: {right}"),
                 _ => assert_eq!(right, 1.0, "{name}: the model does its task"),
             }
-            assert_eq!(p.expected, plant.expected());
+            assert_eq!(p.expected, kind.expected());
         }
     }
 }
@@ -90,7 +90,7 @@ fn honest_circuits_are_different_and_true() {
     let mut seen = HashSet::new();
     // All nine programs and all four hand-built ones; every seed is another circuit.
     for seed in 0..16 {
-        let p = Plant::True.build(1.0, seed);
+        let p = CaseKind::True.build(1.0, seed);
         for pairs in [&p.held_out, &p.selection, &p.shifted[0].1] {
             let kl = kl(&p, pairs);
             assert!(kl.iter().all(|&k| k < 1e-6), "{} with seed {seed}: {kl:?}", p.host);
@@ -99,18 +99,18 @@ fn honest_circuits_are_different_and_true() {
         let weights: Vec<u32> = p.model.params.embed.dense().iter().map(|x| x.to_bits()).collect();
         assert!(seen.insert((p.host, p.circuit.kept().to_vec(), weights)), "seed {seed} repeats a circuit");
     }
-    let [a, b] = [3, 3].map(|seed| Plant::True.build(1.0, seed));
+    let [a, b] = [3, 3].map(|seed| CaseKind::True.build(1.0, seed));
     assert!(a.held_out == b.held_out && a.circuit == b.circuit && a.text == b.text && a.means == b.means);
 }
 
 #[test]
 fn circuits_that_lack_something_are_far_from_the_model() {
-    for plant in [Plant::Empty, Plant::OneMissing, Plant::Random] {
-        for &severity in plant.severities() {
-            let kl: Vec<f64> = (0..4).map(|seed| plant.build(severity, seed)).map(|p| kl(&p, &p.held_out)[0]).collect();
+    for kind in [CaseKind::Empty, CaseKind::OneMissing, CaseKind::Random] {
+        for &severity in kind.severities() {
+            let kl: Vec<f64> = (0..4).map(|seed| kind.build(severity, seed)).map(|p| kl(&p, &p.held_out)[0]).collect();
             // Of programs with many nodes for few inputs each, no single one does more.
             let least = if severity == 1.0 { 0.2 } else { 1e-3 };
-            assert!(kl.iter().all(|&k| k > least), "{} at {severity}: {kl:?}", plant.name());
+            assert!(kl.iter().all(|&k| k > least), "{} at {severity}: {kl:?}", kind.name());
         }
     }
 }
@@ -118,7 +118,7 @@ fn circuits_that_lack_something_are_far_from_the_model() {
 #[test]
 fn padding_is_idle() {
     for severity in [0.25, 1.0] {
-        let p = Plant::Padded.build(severity, 2);
+        let p = CaseKind::Padded.build(severity, 2);
         let truth = p.truth.as_ref().unwrap();
         let more = p.circuit.len() - truth.len();
         assert!(more as f32 >= 0.2 * severity * truth.len() as f32);
@@ -128,10 +128,10 @@ fn padding_is_idle() {
 
 #[test]
 fn backups_and_second_paths_hide_that_the_circuit_is_not_needed() {
-    for plant in [Plant::Backup, Plant::TwoCircuits] {
-        let p = plant.build(1.0, 1);
+    for kind in [CaseKind::Backup, CaseKind::TwoCircuits] {
+        let p = kind.build(1.0, 1);
         let [mean, zero] = kl(&p, &p.held_out);
-        assert!(mean < 1e-3 && zero < 1e-3, "{}: the circuit suffices: {mean} {zero}", plant.name());
+        assert!(mean < 1e-3 && zero < 1e-3, "{}: the circuit suffices: {mean} {zero}", kind.name());
         // Without the circuit's head the model is as right as before.
         let own = |n: &usize| {
             p.circuit.kept()[*n]
@@ -143,8 +143,8 @@ fn backups_and_second_paths_hide_that_the_circuit_is_not_needed() {
         let space = p.circuit.space();
         let rest = NodeSet::of(space.clone(), (0..space.len()).filter(|n| !own(n)));
         let without = keeping(&p, &p.held_out, &rest, Ablation::Mean(&p.means));
-        assert_eq!(accuracy(&without, &p.held_out), 1.0, "{}", plant.name());
-        let honest = Plant::True.build(1.0, 3);
+        assert_eq!(accuracy(&without, &p.held_out), 1.0, "{}", kind.name());
+        let honest = CaseKind::True.build(1.0, 3);
         let without = keeping(&honest, &honest.held_out, &honest.circuit.complement(), Ablation::Mean(&honest.means));
         assert!(accuracy(&without, &honest.held_out) < 0.6, "an honest circuit is needed");
     }
@@ -152,8 +152,8 @@ fn backups_and_second_paths_hide_that_the_circuit_is_not_needed() {
 
 #[test]
 fn a_cancelling_pair_is_seen_only_one_at_a_time() {
-    for &severity in Plant::CancellingPair.severities() {
-        let p = Plant::CancellingPair.build(severity, 5);
+    for &severity in CaseKind::CancellingPair.severities() {
+        let p = CaseKind::CancellingPair.build(severity, 5);
         assert!(kl(&p, &p.held_out).iter().all(|&k| k < 1e-6));
         let space = p.circuit.space();
         let neuron = |n: &usize| space.node(*n).site.kind == SiteKind::Neuron && !p.circuit.kept()[*n];
@@ -187,8 +187,8 @@ impl Tap for Frozen<'_> {
 
 #[test]
 fn the_norm_cheat_works_only_while_norms_are_free() {
-    for &severity in Plant::NormCheat.severities() {
-        let p = Plant::NormCheat.build(severity, 6);
+    for &severity in CaseKind::NormCheat.severities() {
+        let p = CaseKind::NormCheat.build(severity, 6);
         let [mean, zero] = kl(&p, &p.held_out);
         assert!(mean < 1e-3 && zero < 1e-3, "free at {severity}: {mean} {zero}");
         // One prompt at a time: the stream has all its columns, the norm the last alone.
@@ -223,25 +223,27 @@ fn the_norm_cheat_works_only_while_norms_are_free() {
 
 #[test]
 fn shortcuts_fail_elsewhere() {
-    for (plant, shift, seed) in [(Plant::PositionalShortcut, "templates", 1), (Plant::FixedLength, "length", 0)] {
-        for &severity in plant.severities() {
-            let p = plant.build(severity, seed);
-            assert!(kl(&p, &p.held_out)[0] < 1e-3, "{}: {:?}", plant.name(), kl(&p, &p.held_out));
+    for (kind, shift, seed) in
+        [(CaseKind::PositionalShortcut, Shift::Templates, 1), (CaseKind::FixedLength, Shift::Lengths, 0)]
+    {
+        for &severity in kind.severities() {
+            let p = kind.build(severity, seed);
+            assert!(kl(&p, &p.held_out)[0] < 1e-3, "{}: {:?}", kind.name(), kl(&p, &p.held_out));
             let pairs = &p.shifted.iter().find(|s| s.0 == shift).unwrap().1;
             assert_eq!(accuracy(&whole(&p, pairs), pairs), 1.0, "the model does it there too");
             let there = kl(&p, pairs)[0];
             let alone = keeping(&p, pairs, &p.circuit, Ablation::Mean(&p.means));
             let right = accuracy(&alone, pairs);
-            assert!(right < 1.0 - 0.2 * f64::from(severity), "{} at {severity}: right on {right}", plant.name());
-            assert!(there > 0.1, "{} at {severity}: {there}", plant.name());
+            assert!(right < 1.0 - 0.2 * f64::from(severity), "{} at {severity}: right on {right}", kind.name());
+            assert!(there > 0.1, "{} at {severity}: {there}", kind.name());
         }
     }
 }
 
 #[test]
 fn swapped_neurons_mean_the_opposite_in_the_model() {
-    for &severity in Plant::RoleSwap.severities() {
-        let p = Plant::RoleSwap.build(severity, 3);
+    for &severity in CaseKind::RoleSwap.severities() {
+        let p = CaseKind::RoleSwap.build(severity, 3);
         assert!(kl(&p, &p.held_out).iter().all(|&k| k < 1e-3), "{:?}", kl(&p, &p.held_out));
         struct Neurons<'a>(Keep<'a>, Vec<Matrix>);
         impl Tap for Neurons<'_> {
@@ -272,16 +274,16 @@ fn swapped_neurons_mean_the_opposite_in_the_model() {
 
 #[test]
 fn a_mean_does_for_the_constant_and_zero_does_not() {
-    for &severity in Plant::MeanOnly.severities() {
+    for &severity in CaseKind::MeanOnly.severities() {
         let [mean, zero] =
-            (0..1).map(|seed| Plant::MeanOnly.build(severity, seed)).map(|p| kl(&p, &p.held_out)).next().unwrap();
+            (0..1).map(|seed| CaseKind::MeanOnly.build(severity, seed)).map(|p| kl(&p, &p.held_out)).next().unwrap();
         assert!(mean < 1e-6 && zero > 0.5, "{severity}: {mean} {zero}");
     }
 }
 
 #[test]
 fn wrong_hypotheses_name_the_other_node_and_bypasses_need_none() {
-    let p = Plant::WrongHypothesis.build(1.0, 0);
+    let p = CaseKind::WrongHypothesis.build(1.0, 0);
     let [(a, b), (c, d)] = [&p.variables, &p.true_variables].map(|v| (&v[0], &v[1]));
     assert!(a.nodes == d.nodes && b.nodes == c.nodes && a.nodes != b.nodes && a.name == c.name);
     assert!(kl(&p, &p.held_out)[0] < 1e-6);
@@ -291,15 +293,15 @@ fn wrong_hypotheses_name_the_other_node_and_bypasses_need_none() {
         assert!(value(&pair.positive) == [true, false] && value(&pair.negative) != [true, false]);
     }
     carried_by(&p);
-    let p = Plant::Undefined.build(1.0, 0);
+    let p = CaseKind::Undefined.build(1.0, 0);
     let nothing = NodeSet::empty(p.circuit.space().clone());
     let without = keeping(&p, &p.held_out, &nothing, Ablation::Mean(&p.means));
     assert_eq!(accuracy(&without, &p.held_out), 1.0);
-    assert!(Plant::DeadHook.build(1.0, 0).dead_hook && !p.dead_hook);
+    assert!(CaseKind::DeadHook.build(1.0, 0).dead_hook && !p.dead_hook);
 }
 
 /// The nodes named by the true variables have the sign of their variable at the last token, those claimed not.
-fn carried_by(p: &Planted) {
+fn carried_by(p: &GroundTruthCase) {
     struct Values(Vec<(Site, f32)>);
     impl Tap for Values {
         fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
@@ -343,17 +345,19 @@ fn a_negative_head_left_out_makes_the_circuit_surer_than_the_model() {
 
 #[test]
 fn shuffled_plants_are_the_same() {
-    for (plant, seed) in [(Plant::OneMissing, 5), (Plant::NormCheat, 1), (Plant::MeanOnly, 2), (Plant::DeadSalmon, 3)] {
-        let p = plant.build(1.0, seed);
+    for (kind, seed) in
+        [(CaseKind::OneMissing, 5), (CaseKind::NormCheat, 1), (CaseKind::MeanOnly, 2), (CaseKind::DeadSalmon, 3)]
+    {
+        let p = kind.build(1.0, seed);
         let q = p.shuffled(9);
         assert!(q.circuit != p.circuit && q.held_out != p.held_out && q.circuit.len() == p.circuit.len());
         assert_eq!(q.circuit.count_by_site(), p.circuit.count_by_site());
         let (before, after) = (kl(&p, &p.held_out), kl(&q, &q.held_out));
         // Sums in another order: rounding of values up to 100.
         for (a, b) in before.iter().zip(after) {
-            assert!((a - b).abs() < 1e-3 * a.abs().max(1.0), "{}: {before:?} {after:?}", plant.name());
+            assert!((a - b).abs() < 1e-3 * a.abs().max(1.0), "{}: {before:?} {after:?}", kind.name());
         }
-        let right = |p: &Planted| accuracy(&whole(p, &p.held_out), &p.held_out);
+        let right = |p: &GroundTruthCase| accuracy(&whole(p, &p.held_out), &p.held_out);
         assert_eq!(right(&p), right(&q));
     }
 }

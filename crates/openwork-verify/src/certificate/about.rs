@@ -1,9 +1,9 @@
-//! The subject of a certificate: model, circuit, ablation values and inputs.
+//! The context of a certificate: model, circuit, ablation values and inputs.
 
 use openwork_circuit::{Domain, NodeSet};
 use openwork_model::Model;
 
-/// What a certificate is about.
+/// Subject of a certificate: a circuit, its ablation values and the inputs.
 #[derive(Clone, Copy)]
 pub struct About<'a> {
     /// The model.
@@ -12,7 +12,7 @@ pub struct About<'a> {
     pub model_sha256: &'a str,
     /// The kept nodes.
     pub circuit: &'a NodeSet,
-    /// What every ablated node takes, by node number (kept ones are not looked at); `None`: zero.
+    /// Ablation values by node number (kept ones are not looked at); `None`: zero.
     pub constants: Option<&'a [f32]>,
     /// The inputs.
     pub inputs: &'a Domain,
@@ -22,17 +22,17 @@ pub struct About<'a> {
     pub candidates: Option<&'a [(u16, u16)]>,
 }
 
-/// Why no certificate can be written.
+/// Reason that no certificate can be written.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CertificateError {
     /// Something does not fit the model or the inputs.
     #[error("{what}: {found}, expected {expected}")]
     Misfit {
-        /// What.
+        /// The part.
         what: &'static str,
-        /// How much or which there is.
+        /// Amount, or the entry.
         found: usize,
-        /// What would be right.
+        /// Amount or entry that fits.
         expected: String,
     },
     /// The inputs alone are more than the budget.
@@ -75,13 +75,13 @@ impl About<'_> {
         Ok(())
     }
 
-    /// What an ablated node takes.
-    pub fn fill(&self, node: usize) -> f32 {
+    /// Ablation value of a node.
+    pub fn ablation_value(&self, node: usize) -> f32 {
         self.constants.map_or(0.0, |constants| constants[node])
     }
 
-    /// What ablated nodes take, in words.
-    pub fn fill_in_words(&self) -> &'static str {
+    /// Ablation values as text.
+    pub fn ablation_value_text(&self) -> &'static str {
         if self.constants.is_some() { "given constants" } else { "zero" }
     }
 }

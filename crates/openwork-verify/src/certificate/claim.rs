@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Which kind of certificate.
+/// Kind of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -24,10 +24,10 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// What was certified.
+/// Result of a certificate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Certified {
-    /// How.
+    /// Kind.
     pub kind: Kind,
     /// Over what, in words.
     pub scope: String,
@@ -37,7 +37,7 @@ pub struct Certified {
     pub bound: f64,
     /// Runs that agree, samples that agree, or inputs whose margin is above zero; of all.
     pub share: f64,
-    /// What the budget did not allow.
+    /// Parts that the budget did not allow.
     pub unfinished: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ mod no_bound {
     }
 }
 
-/// Where ablated nodes take their values from.
+/// Source of ablation values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scheme {
@@ -64,7 +64,7 @@ pub enum Scheme {
     Constants,
     /// The model's run on another input, for `sources` inputs spread evenly; all of them where as many as inputs.
     Resample {
-        /// How many; more than there are inputs means all.
+        /// Number of inputs; more than there are means all.
         sources: usize,
     },
 }
@@ -79,7 +79,7 @@ pub enum Event {
     SameCandidate,
 }
 
-/// Which tokens the model's answer is held against.
+/// Tokens that the model's answer is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rivals {
@@ -89,7 +89,7 @@ pub enum Rivals {
     OtherCandidate,
 }
 
-/// What is claimed.
+/// Claim, by kind.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Claim {

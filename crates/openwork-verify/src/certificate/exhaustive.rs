@@ -12,7 +12,7 @@ use super::{
 };
 use crate::run::measures::argmax;
 
-/// What some runs come to.
+/// Sums over some runs.
 struct Sum {
     total_kl: f64,
     worst: (f64, Run),
@@ -49,7 +49,9 @@ pub fn exhaustive(
     for (scheme, kind) in schemes.iter().enumerate() {
         match kind {
             Scheme::Zero => sums.extend(filled(about, &batches, &plain, scheme, &|_| 0.0)),
-            Scheme::Constants => sums.extend(filled(about, &batches, &plain, scheme, &|node| about.fill(node))),
+            Scheme::Constants => {
+                sums.extend(filled(about, &batches, &plain, scheme, &|node| about.ablation_value(node)))
+            }
             Scheme::Resample { sources } => sums.extend(resampled(about, &batches, &plain, scheme, *sources)),
         }
     }
@@ -173,10 +175,10 @@ fn filled(
     batches: &[Batch],
     plain: &[Vec<f32>],
     scheme: usize,
-    fill: &(dyn Fn(usize) -> f32 + Sync),
+    constant: &(dyn Fn(usize) -> f32 + Sync),
 ) -> Vec<Sum> {
     let one = |memory: &mut Cpu, batch: &Batch| {
-        compare(about, batch, plain, Source::Constants(&|n| fill(n)), memory, |input| Run {
+        compare(about, batch, plain, Source::Constants(&|n| constant(n)), memory, |input| Run {
             input,
             scheme,
             source: None,

@@ -34,7 +34,7 @@ enum Inputs {
     Prompts(Vec<Vec<u16>>),
 }
 
-/// How far the numbers may be off, relative to `1 + |value|`. Runs are f32: 2⁻²⁴ an operation, over some 30
+/// Tolerance of the numbers, relative to `1 + |value|`. Runs are f32: 2⁻²⁴ an operation, over some 30
 /// operations in sequence that sum up to 1,000 terms whose errors add up as their root, is 6e-5 of the logits.
 const TOLERANCE: f64 = 1e-4;
 
@@ -43,7 +43,8 @@ impl Certificate {
         let (circuit, products) = (about.circuit, about.inputs.products());
         let ablated = circuit.complement();
         let listed = products.iter().flatten().all(|tokens| tokens.len() == 1);
-        let constants = || ablated.numbers().map(|n| (circuit.space().node(n).to_string(), about.fill(n))).collect();
+        let constants =
+            || ablated.numbers().map(|n| (circuit.space().node(n).to_string(), about.ablation_value(n))).collect();
         Self {
             format: "openwork-certificate 1",
             model_sha256: about.model_sha256.into(),

@@ -8,13 +8,13 @@ use openwork_model::{Cpu, Matrix, Model, NoTap, Site, Tap, Tokens};
 /// Most sequences of a pass: wide enough for the kernels, small enough to stay in the cache.
 pub(super) const BATCH: usize = 32;
 
-/// Where ablated nodes take their values from.
+/// Source of ablation values.
 pub(super) enum Source<'a> {
     /// A constant a node.
     Constants(&'a dyn Fn(usize) -> f32),
     /// Another input's run, aligned at the last token; the first token's values stand for what is before it.
     Run(&'a Recorded),
-    /// `x ← fill + r (x − fill)`, coefficients and constants by node, in all sequences but the first.
+    /// `x ← a + r (x − a)`, a its ablation value, coefficients and constants by node, in all sequences but the first.
     Partial(&'a [f32], &'a dyn Fn(usize) -> f32),
 }
 
@@ -34,16 +34,16 @@ impl Tap for Replace<'_> {
                 continue;
             }
             match &self.source {
-                Source::Constants(fill) => row.fill(fill(node)),
+                Source::Constants(constant) => row.fill(constant(node)),
                 Source::Run(run) => {
                     for (i, x) in row.iter_mut().enumerate() {
                         let t = (i % self.seq_len + run.seq_len).saturating_sub(self.seq_len);
                         *x = run.values[node * run.seq_len + t];
                     }
                 }
-                Source::Partial(r, fill) => {
-                    let (r, fill) = (r[node], fill(node));
-                    row.iter_mut().skip(self.seq_len).for_each(|x| *x = fill + r * (*x - fill));
+                Source::Partial(r, constant) => {
+                    let (r, a) = (r[node], constant(node));
+                    row.iter_mut().skip(self.seq_len).for_each(|x| *x = a + r * (*x - a));
                 }
             }
         }
@@ -51,7 +51,7 @@ impl Tap for Replace<'_> {
     }
 }
 
-/// What all nodes do on one input, `[nodes, tokens]`.
+/// Values of all nodes on one input, `[nodes, tokens]`.
 pub(super) struct Recorded {
     seq_len: usize,
     values: Vec<f32>,

@@ -13,14 +13,14 @@ use super::{
 };
 use crate::{run::measures::argmax, stats::intervals::binomial_tail, streams::Stream};
 
-/// What to draw.
+/// Settings of the sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
-    /// What is counted.
+    /// Event that is counted.
     pub event: Event,
     /// Seed of the draws.
     pub seed: u64,
-    /// How many.
+    /// Number of draws.
     pub samples: u64,
     /// Confidence of the bound, such as 0.95.
     pub confidence: f64,
@@ -29,7 +29,7 @@ pub struct Sample {
 /// Samples between two looks at the clock.
 const BLOCK: u64 = 128;
 
-/// Draws inputs (uniformly, with replacement) and partial ablations (`x ← fill + r (x − fill)`, r uniform in [0, 1) for
+/// Draws inputs (uniformly, with replacement) and partial ablations (`x ← a + r (x − a)`, a its ablation value, r uniform in [0, 1) for
 /// every ablated node by itself, the same at all tokens), and bounds the probability that circuit and model agree:
 /// the one-sided lower bound of Clopper and Pearson 1934. Same seed, same sample, whatever the threads; the stream is
 /// written down in `openwork-check`.
@@ -68,7 +68,7 @@ pub fn statistical(
         kind: Kind::Statistical,
         scope: format!(
             "with confidence {confidence}, over {inputs} inputs and partial ablations towards {}, each equally likely",
-            about.fill_in_words()
+            about.ablation_value_text()
         ),
         bound: lower_bound,
         share: (samples - failures) as f64 / samples as f64,
@@ -88,8 +88,8 @@ fn agrees(about: &About<'_>, sample: Sample, number: u64, memory: &mut Cpu) -> b
     let mut coefficient = |&kept: &bool| if kept { 1.0 } else { (rng.next_u32() >> 8) as f32 / (1 << 24) as f32 };
     let r: Vec<f32> = kept.iter().map(&mut coefficient).collect();
     let prompt = about.inputs.get(input);
-    let fill = |node| about.fill(node);
-    let source = Source::Partial(&r, &fill);
+    let constant = |node| about.ablation_value(node);
+    let source = Source::Partial(&r, &constant);
     let mut tap = Replace { space: about.circuit.space(), kept, source, seq_len: prompt.len() };
     // The model and the ablated run side by side.
     let logits = last_logits(about.model, &[&prompt[..], &prompt[..]].concat(), prompt.len(), &mut tap, memory);

@@ -29,9 +29,9 @@ impl std::fmt::Display for ControlKind {
 /// The best that the same search with the same budget achieved on a control.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Control {
-    /// Which control.
+    /// Kind of control.
     pub kind: ControlKind,
-    /// Whether it reached the target loss.
+    /// True if it reached the target loss.
     pub reached_target: bool,
     /// Its loss, nats per sequence.
     pub loss: f64,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     certificate::Kind,
     checks::{Role, control::ControlKind},
-    run::scheme::{Fill, Norms, Scheme, Split},
+    run::scheme::{AblationValue, Norms, Scheme, Split},
 };
 
 /// The quantity of a sufficiency check.
@@ -230,11 +230,13 @@ impl CheckId {
             Self::SelfChecks => Family::SelfCheck,
             Self::EnoughPairs | Self::ThroughNodes => Family::Undefined,
             Self::Task => Family::Task,
-            Self::Sufficiency { scheme, .. } | Self::SufficiencyUnder { scheme } => match (scheme.fill, scheme.norms) {
-                (Fill::Mean, Norms::Free) => Family::Sufficiency,
-                (Fill::Mean, Norms::Frozen) => Family::FrozenNorm,
-                _ => Family::AblationMatrix,
-            },
+            Self::Sufficiency { scheme, .. } | Self::SufficiencyUnder { scheme } => {
+                match (scheme.value, scheme.norms) {
+                    (AblationValue::Mean, Norms::Free) => Family::Sufficiency,
+                    (AblationValue::Mean, Norms::Frozen) => Family::FrozenNorm,
+                    _ => Family::AblationMatrix,
+                }
+            }
             Self::Amplification => Family::FrozenNorm,
             Self::Equivalence => Family::Equivalence,
             Self::NotTrivial => Family::Trivial,
@@ -269,9 +271,11 @@ impl CheckId {
 /// Sufficiency under the published ablation decides. Resampling and zeros are asked of a strong circuit; constants that know
 /// the task, and frozen norms beside another ablation than the published one, are reported.
 fn role_under(scheme: Scheme) -> Role {
-    match (scheme.fill, scheme.norms) {
-        (Fill::Mean, _) => Role::Required,
-        (Fill::Zero | Fill::SameTemplate | Fill::AnyTemplate, Norms::Free) => Role::ForStrong,
+    match (scheme.value, scheme.norms) {
+        (AblationValue::Mean, _) => Role::Required,
+        (AblationValue::Zero | AblationValue::SameTemplate | AblationValue::AnyTemplate, Norms::Free) => {
+            Role::ForStrong
+        }
         _ => Role::Reported,
     }
 }
@@ -358,7 +362,7 @@ pub enum Family {
     Minimality,
     /// Necessity.
     Necessity,
-    /// What decides nothing.
+    /// Checks that decide nothing.
     Other,
     /// Sufficiency beside random node sets.
     Random,

@@ -1,4 +1,4 @@
-//! Two hypotheses about one model: what tells them apart, and which of them the model follows there.
+//! Comparison of two hypotheses about one model, on runs that they predict differently.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     AnswerError, Hypothesis, HypothesisError, HypothesisSettings, Prompts, Tokens,
     expression::environment,
-    intervene::{Bench, Group, Job, Patch, Sayings},
+    intervene::{Group, Job, Patch, Patcher, Sayings},
     model::{Answers, HighLevel},
 };
 use crate::{
@@ -28,17 +28,17 @@ pub struct Disagreement {
     pub base: usize,
     /// Texts of its tokens.
     pub base_tokens: Vec<String>,
-    /// What was set: `VARIABLE of HYPOTHESIS`; nothing for a plain run.
+    /// Variable that was set: `VARIABLE of HYPOTHESIS`; nothing for a plain run.
     pub swapped: Option<String>,
     /// Number of the source prompt and texts of its tokens.
     pub source: Option<(usize, Vec<String>)>,
-    /// What each hypothesis predicts.
+    /// Prediction of each hypothesis.
     pub predicted: [String; 2],
-    /// What the model answers.
+    /// Answer of the model.
     pub found: String,
 }
 
-/// What tells two hypotheses apart.
+/// Comparison of two hypotheses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// Their names.
@@ -52,7 +52,7 @@ pub struct Comparison {
     pub differ: usize,
     /// Runs of the model among those: one at most for every prompt and intervention.
     pub runs: usize,
-    /// How often the model answered as each predicts there; none without runs. They need not add up to 1.
+    /// Fraction of those runs in which the model answered as each predicts; none without runs. They need not add up to 1.
     pub follows: Option<[Estimate; 2]>,
     /// The first of these runs.
     pub example: Option<Disagreement>,
@@ -87,16 +87,16 @@ pub fn compare(
         let reason = AnswerError::OtherCandidates { other: a.name.clone() };
         return Err(HypothesisError::Answer { file: b.file.clone(), reason });
     }
-    let (env, bench) = (environment(), Bench::new(model, prompts, settings.max_prompts)?);
+    let (env, patcher) = (environment(), Patcher::new(model, prompts, settings.max_prompts)?);
     let answers = Answers::new(a, model.config.vocab_size, prompts)?;
     let side = |hypothesis| {
         let high = HighLevel::new(&env, hypothesis);
-        Ok::<_, HypothesisError>(Side { sayings: Sayings::new(&bench, &high, &answers)?, high })
+        Ok::<_, HypothesisError>(Side { sayings: Sayings::new(&patcher, &high, &answers)?, high })
     };
     let sides: [Side<'_>; 2] = [side(a)?, side(b)?];
-    let interventions = interventions([a, b], &bench);
+    let interventions = interventions([a, b], &patcher);
     let mut search = Search {
-        bench: &bench,
+        patcher: &patcher,
         answers: &answers,
         sides: &sides,
         rng: Stream::Hypothesis.rng(settings.seed),
@@ -133,7 +133,7 @@ fn cells(nodes: &[Node], at: Tokens) -> BTreeSet<(Node, bool)> {
     nodes.iter().flat_map(|&node| parts.iter().map(move |&last| (node, last))).collect()
 }
 
-fn interventions(hypotheses: [&Hypothesis; 2], bench: &Bench<'_>) -> Vec<Intervention> {
+fn interventions(hypotheses: [&Hypothesis; 2], patcher: &Patcher<'_>) -> Vec<Intervention> {
     let mut seen: BTreeSet<BTreeSet<(Node, bool)>> = BTreeSet::new();
     let mut found = Vec::new();
     for hypothesis in hypotheses {
@@ -152,7 +152,7 @@ fn interventions(hypotheses: [&Hypothesis; 2], bench: &Bench<'_>) -> Vec<Interve
             });
             found.push(Intervention {
                 name: format!("{} of {}", variable.name, hypothesis.name),
-                group: bench.group(variable.nodes.iter().copied(), variable.at.into()),
+                group: patcher.group(variable.nodes.iter().copied(), variable.at.into()),
                 at: variable.at,
                 sets,
             });
@@ -169,7 +169,7 @@ struct Found<'a> {
 }
 
 struct Search<'a> {
-    bench: &'a Bench<'a>,
+    patcher: &'a Patcher<'a>,
     answers: &'a Answers,
     sides: &'a [Side<'a>; 2],
     rng: ChaCha8Rng,
@@ -180,7 +180,7 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     fn plain(&mut self) {
-        for base in 0..self.bench.len() {
+        for base in 0..self.patcher.len() {
             let predicted = [0, 1].map(|i| self.sides[i].sayings.answers[base]);
             self.counts[0] += 1;
             if predicted[0] != predicted[1] {
@@ -191,10 +191,10 @@ impl<'a> Search<'a> {
     }
 
     fn intervention(&mut self, intervention: &'a Intervention) -> Result<(), HypothesisError> {
-        for base in 0..self.bench.len() {
+        for base in 0..self.patcher.len() {
             let mut first = true;
             for _ in 0..SOURCES {
-                let source = self.bench.source(base, intervention.at, &mut self.rng);
+                let source = self.patcher.source(base, intervention.at, &mut self.rng);
                 if source == base {
                     continue;
                 }
@@ -205,7 +205,7 @@ impl<'a> Search<'a> {
                 };
                 let predict = |side: &Side<'_>, sets: &[bool]| {
                     let sources: Vec<_> = sets.iter().map(|set| set.then_some(source)).collect();
-                    side.sayings.swapped(self.bench, &side.high, self.answers, base, &sources)
+                    side.sayings.swapped(self.patcher, &side.high, self.answers, base, &sources)
                 };
                 let predicted = [predict(&self.sides[0], a)?, predict(&self.sides[1], b)?];
                 if predicted[0] != predicted[1] {
@@ -226,16 +226,16 @@ impl<'a> Search<'a> {
             found.intervention.iter().map(|(i, source)| Patch { group: &i.group, source: *source }).collect()
         };
         let jobs: Vec<Job<'_>> = self.found.iter().map(|f| Job { base: f.base, patches: patches(f) }).collect();
-        let outcomes = self.bench.run(&jobs, self.answers)?;
+        let outcomes = self.patcher.run(&jobs, self.answers)?;
         let follows = |i: usize| {
             let right = self.found.iter().zip(&outcomes).map(|(f, o)| f64::from(u8::from(f.predicted[i] == o.answer)));
             fraction(&right.collect::<Vec<_>>())
         };
         let example = self.found.first().map(|f| Disagreement {
             base: f.base,
-            base_tokens: self.bench.texts[f.base].clone(),
+            base_tokens: self.patcher.texts[f.base].clone(),
             swapped: f.intervention.map(|(i, _)| i.name.clone()),
-            source: f.intervention.map(|(_, source)| (source, self.bench.texts[source].clone())),
+            source: f.intervention.map(|(_, source)| (source, self.patcher.texts[source].clone())),
             predicted: f.predicted.map(|p| self.answers.text(p)),
             found: self.answers.text(outcomes[0].answer),
         });

@@ -1,4 +1,4 @@
-//! Does a hypothesis survive its tests?
+//! Tests of a hypothesis by interchange interventions.
 
 use openwork_circuit::{Node, NodeSet};
 use openwork_model::Model;
@@ -9,7 +9,7 @@ use super::{
     Hypothesis, HypothesisCheck, HypothesisCheckId, HypothesisError, HypothesisExample, HypothesisReport,
     HypothesisSettings, HypothesisVerdict, Prompts, Tokens,
     expression::environment,
-    intervene::{Bench, Group, Job, Outcome, Patch, Sayings, When},
+    intervene::{Group, Job, Outcome, Patch, Patcher, Sayings, When},
     model::{Answers, HighLevel},
 };
 use crate::{checks::Status, stats::intervals::fraction, streams::Stream};
@@ -40,15 +40,15 @@ pub fn examine(
 ) -> Result<HypothesisReport, HypothesisError> {
     let env = environment();
     let high = HighLevel::new(&env, hypothesis);
-    let bench = Bench::new(model, prompts, settings.max_prompts)?;
-    if circuit.is_some_and(|c| *c.space() != bench.recorded.space) {
+    let patcher = Patcher::new(model, prompts, settings.max_prompts)?;
+    if circuit.is_some_and(|c| *c.space() != patcher.recorded.space) {
         return Err(HypothesisError::OtherModel);
     }
     let answers = Answers::new(hypothesis, model.config.vocab_size, prompts)?;
-    let sayings = Sayings::new(&bench, &high, &answers)?;
-    let plain = bench.plain(&answers);
+    let sayings = Sayings::new(&patcher, &high, &answers)?;
+    let plain = patcher.plain(&answers);
     let rng = Stream::Hypothesis.rng(settings.seed);
-    let mut examiner = Examiner { bench, high, answers, sayings, plain, settings, rng, checks: vec![], open: vec![] };
+    let mut examiner = Examiner { patcher, high, answers, sayings, plain, settings, rng, checks: vec![], open: vec![] };
     examiner.accuracy();
     examiner.variables()?;
     examiner.unnamed(circuit)?;
@@ -66,7 +66,7 @@ struct Trial<'g> {
 const TRIES: usize = 32;
 
 struct Examiner<'a> {
-    bench: Bench<'a>,
+    patcher: Patcher<'a>,
     high: HighLevel<'a>,
     answers: Answers,
     sayings: Sayings,
@@ -82,7 +82,7 @@ impl Examiner<'_> {
     fn accuracy(&mut self) {
         let none =
             |base| Trial { job: Job { base, patches: vec![] }, predicted: self.sayings.answers[base], swapped: vec![] };
-        let trials: Vec<Trial<'_>> = (0..self.bench.len()).map(none).collect();
+        let trials: Vec<Trial<'_>> = (0..self.patcher.len()).map(none).collect();
         let outcomes: Vec<Outcome> = self.plain.iter().map(|&answer| Outcome { answer, kl: 0.0 }).collect();
         let min = self.settings.min_accuracy;
         self.judge(
@@ -98,7 +98,7 @@ impl Examiner<'_> {
     fn variables(&mut self) -> Result<(), HypothesisError> {
         let variables = &self.high.hypothesis.variables;
         let groups: Vec<Group> =
-            variables.iter().map(|v| self.bench.group(v.nodes.iter().copied(), v.at.into())).collect();
+            variables.iter().map(|v| self.patcher.group(v.nodes.iter().copied(), v.at.into())).collect();
         let n = variables.len();
         for (v, variable) in variables.iter().enumerate() {
             let name = || variable.name.clone();
@@ -137,10 +137,10 @@ impl Examiner<'_> {
     ) -> Result<Vec<Trial<'g>>, HypothesisError> {
         let variables = &self.high.hypothesis.variables;
         let mut trials = Vec::new();
-        for base in 0..self.bench.len() {
+        for base in 0..self.patcher.len() {
             for _ in 0..TRIES {
                 let set: Vec<bool> = which(&mut self.rng);
-                let mut source = |at: Tokens| self.bench.source(base, at, &mut self.rng);
+                let mut source = |at: Tokens| self.patcher.source(base, at, &mut self.rng);
                 let sources: Vec<Option<usize>> =
                     set.into_iter().zip(variables).map(|(set, v)| set.then(|| source(v.at))).collect();
                 let given = || sources.iter().enumerate().filter_map(|(v, s)| s.map(|s| (v, s)));
@@ -148,7 +148,7 @@ impl Examiner<'_> {
                     continue;
                 }
                 let same = |(v, s): (usize, usize)| self.sayings.values[s][v] == self.sayings.values[base][v];
-                let predicted = self.sayings.swapped(&self.bench, &self.high, &self.answers, base, &sources)?;
+                let predicted = self.sayings.swapped(&self.patcher, &self.high, &self.answers, base, &sources)?;
                 let changes = predicted != self.sayings.answers[base];
                 let good = match wanted {
                     Wanted::Changes => changes,
@@ -168,19 +168,19 @@ impl Examiner<'_> {
 
     /// Sets nodes that no variable names.
     fn unnamed(&mut self, circuit: Option<&NodeSet>) -> Result<(), HypothesisError> {
-        let space = self.bench.recorded.space.clone();
+        let space = self.patcher.recorded.space.clone();
         let variables = &self.high.hypothesis.variables;
         let at = |node: Node| variables.iter().find(|v| v.nodes.contains(&node)).map(|v| v.at);
         let all: Vec<Node> = (0..space.len()).map(|n| space.node(n)).collect();
         let unnamed: Vec<Node> = all.iter().copied().filter(|&n| at(n).is_none()).collect();
         // Named at the last token only: what they are before it carries nothing.
         let before: Vec<Node> = all.iter().copied().filter(|&n| at(n) == Some(Tokens::Last)).collect();
-        let before = self.bench.group(before, When::AllButLast);
+        let before = self.patcher.group(before, When::AllButLast);
         let named: Vec<Group> =
-            variables.iter().map(|v| self.bench.group(v.nodes.iter().copied(), v.at.into())).collect();
-        let everything = self.bench.group(unnamed.iter().copied(), When::All);
+            variables.iter().map(|v| self.patcher.group(v.nodes.iter().copied(), v.at.into())).collect();
+        let everything = self.patcher.group(unnamed.iter().copied(), When::All);
 
-        let bases = self.other_answers(self.bench.len());
+        let bases = self.other_answers(self.patcher.len());
         let all = HypothesisCheckId::AllUnnamed;
         let groups = |_: usize| vec![&everything, &before];
         let trials = self.unchanged(&all.to_string(), &bases, groups, &[]);
@@ -192,14 +192,14 @@ impl Examiner<'_> {
         for _ in &bases {
             let mut shuffled = unnamed.clone();
             shuffled.shuffle(&mut self.rng);
-            halves.push(self.bench.group(shuffled[..unnamed.len() / 2].iter().copied(), When::All));
+            halves.push(self.patcher.group(shuffled[..unnamed.len() / 2].iter().copied(), When::All));
         }
         let half = HypothesisCheckId::RandomHalf;
         let trials = self.unchanged(&half.to_string(), &bases, |i| vec![&halves[i]], &[]);
         self.must_stay(half, "they change nothing", trials)?;
 
         let Some(circuit) = circuit else { return Ok(()) };
-        let outside = self.bench.group(unnamed.iter().copied().filter(|&n| !circuit.contains(n)), When::All);
+        let outside = self.patcher.group(unnamed.iter().copied().filter(|&n| !circuit.contains(n)), When::All);
         let rest = HypothesisCheckId::OutsideCircuit;
         let trials = self.unchanged(&rest.to_string(), &bases, |_| vec![&outside], &[]);
         self.must_stay(rest, "it changes nothing", trials)?;
@@ -212,17 +212,17 @@ impl Examiner<'_> {
         let bases = self.other_answers(self.settings.node_prompts);
         let mut worst: Option<(usize, Node)> = None;
         for &node in nodes {
-            let group = self.bench.group([node], When::All);
+            let group = self.patcher.group([node], When::All);
             let trials = self.unchanged(&node.to_string(), &bases, |_| vec![&group], &[]);
             let jobs: Vec<Job<'_>> = trials.iter().map(|t| t.job.clone()).collect();
-            let outcomes = self.bench.run(&jobs, &self.answers)?;
+            let outcomes = self.patcher.run(&jobs, &self.answers)?;
             let wrong = trials.iter().zip(&outcomes).filter(|(t, o)| t.predicted != o.answer).count();
             if worst.is_none_or(|(most, _)| wrong > most) {
                 worst = Some((wrong, node));
             }
         }
         let Some((_, node)) = worst else { return Ok(()) };
-        let group = self.bench.group([node], When::All);
+        let group = self.patcher.group([node], When::All);
         let trials = self.unchanged(&node.to_string(), &bases, |_| vec![&group], &[]);
         let words = format!("of {} such nodes, {node} changes most", nodes.len());
         self.must_stay(HypothesisCheckId::EachUnnamed, &words, trials)
@@ -231,8 +231,8 @@ impl Examiner<'_> {
     /// Up to `most` bases, each with a source of as many tokens and another predicted answer.
     fn other_answers(&mut self, most: usize) -> Vec<(usize, usize)> {
         let mut found = Vec::new();
-        for base in 0..self.bench.len() {
-            let tries: Vec<usize> = (0..TRIES).map(|_| self.bench.source(base, Tokens::All, &mut self.rng)).collect();
+        for base in 0..self.patcher.len() {
+            let tries: Vec<usize> = (0..TRIES).map(|_| self.patcher.source(base, Tokens::All, &mut self.rng)).collect();
             let other = |&s: &usize| self.sayings.answers[s] != self.sayings.answers[base];
             found.extend(tries.into_iter().find(other).map(|source| (base, source)));
         }
@@ -269,7 +269,7 @@ impl Examiner<'_> {
         trials: Vec<Trial<'_>>,
     ) -> Result<(), HypothesisError> {
         let jobs: Vec<Job<'_>> = trials.iter().map(|t| t.job.clone()).collect();
-        let outcomes = self.bench.run(&jobs, &self.answers)?;
+        let outcomes = self.patcher.run(&jobs, &self.answers)?;
         self.judge(id, words, threshold, decides, &trials, &outcomes);
         Ok(())
     }
@@ -314,8 +314,8 @@ impl Examiner<'_> {
         let base = trial.job.base;
         HypothesisExample {
             base,
-            base_tokens: self.bench.texts[base].clone(),
-            source_tokens: trial.swapped.first().map(|(_, source)| self.bench.texts[*source].clone()),
+            base_tokens: self.patcher.texts[base].clone(),
+            source_tokens: trial.swapped.first().map(|(_, source)| self.patcher.texts[*source].clone()),
             swapped: trial.swapped.clone(),
             predicted: self.answers.text(trial.predicted),
             found: self.answers.text(outcome.answer),
@@ -337,13 +337,13 @@ impl Examiner<'_> {
             hypothesis: self.high.hypothesis.name.clone(),
             verdict,
             checks: self.checks,
-            prompts: self.bench.len(),
+            prompts: self.patcher.len(),
             settings: self.settings.clone(),
         }
     }
 }
 
-/// Which swaps are looked for.
+/// Kind of swap that is looked for.
 #[derive(Clone, Copy)]
 enum Wanted {
     /// The predicted answer changes.

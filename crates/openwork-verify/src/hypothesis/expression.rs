@@ -56,7 +56,7 @@ fn index(at: Option<usize>) -> i64 {
     at.map_or(-1, |at| at as i64)
 }
 
-/// Whether the name stands for something in every expression.
+/// True if the name stands for something in every expression.
 pub(super) fn is_known(env: &Environment<'_>, name: &str) -> bool {
     name == "tokens" || env.globals().any(|(known, _)| known == name)
 }

@@ -43,7 +43,7 @@ impl From<Tokens> for When {
     }
 }
 
-/// What a patched run takes from which prompt.
+/// Nodes of a patched run, and the prompt that they take their values from.
 #[derive(Clone)]
 pub(super) struct Patch<'a> {
     pub group: &'a Group,
@@ -57,7 +57,7 @@ pub(super) struct Job<'a> {
     pub patches: Vec<Patch<'a>>,
 }
 
-/// What came out.
+/// Result of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Outcome {
     /// The answer, a token.
@@ -67,7 +67,7 @@ pub(super) struct Outcome {
 }
 
 /// The prompts, the plain model on them, and what a hypothesis says.
-pub(super) struct Bench<'a> {
+pub(super) struct Patcher<'a> {
     model: &'a Model,
     pub recorded: Recorded,
     prompts: Vec<&'a [u16]>,
@@ -77,7 +77,7 @@ pub(super) struct Bench<'a> {
     pub texts: Vec<Vec<String>>,
 }
 
-impl<'a> Bench<'a> {
+impl<'a> Patcher<'a> {
     /// Takes the first `max` prompts.
     pub fn new(model: &'a Model, prompts: Prompts<'a>, max: usize) -> Result<Self, HypothesisError> {
         let cut = |p: &'a Vec<u16>| seen(p, model.config.n_ctx);
@@ -150,7 +150,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// What a hypothesis says on every prompt.
+/// Predictions of a hypothesis on every prompt.
 pub(super) struct Sayings {
     pub values: Vec<Vec<Value>>,
     /// Predicted answers, tokens.
@@ -158,10 +158,10 @@ pub(super) struct Sayings {
 }
 
 impl Sayings {
-    pub fn new(bench: &Bench<'_>, high: &HighLevel<'_>, answers: &Answers) -> Result<Self, HypothesisError> {
+    pub fn new(patcher: &Patcher<'_>, high: &HighLevel<'_>, answers: &Answers) -> Result<Self, HypothesisError> {
         let none = vec![None; high.hypothesis.variables.len()];
         let mut all = Self { values: vec![], answers: vec![] };
-        for prompt in &bench.texts {
+        for prompt in &patcher.texts {
             let values = high.values(prompt, &none)?;
             all.answers.push(predict(high, answers, prompt, &values)?);
             all.values.push(values);
@@ -172,7 +172,7 @@ impl Sayings {
     /// The answer to prompt `base` where every variable that has a source takes its value there.
     pub fn swapped(
         &self,
-        bench: &Bench<'_>,
+        patcher: &Patcher<'_>,
         high: &HighLevel<'_>,
         answers: &Answers,
         base: usize,
@@ -184,7 +184,7 @@ impl Sayings {
         if forced.iter().enumerate().all(same) {
             return Ok(self.answers[base]);
         }
-        let prompt = &bench.texts[base];
+        let prompt = &patcher.texts[base];
         predict(high, answers, prompt, &high.values(prompt, &forced)?)
     }
 }
@@ -241,9 +241,9 @@ mod tests {
     fn nodes_are_set_at_the_tokens_that_are_named_and_nowhere_else() {
         let model = Model::init(Config { vocab_size: 20, n_ctx: 8, act_density: None, ..Config::default() }, 2);
         let tokens: Vec<Vec<u16>> = vec![vec![1, 2, 3, 4], vec![5, 6, 7, 8], vec![9, 10]];
-        let bench = Bench::new(&model, Prompts { tokens: &tokens, text: &|t| t.to_string() }, 9).unwrap();
+        let patcher = Patcher::new(&model, Prompts { tokens: &tokens, text: &|t| t.to_string() }, 9).unwrap();
         let site = Site { layer: 0, kind: SiteKind::Value };
-        let at = bench.recorded.site(site).unwrap();
+        let at = patcher.recorded.site(site).unwrap();
         for (when, source, expected) in [
             // By token of the base: the token of the source it is set from, if it is.
             (When::All, 1, [Some(0), Some(1), Some(2), Some(3)]),
@@ -251,21 +251,23 @@ mod tests {
             (When::AllButLast, 1, [Some(0), Some(1), Some(2), None]),
             (When::All, 2, [Some(0), Some(0), Some(0), Some(1)]),
         ] {
-            let group = bench.group([Node { site, index: 3 }], when);
+            let group = patcher.group([Node { site, index: 3 }], when);
             // A job without patches beside it stays what it is.
             let patched = Job { base: 0, patches: vec![Patch { group: &group, source }] };
             let jobs = [Job { base: 1, patches: vec![] }, patched];
-            let chunk = Chunk::new(0, &[bench.prompts[1], bench.prompts[0]]);
-            let patches = PatchTap { recorded: &bench.recorded, chunk: &chunk, jobs: &jobs, visited: 0 };
+            let chunk = Chunk::new(0, &[patcher.prompts[1], patcher.prompts[0]]);
+            let patches = PatchTap { recorded: &patcher.recorded, chunk: &chunk, jobs: &jobs, visited: 0 };
             let mut both = (patches, Record::default());
             chunk.log_probs(&model, &mut both);
             let value = &both.1.values.iter().find(|(s, _)| *s == site).unwrap().1;
             for token in 0..4 {
-                assert!((value[[3, token]] - bench.recorded.of(at, 3, 1)[token]).abs() < 1e-6);
-                assert!((value[[4, 4 + token]] - bench.recorded.of(at, 4, 0)[token]).abs() < 1e-6, "another node");
+                assert!((value[[3, token]] - patcher.recorded.of(at, 3, 1)[token]).abs() < 1e-6);
+                assert!((value[[4, 4 + token]] - patcher.recorded.of(at, 4, 0)[token]).abs() < 1e-6, "another node");
                 match expected[token] {
-                    Some(from) => assert_eq!(value[[3, 4 + token]], bench.recorded.of(at, 3, source)[from], "{when:?}"),
-                    None => assert!((value[[3, 4 + token]] - bench.recorded.of(at, 3, 0)[token]).abs() < 1e-6),
+                    Some(from) => {
+                        assert_eq!(value[[3, 4 + token]], patcher.recorded.of(at, 3, source)[from], "{when:?}")
+                    }
+                    None => assert!((value[[3, 4 + token]] - patcher.recorded.of(at, 3, 0)[token]).abs() < 1e-6),
                 }
             }
         }

@@ -70,7 +70,7 @@ pub struct Hypothesis {
     file: String,
     /// Name.
     pub name: String,
-    /// What it says, for people.
+    /// Description, for people.
     pub description: String,
     /// Variables, each after those that it uses.
     pub variables: Vec<Variable>,

@@ -71,7 +71,7 @@ pub(super) struct Answers {
     texts: BTreeMap<u16, String>,
     /// The first token of the same text, by token.
     first: Vec<u16>,
-    /// Whether only some tokens are candidates.
+    /// True if only some tokens are candidates.
     few: bool,
 }
 

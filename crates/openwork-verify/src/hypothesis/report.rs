@@ -1,10 +1,10 @@
-//! What the tests of a hypothesis say.
+//! Report on a hypothesis: settings, verdict, and every check.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{checks::Status, stats::intervals::Estimate};
 
-/// How strict the tests of a hypothesis are.
+/// Thresholds and seed of the tests of a hypothesis.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HypothesisSettings {
@@ -122,7 +122,7 @@ pub struct HypothesisExample {
     pub base: usize,
     /// Texts of its tokens.
     pub base_tokens: Vec<String>,
-    /// What was set (variables or nodes), and to its value on which prompt.
+    /// Variables or nodes that were set, and the prompt that each took its value from.
     pub swapped: Vec<(String, usize)>,
     /// Texts of the tokens of the first of those prompts.
     pub source_tokens: Option<Vec<String>>,
@@ -139,7 +139,7 @@ pub struct HypothesisExample {
 pub struct HypothesisCheck {
     /// Identity; its `Display` is the name that people read.
     pub id: HypothesisCheckId,
-    /// Whether it passed. Where too few runs could be drawn, it is not applicable.
+    /// Outcome. Where too few runs could be drawn, it is not applicable.
     pub status: Status,
     /// Fraction of runs that came out as predicted, with its exact 95 % interval; none without runs.
     pub estimate: Option<Estimate>,
@@ -153,7 +153,7 @@ pub struct HypothesisCheck {
     pub example: Option<HypothesisExample>,
 }
 
-/// What was found about a hypothesis.
+/// Report on a hypothesis.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HypothesisReport {
     /// Its name.
@@ -175,7 +175,7 @@ impl HypothesisReport {
     }
 
     /// The report as text for people: verdict, then every check, with the first run that came out otherwise.
-    pub fn words(&self) -> String {
+    pub fn text(&self) -> String {
         let verdict = match &self.verdict {
             HypothesisVerdict::Refuted { by } => format!("REFUTED by {}", list(by, "; ")),
             HypothesisVerdict::Undecided { by } => format!("UNDECIDED: {}", list(by, "; ")),
@@ -190,7 +190,7 @@ impl HypothesisReport {
             };
             lines.push(format!("  {mark}  {}\n        {}", check.id, check.explanation));
             if let (Status::Failed, Some(e)) = (check.status, &check.example) {
-                lines.push(format!("        {}", e.words()));
+                lines.push(format!("        {}", e.text()));
             }
         }
         lines.join("\n")
@@ -199,7 +199,7 @@ impl HypothesisReport {
 
 impl HypothesisExample {
     /// In one sentence.
-    pub fn words(&self) -> String {
+    pub fn text(&self) -> String {
         let what: Vec<String> =
             self.swapped.iter().map(|(what, source)| format!("{what} as on prompt {source}")).collect();
         let what = if what.is_empty() { String::new() } else { format!(" with {}", what.join(", ")) };

@@ -2,7 +2,7 @@
 
 use openwork_circuit::Calibration;
 
-use super::{Benches, Judge, Shown, Stop, resamples, worst_pair};
+use super::{Evaluators, Shown, Stop, Verifier, resamples, worst_pair};
 use crate::{
     checks::{Check, Status, id::CheckId},
     methods::{
@@ -16,33 +16,33 @@ use crate::{
     },
     run::{
         error::RunError,
-        evaluator::Bench,
+        evaluator::Evaluator,
         measures::{Measured, calibrate},
-        scheme::{Fill, Kept, Scheme, Split},
+        scheme::{AblationValue, Kept, Scheme, Split},
     },
     stats::intervals::fraction,
     streams::Stream,
 };
 
-impl Judge<'_> {
+impl Verifier<'_> {
     /// Level 4.
-    pub(super) fn adversaries(&mut self, benches: &Benches<'_>) -> Result<(), Stop> {
-        self.shifts(benches)?;
-        self.attacks(benches);
-        self.roles(&benches.few);
-        self.dials(benches);
-        self.inputs(benches);
-        self.rivals(benches)?;
+    pub(super) fn adversaries(&mut self, evaluators: &Evaluators<'_>) -> Result<(), Stop> {
+        self.shifts(evaluators)?;
+        self.attacks(evaluators);
+        self.roles(&evaluators.few);
+        self.interpolation_curves(evaluators);
+        self.inputs(evaluators);
+        self.rivals(evaluators)?;
         Ok(())
     }
 
     /// Inputs that differ from those of the search in one respect.
-    fn shifts(&mut self, benches: &Benches<'_>) -> Result<(), RunError> {
+    fn shifts(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
         for split in [Split::HeldOutTemplates, Split::Lengths, Split::Vocabulary] {
-            let bench = benches.shifts.iter().find(|(s, _)| *s == split).map(|(_, bench)| bench);
-            let n = bench.map_or(0, |bench| bench.pairs.len());
+            let evaluator = evaluators.shifts.iter().find(|(s, _)| *s == split).map(|(_, evaluator)| evaluator);
+            let n = evaluator.map_or(0, |evaluator| evaluator.pairs.len());
             let id = CheckId::ShiftPairs { split };
-            let Some(bench) = bench.filter(|_| n >= self.settings.min_pairs) else {
+            let Some(evaluator) = evaluator.filter(|_| n >= self.settings.min_pairs) else {
                 if split == Split::HeldOutTemplates || n > 0 {
                     let words = format!(
                         "there are {n} pairs of {split}, at least {} are needed: nothing is known about them",
@@ -55,25 +55,25 @@ impl Judge<'_> {
             if !self.has_time(id) {
                 continue;
             }
-            let resamples = resamples(&bench.pairs, self.settings);
-            self.model_cell(split, bench, &resamples);
+            let resamples = resamples(&evaluator.pairs, self.settings);
+            self.model_cell(split, evaluator, &resamples);
             for scheme in [Scheme::MEAN, Scheme::ZERO] {
-                let measured = self.measure(split, bench, &benches.selection, &resamples, scheme)?;
-                self.sufficient(split, bench, &measured, &resamples);
+                let measured = self.measure(split, evaluator, &evaluators.selection, &resamples, scheme)?;
+                self.sufficient(split, evaluator, &measured, &resamples);
             }
         }
         Ok(())
     }
 
     /// The circuit's run as the rest is restored, and as the circuit's own nodes get the model's values.
-    fn dials(&mut self, benches: &Benches<'_>) {
+    fn interpolation_curves(&mut self, evaluators: &Evaluators<'_>) {
         let (id, circuit) = (CheckId::Interchange, self.case.circuit);
         if circuit.is_empty() || circuit.complement().is_empty() || !self.has_time(id) {
             return;
         }
-        let points = interpolation::relaxation(&benches.few, circuit);
+        let points = interpolation::relaxation(&evaluators.few, circuit);
         self.report.curves.push(Curve { kind: CurveKind::RestRestored, points });
-        let points = interpolation::interchange(&benches.few, circuit, self.settings.seed);
+        let points = interpolation::interchange(&evaluators.few, circuit, self.settings.seed);
         let kl = |share: f64| points.iter().find(|p| p.0 == share).expect("a point of the curve").1;
         let words = format!(
             "KL goes from {:.3} to {:.3} nats with the model's values in the circuit's nodes ({:.3} in half of them); as far \
@@ -87,9 +87,9 @@ impl Judge<'_> {
     }
 
     /// Partial ablation of the rest by an adversary with a budget.
-    fn attacks(&mut self, benches: &Benches<'_>) {
+    fn attacks(&mut self, evaluators: &Evaluators<'_>) {
         let (circuit, settings) = (self.case.circuit, self.settings);
-        let (id, bench) = (CheckId::Adversary, &benches.held_out);
+        let (id, evaluator) = (CheckId::Adversary, &evaluators.held_out);
         if circuit.is_empty() || circuit.complement().is_empty() {
             let words = "a circuit of no nodes or of all leaves an adversary nothing to compare";
             return self.push(Check::not_asked(id, words));
@@ -100,9 +100,20 @@ impl Judge<'_> {
         let small = (settings.adversary_share * circuit.len() as f64).ceil().max(1.0);
         let large = circuit.len() as f64;
         for (budget, id) in [(small, CheckId::Adversary), (large, CheckId::LargerAdversary)] {
-            let r = adversary::attack(&benches.few_selection, circuit, budget, Fill::Mean, settings.adversary_steps);
-            let (attack, measured) =
-                adversary::outcome_of(Subset::Circuit, bench, &r, (budget, Fill::Mean), &benches.resamples);
+            let r = adversary::attack(
+                &evaluators.few_selection,
+                circuit,
+                budget,
+                AblationValue::Mean,
+                settings.adversary_steps,
+            );
+            let (attack, measured) = adversary::outcome_of(
+                Subset::Circuit,
+                evaluator,
+                &r,
+                (budget, AblationValue::Mean),
+                &evaluators.resamples,
+            );
             let passed = attack.agreement.ci95.0 >= settings.min_accuracy;
             let most: Vec<String> = attack.nodes.iter().take(4).map(|(n, r)| format!("{n} to {r:.2}")).collect();
             let words = format!(
@@ -114,7 +125,7 @@ impl Judge<'_> {
                 most.join(", ")
             );
             if !passed && id == CheckId::Adversary {
-                self.refute_by_attack(bench, &measured, &r);
+                self.refute_by_attack(evaluator, &measured, &r);
             }
             self.push(Check {
                 split: Some(Split::HeldOut),
@@ -125,33 +136,34 @@ impl Judge<'_> {
             });
             self.report.findings.attacks.push(attack);
         }
-        self.attacks_on_random_sets(benches, small);
+        self.attacks_on_random_sets(evaluators, small);
     }
 
     /// The same attack where random nodes of the same number and kind are safe: what a circuit that is none suffers.
-    fn attacks_on_random_sets(&mut self, benches: &Benches<'_>, budget: f64) {
+    fn attacks_on_random_sets(&mut self, evaluators: &Evaluators<'_>, budget: f64) {
         const SETS: u64 = 3;
         for set in 0..SETS {
             if self.clock.is_over() {
                 return self.unfinished(CheckId::AttacksOnRandomSets);
             }
             let mut rng = Stream::AttackedSet(set).rng(self.settings.seed);
-            let (nodes, _) = draw(self.case.circuit, Draw::Others, &benches.active, &mut rng);
+            let (nodes, _) = draw(self.case.circuit, Draw::Others, &evaluators.active, &mut rng);
             let steps = self.settings.adversary_steps;
-            let r = adversary::attack(&benches.few_selection, &nodes, budget, Fill::Mean, steps);
-            let how = (budget, Fill::Mean);
-            let (attack, _) = adversary::outcome_of(Subset::Random, &benches.held_out, &r, how, &benches.resamples);
+            let r = adversary::attack(&evaluators.few_selection, &nodes, budget, AblationValue::Mean, steps);
+            let how = (budget, AblationValue::Mean);
+            let (attack, _) =
+                adversary::outcome_of(Subset::Random, &evaluators.held_out, &r, how, &evaluators.resamples);
             self.report.findings.attacks.push(attack);
         }
     }
 
-    fn refute_by_attack(&mut self, bench: &Bench<'_>, measured: &Measured, r: &[f32]) {
+    fn refute_by_attack(&mut self, evaluator: &Evaluator<'_>, measured: &Measured, r: &[f32]) {
         let pair = worst_pair(measured.agree.len(), |i| 1e6 * (1.0 - measured.agree[i]) + measured.kl_candidates[i]);
         let shown = Shown {
             check: CheckId::Adversary,
             split: Split::HeldOut,
             pair,
-            bench,
+            evaluator,
             run: &measured.differences,
             calibration: Calibration::NONE,
         };
@@ -159,25 +171,25 @@ impl Judge<'_> {
     }
 
     /// Does every node carry in the circuit what it carries in the model?
-    fn roles(&mut self, bench: &Bench<'_>) {
+    fn roles(&mut self, evaluator: &Evaluator<'_>) {
         let (id, circuit) = (CheckId::Roles, self.case.circuit);
         if circuit.is_empty() || !self.has_time(id) {
             return;
         }
-        let roles = adversary::roles(bench, circuit);
+        let roles = adversary::roles(evaluator, circuit);
         let space = circuit.space();
         for (node, role) in &roles {
             let node = space.node(*node).to_string();
             self.report.findings.nodes.iter_mut().filter(|w| w.node == node).for_each(|w| w.role = *role);
         }
         // Fisher's z with a prompt as the unit: tokens of a prompt are dependent.
-        let margin = 1.96 / (2.0 * bench.pairs.len() as f64 - 3.0).max(1.0).sqrt();
-        let known = || roles.iter().filter_map(|(n, r)| r.map(|r| (*n, r)));
-        let turned: Vec<String> = known()
+        let margin = 1.96 / (2.0 * evaluator.pairs.len() as f64 - 3.0).max(1.0).sqrt();
+        let defined = || roles.iter().filter_map(|(n, r)| r.map(|r| (*n, r)));
+        let turned: Vec<String> = defined()
             .filter(|(_, r)| (r.clamp(-0.999_999, 0.999_999).atanh() + margin).tanh() < 0.0)
             .map(|(n, r)| format!("{} ({r:.2})", space.node(n)))
             .collect();
-        let least = known().map(|(_, r)| r).fold(1.0, f64::min);
+        let least = defined().map(|(_, r)| r).fold(1.0, f64::min);
         let words = format!(
             "the values of the circuit's nodes in its own run correlate with those in the model's by {least:.2} or more{}",
             if turned.is_empty() {
@@ -193,21 +205,21 @@ impl Judge<'_> {
     }
 
     /// The worst input among those seen, and a search for worse.
-    fn inputs(&mut self, benches: &Benches<'_>) {
-        let (id, bench) = (CheckId::WorstInputs, &benches.held_out);
+    fn inputs(&mut self, evaluators: &Evaluators<'_>) {
+        let (id, evaluator) = (CheckId::WorstInputs, &evaluators.held_out);
         if !self.has_time(id) {
             return;
         }
         // Whatever is drawn like the held-out prompts is worse than the worst of those in at most this share, at 95 %
         // confidence. Of searched ones no such thing can be said.
-        let n = 2 * bench.pairs.len();
+        let n = 2 * evaluator.pairs.len();
         let share = 1.0 - 0.05_f64.powf(1.0 / n as f64);
         let published =
             self.report.cell(Split::HeldOut, Kept::Circuit, Some(Scheme::MEAN)).expect("measured at level 1");
         let seen = published.kl_max;
         self.report.findings.worst_input = Some((share, seen));
         let (circuit, calibration) = (self.case.circuit, self.case.calibration);
-        let found = adversary::worst_input(bench, circuit, calibration, self.settings.inputs, self.settings.seed);
+        let found = adversary::worst_input(evaluator, circuit, calibration, self.settings.inputs, self.settings.seed);
         let Some((worst, turned)) = found else {
             let words = "no two prompts of one template have one length and differ in more than their cues: there is nothing \
                          to exchange between them";
@@ -240,7 +252,7 @@ impl Judge<'_> {
     }
 
     /// Is this the circuit, or one of several?
-    fn rivals(&mut self, benches: &Benches<'_>) -> Result<(), RunError> {
+    fn rivals(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
         let (id, circuit, settings) = (CheckId::Identified, self.case.circuit, self.settings);
         if circuit.is_empty() || circuit.len() > MOST_NODES || !self.has_time(id) {
             return Ok(());
@@ -248,7 +260,7 @@ impl Judge<'_> {
         let clock = self.clock;
         let out_of_time = || clock.is_over();
         let limit = settings.loss_limit(self.case.target_loss);
-        let (bench, selection) = (&benches.few, &benches.few_selection);
+        let (evaluator, selection) = (&evaluators.few, &evaluators.few_selection);
         let Some(core) = rival::core(selection, circuit, limit, &out_of_time)? else {
             self.left_out(id);
             return Ok(());
@@ -265,14 +277,14 @@ impl Judge<'_> {
             let Some(found) = rival::search(selection, &forbidden, limit, steps, settings.seed, &out_of_time)? else {
                 break;
             };
-            let run = bench.run(&found, Scheme::MEAN)?;
+            let run = evaluator.run(&found, Scheme::MEAN)?;
             let calibration = calibrate(&selection.run_differences(&found, Scheme::MEAN)?);
-            let measured = Measured::new(&run, calibration, &bench.model);
+            let measured = Measured::new(&run, calibration, &evaluator.model);
             let shared = found.numbers().filter(|&n| circuit.kept()[n]).count();
             self.report.findings.rivals.push(Rival {
                 nodes: found.len(),
                 shared,
-                loss: benches.few_resamples.mean(&measured.loss),
+                loss: evaluators.few_resamples.mean(&measured.loss),
                 agreement: fraction(&measured.agree),
             });
             forbidden.extend(found.numbers().filter(|n| !core.contains(n)));

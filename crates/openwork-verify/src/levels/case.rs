@@ -28,7 +28,7 @@ pub struct Case<'a> {
     /// The pairs the circuit was selected on. None may recur above; node sets that come without a calibration
     /// are calibrated on them.
     pub selection: &'a [Pair],
-    /// What somebody says that the nodes mean.
+    /// Hypothesis about the meaning of its nodes.
     pub meaning: Option<Meaning<'a>>,
     /// SHA-256 of the model's file, which certificates name.
     pub model_sha256: &'a str,
@@ -54,12 +54,12 @@ pub struct Shift<'a> {
     pub pairs: &'a [Pair],
 }
 
-/// How far a run goes and what it may cost.
+/// Limits of a run: highest level, time, and work of certificates.
 #[derive(Clone, Copy)]
 pub struct Limits<'a> {
     /// The highest level, 1 to 6.
     pub level: u8,
-    /// When all levels must be over. Each has its share of the time until then, and says what it could not finish
+    /// Deadline of all levels. Each has its share of the time until then, and says what it could not finish
     /// in it; results of a run that finishes do not depend on it.
     pub until: Option<Instant>,
     /// Looked at between measurements: once true, the run ends with the report as far as it got.
@@ -74,7 +74,7 @@ impl Limits<'_> {
         Self { level, until: None, interrupted: &|| false, effort: Effort::default() }
     }
 
-    /// Whether the time is over, or somebody wants to end the run.
+    /// True if the time is over, or somebody wants to end the run.
     pub fn are_over(&self) -> bool {
         (self.interrupted)() || self.until.is_some_and(|until| Instant::now() > until)
     }
@@ -85,7 +85,7 @@ impl Limits<'_> {
     }
 }
 
-/// How much work certificates may take.
+/// Work that certificates may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Effort {
     /// Runs of an exhaustive certificate: minutes for models of thousands of weights.

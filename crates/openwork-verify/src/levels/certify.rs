@@ -3,7 +3,7 @@
 use openwork_circuit::{Ablation, Calibration, Domain, Keep, tasks::Pair};
 use openwork_model::{Matrix, NoTap, Tokens};
 
-use super::{Judge, Stop};
+use super::{Stop, Verifier};
 use crate::{
     certificate::{
         About, Certificate, CertificateError, Certified, Event, Kind, Relax, Rivals, Sample, Scheme, exhaustive,
@@ -18,7 +18,7 @@ use crate::{
     run::scheme::Split,
 };
 
-impl Judge<'_> {
+impl Verifier<'_> {
     /// Level 6: the certificates that can be written, over all inputs of the case's domain, if it has one, and over all
     /// partial ablations; else over samples of the held-out prompts and over partial ablations on some of them. A pass becomes
     /// certified where every input of a domain is; one input on which circuit and model disagree refutes. Once the time is
@@ -100,7 +100,7 @@ impl Judge<'_> {
         Ok(certified)
     }
 
-    /// Whether there is time for a certificate. If not, the report says that it was left out.
+    /// True if there is time for a certificate. If not, the report says that it was left out.
     fn may_begin(&mut self, kind: Kind) -> bool {
         let step = CheckId::Certificate { kind };
         if self.clock.is_over() {

@@ -2,7 +2,7 @@
 
 use openwork_circuit::{Calibration, NodeSet};
 
-use super::{Benches, Judge, Shown, worst_pair};
+use super::{Evaluators, Shown, Verifier, worst_pair};
 use crate::{
     checks::{Check, Status, id::CheckId},
     methods::{
@@ -12,7 +12,7 @@ use crate::{
     report::{counter_example::Change, findings::Incompleteness},
     run::{
         error::RunError,
-        evaluator::Bench,
+        evaluator::Evaluator,
         scheme::{Scheme, Split},
     },
     streams::Stream,
@@ -21,20 +21,20 @@ use crate::{
 /// Random sets beside the circuit.
 const SETS: u64 = 4;
 
-impl Judge<'_> {
+impl Verifier<'_> {
     /// The worst knock-out found must not part them.
-    pub(super) fn completeness(&mut self, benches: &Benches<'_>) -> Result<(), RunError> {
+    pub(super) fn completeness(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
         let (id, circuit) = (CheckId::Completeness, self.case.circuit);
         if circuit.is_empty() || !self.has_time(id) {
             return Ok(());
         }
-        let found = self.search(benches, circuit, Budget::WHOLE)?;
+        let found = self.search(evaluators, circuit, Budget::WHOLE)?;
         let Knockout { how, nodes, .. } = &found[0];
-        let bench = &benches.few;
-        let row = incompleteness(benches, Subset::Circuit, circuit, &found)?;
+        let evaluator = &evaluators.few;
+        let row = incompleteness(evaluators, Subset::Circuit, circuit, &found)?;
         let estimate = row.gap;
         self.report.findings.incompleteness.push(row);
-        let threshold = self.bar(bench);
+        let threshold = self.bar(evaluator);
         let passed = estimate.ci95.0 <= threshold && estimate.ci95.1 >= -threshold;
         let names: Vec<String> = nodes.iter().take(6).map(|&n| circuit.space().node(n).to_string()).collect();
         let more = if nodes.len() > 6 { format!(" and {} more", nodes.len() - 6) } else { String::new() };
@@ -51,14 +51,14 @@ impl Judge<'_> {
         );
         if !passed {
             let set = NodeSet::of(circuit.space().clone(), nodes.iter().copied()).complement();
-            let run = bench.run(&set, Scheme::MEAN)?;
-            let (_, gaps) = knockouts::gap(bench, circuit, nodes)?;
+            let run = evaluator.run(&set, Scheme::MEAN)?;
+            let (_, gaps) = knockouts::gap(evaluator, circuit, nodes)?;
             let pair = worst_pair(gaps.len(), |i| gaps[i]);
             let shown = Shown {
                 check: id,
                 split: Split::HeldOut,
                 pair,
-                bench,
+                evaluator,
                 run: &run.differences,
                 calibration: Calibration::NONE,
             };
@@ -75,14 +75,14 @@ impl Judge<'_> {
     }
 
     /// Knock-outs of nodes of a set, worst first: searched on selection pairs, and to be judged on held-out ones.
-    fn search(&self, benches: &Benches<'_>, nodes: &NodeSet, budget: Budget) -> Result<Vec<Knockout>, RunError> {
+    fn search(&self, evaluators: &Evaluators<'_>, nodes: &NodeSet, budget: Budget) -> Result<Vec<Knockout>, RunError> {
         let clock = self.clock;
-        knockouts::incompleteness(&benches.few_selection, nodes, budget, self.settings.seed, &|| clock.is_over())
+        knockouts::incompleteness(&evaluators.few_selection, nodes, budget, self.settings.seed, &|| clock.is_over())
     }
 
-    /// How far losses may part, nats.
-    fn bar(&self, bench: &Bench<'_>) -> f64 {
-        self.settings.max_incompleteness * self.known(bench)
+    /// Largest allowed distance of losses, nats.
+    fn bar(&self, evaluator: &Evaluator<'_>) -> f64 {
+        self.settings.max_incompleteness * self.loss_reduction(evaluator)
     }
 
     /// The same search, with a budget that several can have, on the circuit and on random sets of its size; the worst that
@@ -94,8 +94,8 @@ impl Judge<'_> {
     /// the check could tell nothing. And from its gap with nothing knocked out a set rises only where it or the model
     /// answers to knock-outs: by what the circuit rises, completeness saw more than sufficiency. Random sets are drawn from
     /// active nodes, for others answer to none.
-    pub(super) fn beside_random_circuits(&mut self, benches: &Benches<'_>) -> Result<(), RunError> {
-        let (id, circuit, bar) = (CheckId::CompletenessBesideRandom, self.case.circuit, self.bar(&benches.few));
+    pub(super) fn beside_random_circuits(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
+        let (id, circuit, bar) = (CheckId::CompletenessBesideRandom, self.case.circuit, self.bar(&evaluators.few));
         if circuit.is_empty() || circuit.complement().is_empty() || !self.has_time(id) {
             return Ok(());
         }
@@ -105,14 +105,14 @@ impl Judge<'_> {
                 (Subset::Circuit, circuit.clone())
             } else {
                 let mut rng = Stream::CompletenessSet(set).rng(self.settings.seed);
-                (Subset::Random, draw(circuit, Draw::ActiveOthers, &benches.active, &mut rng).0)
+                (Subset::Random, draw(circuit, Draw::ActiveOthers, &evaluators.active, &mut rng).0)
             };
-            let found = self.search(benches, &nodes, Budget::SMALL)?;
+            let found = self.search(evaluators, &nodes, Budget::SMALL)?;
             if self.clock.is_over() {
                 self.left_out(id);
                 return Ok(());
             }
-            rows.push(incompleteness(benches, on, &nodes, &found)?);
+            rows.push(incompleteness(evaluators, on, &nodes, &found)?);
         }
         let (own, random) = rows.split_first().expect("the circuit's comes first");
         let between = |of: &dyn Fn(&Incompleteness) -> f64| {
@@ -137,20 +137,20 @@ impl Judge<'_> {
 
 /// The worst of what a search found, on held-out pairs.
 fn incompleteness(
-    benches: &Benches<'_>,
+    evaluators: &Evaluators<'_>,
     on: Subset,
     set: &NodeSet,
     found: &[Knockout],
 ) -> Result<Incompleteness, RunError> {
     let worst = &found[0];
-    let gaps = |knocked_out: &[usize]| knockouts::gap(&benches.few, set, knocked_out);
+    let gaps = |knocked_out: &[usize]| knockouts::gap(&evaluators.few, set, knocked_out);
     Ok(Incompleteness {
         on,
         nodes: set.len(),
         tried: found.len(),
         how: worst.how.into(),
         knocked_out: worst.nodes.len(),
-        gap: benches.few_resamples.mean(&gaps(&worst.nodes)?.1),
+        gap: evaluators.few_resamples.mean(&gaps(&worst.nodes)?.1),
         gap_of_none: gaps(&[])?.0,
     })
 }

@@ -24,11 +24,11 @@ pub(super) fn check(case: &Case<'_>, settings: &Settings) -> Result<(), InputErr
     let mut splits = vec![(None, case.selection), (Some(Split::HeldOut), case.held_out)];
     splits.extend(case.shifts.iter().map(|s| (Some(s.split), s.pairs)));
     for (split, pairs) in splits {
-        let known = |t: &u16| usize::from(*t) < config.vocab_size;
+        let in_vocabulary = |t: &u16| usize::from(*t) < config.vocab_size;
         let good = |p: &Pair| {
             p.answer != p.alternative
-                && [p.answer, p.alternative].iter().all(known)
-                && [&p.positive, &p.negative].iter().all(|s| !s.is_empty() && s.iter().all(known))
+                && [p.answer, p.alternative].iter().all(in_vocabulary)
+                && [&p.positive, &p.negative].iter().all(|s| !s.is_empty() && s.iter().all(in_vocabulary))
         };
         if let Some(pair) = pairs.iter().position(|p| !good(p)) {
             return Err(InputError::Pair { split, pair });

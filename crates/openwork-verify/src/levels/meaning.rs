@@ -1,6 +1,6 @@
 //! Level 5: causal scrubbing of what every circuit claims, and the hypothesis that somebody wrote about this one.
 
-use super::{Benches, Judge, Stop};
+use super::{Evaluators, Stop, Verifier};
 use crate::{
     checks::{Check, Status, id::CheckId},
     hypothesis::{HypothesisSettings, HypothesisVerdict, Prompts, examine, list},
@@ -9,23 +9,23 @@ use crate::{
     run::{measures::Faithfulness, scheme::Split},
 };
 
-impl Judge<'_> {
+impl Verifier<'_> {
     /// Level 5.
-    pub(super) fn meaning(&mut self, benches: &Benches<'_>) -> Result<(), Stop> {
-        self.scrubbing(benches)?;
+    pub(super) fn meaning(&mut self, evaluators: &Evaluators<'_>) -> Result<(), Stop> {
+        self.scrubbing(evaluators)?;
         self.hypothesis()?;
         Ok(())
     }
 
     /// Everything outside the circuit resampled, independently per path.
-    fn scrubbing(&mut self, benches: &Benches<'_>) -> Result<(), Fault> {
+    fn scrubbing(&mut self, evaluators: &Evaluators<'_>) -> Result<(), Fault> {
         let id = CheckId::Scrubbing;
         if !self.has_time(id) {
             return Ok(());
         }
         let settings =
             ScrubSettings { seed: self.settings.seed, bootstrap: self.settings.bootstrap, ..ScrubSettings::default() };
-        let pairs = super::some_of(&benches.held_out.pairs, settings.max_pairs);
+        let pairs = super::some_of(&evaluators.held_out.pairs, settings.max_pairs);
         let found = scrub(self.case.model, self.case.circuit, &pairs, &settings)
             .map_err(|e| Fault::Scrubbing { reason: e.to_string() })?;
         let (agreement, least) = (found.circuit.agreement, self.settings.min_scrubbed);
@@ -58,7 +58,7 @@ impl Judge<'_> {
         Ok(())
     }
 
-    /// What somebody says that the nodes mean.
+    /// Tests the hypothesis of the case, if it has one.
     fn hypothesis(&mut self) -> Result<(), Fault> {
         let Some(meaning) = self.case.meaning else { return Ok(()) };
         let id = CheckId::Hypothesis;

@@ -33,9 +33,9 @@ use crate::{
     },
     run::{
         ablator::{Ablator, KeepOnly},
-        context::{Fills, Subject},
+        context::{Constants, Context},
         error::RunError,
-        evaluator::Bench,
+        evaluator::Evaluator,
         measures::{losses_at_best_shift, mean},
         scheme::{Norms, Scheme, Split},
     },
@@ -105,19 +105,19 @@ pub fn verify_through(
     progress: &mut dyn FnMut(&str),
 ) -> Judgement {
     let report = Draft::new(limits.level, declarations(case), settings.clone());
-    let fills = Fills::new(case.circuit, case.selection);
-    let subject = Subject { model: case.model, means: case.means, fills: &fills, seed: settings.seed, ablator };
+    let constants = Constants::new(case.circuit, case.selection);
+    let context = Context { model: case.model, means: case.means, constants: &constants, seed: settings.seed, ablator };
     let clock = Clock { limits, level: 0, started: Instant::now(), level_until: limits.until };
     let (counter_example, certificates, certified) = (None, vec![], None);
-    let mut judge =
-        Judge { case, subject, settings, clock, progress, report, counter_example, certificates, certified };
-    let end = match judge.run(controls) {
-        Ok(()) => End::Whole { certified: judge.certified.take() },
+    let mut verifier =
+        Verifier { case, context, settings, clock, progress, report, counter_example, certificates, certified };
+    let end = match verifier.run(controls) {
+        Ok(()) => End::Whole { certified: verifier.certified.take() },
         Err(Stop::Fault(fault)) => End::Fault(fault),
         Err(Stop::NoTask) => End::NoTask,
         Err(Stop::Undefined) => End::Undefined,
     };
-    let Judge { mut report, counter_example, certificates, .. } = judge;
+    let Verifier { mut report, counter_example, certificates, .. } = verifier;
     match &end {
         End::Fault(fault) => report.checks.push(Check::new(CheckId::SelfChecks, Status::Failed, fault.to_string())),
         _ => report.checks.insert(0, Check::new(CheckId::SelfChecks, Status::Passed, SELF_CHECKS)),
@@ -125,20 +125,20 @@ pub fn verify_through(
     Judgement { report: seal::seal(report, end, counter_example), certificates }
 }
 
-/// What the self-checks check.
+/// Explanation of passed self-checks.
 const SELF_CHECKS: &str = "keeping all nodes is the model bit for bit, keeping none is ablating all, every hook fired and did \
                            its work, gradients are finite differences, no pair was selected on, all numbers are finite";
 
-struct Judge<'a> {
+struct Verifier<'a> {
     case: &'a Case<'a>,
-    subject: Subject<'a>,
+    context: Context<'a>,
     settings: &'a Settings,
     clock: Clock<'a>,
     progress: &'a mut dyn FnMut(&str),
     report: Draft,
     counter_example: Option<CounterExample>,
     certificates: Vec<(Kind, Certificate)>,
-    /// What certificates cover, where they cover every input of a domain.
+    /// Scope of the certificates, where they cover every input of a domain.
     certified: Option<String>,
 }
 
@@ -161,28 +161,28 @@ impl Clock<'_> {
         Self { level, level_until, ..self }
     }
 
-    /// Whether the time of the level is over, or that of the run, or somebody wants to end it.
+    /// True if the time of the level is over, or that of the run, or somebody wants to end it.
     fn is_over(&self) -> bool {
         self.limits.are_over() || self.level_until.is_some_and(|until| Instant::now() > until)
     }
 }
 
-/// What several levels look at.
-struct Benches<'a> {
-    held_out: Bench<'a>,
-    selection: Bench<'a>,
+/// Evaluators and resamples that several levels use.
+struct Evaluators<'a> {
+    held_out: Evaluator<'a>,
+    selection: Evaluator<'a>,
     /// Fewer held-out pairs, for what is run hundreds of times, and as many selection pairs.
-    few: Bench<'a>,
-    few_selection: Bench<'a>,
+    few: Evaluator<'a>,
+    few_selection: Evaluator<'a>,
     /// Resamples of both.
     resamples: Resamples,
     few_resamples: Resamples,
     /// Pairs from elsewhere, for levels 3 and 4.
-    shifts: Vec<(Split, Bench<'a>)>,
+    shifts: Vec<(Split, Evaluator<'a>)>,
     active: Vec<bool>,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> Verifier<'a> {
     fn run(&mut self, controls: Controls<'_>) -> Result<(), Stop> {
         (self.progress)("self-checks");
         inputs::check(self.case, self.settings)?;
@@ -192,38 +192,38 @@ impl<'a> Judge<'a> {
             self.push(Check::new(CheckId::EnoughPairs, Status::Failed, words));
             return Err(Stop::Undefined);
         }
-        let benches = self.benches()?;
-        let unit = Declaration { what: "intervals".into(), value: format!("over {}", benches.resamples.unit()) };
+        let evaluators = self.evaluators()?;
+        let unit = Declaration { what: "intervals".into(), value: format!("over {}", evaluators.resamples.unit()) };
         self.report.declarations.push(unit);
-        benches.few.check_identity()?;
-        benches.few_selection.check_gradient()?;
-        self.report.size = Some(self.size(&benches.active));
+        evaluators.few.check_identity()?;
+        evaluators.few_selection.check_gradient()?;
+        self.report.size = Some(self.size(&evaluators.active));
         self.begin(1);
-        let published = self.task(&benches)?;
+        let published = self.task(&evaluators)?;
         for level in 2..=self.clock.limits.level {
             self.begin(level);
             match level {
-                2 => self.sufficiency(&benches, &published)?,
-                3 => self.necessity(&benches, controls)?,
-                4 => self.adversaries(&benches)?,
-                5 => self.meaning(&benches)?,
+                2 => self.sufficiency(&evaluators, &published)?,
+                3 => self.necessity(&evaluators, controls)?,
+                4 => self.adversaries(&evaluators)?,
+                5 => self.meaning(&evaluators)?,
                 _ => self.certify()?,
             }
         }
         Ok(())
     }
 
-    fn benches(&self) -> Result<Benches<'a>, RunError> {
-        let (case, settings, subject) = (self.case, self.settings, self.subject);
-        let few = |pairs: &[Pair]| Bench::new(subject, &some_of(pairs, settings.random_pairs));
-        let held_out = Bench::new(subject, case.held_out)?;
+    fn evaluators(&self) -> Result<Evaluators<'a>, RunError> {
+        let (case, settings, context) = (self.case, self.settings, self.context);
+        let few = |pairs: &[Pair]| Evaluator::new(context, &some_of(pairs, settings.random_pairs));
+        let held_out = Evaluator::new(context, case.held_out)?;
         let few_held_out = few(case.held_out)?;
         let active = held_out.activity.active(case.circuit.space(), settings.active_share);
         let elsewhere = case.shifts.iter().filter(|s| self.clock.limits.level > 2 && !s.pairs.is_empty());
         let shifts =
-            elsewhere.map(|s| Ok((s.split, Bench::new(subject, s.pairs)?))).collect::<Result<_, RunError>>()?;
-        Ok(Benches {
-            selection: Bench::new(subject, case.selection)?,
+            elsewhere.map(|s| Ok((s.split, Evaluator::new(context, s.pairs)?))).collect::<Result<_, RunError>>()?;
+        Ok(Evaluators {
+            selection: Evaluator::new(context, case.selection)?,
             few_selection: few(case.selection)?,
             resamples: resamples(&held_out.pairs, settings),
             few_resamples: resamples(&few_held_out.pairs, settings),
@@ -239,7 +239,7 @@ impl<'a> Judge<'a> {
         self.clock = self.clock.at(level);
     }
 
-    /// Whether there is time for a step. If not, the check that it would have made is not made, and the report says so.
+    /// True if there is time for a step. If not, the check that it would have made is not made, and the report says so.
     fn has_time(&mut self, check: CheckId) -> bool {
         if self.clock.is_over() {
             self.left_out(check);
@@ -276,9 +276,9 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// What the model knows of the task, in nats: `ln 2 − loss`.
-    fn known(&self, bench: &Bench<'_>) -> f64 {
-        std::f64::consts::LN_2 - mean(&losses_at_best_shift(&bench.model))
+    /// Loss reduction of the model, nats: `ln 2 − loss`, the loss at its best shift.
+    fn loss_reduction(&self, evaluator: &Evaluator<'_>) -> f64 {
+        std::f64::consts::LN_2 - mean(&losses_at_best_shift(&evaluator.model))
     }
 
     /// Notes the first example that speaks against the circuit.
@@ -294,7 +294,7 @@ struct Shown<'a> {
     check: CheckId,
     split: Split,
     pair: usize,
-    bench: &'a Bench<'a>,
+    evaluator: &'a Evaluator<'a>,
     /// Calibrated logit differences of the run.
     run: &'a [f64],
     calibration: Calibration,
@@ -303,25 +303,25 @@ struct Shown<'a> {
 impl Shown<'_> {
     fn example(&self, intervention: Intervention) -> CounterExample {
         let two = |d: &[f64]| [d[2 * self.pair], d[2 * self.pair + 1]];
-        let pair = &self.bench.pairs[self.pair];
+        let pair = &self.evaluator.pairs[self.pair];
         CounterExample {
             check: self.check,
             split: self.split,
             pair: Some(self.pair),
-            prompts: [self.bench.prompt(2 * self.pair).to_vec(), self.bench.prompt(2 * self.pair + 1).to_vec()],
+            prompts: [self.evaluator.prompt(2 * self.pair).to_vec(), self.evaluator.prompt(2 * self.pair + 1).to_vec()],
             candidates: (pair.answer, pair.alternative),
             intervention,
             calibration: self.calibration,
-            model: two(&self.bench.model.differences),
+            model: two(&self.evaluator.model.differences),
             run: two(self.run),
         }
     }
 
     /// The intervention that keeps `nodes` under a scheme.
     fn kept(&self, what: Change, nodes: &NodeSet, scheme: Scheme) -> Intervention {
-        let subject = self.bench.subject;
-        let source = |i: usize| self.bench.prompt(self.bench.source(2 * self.pair + i, scheme.fill)).to_vec();
-        let constants = match subject.constants(scheme.fill) {
+        let context = self.evaluator.context;
+        let source = |i: usize| self.evaluator.prompt(self.evaluator.source(2 * self.pair + i, scheme.value)).to_vec();
+        let constants = match context.constants(scheme.value) {
             Some(openwork_circuit::Ablation::Constant(values)) => {
                 Some((0..values.len()).filter(|&n| !nodes.kept()[n]).map(|n| values[n]).collect())
             }
@@ -329,7 +329,7 @@ impl Shown<'_> {
         };
         Intervention {
             scheme,
-            sources: subject.constants(scheme.fill).is_none().then(|| [source(0), source(1)]),
+            sources: context.constants(scheme.value).is_none().then(|| [source(0), source(1)]),
             constants,
             ..Intervention::keeping(what, nodes)
         }
@@ -408,7 +408,7 @@ fn other_schemes() -> impl Iterator<Item = Scheme> {
     Scheme::all().filter(|s| *s != Scheme::MEAN)
 }
 
-/// Whether a scheme freezes norms.
+/// True if a scheme freezes norms.
 fn is_frozen(scheme: Scheme) -> bool {
     scheme.norms == Norms::Frozen
 }

@@ -3,7 +3,7 @@
 
 use openwork_circuit::{Calibration, NodeSet};
 
-use super::{Benches, Judge, Shown, Stop, sufficiency::range, worst_pair};
+use super::{Evaluators, Shown, Stop, Verifier, sufficiency::range, worst_pair};
 use crate::{
     checks::{
         Check, Status, Unfinished,
@@ -18,7 +18,7 @@ use crate::{
     report::{counter_example::Change, findings::NodeWorth},
     run::{
         error::RunError,
-        evaluator::Bench,
+        evaluator::Evaluator,
         measures::{Measured, losses_at_best_shift, mean},
         scheme::{Kept, Scheme, Split},
     },
@@ -26,11 +26,11 @@ use crate::{
     stats::intervals::{Resamples, holm, p_not_above},
 };
 
-impl Judge<'_> {
+impl Verifier<'_> {
     /// Level 3.
-    pub(super) fn necessity(&mut self, benches: &Benches<'_>, controls: Controls<'_>) -> Result<(), Stop> {
-        self.effect(benches)?;
-        self.random_sets(benches)?;
+    pub(super) fn necessity(&mut self, evaluators: &Evaluators<'_>, controls: Controls<'_>) -> Result<(), Stop> {
+        self.effect(evaluators)?;
+        self.random_sets(evaluators)?;
         for kind in ControlKind::ALL {
             if controls.cut_short.contains(&kind) && !controls.done.iter().any(|c| c.kind == kind) {
                 self.unfinished(CheckId::Control { kind });
@@ -38,22 +38,22 @@ impl Judge<'_> {
             let check = rules::control(kind, controls.done, self.report.size.expect("known by now"));
             self.push(check);
         }
-        self.completeness(benches)?;
-        self.minimality(benches)?;
-        self.beside_random_circuits(benches)?;
+        self.completeness(evaluators)?;
+        self.minimality(evaluators)?;
+        self.beside_random_circuits(evaluators)?;
         Ok(())
     }
 
-    /// What ablating only the circuit costs the model.
-    fn effect(&mut self, benches: &Benches<'_>) -> Result<(), RunError> {
-        let (bench, resamples, circuit) = (&benches.held_out, &benches.resamples, self.case.circuit);
+    /// Necessity: the loss of the model with only the circuit ablated.
+    fn effect(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
+        let (evaluator, resamples, circuit) = (&evaluators.held_out, &evaluators.resamples, self.case.circuit);
         let others = circuit.complement();
-        let run = bench.run(&others, Scheme::MEAN)?;
-        let without = Measured::new(&run, Calibration::NONE, &bench.model);
+        let run = evaluator.run(&others, Scheme::MEAN)?;
+        let without = Measured::new(&run, Calibration::NONE, &evaluator.model);
         let kept = (Split::HeldOut, Kept::AllButCircuit, Some(Scheme::MEAN));
         self.report.matrix.push(without.cell(kept, Calibration::NONE, None, resamples));
-        self.independence(bench, &without.differences);
-        let (shifted, model) = (losses_at_best_shift(&run), losses_at_best_shift(&bench.model));
+        self.independence(evaluator, &without.differences);
+        let (shifted, model) = (losses_at_best_shift(&run), losses_at_best_shift(&evaluator.model));
         let check = rules::necessity(&shifted, &model, resamples, self.settings);
         if check.status == Status::Failed {
             // Where the model does best without the circuit.
@@ -62,7 +62,7 @@ impl Judge<'_> {
                 check: check.id,
                 split: Split::HeldOut,
                 pair,
-                bench,
+                evaluator,
                 run: &without.differences,
                 calibration: Calibration::NONE,
             };
@@ -73,7 +73,7 @@ impl Judge<'_> {
     }
 
     /// Necessity and sufficiency against random sets, on part of the pairs.
-    fn random_sets(&mut self, benches: &Benches<'_>) -> Result<(), RunError> {
+    fn random_sets(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
         let (circuit, settings) = (self.case.circuit, self.settings);
         let (necessity, sufficiency) = (CheckId::NecessityAgainstRandomSets, CheckId::SufficiencyAgainstRandomSets);
         if circuit.is_empty() || circuit.complement().is_empty() {
@@ -86,18 +86,18 @@ impl Judge<'_> {
         if !self.has_time(necessity) {
             return Ok(());
         }
-        let bench = &benches.few;
-        let own = bench.run_differences(circuit, Scheme::MEAN)?.loss(self.case.calibration);
+        let evaluator = &evaluators.few;
+        let own = evaluator.run_differences(circuit, Scheme::MEAN)?.loss(self.case.calibration);
         let limit = settings.loss_limit(self.case.target_loss);
-        let model = mean(&losses_at_best_shift(&bench.model));
+        let model = mean(&losses_at_best_shift(&evaluator.model));
         let clock = self.clock;
         let comparison = Comparison {
-            bench,
-            selection: &benches.few_selection,
+            evaluator,
+            selection: &evaluators.few_selection,
             circuit,
             necessary: model + settings.min_necessity * (std::f64::consts::LN_2 - model),
             sufficient: limit,
-            active: &benches.active,
+            active: &evaluators.active,
             settings,
             out_of_time: &|| clock.is_over(),
         };
@@ -106,13 +106,13 @@ impl Judge<'_> {
         let kept = comparison.kept(own, self.progress)?;
         let adjusted = holm(&[counted.p_value.max(activity.p_value), kept.p_value]);
 
-        let too_short = counted.wanting.1 as f64 > settings.max_shortage * circuit.len() as f64;
-        let mut first = rank(necessity, adjusted[0], settings, necessity_words(&counted, &activity));
+        let too_short = counted.shortfall.1 as f64 > settings.max_shortage * circuit.len() as f64;
+        let mut first = rank(necessity, adjusted[0], settings, necessity_text(&counted, &activity));
         if too_short {
             first.status = Status::NotApplicable;
             first.explanation = format!(
-                "the circuit fills its sites so far that random sets outside it lack {} of its {} nodes",
-                counted.wanting.1,
+                "the circuit constants its sites so far that random sets outside it lack {} of its {} nodes",
+                counted.shortfall.1,
                 circuit.len()
             );
         }
@@ -138,8 +138,8 @@ impl Judge<'_> {
     }
 
     /// Is every node needed, and every edge?
-    fn minimality(&mut self, benches: &Benches<'_>) -> Result<(), RunError> {
-        let (id, circuit, bench) = (CheckId::MinimalityNodes, self.case.circuit, &benches.few);
+    fn minimality(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
+        let (id, circuit, evaluator) = (CheckId::MinimalityNodes, self.case.circuit, &evaluators.few);
         // What keeps all of the model, or all but, is called trivial elsewhere, and of course not all of it is needed.
         let size = self.report.size.expect("known by now");
         let trivial = size.active_in_circuit as f64 > NEARLY_ALL * size.active_nodes as f64;
@@ -155,10 +155,10 @@ impl Judge<'_> {
         let clock = self.clock;
         let out_of_time = || clock.is_over();
         let nodes: Vec<usize> = circuit.numbers().collect();
-        let margin = self.settings.min_worth * self.known(bench);
-        let answers = &benches.held_out.model.differences;
+        let margin = self.settings.min_worth * self.loss_reduction(evaluator);
+        let answers = &evaluators.held_out.model.differences;
         let least = self.settings.min_worth * answers.iter().map(|d| d.abs()).sum::<f64>() / answers.len() as f64;
-        let Some(needless) = self.needless(benches, &nodes, least, &out_of_time)? else {
+        let Some(needless) = self.needless(evaluators, &nodes, least, &out_of_time)? else {
             self.left_out(id);
             return Ok(());
         };
@@ -176,13 +176,13 @@ impl Judge<'_> {
         let passed = names.len() as f64 <= self.settings.max_needless * nodes.len() as f64;
         self.push(Check { threshold: Some(least), ..Check::new(id, Status::of(passed), words) });
         let calibration = self.case.calibration;
-        let with_all = bench.run_differences(circuit, Scheme::MEAN)?.pair_losses(calibration);
-        let worth = |&node: &usize| knockouts::worth(bench, circuit, calibration, &with_all, node);
+        let with_all = evaluator.run_differences(circuit, Scheme::MEAN)?.pair_losses(calibration);
+        let worth = |&node: &usize| knockouts::worth(evaluator, circuit, calibration, &with_all, node);
         let worths = nodes.iter().map(worth).collect::<Result<Vec<_>, RunError>>()?;
         let p = holm(&worths.iter().map(|w| p_not_above(w, margin)).collect::<Vec<_>>());
-        self.node_worths(bench, &benches.few_resamples, &nodes, &worths, &p)?;
-        self.subset(bench, &nodes, &worths, margin, &out_of_time)?;
-        self.edges(bench, margin, &out_of_time);
+        self.node_worths(evaluator, &evaluators.few_resamples, &nodes, &worths, &p)?;
+        self.subset(evaluator, &nodes, &worths, margin, &out_of_time)?;
+        self.edges(evaluator, margin, &out_of_time);
         Ok(())
     }
 
@@ -191,7 +191,7 @@ impl Judge<'_> {
     /// all it takes to be needed; it is computed and not estimated.
     fn needless(
         &mut self,
-        benches: &Benches<'_>,
+        evaluators: &Evaluators<'_>,
         nodes: &[usize],
         least: f64,
         out_of_time: &dyn Fn() -> bool,
@@ -199,22 +199,25 @@ impl Judge<'_> {
         let circuit = self.case.circuit;
         let mut left = nodes.to_vec();
         // Few pairs first: most nodes show there.
-        let here = [(&benches.few, Scheme::MEAN), (&benches.few, Scheme::ZERO)];
-        let more =
-            [(&benches.held_out, Scheme::MEAN), (&benches.selection, Scheme::MEAN), (&benches.held_out, Scheme::ZERO)];
-        let elsewhere = benches.shifts.iter().map(|(_, bench)| (bench, Scheme::MEAN));
+        let here = [(&evaluators.few, Scheme::MEAN), (&evaluators.few, Scheme::ZERO)];
+        let more = [
+            (&evaluators.held_out, Scheme::MEAN),
+            (&evaluators.selection, Scheme::MEAN),
+            (&evaluators.held_out, Scheme::ZERO),
+        ];
+        let elsewhere = evaluators.shifts.iter().map(|(_, evaluator)| (evaluator, Scheme::MEAN));
         let places = here.into_iter().chain(elsewhere).chain(more);
-        for (bench, scheme) in places {
+        for (evaluator, scheme) in places {
             if left.is_empty() {
                 break;
             }
-            let whole = bench.run_differences(circuit, scheme)?;
+            let whole = evaluator.run_differences(circuit, scheme)?;
             let mut still = Vec::new();
             for node in left {
                 if out_of_time() {
                     return Ok(None);
                 }
-                if knockouts::largest_effect(bench, circuit, scheme, &whole, node)? <= least {
+                if knockouts::largest_effect(evaluator, circuit, scheme, &whole, node)? <= least {
                     still.push(node);
                 }
             }
@@ -223,20 +226,20 @@ impl Judge<'_> {
         Ok(Some(left))
     }
 
-    /// What each node is worth in the circuit and in the model, and all of them together.
+    /// Cost of each node's removal in the circuit and in the model, and of removing all together.
     fn node_worths(
         &mut self,
-        bench: &Bench<'_>,
+        evaluator: &Evaluator<'_>,
         resamples: &Resamples,
         nodes: &[usize],
         worths: &[Vec<f64>],
         p: &[f64],
     ) -> Result<(), RunError> {
         let circuit = self.case.circuit;
-        let model = mean(&losses_at_best_shift(&bench.model));
+        let model = mean(&losses_at_best_shift(&evaluator.model));
         let without = |removed: &dyn Fn(usize) -> bool| -> Result<f64, RunError> {
             let kept = NodeSet::of(circuit.space().clone(), (0..circuit.space().len()).filter(|&n| !removed(n)));
-            Ok(mean(&losses_at_best_shift(&bench.run_differences(&kept, Scheme::MEAN)?)) - model)
+            Ok(mean(&losses_at_best_shift(&evaluator.run_differences(&kept, Scheme::MEAN)?)) - model)
         };
         let mut sum = 0.0;
         for ((&node, worth), &p_value) in nodes.iter().zip(worths).zip(p) {
@@ -258,7 +261,7 @@ impl Judge<'_> {
 
     fn subset(
         &mut self,
-        bench: &Bench<'_>,
+        evaluator: &Evaluator<'_>,
         nodes: &[usize],
         worths: &[Vec<f64>],
         margin: f64,
@@ -268,7 +271,7 @@ impl Judge<'_> {
         order.sort_by(|&a, &b| mean(&worths[a]).total_cmp(&mean(&worths[b])).then(a.cmp(&b)));
         let by_worth: Vec<usize> = order.into_iter().map(|i| nodes[i]).collect();
         let (circuit, calibration) = (self.case.circuit, self.case.calibration);
-        let smallest = knockouts::smallest_subset(bench, circuit, calibration, &by_worth, margin, out_of_time)?;
+        let smallest = knockouts::smallest_subset(evaluator, circuit, calibration, &by_worth, margin, out_of_time)?;
         let Some(smallest) = smallest else {
             self.unfinished(CheckId::MinimalitySubsets);
             return Ok(());
@@ -283,13 +286,13 @@ impl Judge<'_> {
         Ok(())
     }
 
-    fn edges(&mut self, bench: &Bench<'_>, margin: f64, out_of_time: &dyn Fn() -> bool) {
+    fn edges(&mut self, evaluator: &Evaluator<'_>, margin: f64, out_of_time: &dyn Fn() -> bool) {
         let id = CheckId::MinimalityEdges;
         if self.report.size.is_some_and(|s| s.edges > MOST_EDGES) || !self.has_time(id) {
             return;
         }
         let (circuit, calibration) = (self.case.circuit, self.case.calibration);
-        let (needless, tried) = knockouts::needless_edges(bench, circuit, calibration, margin, out_of_time);
+        let (needless, tried) = knockouts::needless_edges(evaluator, circuit, calibration, margin, out_of_time);
         let names: Vec<String> = needless.iter().map(|e| format!("{} → {}", e.from, e.to)).collect();
         let words = format!(
             "{} of {tried} edges can be cut one at a time (their reader gets the mean) at no more than {margin:.4} nats{}",
@@ -324,16 +327,16 @@ fn rank(id: CheckId, p: f64, settings: &Settings, words: String) -> Check {
     }
 }
 
-fn necessity_words(counted: &RandomSets, active: &RandomSets) -> String {
-    let wanting = match active.wanting {
+fn necessity_text(counted: &RandomSets, active: &RandomSets) -> String {
+    let shortfall = match active.shortfall {
         (0, _) => String::new(),
         (sites, nodes) => {
-            format!("; at {sites} sites other active nodes run short, {nodes} had to be replaced by silent ones")
+            format!("; at {sites} sites other active nodes run short, {nodes} had to be replaced by inactive ones")
         }
     };
     format!(
         "without the circuit the loss is {:.4} nats at the best shift; without as many other nodes {} (p = {:.3}), \
-         without as many other active nodes {} (p = {:.3}){wanting}; the larger p decides",
+         without as many other active nodes {} (p = {:.3}){shortfall}; the larger p decides",
         counted.circuit,
         range(&counted.random),
         counted.p_value,

@@ -17,7 +17,7 @@ use crate::{
     stats::intervals::{Estimate, Resamples, binomial_tail},
 };
 
-/// Whether the model does the task: its mean loss is below ln 2 by bootstrap, and the loss of more than half the
+/// Check that the model does the task: its mean loss is below ln 2 by bootstrap, and the loss of more than half the
 /// pairs is, by an exact sign test (ties count against). Both at `task_p`, so the larger p decides.
 ///
 /// ln 2 is also the loss of the best constant predictor: the two sequences of a pair have opposite answers, and
@@ -45,7 +45,7 @@ pub(crate) fn task(model: &Cell, losses: &[f64], resamples: &Resamples, settings
     }
 }
 
-/// Whether the model does the task through nodes at all.
+/// Check that the model does the task through nodes.
 pub(crate) fn through_nodes(faithfulness: &Faithfulness, settings: &Settings) -> Check {
     let id = CheckId::ThroughNodes;
     match faithfulness {
@@ -54,8 +54,8 @@ pub(crate) fn through_nodes(faithfulness: &Faithfulness, settings: &Settings) ->
             id,
             Status::Failed,
             format!(
-                "ablating every node costs the model only {mean:.4} ± {se:.4} nats ({} standard errors and {} of what it \
-                 knows are needed): no set of nodes can be credited with the task",
+                "ablating every node costs the model only {mean:.4} ± {se:.4} nats ({} standard errors and {} of its loss \
+                 reduction are needed): no set of nodes can be credited with the task",
                 settings.min_denominator_se, settings.min_denominator_share
             ),
         ),
@@ -170,13 +170,13 @@ pub(crate) fn sufficiency(
     ]
 }
 
-/// Whether the model needs the circuit: the rise of its loss (at the best common shift) without it, pair by pair,
-/// against `min_necessity` of what it knows.
+/// Check that the model needs the circuit: the rise of its loss (at the best common shift) without it, pair by pair,
+/// against `min_necessity` of its loss reduction.
 pub(crate) fn necessity(without: &[f64], model: &[f64], resamples: &Resamples, settings: &Settings) -> Check {
     let rise: Vec<f64> = without.iter().zip(model).map(|(w, m)| w - m).collect();
     let rise = resamples.mean(&rise);
-    let known = LN_2 - model.iter().sum::<f64>() / model.len() as f64;
-    let threshold = settings.min_necessity * known;
+    let reduction = LN_2 - model.iter().sum::<f64>() / model.len() as f64;
+    let threshold = settings.min_necessity * reduction;
     let passed = rise.ci95.0 >= threshold;
     let rest = if passed { "" } else { ": the rest of the model does the task without the circuit" };
     Check {
@@ -189,14 +189,14 @@ pub(crate) fn necessity(without: &[f64], model: &[f64], resamples: &Resamples, s
             Status::of(passed),
             format!(
                 "ablating only the circuit raises the model's loss by {rise} nats, after the best common shift; the \
-                 lower end must be at least {threshold:.4}, {} of the {known:.4} the model knows{rest}",
+                 lower end must be at least {threshold:.4}, {} of the {reduction:.4} nats by which the model is below chance{rest}",
                 settings.min_necessity
             ),
         )
     }
 }
 
-/// What a control says. The circuit stands only if the same search needs more edges where it must fail.
+/// Check of a control. The circuit stands only if the same search needs more edges where it must fail.
 pub(crate) fn control(kind: ControlKind, controls: &[Control], size: Size) -> Check {
     let id = CheckId::Control { kind };
     let of_kind: Vec<&Control> = controls.iter().filter(|c| c.kind == kind).collect();
@@ -228,7 +228,7 @@ pub(crate) fn control(kind: ControlKind, controls: &[Control], size: Size) -> Ch
     }
 }
 
-/// Whether the circuit says which nodes matter.
+/// Check that the circuit leaves out enough active nodes to say which matter.
 pub(crate) fn selective(size: Size, settings: &Settings) -> Check {
     let passed = size.active_in_circuit as f64 <= settings.max_share * size.active_nodes as f64;
     Check {

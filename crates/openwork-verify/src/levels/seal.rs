@@ -32,7 +32,7 @@ fn level_reached(checks: &[Check], level: u8) -> u8 {
 pub(crate) enum End {
     /// After the last check; where every input of a domain is certified, what the certificates cover.
     Whole {
-        /// What certificates cover.
+        /// Scope of the certificates.
         certified: Option<String>,
     },
     /// At a fault.
@@ -159,8 +159,11 @@ mod tests {
         for seed in 0..400 {
             let sealed = |sentence: &str| seal(draft(seed, sentence), End::Whole { certified: None }, None);
             let [a, b] = [sealed("plain words"), sealed("not finished: self-checks: not made: failed")];
-            assert_eq!((&a.verdict, a.rung, a.failed_families()), (&b.verdict, b.rung, b.failed_families()));
-            assert_eq!(a.ladder().map(|l| l.state), b.ladder().map(|l| l.state));
+            assert_eq!(
+                (&a.verdict, a.level_reached, a.failed_families()),
+                (&b.verdict, b.level_reached, b.failed_families())
+            );
+            assert_eq!(a.levels().map(|l| l.state), b.levels().map(|l| l.state));
             let kinds = |report: &Report| report.reasons.iter().map(std::mem::discriminant).collect::<Vec<_>>();
             assert_eq!(kinds(&a), kinds(&b));
             seen[match a.verdict {
@@ -181,13 +184,13 @@ mod tests {
             draft.checks.iter_mut().for_each(|c| c.status = Status::Passed);
             draft
         };
-        let fault = Fault::Run(RunError::HookSilent);
+        let fault = Fault::Run(RunError::HookNotCalled);
         let report = seal(clean(), End::Fault(fault.clone()), None);
-        assert_eq!((&report.verdict, report.rung), (&Verdict::Error { fault }, 0));
+        assert_eq!((&report.verdict, report.level_reached), (&Verdict::Error { fault }, 0));
         let certified = || End::Whole { certified: Some("all 9 inputs".into()) };
         let report = seal(clean(), certified(), None);
-        assert_eq!((&report.verdict, report.rung), (&Verdict::Certified { scope: "all 9 inputs".into() }, 6));
-        // A certificate that is wanting is no reservation; a weak check is one that no certificate lifts.
+        assert_eq!((&report.verdict, report.level_reached), (&Verdict::Certified { scope: "all 9 inputs".into() }, 6));
+        // A certificate that is shortfall is no reservation; a weak check is one that no certificate lifts.
         let mut weak = clean();
         let step = CheckId::Certificate { kind: Kind::Statistical };
         weak.unfinished.push(Unfinished::new(step, Why::OutOfTime));

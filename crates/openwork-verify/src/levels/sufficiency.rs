@@ -2,7 +2,7 @@
 
 use openwork_circuit::{Calibration, NodeSet};
 
-use super::{Benches, Judge, Shown, Stop, is_frozen, other_schemes, worst_pair};
+use super::{Evaluators, Shown, Stop, Verifier, is_frozen, other_schemes, worst_pair};
 use crate::{
     checks::{Check, Role, Status, id::CheckId},
     levels::rules,
@@ -13,9 +13,9 @@ use crate::{
     },
     run::{
         error::RunError,
-        evaluator::Bench,
+        evaluator::Evaluator,
         measures::{Faithfulness, Measured, calibrate, faithfulness, mean},
-        scheme::{Fill, Kept, Scheme, Split},
+        scheme::{AblationValue, Kept, Scheme, Split},
     },
     stats::{
         equivalence,
@@ -33,11 +33,11 @@ pub(super) struct Measurement {
     spread: f64,
 }
 
-impl Judge<'_> {
+impl Verifier<'_> {
     /// Level 1: the model does the task, and through nodes.
-    pub(super) fn task(&mut self, benches: &Benches<'_>) -> Result<Measurement, Stop> {
-        let (bench, resamples) = (&benches.held_out, &benches.resamples);
-        let model = self.model_cell(Split::HeldOut, bench, resamples);
+    pub(super) fn task(&mut self, evaluators: &Evaluators<'_>) -> Result<Measurement, Stop> {
+        let (evaluator, resamples) = (&evaluators.held_out, &evaluators.resamples);
+        let model = self.model_cell(Split::HeldOut, evaluator, resamples);
         let cell = self.report.cell(Split::HeldOut, Kept::Model, None).expect("measured");
         let task = rules::task(cell, &model.loss, resamples, self.settings);
         let done = task.status == Status::Passed;
@@ -45,7 +45,7 @@ impl Judge<'_> {
         if !done {
             return Err(Stop::NoTask);
         }
-        let published = self.measure(Split::HeldOut, bench, &benches.selection, resamples, Scheme::MEAN)?;
+        let published = self.measure(Split::HeldOut, evaluator, &evaluators.selection, resamples, Scheme::MEAN)?;
         let cell = self.report.cell(Split::HeldOut, Kept::Circuit, Some(published.scheme)).expect("measured");
         let through = rules::through_nodes(cell.faithfulness.as_ref().expect("a circuit has one"), self.settings);
         let defined = through.status == Status::Passed;
@@ -57,21 +57,21 @@ impl Judge<'_> {
     }
 
     /// Level 2, from what was measured under the published ablation on.
-    pub(super) fn sufficiency(&mut self, benches: &Benches<'_>, published: &Measurement) -> Result<(), Stop> {
-        let (bench, resamples) = (&benches.held_out, &benches.resamples);
-        self.sufficient(Split::HeldOut, bench, published, resamples);
-        self.equivalence(bench, published, resamples);
+    pub(super) fn sufficiency(&mut self, evaluators: &Evaluators<'_>, published: &Measurement) -> Result<(), Stop> {
+        let (evaluator, resamples) = (&evaluators.held_out, &evaluators.resamples);
+        self.sufficient(Split::HeldOut, evaluator, published, resamples);
+        self.equivalence(evaluator, published, resamples);
         let has_norms = self.has_norms();
         for scheme in other_schemes().filter(|s| !is_frozen(*s) || has_norms) {
             if self.has_time(CheckId::SufficiencyUnder { scheme }) {
-                let measured = self.measure(Split::HeldOut, bench, &benches.selection, resamples, scheme)?;
-                self.sufficient(Split::HeldOut, bench, &measured, resamples);
-                if scheme.fill == Fill::Mean {
+                let measured = self.measure(Split::HeldOut, evaluator, &evaluators.selection, resamples, scheme)?;
+                self.sufficient(Split::HeldOut, evaluator, &measured, resamples);
+                if scheme.value == AblationValue::Mean {
                     self.amplification(published, &measured);
                 }
             }
         }
-        self.size_curve(&benches.few)?;
+        self.size_curve(&evaluators.few)?;
         self.push(rules::selective(self.report.size.expect("known by now"), self.settings));
         Ok(())
     }
@@ -81,8 +81,8 @@ impl Judge<'_> {
         self.case.model.config.norm != openwork_model::NormKind::None
     }
 
-    pub(super) fn model_cell(&mut self, split: Split, bench: &Bench<'_>, resamples: &Resamples) -> Measured {
-        let model = Measured::new(&bench.model, Calibration::NONE, &bench.model);
+    pub(super) fn model_cell(&mut self, split: Split, evaluator: &Evaluator<'_>, resamples: &Resamples) -> Measured {
+        let model = Measured::new(&evaluator.model, Calibration::NONE, &evaluator.model);
         self.report.matrix.push(model.cell((split, Kept::Model, None), Calibration::NONE, None, resamples));
         model
     }
@@ -91,24 +91,24 @@ impl Judge<'_> {
     pub(super) fn measure(
         &mut self,
         split: Split,
-        bench: &Bench<'_>,
-        selection: &Bench<'_>,
+        evaluator: &Evaluator<'_>,
+        selection: &Evaluator<'_>,
         resamples: &Resamples,
         scheme: Scheme,
     ) -> Result<Measurement, RunError> {
         let circuit = self.case.circuit;
         let empty = NodeSet::empty(circuit.space().clone());
         let calibrated = |nodes: &NodeSet, c: Option<Calibration>| -> Result<(Measured, Calibration), RunError> {
-            let run = bench.run(nodes, scheme)?;
+            let run = evaluator.run(nodes, scheme)?;
             let c = c.map_or_else(|| Ok::<_, RunError>(calibrate(&selection.run_differences(nodes, scheme)?)), Ok)?;
-            Ok((Measured::new(&run, c, &bench.model), c))
+            Ok((Measured::new(&run, c, &evaluator.model), c))
         };
         let own = (scheme == Scheme::MEAN).then_some(self.case.calibration);
         let (kept, calibration) = calibrated(circuit, own)?;
         let (nothing, nothing_calibration) = calibrated(&empty, None)?;
-        let model = bench.model.pair_losses(Calibration::NONE);
+        let model = evaluator.model.pair_losses(Calibration::NONE);
         // Under constants that suit the circuit, nothing is not what the circuit is added to.
-        let f = (scheme.fill != Fill::Optimal)
+        let f = (scheme.value != AblationValue::Optimal)
             .then(|| faithfulness(&nothing.loss, &kept.loss, &model, resamples, self.settings));
         self.report.matrix.push(kept.cell((split, Kept::Circuit, Some(scheme)), calibration, f, resamples));
         let of_nothing = (split, Kept::Nothing, Some(scheme));
@@ -118,7 +118,13 @@ impl Judge<'_> {
     }
 
     /// The checks on a measurement, and the worst pair if one of them refutes.
-    pub(super) fn sufficient(&mut self, split: Split, bench: &Bench<'_>, m: &Measurement, resamples: &Resamples) {
+    pub(super) fn sufficient(
+        &mut self,
+        split: Split,
+        evaluator: &Evaluator<'_>,
+        m: &Measurement,
+        resamples: &Resamples,
+    ) {
         let cell = |kept, ablation| self.report.cell(split, kept, ablation).expect("measured");
         let (model, of_circuit) = (cell(Kept::Model, None), cell(Kept::Circuit, Some(m.scheme)));
         let mut checks = rules::sufficiency(
@@ -133,15 +139,21 @@ impl Judge<'_> {
         if let Some(failed) = failed {
             // Most disagreement first, then most loss.
             let pair = worst_pair(m.circuit.loss.len(), |i| 1e6 * (1.0 - m.circuit.agree[i]) + m.circuit.loss[i]);
-            let shown =
-                Shown { check: failed.id, split, pair, bench, run: &m.circuit.differences, calibration: m.calibration };
+            let shown = Shown {
+                check: failed.id,
+                split,
+                pair,
+                evaluator,
+                run: &m.circuit.differences,
+                calibration: m.calibration,
+            };
             let circuit = self.case.circuit;
             self.refute_by(|| shown.example(shown.kept(Change::OnlyCircuitKept, circuit, m.scheme)));
         }
         checks.into_iter().for_each(|check| self.push(check));
     }
 
-    /// How much more the circuit's logits spread because all else is gone from the stream that norms divide by.
+    /// Amplification: the factor by which the circuit's logits spread more because all else is gone from the stream that norms divide by.
     fn amplification(&mut self, free: &Measurement, frozen: &Measurement) {
         let factor = free.spread / frozen.spread.max(1e-12);
         let limit = self.settings.max_amplification;
@@ -159,9 +171,9 @@ impl Judge<'_> {
     }
 
     /// Is the circuit's score the model's? Null hypotheses under which *passing* needs evidence.
-    fn equivalence(&mut self, bench: &Bench<'_>, m: &Measurement, resamples: &Resamples) {
+    fn equivalence(&mut self, evaluator: &Evaluator<'_>, m: &Measurement, resamples: &Resamples) {
         let margin = self.settings.equivalence_margin;
-        let model = bench.model.pair_losses(Calibration::NONE);
+        let model = evaluator.model.pair_losses(Calibration::NONE);
         let difference: Vec<f64> = m.circuit.loss.iter().zip(&model).map(|(c, m)| c - m).collect();
         let negative: Vec<f64> = difference.iter().map(|d| -d).collect();
         let p = resamples
@@ -200,10 +212,10 @@ impl Judge<'_> {
 
     /// Does what is left without the circuit still know how the model scores an input (Shi et al. 2024)? Reported: the
     /// token itself reaches the logits past all nodes, and tells as well.
-    pub(super) fn independence(&mut self, bench: &Bench<'_>, without: &[f64]) {
+    pub(super) fn independence(&mut self, evaluator: &Evaluator<'_>, without: &[f64]) {
         const PERMUTATIONS: usize = 199;
         let scores = |d: &[f64]| d.iter().step_by(2).copied().collect::<Vec<f64>>();
-        let (model, rest) = (scores(&bench.model.differences), scores(without));
+        let (model, rest) = (scores(&evaluator.model.differences), scores(without));
         let id = CheckId::Independence;
         let check = match equivalence::hsic(&model, &rest, PERMUTATIONS, self.settings.seed) {
             None => Check::new(id, Status::NotApplicable, "undefined: a score is constant"),
@@ -224,15 +236,15 @@ impl Judge<'_> {
     }
 
     /// CPR, CMD, and the curve they are areas of.
-    fn size_curve(&mut self, bench: &Bench<'_>) -> Result<(), RunError> {
+    fn size_curve(&mut self, evaluator: &Evaluator<'_>) -> Result<(), RunError> {
         if !self.has_time(CheckId::FaithfulnessBySize) {
             return Ok(());
         }
-        let ranking = size_curve::ranking(bench, self.case.circuit);
+        let ranking = size_curve::ranking(evaluator, self.case.circuit);
         let margin =
-            |nodes: &NodeSet| Ok::<_, RunError>(size_curve::margin(&bench.run_differences(nodes, Scheme::MEAN)?));
-        let model = size_curve::margin(&bench.model);
-        let Some(points) = size_curve::faithfulness_by_size(&bench.space(), &ranking, model, margin)? else {
+            |nodes: &NodeSet| Ok::<_, RunError>(size_curve::margin(&evaluator.run_differences(nodes, Scheme::MEAN)?));
+        let model = size_curve::margin(&evaluator.model);
+        let Some(points) = size_curve::faithfulness_by_size(&evaluator.space(), &ranking, model, margin)? else {
             return Ok(());
         };
         let (cpr, cmd) = size_curve::cpr_cmd(&points);

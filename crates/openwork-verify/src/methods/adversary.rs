@@ -1,4 +1,4 @@
-//! Adversaries: who can break the circuit without touching it?
+//! Adversaries: partial ablations of nodes outside the circuit that turn the model's answers.
 //!
 //! A circuit is said to be what matters. So nobody who ablates a few *other* nodes, in part and everywhere alike, should
 //! turn the answers. Unbounded, an adversary turns the answers of nearly every circuit ever found (Bushnaq in the
@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     methods::random_sets::Subset,
     run::{
-        evaluator::Bench,
+        evaluator::Evaluator,
         measures::{Measured, kl_binary},
-        scheme::{Fill, Scheme},
+        scheme::{AblationValue, Scheme},
     },
     stats::intervals::{Estimate, Resamples, fraction},
     streams::Stream,
@@ -41,27 +41,33 @@ pub struct Attack {
 }
 
 /// The coefficients r (1 = whole) of all nodes that ablate nodes outside `safe`, at most `budget = Σ(1 − r)` of them,
-/// so that the model's answers on `bench` suffer most.
+/// so that the model's answers on `evaluator` suffer most.
 ///
 /// Maximises the mean of `−log p(the model's answer)` by Frank and Wolfe's method, whose every step goes towards the
 /// best vertex of the budget's polytope: whole nodes. At the model the loss of sure answers has no slope, and what moves
 /// all answers one way has none in the mean; so there are several starts: against the margins, against one answer,
 /// against the other, and the nodes that cost most when they are knocked out one by one.
-pub(crate) fn attack(bench: &Bench<'_>, safe: &NodeSet, budget: f64, fill: Fill, steps: usize) -> Vec<f32> {
+pub(crate) fn attack(
+    evaluator: &Evaluator<'_>,
+    safe: &NodeSet,
+    budget: f64,
+    value: AblationValue,
+    steps: usize,
+) -> Vec<f32> {
     let n = safe.kept().len();
-    let signs: Vec<f64> = bench.model.differences.iter().map(|d| if *d < 0.0 { -1.0 } else { 1.0 }).collect();
+    let signs: Vec<f64> = evaluator.model.differences.iter().map(|d| if *d < 0.0 { -1.0 } else { 1.0 }).collect();
     let loss_of = |s: usize, d: f64| softplus(-signs[s] * d);
     let slope_of = |s: usize, d: f64| -signs[s] / (1.0 + (signs[s] * d).exp());
     let whole = vec![1.0_f32; n];
     let gradient = |r: &[f32], slope: &(dyn Fn(usize, f64) -> f64 + Sync)| {
-        bench.partial_gradient(r, fill, &|s, d| (loss_of(s, d), slope(s, d)))
+        evaluator.partial_gradient(r, value, &|s, d| (loss_of(s, d), slope(s, d)))
     };
     let (clean, against_margins) = gradient(&whole, &|s, _| -signs[s]);
     let (_, upwards) = gradient(&whole, &|_, _| 1.0);
     let downwards: Vec<f64> = upwards.iter().map(|g| -g).collect();
     let mut starts: Vec<Vec<f64>> =
         [&against_margins, &upwards, &downwards].map(|g| vertex(g, safe, budget)).into_iter().collect();
-    let knocked = knock_outs(bench, safe, &upwards, &against_margins, fill, &signs);
+    let knocked = knock_outs(evaluator, safe, &upwards, &against_margins, value, &signs);
     starts.push(vertex(&knocked, safe, budget));
     let mut best = (clean, vec![0.0; n]);
     for start in starts {
@@ -80,7 +86,14 @@ pub(crate) fn attack(bench: &Bench<'_>, safe: &NodeSet, budget: f64, fill: Fill,
 }
 
 /// Minus the loss without each of the few nodes of largest slopes, 0 for all others.
-fn knock_outs(bench: &Bench<'_>, safe: &NodeSet, a: &[f64], b: &[f64], fill: Fill, signs: &[f64]) -> Vec<f64> {
+fn knock_outs(
+    evaluator: &Evaluator<'_>,
+    safe: &NodeSet,
+    a: &[f64],
+    b: &[f64],
+    value: AblationValue,
+    signs: &[f64],
+) -> Vec<f64> {
     const TRIED: usize = 32;
     let mut order: Vec<usize> = (0..a.len()).filter(|&n| !safe.kept()[n]).collect();
     let slope = |n: usize| a[n].abs() + b[n].abs();
@@ -89,7 +102,7 @@ fn knock_outs(bench: &Bench<'_>, safe: &NodeSet, a: &[f64], b: &[f64], fill: Fil
     let mut r = vec![1.0_f32; a.len()];
     for &node in order.iter().take(TRIED).filter(|&&n| slope(n) > 0.0) {
         r[node] = 0.0;
-        let d = bench.partial(&r, fill, false).differences;
+        let d = evaluator.partial(&r, value, false).differences;
         losses[node] = -d.iter().zip(signs).map(|(d, s)| softplus(-s * d)).sum::<f64>() / d.len() as f64;
         r[node] = 1.0;
     }
@@ -121,17 +134,17 @@ fn vertex(gradient: &[f64], safe: &NodeSet, budget: f64) -> Vec<f64> {
     vertex
 }
 
-/// What an attack does on pairs that it was not made on.
+/// Effect of an attack on pairs that it was not made on.
 pub(crate) fn outcome_of(
     on: Subset,
-    bench: &Bench<'_>,
+    evaluator: &Evaluator<'_>,
     r: &[f32],
-    (budget, fill): (f64, Fill),
+    (budget, value): (f64, AblationValue),
     resamples: &Resamples,
 ) -> (Attack, Measured) {
-    let run = bench.partial(r, fill, true);
-    let measured = Measured::new(&run, openwork_circuit::Calibration::NONE, &bench.model);
-    let space = bench.space();
+    let run = evaluator.partial(r, value, true);
+    let measured = Measured::new(&run, openwork_circuit::Calibration::NONE, &evaluator.model);
+    let space = evaluator.space();
     let mut nodes: Vec<(usize, f32)> = r.iter().copied().enumerate().filter(|(_, r)| *r < 1.0).collect();
     nodes.sort_by(|a, b| a.1.total_cmp(&b.1));
     let attack = Attack {
@@ -146,14 +159,14 @@ pub(crate) fn outcome_of(
 
 /// For every node of the circuit: the correlation, over real tokens, of its values in the circuit's run with those in
 /// the model's; `None` where it is constant in either.
-pub(crate) fn roles(bench: &Bench<'_>, circuit: &NodeSet) -> Vec<(usize, Option<f64>)> {
-    let model = bench.subject.model;
+pub(crate) fn roles(evaluator: &Evaluator<'_>, circuit: &NodeSet) -> Vec<(usize, Option<f64>)> {
+    let model = evaluator.context.model;
     let record = |in_circuit: bool| -> Vec<(Record, Vec<usize>)> {
         let one = |batch: &openwork_circuit::Batch| {
             let mut values = Record::of_kinds(&NodeSpace::KINDS);
             let tokens = openwork_model::Tokens::new(&batch.tokens, batch.seq_len);
             if in_circuit {
-                let ablation = bench.subject.constants(Fill::Mean).expect("constants");
+                let ablation = evaluator.context.constants(AblationValue::Mean).expect("constants");
                 // The kept node's own value is what it would be before the next ablation: record after keeping.
                 let mut both = (openwork_circuit::Keep::new(circuit, ablation), values);
                 model.forward(tokens, Some(&batch.readout), &mut both);
@@ -164,10 +177,10 @@ pub(crate) fn roles(bench: &Bench<'_>, circuit: &NodeSet) -> Vec<(usize, Option<
             let real = batch.readout.iter().enumerate().flat_map(|(i, &last)| i * batch.seq_len..=last).collect();
             (values, real)
         };
-        bench.batches().iter().map(one).collect()
+        evaluator.batches().iter().map(one).collect()
     };
     let (plain, ablated) = (record(false), record(true));
-    let space = bench.space();
+    let space = evaluator.space();
     let correlation = |number: usize| {
         let node = space.node(number);
         let (mut n, mut sums) = (0.0, [0.0_f64; 5]);
@@ -207,17 +220,17 @@ pub(crate) struct WorstInput {
 struct Parent {
     prompt: Vec<u16>,
     candidates: (u16, u16),
-    /// Where the two prompts of its pair differ, aligned at the last token.
+    /// Places in which the two prompts of its pair differ, aligned at the last token.
     cue: Vec<bool>,
 }
 
 impl Parent {
-    fn new(bench: &Bench<'_>, sequence: usize) -> Self {
-        let (prompt, other) = (bench.prompt(sequence), bench.prompt(sequence ^ 1));
+    fn new(evaluator: &Evaluator<'_>, sequence: usize) -> Self {
+        let (prompt, other) = (evaluator.prompt(sequence), evaluator.prompt(sequence ^ 1));
         let shorter = prompt.len().saturating_sub(other.len());
         let longer = other.len().saturating_sub(prompt.len());
         let cue = (0..prompt.len()).map(|t| t < shorter || prompt[t] != other[t - shorter + longer]).collect();
-        let pair = &bench.pairs[sequence / 2];
+        let pair = &evaluator.pairs[sequence / 2];
         Self { prompt: prompt.to_vec(), candidates: (pair.answer, pair.alternative), cue }
     }
 
@@ -236,7 +249,7 @@ impl Parent {
 /// Tries `count` prompts; returns the one of largest KL and how many of them turned a sure answer of the model (by
 /// more than a nat). `None` where no prompt can take anything from another.
 pub(crate) fn worst_input(
-    bench: &Bench<'_>,
+    evaluator: &Evaluator<'_>,
     circuit: &NodeSet,
     calibration: openwork_circuit::Calibration,
     count: usize,
@@ -246,9 +259,9 @@ pub(crate) fn worst_input(
     let mut rng = Stream::WorstInputs.rng(seed);
     // Prompts by template and length.
     let mut groups = BTreeMap::<(usize, usize), Vec<Parent>>::new();
-    for sequence in 0..2 * bench.pairs.len() {
-        let parent = Parent::new(bench, sequence);
-        groups.entry((bench.pairs[sequence / 2].template, parent.prompt.len())).or_default().push(parent);
+    for sequence in 0..2 * evaluator.pairs.len() {
+        let parent = Parent::new(evaluator, sequence);
+        groups.entry((evaluator.pairs[sequence / 2].template, parent.prompt.len())).or_default().push(parent);
     }
     let mut groups: Vec<Vec<Parent>> = groups.into_values().filter(|g| g.len() > 1).collect();
     if groups.is_empty() {
@@ -279,11 +292,11 @@ pub(crate) fn worst_input(
             template: 0,
         };
         let pairs: Vec<Pair> = children.iter().map(twice).collect();
-        let batches = openwork_circuit::batches(&pairs, 8, bench.subject.model.config.n_ctx);
-        let plain = evaluate(bench.subject.model, &batches, false, || NoTap, |_| ()).differences;
-        let ablation = bench.subject.constants(Scheme::MEAN.fill).expect("constants");
+        let batches = openwork_circuit::batches(&pairs, 8, evaluator.context.model.config.n_ctx);
+        let plain = evaluate(evaluator.context.model, &batches, false, || NoTap, |_| ()).differences;
+        let ablation = evaluator.context.constants(Scheme::MEAN.value).expect("constants");
         let keep = || openwork_circuit::Keep::new(circuit, ablation);
-        let run = evaluate(bench.subject.model, &batches, false, keep, |_| ()).differences;
+        let run = evaluate(evaluator.context.model, &batches, false, keep, |_| ()).differences;
         let mut scored: Vec<(f64, usize)> = Vec::with_capacity(children.len());
         for i in 0..children.len() {
             let (p, q) = (plain[2 * i], calibration.scale * run[2 * i] + calibration.shift);

@@ -1,6 +1,6 @@
-//! Double dissociation: does it hurt a task, and only that one, to take its circuit away?
+//! Double dissociation: ablating a circuit costs its own task more than any other.
 //!
-//! `N_A(C) = (L_A(M∖C) − L_A(M)) / (ln 2 − L_A(M))` is the share of what the model knows of task A that is lost where
+//! `N_A(C) = (L_A(M∖C) − L_A(M)) / (ln 2 − L_A(M))` is the share of the model's loss reduction on task A that is lost where
 //! only the circuit C is ablated by its means; every loss at its best common shift. The circuits of A and B are dissociated
 //! if `N_A(C_A) > N_B(C_A)` and `N_B(C_B) > N_A(C_B)`, both beyond their 95 % intervals. One of the two alone says little:
 //! a task may just be the more fragile one. Source: the neuropsychology of lesions; for circuits Li and Subramani 2026,
@@ -14,9 +14,9 @@ use crate::{
     methods::random_sets::{Draw, draw},
     run::{
         ablator::KeepOnly,
-        context::{Fills, Subject},
+        context::{Constants, Context},
         error::RunError,
-        evaluator::Bench,
+        evaluator::Evaluator,
         measures::{losses_at_best_shift, mean},
         scheme::Scheme,
     },
@@ -39,14 +39,14 @@ pub struct Claim<'a> {
     pub pairs: &'a [Pair],
 }
 
-/// What it costs a task that a circuit is ablated.
+/// Cost to a task of ablating a circuit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cost {
     /// The task that is measured.
     pub task: String,
     /// The task whose circuit is ablated.
     pub without: String,
-    /// Share of what the model knows that is lost: 0 nothing, 1 all; more where the model is misled.
+    /// Share of the model's loss reduction that is lost: 0 nothing, 1 all; more where the model is misled.
     pub share: Estimate,
     /// The same without as many other nodes of the same sites, drawn at random.
     pub random: Vec<f64>,
@@ -64,7 +64,7 @@ pub struct Contrast {
 }
 
 impl Contrast {
-    /// Whether each circuit is of its own task more than of the other.
+    /// True if each circuit is of its own task more than of the other.
     pub fn is_dissociated(&self) -> bool {
         self.differences.iter().all(|d| d.ci95.0 > 0.0)
     }
@@ -139,8 +139,8 @@ pub fn dissociate(
             return Err(DissociationError::TooFewPairs { task, found, least });
         }
     }
-    let fills = claims.iter().map(|c| Fills::new(c.circuit, &[])).collect::<Vec<_>>();
-    let task = |(i, claim)| Task::new(model, means, &fills[i], claim, settings, i);
+    let constants = claims.iter().map(|c| Constants::new(c.circuit, &[])).collect::<Vec<_>>();
+    let task = |(i, claim)| Task::new(model, means, &constants[i], claim, settings, i);
     let tasks = claims.iter().enumerate().map(task).collect::<Result<Vec<_>, DissociationError>>()?;
     // What is lost on every pair: a row a task, a column a circuit.
     let lost = |task: &Task<'_>| claims.iter().map(|c| task.lost(c.circuit)).collect::<Result<Vec<_>, RunError>>();
@@ -150,14 +150,15 @@ pub fn dissociate(
             Ok(Cost {
                 task: claims[i].task.into(),
                 without: claim.task.into(),
-                share: task.resamples.ratio(&lost[i][j], &task.known),
+                share: task.resamples.ratio(&lost[i][j], &task.reduction),
                 random: task.random(claim.circuit, settings.seed)?,
             })
         };
         claims.iter().enumerate().map(one).collect::<Result<Vec<_>, RunError>>()
     };
     let costs = tasks.iter().enumerate().map(cost).collect::<Result<Vec<_>, RunError>>()?;
-    let of = |task: usize, circuit: usize| (&tasks[task].resamples, &lost[task][circuit][..], &tasks[task].known[..]);
+    let of =
+        |task: usize, circuit: usize| (&tasks[task].resamples, &lost[task][circuit][..], &tasks[task].reduction[..]);
     let contrast = |a: usize, b: usize| Contrast {
         tasks: [claims[a].task.into(), claims[b].task.into()],
         shared_nodes: claims[a].circuit.numbers().filter(|&n| claims[b].circuit.kept()[n]).count(),
@@ -169,39 +170,39 @@ pub fn dissociate(
 
 /// A task made ready to be hurt.
 struct Task<'a> {
-    bench: Bench<'a>,
+    evaluator: Evaluator<'a>,
     resamples: Resamples,
     /// Loss of the plain model, pair by pair.
     whole: Vec<f64>,
-    /// What it knows: chance less that.
-    known: Vec<f64>,
+    /// Its loss reduction `ln 2 − loss`, pair by pair.
+    reduction: Vec<f64>,
 }
 
 impl<'a> Task<'a> {
     fn new(
         model: &'a Model,
         means: &'a Means,
-        fills: &'a Fills,
+        constants: &'a Constants,
         claim: &Claim<'_>,
         settings: &Settings,
         number: usize,
     ) -> Result<Self, DissociationError> {
-        let subject = Subject { model, means, fills, seed: settings.seed, ablator: &KeepOnly };
-        let bench = Bench::new(subject, claim.pairs)?;
-        let whole = losses_at_best_shift(&bench.model);
-        let known: Vec<f64> = whole.iter().map(|loss| std::f64::consts::LN_2 - loss).collect();
+        let context = Context { model, means, constants, seed: settings.seed, ablator: &KeepOnly };
+        let evaluator = Evaluator::new(context, claim.pairs)?;
+        let whole = losses_at_best_shift(&evaluator.model);
+        let reduction: Vec<f64> = whole.iter().map(|loss| std::f64::consts::LN_2 - loss).collect();
         let labels: Vec<Vec<usize>> = claim.pairs.iter().map(|p| vec![p.template]).collect();
         // Seeds of their own: tasks are resampled independently.
         let resamples = Resamples::grouped(&labels, settings.bootstrap, settings.seed + number as u64);
-        if resamples.mean(&known).ci95.0 <= 0.0 {
+        if resamples.mean(&reduction).ci95.0 <= 0.0 {
             return Err(DissociationError::NoTask { task: claim.task.into() });
         }
-        Ok(Self { bench, resamples, whole, known })
+        Ok(Self { evaluator, resamples, whole, reduction })
     }
 
     /// Loss without some nodes less that of the model, pair by pair.
     fn lost(&self, nodes: &NodeSet) -> Result<Vec<f64>, RunError> {
-        let without = losses_at_best_shift(&self.bench.run_differences(&nodes.complement(), Scheme::MEAN)?);
+        let without = losses_at_best_shift(&self.evaluator.run_differences(&nodes.complement(), Scheme::MEAN)?);
         Ok(without.iter().zip(&self.whole).map(|(a, b)| a - b).collect())
     }
 
@@ -210,7 +211,7 @@ impl<'a> Task<'a> {
         let one = |i: usize| {
             let mut rng = Stream::DissociationSet(i as u64).rng(seed);
             let (nodes, _) = draw(circuit, Draw::Others, &[], &mut rng);
-            Ok(mean(&self.lost(&nodes)?) / mean(&self.known))
+            Ok(mean(&self.lost(&nodes)?) / mean(&self.reduction))
         };
         (0..RANDOM).map(one).collect()
     }

@@ -1,5 +1,5 @@
-//! What the circuit's run does as a dial is turned: the rest restored bit by bit, or the circuit's own nodes given the
-//! values that they have in the model.
+//! Interpolation curves: the circuit's run as the rest is restored in steps, and as the circuit's own nodes take the values
+//! that they have in the model.
 
 use openwork_circuit::{Ablation, Batch, Keep, NodeSet, NodeSpace, Outcome};
 use openwork_model::{Record, Tokens};
@@ -7,22 +7,22 @@ use rayon::prelude::*;
 
 use crate::{
     methods::random_sets::shuffle,
-    run::{evaluator::Bench, measures::kl_binary, scheme::Fill},
+    run::{evaluator::Evaluator, measures::kl_binary, scheme::AblationValue},
     streams::Stream,
 };
 
 /// KL(model ‖ run) over the candidates, mean over sequences, nats, with nodes outside the circuit restored to the part r,
 /// for r from 0 to 1 in tenths: it should fall steadily. Where it rises, what is restored cancels something.
-pub(crate) fn relaxation(bench: &Bench<'_>, circuit: &NodeSet) -> Vec<(f64, f64)> {
+pub(crate) fn relaxation(evaluator: &Evaluator<'_>, circuit: &NodeSet) -> Vec<(f64, f64)> {
     let at = |tenth: usize| {
         let part = tenth as f32 / 10.0;
         let r: Vec<f32> = circuit.kept().iter().map(|&kept| if kept { 1.0 } else { part }).collect();
-        (f64::from(part), kl(bench, &bench.partial(&r, Fill::Mean, false)))
+        (f64::from(part), kl(evaluator, &evaluator.partial(&r, AblationValue::Mean, false)))
     };
     (0..=10).map(at).collect()
 }
 
-/// Steps of the interchange dial, and random orders of nodes that it is averaged over.
+/// Steps of the interchange curve, and random orders of nodes that it is averaged over.
 const STEPS: usize = 8;
 const ORDERS: usize = 4;
 
@@ -36,7 +36,7 @@ const ORDERS: usize = 4;
 /// A node that is computed in the circuit as it is in the model has the same value either way: a flat curve. A falling
 /// one says that nodes hold other values than in the model, for want of something upstream. At f = 1 what is left is
 /// what other nodes write for the answer themselves: a circuit that has all writes is the model there.
-pub(crate) fn interchange(bench: &Bench<'_>, circuit: &NodeSet, seed: u64) -> Vec<(f64, f64)> {
+pub(crate) fn interchange(evaluator: &Evaluator<'_>, circuit: &NodeSet, seed: u64) -> Vec<(f64, f64)> {
     let mut rng = Stream::Interchange.rng(seed);
     let mut order = || {
         let mut order: Vec<usize> = circuit.numbers().collect();
@@ -50,8 +50,8 @@ pub(crate) fn interchange(bench: &Bench<'_>, circuit: &NodeSet, seed: u64) -> Ve
         .flat_map(|step| orders.iter().map(move |order| (order, count(step))))
         .map(|(order, given)| NodeSet::of(circuit.space().clone(), order[..given].iter().copied()).complement())
         .collect();
-    let ablation = bench.subject.constants(Fill::Mean).expect("constants");
-    let model = bench.subject.model;
+    let ablation = evaluator.context.constants(AblationValue::Mean).expect("constants");
+    let model = evaluator.context.model;
     // The model's values are kept for one batch at a time.
     let one = |batch: &Batch| -> Vec<Outcome> {
         let tokens = Tokens::new(&batch.tokens, batch.seq_len);
@@ -64,17 +64,17 @@ pub(crate) fn interchange(bench: &Bench<'_>, circuit: &NodeSet, seed: u64) -> Ve
         own.iter().map(run).collect()
     };
     let mut runs = vec![Outcome::default(); own.len()];
-    for batch in bench.batches().par_iter().map(one).collect::<Vec<_>>() {
+    for batch in evaluator.batches().par_iter().map(one).collect::<Vec<_>>() {
         runs.iter_mut().zip(batch).for_each(|(run, part)| run.append(part));
     }
     let at = |(step, runs): (usize, &[Outcome])| {
-        let mean = runs.iter().map(|run| kl(bench, run)).sum::<f64>() / runs.len() as f64;
+        let mean = runs.iter().map(|run| kl(evaluator, run)).sum::<f64>() / runs.len() as f64;
         (step as f64 / STEPS as f64, mean)
     };
     runs.chunks(ORDERS).enumerate().map(at).collect()
 }
 
-fn kl(bench: &Bench<'_>, run: &Outcome) -> f64 {
-    let each = run.differences.iter().zip(&bench.model.differences).map(|(&q, &p)| kl_binary(p, q));
+fn kl(evaluator: &Evaluator<'_>, run: &Outcome) -> f64 {
+    let each = run.differences.iter().zip(&evaluator.model.differences).map(|(&q, &p)| kl_binary(p, q));
     each.sum::<f64>() / run.differences.len() as f64
 }

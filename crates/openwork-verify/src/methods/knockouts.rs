@@ -9,13 +9,13 @@ use crate::{
     methods::random_sets::shuffle,
     run::{
         error::RunError,
-        evaluator::Bench,
-        scheme::{Fill, Scheme},
+        evaluator::Evaluator,
+        scheme::{AblationValue, Scheme},
     },
     streams::Stream,
 };
 
-/// Loss of every pair at the best scale (not below zero) and shift: what the run still knows about the answer.
+/// Loss of every pair at the best scale (not below zero) and shift: what the run still says about the answer.
 pub(crate) fn informed_losses(run: &Outcome) -> Vec<f64> {
     let calibration = run.calibrate();
     if calibration.scale > 0.0 && calibration.shift.is_finite() {
@@ -28,7 +28,7 @@ pub(crate) fn informed_losses(run: &Outcome) -> Vec<f64> {
 /// A knock-out of nodes from circuit and model.
 #[derive(Clone, Debug)]
 pub(crate) struct Knockout {
-    /// How it was found, for people.
+    /// Search that found it, for people.
     pub how: &'static str,
     pub nodes: Vec<usize>,
     /// Mean loss of the circuit less that of the model, both without the nodes.
@@ -37,19 +37,24 @@ pub(crate) struct Knockout {
 
 /// Mean over pairs of `L(M_{C∖K}) − L(M_{∖K})` (Wang et al. 2023: incompleteness without the absolute value), each at
 /// its best scale and shift; and its value for every pair.
-pub(crate) fn gap(bench: &Bench<'_>, circuit: &NodeSet, knocked_out: &[usize]) -> Result<(f64, Vec<f64>), RunError> {
+pub(crate) fn gap(
+    evaluator: &Evaluator<'_>,
+    circuit: &NodeSet,
+    knocked_out: &[usize],
+) -> Result<(f64, Vec<f64>), RunError> {
     let mut kept = circuit.kept().to_vec();
     let mut others = vec![true; kept.len()];
     for &node in knocked_out {
         (kept[node], others[node]) = (false, false);
     }
     let set = |kept: &[bool]| NodeSet::of(circuit.space().clone(), (0..kept.len()).filter(|&n| kept[n]));
-    let losses = |kept: &[bool]| Ok::<_, RunError>(informed_losses(&bench.run_differences(&set(kept), Scheme::MEAN)?));
+    let losses =
+        |kept: &[bool]| Ok::<_, RunError>(informed_losses(&evaluator.run_differences(&set(kept), Scheme::MEAN)?));
     let differences: Vec<f64> = losses(&kept)?.iter().zip(losses(&others)?).map(|(c, m)| c - m).collect();
     Ok((differences.iter().sum::<f64>() / differences.len() as f64, differences))
 }
 
-/// What a search tries beside knocking out nothing.
+/// Knock-outs that a search tries beside that of no node.
 #[derive(Clone, Copy)]
 pub(crate) struct Budget {
     singles: usize,
@@ -61,14 +66,14 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub const WHOLE: Self = Self { singles: 32, random: 16, greedy: 3, by_gradient: true };
-    /// What random circuits are searched with, and the circuit once more beside them.
+    /// Budget of the search on random circuits, and the circuit once more beside them.
     pub const SMALL: Self = Self { singles: 8, random: 8, greedy: 0, by_gradient: false };
 }
 
 /// Looks for nodes K of the circuit whose knock-out breaks circuit and model most differently: none, single nodes,
 /// random sets, greedily, and by gradient. Worst first. `out_of_time` ends the search early.
 pub(crate) fn incompleteness(
-    bench: &Bench<'_>,
+    evaluator: &Evaluator<'_>,
     circuit: &NodeSet,
     budget: Budget,
     seed: u64,
@@ -77,7 +82,7 @@ pub(crate) fn incompleteness(
     let nodes: Vec<usize> = circuit.numbers().collect();
     let mut found: Vec<Knockout> = Vec::new();
     let mut attempt = |how: &'static str, knocked_out: &[usize]| -> Result<f64, RunError> {
-        let (gap, _) = gap(bench, circuit, knocked_out)?;
+        let (gap, _) = gap(evaluator, circuit, knocked_out)?;
         found.push(Knockout { how, nodes: knocked_out.to_vec(), gap });
         Ok(gap.abs())
     };
@@ -117,7 +122,7 @@ pub(crate) fn incompleteness(
         chosen.push(node);
     }
     if budget.by_gradient && !out_of_time() && !nodes.is_empty() {
-        attempt("by gradient", &learned(bench, circuit))?;
+        attempt("by gradient", &learned(evaluator, circuit))?;
     }
     found.sort_by(|a, b| b.gap.abs().total_cmp(&a.gap.abs()));
     Ok(found)
@@ -125,7 +130,7 @@ pub(crate) fn incompleteness(
 
 /// Nodes whose knock-out parts circuit and model, by ascending `KL(M_{∖K} ‖ M_{C∖K})` over the candidates in
 /// coefficients of the circuit's nodes (after AutoCircuit's learned knock-outs).
-fn learned(bench: &Bench<'_>, circuit: &NodeSet) -> Vec<usize> {
+fn learned(evaluator: &Evaluator<'_>, circuit: &NodeSet) -> Vec<usize> {
     const STEPS: usize = 8;
     let n = circuit.kept().len();
     // Coefficients of the circuit's nodes; others are 0 in the circuit and 1 in the model.
@@ -136,12 +141,12 @@ fn learned(bench: &Bench<'_>, circuit: &NodeSet) -> Vec<usize> {
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     for _ in 0..STEPS {
         let (of_circuit, of_model) = (with(&r, 0.0), with(&r, 1.0));
-        let q = bench.partial(&of_circuit, Fill::Mean, false).differences;
-        let p = bench.partial(&of_model, Fill::Mean, false).differences;
+        let q = evaluator.partial(&of_circuit, AblationValue::Mean, false).differences;
+        let p = evaluator.partial(&of_model, AblationValue::Mean, false).differences;
         let by_q = |s: usize, q: f64| (0.0, sigmoid(q) - sigmoid(p[s]));
         let by_p = |s: usize, p: f64| (0.0, sigmoid(p) * sigmoid(-p) * (p - q[s]));
-        let (_, dq) = bench.partial_gradient(&of_circuit, Fill::Mean, &by_q);
-        let (_, dp) = bench.partial_gradient(&of_model, Fill::Mean, &by_p);
+        let (_, dq) = evaluator.partial_gradient(&of_circuit, AblationValue::Mean, &by_q);
+        let (_, dp) = evaluator.partial_gradient(&of_model, AblationValue::Mean, &by_p);
         for (node, r) in r.iter_mut().enumerate() {
             let slope = dq[node] + dp[node];
             *r = (*r + 0.15 * slope.signum() as f32 * f32::from(u8::from(slope != 0.0))).clamp(0.0, 1.0);
@@ -150,29 +155,29 @@ fn learned(bench: &Bench<'_>, circuit: &NodeSet) -> Vec<usize> {
     circuit.numbers().filter(|&n| r[n] < 0.5).collect()
 }
 
-/// What a node of the circuit is worth: the circuit's loss (at its own calibration) without it less with it, pair by
+/// Worth of a node of the circuit: the circuit's loss (at its own calibration) without it less with it, pair by
 /// pair.
 pub(crate) fn worth(
-    bench: &Bench<'_>,
+    evaluator: &Evaluator<'_>,
     circuit: &NodeSet,
     calibration: Calibration,
     with_all: &[f64],
     node: usize,
 ) -> Result<Vec<f64>, RunError> {
-    let without = bench.run_differences(&without(circuit, node), Scheme::MEAN)?.pair_losses(calibration);
+    let without = evaluator.run_differences(&without(circuit, node), Scheme::MEAN)?.pair_losses(calibration);
     Ok(without.iter().zip(with_all).map(|(w, a)| w - a).collect())
 }
 
 /// The largest change that leaving node v out of the circuit makes on any prompt to the logit difference of the
 /// candidates. `whole` is the circuit's own run.
 pub(crate) fn largest_effect(
-    bench: &Bench<'_>,
+    evaluator: &Evaluator<'_>,
     circuit: &NodeSet,
     scheme: Scheme,
     whole: &Outcome,
     node: usize,
 ) -> Result<f64, RunError> {
-    let run = bench.run_differences(&without(circuit, node), scheme)?;
+    let run = evaluator.run_differences(&without(circuit, node), scheme)?;
     Ok(whole.differences.iter().zip(&run.differences).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max))
 }
 
@@ -183,14 +188,14 @@ fn without(circuit: &NodeSet, node: usize) -> NodeSet {
 /// The size of what is left when nodes are dropped, least worth first, as long as the loss stays within `margin` of
 /// the circuit's.
 pub(crate) fn smallest_subset(
-    bench: &Bench<'_>,
+    evaluator: &Evaluator<'_>,
     circuit: &NodeSet,
     calibration: Calibration,
     by_worth: &[usize],
     margin: f64,
     out_of_time: &dyn Fn() -> bool,
 ) -> Result<Option<usize>, RunError> {
-    let loss = |nodes: &NodeSet| Ok::<_, RunError>(bench.run_differences(nodes, Scheme::MEAN)?.loss(calibration));
+    let loss = |nodes: &NodeSet| Ok::<_, RunError>(evaluator.run_differences(nodes, Scheme::MEAN)?.loss(calibration));
     let limit = loss(circuit)? + margin;
     let mut kept: Vec<usize> = by_worth.to_vec();
     for &node in by_worth {
@@ -208,26 +213,26 @@ pub(crate) fn smallest_subset(
 /// Edges that can be cut one at a time without raising the circuit's loss by more than `margin`: the reader gets the
 /// mean of what it read instead. Also how many were tried.
 pub(crate) fn needless_edges(
-    bench: &Bench<'_>,
+    evaluator: &Evaluator<'_>,
     circuit: &NodeSet,
     calibration: Calibration,
     margin: f64,
     out_of_time: &dyn Fn() -> bool,
 ) -> (Vec<Edge>, usize) {
-    let subject = bench.subject;
-    let mut model = subject.model.clone();
+    let context = evaluator.context;
+    let mut model = context.model.clone();
     let loss = |model: &Model| {
-        let keep = || Keep::new(circuit, Ablation::Mean(subject.means));
-        evaluate(model, bench.batches(), false, keep, |_| ()).loss(calibration)
+        let keep = || Keep::new(circuit, Ablation::Mean(context.means));
+        evaluate(model, evaluator.batches(), false, keep, |_| ()).loss(calibration)
     };
     let limit = loss(&model) + margin;
     let (mut needless, mut tried) = (Vec::new(), 0);
-    for edge in edges(subject.model, circuit) {
+    for edge in edges(context.model, circuit) {
         if out_of_time() {
             break;
         }
         tried += 1;
-        let mean = subject.means.values()[circuit.space().number(edge.from).expect("a node of the circuit")];
+        let mean = context.means.values()[circuit.space().number(edge.from).expect("a node of the circuit")];
         let (linear, row) = weights_of(&mut model, edge.to);
         // A model without biases keeps none: there a cut edge gives zero.
         let bias = linear.bias.as_ref().map(|b| b.dense()[[row, 0]]);

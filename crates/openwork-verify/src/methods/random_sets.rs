@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     run::{
         error::RunError,
-        evaluator::Bench,
+        evaluator::Evaluator,
         measures::{calibrate, losses_at_best_shift, mean},
         scheme::Scheme,
     },
@@ -19,7 +19,7 @@ use crate::{
     streams::Stream,
 };
 
-/// How random node sets were drawn; always as many per site as the circuit has.
+/// Pool of random node sets; always as many per site as the circuit has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Draw {
@@ -27,14 +27,14 @@ pub enum Draw {
     Any,
     /// From the nodes outside the circuit.
     Others,
-    /// From the active nodes outside the circuit, silent ones only where those run out.
+    /// From the active nodes outside the circuit, inactive ones only where those run out.
     ActiveOthers,
 }
 
 /// A circuit among random node sets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RandomSets {
-    /// How they were drawn.
+    /// Pool that they were drawn from.
     pub draw: Draw,
     /// True: the sets alone were ablated (necessity). False: they alone were kept (sufficiency).
     pub ablated: bool,
@@ -45,8 +45,8 @@ pub struct RandomSets {
     /// `(1 + #{random at least as good}) / (R + 1)`; what meets the bar that the circuit itself has to meet counts as
     /// at least as good.
     pub p_value: f64,
-    /// Sites at which too few other (active) nodes exist, and how many are wanting in all.
-    pub wanting: (usize, usize),
+    /// Sites at which too few other (active) nodes exist, and how many are shortfall in all.
+    pub shortfall: (usize, usize),
 }
 
 /// The circuit, or a random node set beside it.
@@ -71,12 +71,12 @@ impl std::fmt::Display for Subset {
 /// Random sets a progress message.
 const ROUND: usize = 20;
 
-/// What random sets are compared on.
+/// Setting in which random sets are compared with the circuit.
 pub(crate) struct Comparison<'a> {
     /// Pairs the losses are taken on.
-    pub bench: &'a Bench<'a>,
+    pub evaluator: &'a Evaluator<'a>,
     /// Pairs that a kept set is calibrated on.
-    pub selection: &'a Bench<'a>,
+    pub selection: &'a Evaluator<'a>,
     pub circuit: &'a NodeSet,
     /// Without it the loss must be this high for the circuit to be necessary. A random set of which the same is
     /// true counts as at least as necessary, by however little the circuit exceeds it.
@@ -93,10 +93,10 @@ pub(crate) struct Comparison<'a> {
 ///
 /// `Others` and `ActiveOthers` stay outside the circuit: a set that shares nodes with it would speak for it. The
 /// price: under the hypothesis that the circuit itself is a random set, p-values are exact only up to the
-/// fraction of a site that the circuit fills; `Any` is exact.
+/// fraction of a site that the circuit constants; `Any` is exact.
 pub(crate) fn draw(circuit: &NodeSet, how: Draw, active: &[bool], rng: &mut ChaCha8Rng) -> (NodeSet, Vec<usize>) {
     let mut numbers = Vec::new();
-    let mut wanting = Vec::new();
+    let mut shortfall = Vec::new();
     for ((_, range), count) in circuit.space().sites().iter().zip(circuit.count_by_site()) {
         let mut pool: Vec<usize> = range.clone().filter(|&n| how == Draw::Any || !circuit.kept()[n]).collect();
         shuffle(&mut pool, rng);
@@ -105,10 +105,10 @@ pub(crate) fn draw(circuit: &NodeSet, how: Draw, active: &[bool], rng: &mut ChaC
             pool.sort_by_key(|&n| !active[n]);
             good = pool.iter().filter(|&&n| active[n]).count();
         }
-        wanting.push(count.saturating_sub(good));
+        shortfall.push(count.saturating_sub(good));
         numbers.extend(pool.into_iter().take(count));
     }
-    (NodeSet::of(circuit.space().clone(), numbers), wanting)
+    (NodeSet::of(circuit.space().clone(), numbers), shortfall)
 }
 
 /// Puts numbers into a random order (Fisher and Yates).
@@ -121,14 +121,14 @@ impl Comparison<'_> {
     /// as the circuit mean a larger p.
     pub fn ablated(&self, how: Draw, progress: &mut dyn FnMut(&str)) -> Result<RandomSets, RunError> {
         let loss = |nodes: &NodeSet| {
-            let run = self.bench.run_differences(&nodes.complement(), Scheme::MEAN)?;
+            let run = self.evaluator.run_differences(&nodes.complement(), Scheme::MEAN)?;
             Ok(mean(&losses_at_best_shift(&run)))
         };
         let circuit = loss(self.circuit)?;
-        let (random, wanting) = self.random(how, loss, "ablated", progress)?;
+        let (random, shortfall) = self.random(how, loss, "ablated", progress)?;
         let bar = circuit.min(self.necessary);
         let p_value = p_value(random.iter().filter(|&&l| l >= bar).count(), random.len());
-        Ok(RandomSets { draw: how, ablated: true, circuit, random, p_value, wanting })
+        Ok(RandomSets { draw: how, ablated: true, circuit, random, p_value, shortfall })
     }
 
     /// Sufficiency: how well do random sets do alone, each with the calibration that suits it best?
@@ -136,12 +136,12 @@ impl Comparison<'_> {
     pub fn kept(&self, circuit: f64, progress: &mut dyn FnMut(&str)) -> Result<RandomSets, RunError> {
         let loss = |nodes: &NodeSet| {
             let calibration = calibrate(&self.selection.run_differences(nodes, Scheme::MEAN)?);
-            Ok(self.bench.run_differences(nodes, Scheme::MEAN)?.loss(calibration))
+            Ok(self.evaluator.run_differences(nodes, Scheme::MEAN)?.loss(calibration))
         };
-        let (random, wanting) = self.random(Draw::Any, loss, "kept", progress)?;
+        let (random, shortfall) = self.random(Draw::Any, loss, "kept", progress)?;
         let bar = circuit.max(self.sufficient);
         let p_value = p_value(random.iter().filter(|&&l| l <= bar).count(), random.len());
-        Ok(RandomSets { draw: Draw::Any, ablated: false, circuit, random, p_value, wanting })
+        Ok(RandomSets { draw: Draw::Any, ablated: false, circuit, random, p_value, shortfall })
     }
 
     /// Losses of random sets. Set i depends on the seed and i alone, not on threads.
@@ -165,8 +165,8 @@ impl Comparison<'_> {
             losses.extend(round?);
             progress(&format!("random sets {what} ({how:?}): {end} of {count}"));
         }
-        let wanting = set(0).1;
-        Ok((losses, (wanting.iter().filter(|&&w| w > 0).count(), wanting.iter().sum())))
+        let shortfall = set(0).1;
+        Ok((losses, (shortfall.iter().filter(|&&w| w > 0).count(), shortfall.iter().sum())))
     }
 }
 
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
     use crate::run::{
         ablator::KeepOnly,
-        context::{Fills, Subject},
+        context::{Constants, Context},
     };
 
     fn rng(seed: u64) -> ChaCha8Rng {
@@ -197,16 +197,16 @@ mod tests {
         (last - 40..last - 1).for_each(|n| active[n] = false);
         active[last - 63..last - 40].fill(false);
         for seed in 0..20 {
-            let (any, wanting) = draw(&circuit, Draw::Any, &active, &mut rng(seed));
-            assert_eq!((any.count_by_site(), wanting.iter().sum()), (circuit.count_by_site(), 0));
-            let (others, wanting) = draw(&circuit, Draw::Others, &active, &mut rng(seed));
+            let (any, shortfall) = draw(&circuit, Draw::Any, &active, &mut rng(seed));
+            assert_eq!((any.count_by_site(), shortfall.iter().sum()), (circuit.count_by_site(), 0));
+            let (others, shortfall) = draw(&circuit, Draw::Others, &active, &mut rng(seed));
             assert!(others.numbers().all(|n| !circuit.kept()[n]));
             // 24 other queries for 40.
-            assert_eq!((others.len(), wanting[1], wanting.iter().sum()), (3 + 24 + 2, 16, 16));
-            let (active_others, wanting) = draw(&circuit, Draw::ActiveOthers, &active, &mut rng(seed));
+            assert_eq!((others.len(), shortfall[1], shortfall.iter().sum()), (3 + 24 + 2, 16, 16));
+            let (active_others, shortfall) = draw(&circuit, Draw::ActiveOthers, &active, &mut rng(seed));
             assert!(active_others.numbers().take(3).all(|n| (3..10).contains(&n)));
             assert_eq!(active_others.count_by_site(), others.count_by_site());
-            assert_eq!((wanting[0], wanting[1], wanting[15]), (0, 16, 2));
+            assert_eq!((shortfall[0], shortfall[1], shortfall[15]), (0, 16, 2));
         }
         assert_ne!(
             draw(&circuit, Draw::Others, &active, &mut rng(1)),
@@ -249,9 +249,9 @@ mod tests {
             .collect();
         let text: Vec<u16> = (0..96).map(|_| tokens.random_range(0..16)).collect();
         let means = Means::compute(&model, &text, 6);
-        let fills = Fills::new(&NodeSet::empty(NodeSpace::new(&model.config)), &pairs);
-        let subject = Subject { model: &model, means: &means, fills: &fills, seed: 1, ablator: &KeepOnly };
-        let bench = Bench::new(subject, &pairs).unwrap();
+        let constants = Constants::new(&NodeSet::empty(NodeSpace::new(&model.config)), &pairs);
+        let context = Context { model: &model, means: &means, constants: &constants, seed: 1, ablator: &KeepOnly };
+        let evaluator = Evaluator::new(context, &pairs).unwrap();
         let space = NodeSpace::new(&model.config);
         let active = vec![true; space.len()];
         let (mut ablated, mut kept) = (Vec::new(), Vec::new());
@@ -261,8 +261,8 @@ mod tests {
             let circuit = NodeSet::of(space.clone(), space.sites().iter().map(|(_, r)| rng.random_range(r.clone())));
             let settings = Settings { seed, random_sets: 99, ..Settings::default() };
             let comparison = Comparison {
-                bench: &bench,
-                selection: &bench,
+                evaluator: &evaluator,
+                selection: &evaluator,
                 circuit: &circuit,
                 necessary: f64::INFINITY,
                 sufficient: 0.0,
@@ -271,7 +271,7 @@ mod tests {
                 out_of_time: &|| false,
             };
             ablated.push(comparison.ablated(Draw::Others, &mut |_| ()).unwrap().p_value);
-            let own = bench.run_differences(&circuit, Scheme::MEAN).unwrap();
+            let own = evaluator.run_differences(&circuit, Scheme::MEAN).unwrap();
             let own = own.loss(calibrate(&own));
             kept.push(comparison.kept(own, &mut |_| ()).unwrap().p_value);
         }

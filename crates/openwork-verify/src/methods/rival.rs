@@ -1,4 +1,4 @@
-//! Rivals: is this circuit the only one? A task that a model does in two ways has two circuits, and neither *is* how
+//! Rivals: other circuits for the same task. A task that a model does in two ways has two circuits, and neither *is* how
 //! the model does it.
 
 use openwork_circuit::{NodeSet, edges};
@@ -7,9 +7,9 @@ use rand::RngExt;
 use crate::{
     run::{
         error::RunError,
-        evaluator::Bench,
+        evaluator::Evaluator,
         measures::calibrate,
-        scheme::{Fill, Scheme},
+        scheme::{AblationValue, Scheme},
     },
     streams::Stream,
 };
@@ -17,7 +17,7 @@ use crate::{
 /// Nodes of the circuit that no re-fit can replace: with one of them ablated, all others kept and the rest calibrated,
 /// the model's loss stays above `limit`.
 pub(crate) fn core(
-    bench: &Bench<'_>,
+    evaluator: &Evaluator<'_>,
     circuit: &NodeSet,
     limit: f64,
     out_of_time: &dyn Fn() -> bool,
@@ -28,7 +28,7 @@ pub(crate) fn core(
             return Ok(None);
         }
         let others = NodeSet::of(circuit.space().clone(), (0..circuit.space().len()).filter(|&n| n != node));
-        let run = bench.run_differences(&others, Scheme::MEAN)?;
+        let run = evaluator.run_differences(&others, Scheme::MEAN)?;
         if run.loss(calibrate(&run)) > limit {
             core.push(node);
         }
@@ -36,13 +36,13 @@ pub(crate) fn core(
     Ok(Some(core))
 }
 
-/// Searches the fewest nodes that reach `limit` on `bench` without the `forbidden` ones; `None` where it finds none.
+/// Searches the fewest nodes that reach `limit` on `evaluator` without the `forbidden` ones; `None` where it finds none.
 ///
 /// A mask is learned over the allowed nodes: a gate per node, open where its τ is positive, whose slope is that of a
 /// sigmoid, towards the model's own answers at a price per open gate; then the number of top nodes is bisected. It
 /// shares nothing with the search that found the circuit.
 pub(crate) fn search(
-    bench: &Bench<'_>,
+    evaluator: &Evaluator<'_>,
     forbidden: &[usize],
     limit: f64,
     steps: usize,
@@ -51,11 +51,11 @@ pub(crate) fn search(
 ) -> Result<Option<NodeSet>, RunError> {
     const PRICE: f64 = 1e-3;
     const RATE: f64 = 0.03;
-    let space = bench.space();
+    let space = evaluator.space();
     let mut allowed = vec![true; space.len()];
     forbidden.iter().for_each(|&n| allowed[n] = false);
     let loss = |nodes: &NodeSet| -> Result<f64, RunError> {
-        let run = bench.run_differences(nodes, Scheme::MEAN)?;
+        let run = evaluator.run_differences(nodes, Scheme::MEAN)?;
         Ok(run.loss(calibrate(&run)))
     };
     // All that is allowed must reach it, or at least come near: masks can do a little better than all nodes.
@@ -66,7 +66,7 @@ pub(crate) fn search(
     let mut rng = Stream::Rival.rng(seed);
     let mut tau: Vec<f64> = (0..space.len()).map(|_| 0.1 + 0.02 * rng.random_range(-1.0..1.0)).collect();
     let (mut m, mut v) = (vec![0.0_f64; tau.len()], vec![0.0_f64; tau.len()]);
-    let signs: Vec<f64> = bench.model.differences.iter().map(|d| if *d < 0.0 { -1.0 } else { 1.0 }).collect();
+    let signs: Vec<f64> = evaluator.model.differences.iter().map(|d| if *d < 0.0 { -1.0 } else { 1.0 }).collect();
     let answer = |s: usize, d: f64| {
         let x = -signs[s] * d;
         (x.max(0.0) + (-x.abs()).exp().ln_1p(), -signs[s] / (1.0 + (-x).exp()))
@@ -76,7 +76,7 @@ pub(crate) fn search(
             return Ok(None);
         }
         let r: Vec<f32> = tau.iter().zip(&allowed).map(|(t, a)| f32::from(u8::from(*t > 0.0 && *a))).collect();
-        let (_, gradient) = bench.partial_gradient(&r, Fill::Mean, &answer);
+        let (_, gradient) = evaluator.partial_gradient(&r, AblationValue::Mean, &answer);
         let rate = RATE * (1.0 - step as f64 / steps as f64);
         let (c1, c2) = (1.0 - 0.9_f64.powi(step as i32 + 1), 1.0 - 0.95_f64.powi(step as i32 + 1));
         for n in (0..tau.len()).filter(|&n| allowed[n]) {
@@ -105,5 +105,5 @@ pub(crate) fn search(
     }
     let found = top(high);
     // A set without a weight between its nodes computes nothing.
-    Ok((!edges(bench.subject.model, &found).is_empty()).then_some(found))
+    Ok((!edges(evaluator.context.model, &found).is_empty()).then_some(found))
 }

@@ -3,7 +3,7 @@
 
 use openwork_circuit::{NodeSet, NodeSpace, Outcome};
 
-use crate::run::{evaluator::Bench, scheme::Fill};
+use crate::run::{evaluator::Evaluator, scheme::AblationValue};
 
 /// Shares of the nodes that are kept, as in the benchmark.
 const SHARES: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
@@ -14,7 +14,7 @@ pub fn margin(run: &Outcome) -> f64 {
     towards.sum::<f64>() / run.differences.len() as f64
 }
 
-/// How many nodes of `total` each share keeps.
+/// Numbers of nodes of `total` that each share keeps.
 pub fn sizes(total: usize) -> [(f64, usize); 10] {
     SHARES.map(|share| (share, ((share * total as f64).round() as usize).min(total)))
 }
@@ -46,10 +46,10 @@ pub fn cpr_cmd(points: &[(f64, f64)]) -> (f64, f64) {
 
 /// The circuit's nodes first, then all others; within each by what ablating them costs to first order,
 /// `|∂m/∂r|` at the model, m the margin of the model's answers.
-pub(crate) fn ranking(bench: &Bench<'_>, circuit: &NodeSet) -> Vec<usize> {
-    let signs: Vec<f64> = bench.model.differences.iter().map(|d| if *d < 0.0 { -1.0 } else { 1.0 }).collect();
-    let whole = vec![1.0; bench.space().len()];
-    let (_, attribution) = bench.partial_gradient(&whole, Fill::Mean, &|s, d| (signs[s] * d, signs[s]));
+pub(crate) fn ranking(evaluator: &Evaluator<'_>, circuit: &NodeSet) -> Vec<usize> {
+    let signs: Vec<f64> = evaluator.model.differences.iter().map(|d| if *d < 0.0 { -1.0 } else { 1.0 }).collect();
+    let whole = vec![1.0; evaluator.space().len()];
+    let (_, attribution) = evaluator.partial_gradient(&whole, AblationValue::Mean, &|s, d| (signs[s] * d, signs[s]));
     let mut ranking: Vec<usize> = (0..whole.len()).collect();
     ranking.sort_by(|&a, &b| {
         let key = |n: usize| (!circuit.kept()[n], -attribution[n].abs());

@@ -1,4 +1,4 @@
-//! A verified circuit beside its model on prompts as they come: does what was verified still hold?
+//! Watch: a verified circuit beside its model on prompts as they come.
 //!
 //! A verdict is about the prompts it was reached on. [`Watch`] learns from those how far circuit and model ever were
 //! apart and between which values every circuit node stayed, and then raises an [`Alarm`] on each prompt that lies
@@ -20,7 +20,7 @@ use crate::{
     stats::intervals::quantile,
 };
 
-/// When alarm is raised.
+/// Settings of the alarms.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WatchSettings {
@@ -39,7 +39,7 @@ impl Default for WatchSettings {
     }
 }
 
-/// Why nothing can be watched.
+/// Reason that nothing can be watched.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum WatchError {
     /// Circuit or means are of another model.
@@ -103,7 +103,7 @@ pub enum Alarm {
         range: (f32, f32),
         /// Token of the prompt at which it has it, from 0.
         position: usize,
-        /// How many nodes of the circuit are out of their range anywhere.
+        /// Number of nodes of the circuit that are out of their range anywhere.
         nodes: usize,
     },
     /// The model gives the candidates less probability than it ever did: the prompt may not be one of the task.
@@ -115,7 +115,7 @@ pub enum Alarm {
     },
 }
 
-/// What was seen on one prompt.
+/// Comparison of circuit and model on one prompt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sighting {
     /// Answer and alternative that were compared: of those of the held-out pairs the likeliest two in the model.
@@ -295,7 +295,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// What margin leaves `quiet` of the pairs inside the ranges of the others. Prompts 2i and 2i + 1 are pair i.
+/// The margin that leaves `quiet` of the pairs inside the ranges of the others. Prompts 2i and 2i + 1 are pair i.
 fn learned_margin(ranges: &[(f32, f32)], all: &[Seen], quiet: f64) -> f32 {
     let mut outside = vec![0.0_f64; all.len() / 2];
     for (r, range) in ranges.iter().enumerate().filter(|(_, range)| range.0 < range.1) {
@@ -320,7 +320,7 @@ fn learned_margin(ranges: &[(f32, f32)], all: &[Seen], quiet: f64) -> f32 {
     quantile(&outside, quiet) as f32
 }
 
-/// How far outside its range a node went, in widths of it; 0 inside, and where no range was learned.
+/// Distance of a node from its range, in widths of it; 0 inside, and where no range was learned.
 fn excess(range: (f32, f32), extreme: &Extreme) -> f32 {
     let outside = (range.0 - extreme.low.0).max(extreme.high.0 - range.1);
     if range.0 > range.1 || outside <= 0.0 {
@@ -338,7 +338,7 @@ struct Extreme {
     high: (f32, usize),
 }
 
-/// What came out of one prompt.
+/// Result of one prompt.
 #[derive(Clone)]
 struct Seen {
     candidates: (u16, u16),

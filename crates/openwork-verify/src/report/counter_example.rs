@@ -21,7 +21,7 @@ pub struct CounterExample {
     pub prompts: [Vec<u16>; 2],
     /// Answer (right for the first prompt) and alternative.
     pub candidates: (u16, u16),
-    /// What was done to the model.
+    /// The intervention.
     pub intervention: Intervention,
     /// Scale and shift of the run's logit difference.
     pub calibration: Calibration,
@@ -56,12 +56,12 @@ impl std::fmt::Display for Change {
     }
 }
 
-/// What a run does to the model. Nodes are numbered in the order of the forward pass.
+/// An intervention in the model. Nodes are numbered in the order of the forward pass.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Intervention {
     /// Kind of change.
     pub what: Change,
-    /// How nodes are ablated.
+    /// Scheme of ablation.
     pub scheme: Scheme,
     /// Nodes that are kept whole, as runs of numbers `(first, length)`; all others are ablated, unless `partly`
     /// says in what part.

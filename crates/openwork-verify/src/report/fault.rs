@@ -95,7 +95,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether the circuit is judged on what it was selected on, or on the same evidence twice.
+    /// True if the circuit is judged on what it was selected on, or on the same evidence twice.
     pub fn is_leak(&self) -> bool {
         use InputError::{Repeated, SelectedOn, TemplateSelectedOn};
         matches!(self, Self::Input(SelectedOn { .. } | Repeated { .. } | TemplateSelectedOn { .. }))

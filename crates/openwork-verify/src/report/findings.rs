@@ -29,11 +29,11 @@ pub struct Size {
 pub struct Declaration {
     /// The choice.
     pub what: String,
-    /// What was chosen.
+    /// The value chosen.
     pub value: String,
 }
 
-/// Which curve.
+/// Kind of curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CurveKind {
@@ -63,7 +63,7 @@ impl CurveKind {
         }
     }
 
-    /// How to read its shape.
+    /// Reading of its shape, for people.
     pub fn reading(self) -> &'static str {
         match self {
             Self::RestRestored => "It should fall steadily: where it rises, what is restored cancels something.",
@@ -79,19 +79,19 @@ impl CurveKind {
 /// A measure along one quantity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
-    /// Which curve.
+    /// Kind of curve.
     pub kind: CurveKind,
     /// Quantity along the axis, and measure.
     pub points: Vec<(f64, f64)>,
 }
 
-/// What searches and knock-outs found.
+/// Results of searches and knock-outs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Findings {
     /// CPR and CMD (Mueller et al. 2025): areas under faithfulness and under its distance from 1, over the share of
     /// nodes kept. Not clamped.
     pub cpr_cmd: Option<(f64, f64)>,
-    /// What each node of the circuit is worth.
+    /// Worth of each node of the circuit.
     pub nodes: Vec<NodeWorth>,
     /// Edges that can be cut without loss, `from → to`, and how many there are.
     pub needless_edges: Option<(Vec<String>, usize)>,
@@ -100,9 +100,9 @@ pub struct Findings {
     /// The loss without the circuit over the sum of what its nodes cost one by one: far above 1, they stand in for
     /// each other.
     pub joint_over_sum: Option<f64>,
-    /// How far knock-outs part the circuit and the model, beside random sets of its size.
+    /// Effect of knock-outs on the circuit and the model, beside random sets of its size.
     pub incompleteness: Vec<Incompleteness>,
-    /// What attacks on the nodes outside achieved.
+    /// Attacks on the nodes outside.
     pub attacks: Vec<Attack>,
     /// Circuits for the same task that share little with this one.
     pub rivals: Vec<Rival>,
@@ -111,15 +111,15 @@ pub struct Findings {
     /// Of inputs drawn like the held-out ones at most a share p have a KL(model ‖ circuit) over the vocabulary above the
     /// largest seen on those, at 95 % confidence: (p, nats).
     pub worst_input: Option<(f64, f64)>,
-    /// What causal scrubbing found.
+    /// Causal scrubbing.
     pub scrubbed: Option<Scrubbed>,
-    /// What became of the hypothesis that came with the circuit.
+    /// Report on the hypothesis that came with the circuit.
     pub hypothesis: Option<HypothesisReport>,
     /// Certificates, each in a file of its own.
     pub certificates: Vec<Certified>,
 }
 
-/// What one node of the circuit is worth.
+/// Worth of one node of the circuit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeWorth {
     /// The node.
@@ -135,7 +135,7 @@ pub struct NodeWorth {
     pub role: Option<f64>,
 }
 
-/// How far the same knock-outs K of its nodes part a set C and the model: `L(M_{C∖K}) − L(M_{∖K})`, each at its best scale
+/// Distance of a set C and the model under the same knock-outs K of nodes of C: `L(M_{C∖K}) − L(M_{∖K})`, each at its best scale
 /// and shift, nats (Wang et al. 2023: incompleteness without the absolute value).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incompleteness {
@@ -145,7 +145,7 @@ pub struct Incompleteness {
     pub nodes: usize,
     /// Knock-outs that were tried, that of no node included. Only rows that tried alike compare.
     pub tried: usize,
-    /// How the worst of them was found.
+    /// Search that found the worst of them.
     pub how: String,
     /// Nodes that it knocks out.
     pub knocked_out: usize,
@@ -164,6 +164,6 @@ pub struct Rival {
     pub shared: usize,
     /// Its loss on held-out pairs, nats.
     pub loss: Estimate,
-    /// How often it agrees with the model there.
+    /// Its agreement with the model there.
     pub agreement: Estimate,
 }

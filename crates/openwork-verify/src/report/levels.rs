@@ -1,20 +1,20 @@
-//! The report as a ladder: what became of each of the six levels.
+//! The six levels of a report, and the state of each.
 
 use crate::{
     checks::{Check, Role, Status, Unfinished},
     report::{Contents, verdict::Verdict},
 };
 
-/// What became of a level.
+/// State of a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RungState {
+pub enum LevelState {
     /// Nothing in it speaks against the circuit.
     Passed,
     /// Nothing in it refutes the circuit, but a strong pass needs more.
     Weak,
     /// It refutes the circuit, or ends the run.
     Failed,
-    /// A step was left out, or a check that must decide was not made. The level may still be the rung that was reached,
+    /// A step was left out, or a check that must decide was not made. The level may still be the level that was reached,
     /// where only steps that a strong pass needs are missing.
     Unfinished,
     /// The run ended on a lower level.
@@ -23,35 +23,35 @@ pub enum RungState {
     NotAsked,
 }
 
-impl std::fmt::Display for RungState {
+impl std::fmt::Display for LevelState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            RungState::Passed => "passed",
-            RungState::Weak => "not refuted, but weak",
-            RungState::Failed => "failed",
-            RungState::Unfinished => "unfinished",
-            RungState::NotReached => "not reached",
-            RungState::NotAsked => "not asked",
+            LevelState::Passed => "passed",
+            LevelState::Weak => "not refuted, but weak",
+            LevelState::Failed => "failed",
+            LevelState::Unfinished => "unfinished",
+            LevelState::NotReached => "not reached",
+            LevelState::NotAsked => "not asked",
         })
     }
 }
 
 /// One level of a report.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rung<'a> {
+pub struct LevelReport<'a> {
     /// 1 to 6.
-    pub level: u8,
-    /// What it asks.
+    pub number: u8,
+    /// Its question.
     pub question: &'static str,
-    /// What became of it.
-    pub state: RungState,
+    /// Its state.
+    pub state: LevelState,
     /// Its checks that stand in the way of a strong pass: failed or not decided, the refuting ones first.
     pub against: Vec<&'a Check>,
     /// Its steps that were left out.
     pub unfinished: Vec<Unfinished>,
 }
 
-/// What the levels ask.
+/// Questions of the levels.
 const QUESTIONS: [&str; 6] = [
     "Does the model do the task?",
     "Does the circuit alone do it, as the model does?",
@@ -61,7 +61,7 @@ const QUESTIONS: [&str; 6] = [
     "Is it certified?",
 ];
 
-impl Rung<'_> {
+impl LevelReport<'_> {
     /// The steps that were left out, and why, in a sentence.
     pub fn left_out(&self) -> Option<String> {
         let steps: Vec<String> = self.unfinished.iter().map(Unfinished::step).collect();
@@ -73,11 +73,11 @@ impl Rung<'_> {
 
 impl Contents {
     /// The six levels, from the first.
-    pub fn ladder(&self) -> [Rung<'_>; 6] {
-        [1, 2, 3, 4, 5, 6].map(|level| self.rung_at(level))
+    pub fn levels(&self) -> [LevelReport<'_>; 6] {
+        [1, 2, 3, 4, 5, 6].map(|level| self.level_at(level))
     }
 
-    fn rung_at(&self, level: u8) -> Rung<'_> {
+    fn level_at(&self, level: u8) -> LevelReport<'_> {
         let of_level = || self.checks.iter().filter(move |c| c.level == level);
         let mut against: Vec<&Check> =
             of_level().filter(|c| c.role != Role::Reported && c.status != Status::Passed).collect();
@@ -92,19 +92,19 @@ impl Contents {
             _ => of_level().next().is_some(),
         };
         let state = if level > self.level {
-            RungState::NotAsked
+            LevelState::NotAsked
         } else if against.iter().any(|c| refutes(c)) {
-            RungState::Failed
+            LevelState::Failed
         } else if !unfinished.is_empty() || against.iter().any(|c| undecided(c)) {
-            RungState::Unfinished
+            LevelState::Unfinished
         } else if !made {
-            RungState::NotReached
+            LevelState::NotReached
         } else if !against.is_empty() || (level == 6 && !matches!(self.verdict, Verdict::Certified { .. })) {
-            RungState::Weak
+            LevelState::Weak
         } else {
-            RungState::Passed
+            LevelState::Passed
         };
-        Rung { level, question: QUESTIONS[usize::from(level) - 1], state, against, unfinished }
+        LevelReport { number: level, question: QUESTIONS[usize::from(level) - 1], state, against, unfinished }
     }
 }
 
@@ -139,14 +139,14 @@ mod tests {
             Check::new(CheckId::Roles, Status::NotApplicable, ""),
         ];
         let report = report(5, checks, vec![Unfinished::new(CheckId::Roles, Why::OutOfTime)]);
-        let ladder = report.ladder();
-        use RungState as S;
+        let levels = report.levels();
+        use LevelState as S;
         let expected = [S::Passed, S::Weak, S::Failed, S::Unfinished, S::NotReached, S::NotAsked];
-        assert_eq!(ladder.each_ref().map(|r| r.state), expected);
-        assert_eq!(ladder[1].against.len(), 1, "what is only reported stands in no way");
-        assert_eq!(ladder[2].against[0].explanation, "Required Failed");
-        assert!(ladder[3].against.is_empty(), "what was left out is told once");
-        assert_eq!(ladder[3].left_out().unwrap(), "not finished, no time was left: roles");
-        assert_eq!(ladder[4].left_out(), None);
+        assert_eq!(levels.each_ref().map(|r| r.state), expected);
+        assert_eq!(levels[1].against.len(), 1, "what is only reported stands in no way");
+        assert_eq!(levels[2].against[0].explanation, "Required Failed");
+        assert!(levels[3].against.is_empty(), "what was left out is told once");
+        assert_eq!(levels[3].left_out().unwrap(), "not finished, no time was left: roles");
+        assert_eq!(levels[4].left_out(), None);
     }
 }

@@ -53,7 +53,7 @@ pub struct Contents {
     /// The level that was asked for, 1 to 6.
     pub level: u8,
     /// The highest level whose required checks, and those of all levels below it, were made and passed.
-    pub rung: u8,
+    pub level_reached: u8,
     /// Steps that were left out or not finished.
     pub unfinished: Vec<Unfinished>,
     /// Size of the circuit; absent after an early error.
@@ -95,7 +95,7 @@ impl Contents {
         self.checks.iter().filter(|c| c.status == Status::Failed).map(family).collect()
     }
 
-    /// Whether a step was left out.
+    /// True if a step was left out.
     pub(crate) fn is_left_out(&self, check: CheckId) -> bool {
         self.unfinished.iter().any(|u| u.check == check)
     }
@@ -142,14 +142,14 @@ impl Draft {
     }
 
     /// The report with its judgement. Nothing is added to a report after this.
-    pub fn seal(self, verdict: Verdict, reasons: Vec<Reason>, rung: u8) -> Report {
+    pub fn seal(self, verdict: Verdict, reasons: Vec<Reason>, level_reached: u8) -> Report {
         let Self { level, unfinished, size, checks, matrix, random_sets, curves, findings, declarations, settings } =
             self;
         Report(Contents {
             verdict,
             reasons,
             level,
-            rung,
+            level_reached,
             unfinished,
             size,
             checks,

@@ -5,7 +5,7 @@ use openwork_model::{Model, NoTap, Record, Tap, Tokens};
 
 use crate::{
     report::counter_example::CounterExample,
-    run::scheme::{Fill, Norms},
+    run::scheme::{AblationValue, Norms},
 };
 
 /// Reason that a counter-example cannot be run again.
@@ -26,10 +26,10 @@ pub enum ReplayError {
     #[error("an answer is a token that the model does not know")]
     Candidate,
     /// The values of its ablation are neither in it nor follow from the model.
-    #[error("the counter-example does not hold the values of its {fill} ablation")]
+    #[error("the counter-example does not hold the values of its {value} ablation")]
     Values {
         /// Ablation.
-        fill: Fill,
+        value: AblationValue,
     },
 }
 
@@ -44,15 +44,15 @@ pub fn replay(model: &Model, means: &Means, example: &CounterExample) -> Result<
     for (node, part) in nodes.map(|n| (n, 1.0)).chain(example.intervention.partly.iter().copied()) {
         *r.get_mut(node).ok_or(ReplayError::Node { node, nodes: space.len() })? = part;
     }
-    let known = |t: &u16| usize::from(*t) < model.config.vocab_size;
+    let in_vocabulary = |t: &u16| usize::from(*t) < model.config.vocab_size;
     let (answer, alternative) = example.candidates;
     let prompts = example.prompts.iter().chain(example.intervention.sources.iter().flatten());
     for prompt in prompts {
-        if prompt.is_empty() || prompt.len() > model.config.n_ctx || !prompt.iter().all(known) {
+        if prompt.is_empty() || prompt.len() > model.config.n_ctx || !prompt.iter().all(in_vocabulary) {
             return Err(ReplayError::Prompt);
         }
     }
-    if !known(&answer) || !known(&alternative) {
+    if !in_vocabulary(&answer) || !in_vocabulary(&alternative) {
         return Err(ReplayError::Candidate);
     }
     let run = |i: usize| -> Result<(f64, f64), ReplayError> {
@@ -65,12 +65,12 @@ pub fn replay(model: &Model, means: &Means, example: &CounterExample) -> Result<
         };
         let constants = constants(&space, &r, example);
         let recorded = example.intervention.sources.as_ref().map(|s| aligned(model, &s[i], prompt.len()));
-        let ablation = match (&recorded, &constants, example.intervention.scheme.fill) {
+        let ablation = match (&recorded, &constants, example.intervention.scheme.value) {
             (Some(values), _, _) => Ablation::Recorded(values),
             (_, Some(constants), _) => Ablation::Constant(constants),
-            (_, _, Fill::Zero) => Ablation::Zero,
-            (_, _, Fill::Mean) => Ablation::Mean(means),
-            (_, _, fill) => return Err(ReplayError::Values { fill }),
+            (_, _, AblationValue::Zero) => Ablation::Zero,
+            (_, _, AblationValue::Mean) => Ablation::Mean(means),
+            (_, _, value) => return Err(ReplayError::Values { value }),
         };
         let plain = difference(model, &batch, &mut NoTap);
         let partial = Partial::new(&space, &r, ablation);

@@ -7,12 +7,12 @@ use crate::{
     report::{
         Contents,
         counter_example::CounterExample,
-        levels::RungState,
+        levels::LevelState,
         verdict::{Reason, Verdict},
     },
     run::{
         measures::Cell,
-        scheme::{Fill, Kept, Norms, Scheme},
+        scheme::{AblationValue, Kept, Norms, Scheme},
     },
 };
 
@@ -21,7 +21,7 @@ const WIDTH: usize = 100;
 impl Contents {
     /// The report as text for people: the verdict, why, and the prompt that shows it; then a line per check, level by
     /// level, and a table of the runs. What is longer (curves, searches, every interval) is in the file and on the page.
-    pub fn words(&self) -> String {
+    pub fn text(&self) -> String {
         let mut out = format!("VERDICT: {}\n", self.verdict.word());
         self.why(&mut out);
         if let Verdict::Refuted { counter_example: Some(example), .. } = &self.verdict {
@@ -34,35 +34,35 @@ impl Contents {
             );
             wrap(&mut out, "\nCircuit: ", 9, &words);
         }
-        self.levels(&mut out);
+        self.checks_by_level(&mut out);
         self.table(&mut out);
         push(&mut out, "\nChoices behind the numbers");
         self.declarations.iter().for_each(|d| wrap(&mut out, "  ", 6, &format!("{}: {}", d.what, d.value)));
         out
     }
 
-    /// The rung and the reasons.
+    /// The level and the reasons.
     fn why(&self, out: &mut String) {
         if !matches!(self.verdict, Verdict::Error { .. }) {
-            push(out, &format!("  rung {} of 6 reached; level {} was asked for", self.rung, self.level));
+            push(out, &format!("  level {} of 6 reached; level {} was asked for", self.level_reached, self.level));
         }
         // Steps that were left out stand together at the end.
         let left_out = |reason: &&Reason| matches!(reason, Reason::Unfinished(_) | Reason::NotMade { .. });
         self.reasons.iter().filter(|r| !left_out(r)).for_each(|reason| wrap(out, "  - ", 4, &reason.to_string()));
-        for rung in self.ladder() {
-            if let Some(words) = rung.left_out() {
-                wrap(out, &format!("  - level {} ", rung.level), 4, &words);
+        for level in self.levels() {
+            if let Some(words) = level.left_out() {
+                wrap(out, &format!("  - level {} ", level.number), 4, &words);
             }
         }
     }
 
     /// Every check, a line each, under what its level asks.
-    fn levels(&self, out: &mut String) {
+    fn checks_by_level(&self, out: &mut String) {
         self.checks.iter().filter(|c| c.level == 0).for_each(|c| line(out, c));
-        for rung in self.ladder() {
-            push(out, &format!("\n{} {} {}", rung.level, rung.question, rung.state));
-            if !matches!(rung.state, RungState::NotAsked | RungState::NotReached) {
-                self.checks.iter().filter(|c| c.level == rung.level).for_each(|c| line(out, c));
+        for level in self.levels() {
+            push(out, &format!("\n{} {} {}", level.number, level.question, level.state));
+            if !matches!(level.state, LevelState::NotAsked | LevelState::NotReached) {
+                self.checks.iter().filter(|c| c.level == level.number).for_each(|c| line(out, c));
             }
         }
     }
@@ -74,13 +74,13 @@ impl Contents {
         for split in splits {
             push(out, &format!("\nThe circuit alone on {split}: task loss in nats, and agreement with the model"));
             push(out, &format!("  {:<16}{:<36}{}", "else", "free norms", "frozen norms"));
-            for fill in Fill::ALL {
-                let cell = |norms| self.cell(split, Kept::Circuit, Some(Scheme { fill, norms })).map(short);
+            for value in AblationValue::ALL {
+                let cell = |norms| self.cell(split, Kept::Circuit, Some(Scheme { value, norms })).map(short);
                 if let (None, None) = (cell(Norms::Free), cell(Norms::Frozen)) {
                     continue;
                 }
                 let [free, frozen] = [Norms::Free, Norms::Frozen].map(|norms| cell(norms).unwrap_or("-".into()));
-                push(out, format!("  {:<16}{free:<36}{frozen}", fill.to_string()).trim_end());
+                push(out, format!("  {:<16}{free:<36}{frozen}", value.to_string()).trim_end());
             }
             for kept in [Kept::Model, Kept::AllButCircuit] {
                 if let Some(cell) = self.matrix.iter().find(|c| c.split == split && c.kept == kept) {
@@ -113,15 +113,15 @@ fn line(out: &mut String, c: &Check) {
     if c.estimate.is_some() || c.p_value.is_some() {
         numbers.extend(c.threshold.map(|bar| format!("bar {}", (bar * 1e4).round() / 1e4)));
     }
-    let fill = match (c.id, c.ablation) {
+    let ablation = match (c.id, c.ablation) {
         // Their names tell of the norms.
         (CheckId::Sufficiency { .. } | CheckId::Amplification, Some(scheme)) if scheme.norms == Norms::Frozen => {
-            format!(" ({})", scheme.fill)
+            format!(" ({})", scheme.value)
         }
         (_, Some(scheme)) => format!(" ({scheme})"),
         (_, None) => String::new(),
     };
-    let name = format!("{}{fill}", c.id);
+    let name = format!("{}{ablation}", c.id);
     let decided = c.estimate.is_some() || c.p_value.is_some();
     if decided && c.status != Status::NotApplicable {
         push(out, &format!("  {mark}  {name:<50} {}", numbers.join("  ")));
@@ -141,7 +141,7 @@ fn counter_example(c: &CounterExample) -> String {
     )
 }
 
-/// What fits a line.
+/// A line cut to the width of the page.
 fn clipped(line: &str) -> String {
     match line.chars().count() > WIDTH {
         true => line.chars().take(WIDTH - 1).chain(['…']).collect(),

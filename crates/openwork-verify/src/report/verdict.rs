@@ -34,13 +34,13 @@ pub enum Verdict {
     Strong,
     /// That, and a certificate that anyone can check covers the whole of what is stated.
     Certified {
-        /// What the certificate covers.
+        /// Scope of the certificates.
         scope: String,
     },
 }
 
 impl Verdict {
-    /// Whether the circuit passes: weak, strong or certified.
+    /// True if the circuit passes: weak, strong or certified.
     pub fn passed(&self) -> bool {
         matches!(self, Verdict::Weak | Verdict::Strong | Verdict::Certified { .. })
     }
@@ -73,14 +73,14 @@ pub enum Reason {
     Gate {
         /// The check.
         check: CheckId,
-        /// What it says.
+        /// Its explanation.
         explanation: String,
     },
     /// A check that refutes or weakens the circuit.
     Check {
         /// The check.
         check: CheckId,
-        /// What it says.
+        /// Its explanation.
         explanation: String,
     },
     /// A check that was left out.

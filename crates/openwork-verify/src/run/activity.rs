@@ -1,19 +1,19 @@
-//! What every node does in the plain model.
+//! Activity of every node in the plain model.
 
 use std::ops::ControlFlow;
 
 use openwork_circuit::{Batch, NodeSpace};
 use openwork_model::{Matrix, Site, Tap};
 
-use crate::run::context::Subject;
+use crate::run::context::Context;
 
-/// What every node does in the plain model.
+/// Activity of every node in the plain model.
 pub(crate) struct Activity {
     /// Mean over the pairs' tokens of |value − mean|.
     pub deviation: Vec<f64>,
-    /// Whether the value is anywhere (padding included) another than the mean.
+    /// True if the value is anywhere (padding included) another than the mean.
     pub off_mean: Vec<bool>,
-    /// Whether it is anywhere another than zero.
+    /// True if it is anywhere another than zero.
     pub off_zero: Vec<bool>,
 }
 
@@ -21,21 +21,21 @@ pub(crate) struct Activity {
 pub(crate) struct ActivityTap<'a> {
     space: NodeSpace,
     means: &'a [f32],
-    /// Which tokens are no padding.
+    /// True for tokens that are no padding.
     real: Vec<bool>,
     /// Deviations are sums over those.
     activity: Activity,
 }
 
 impl<'a> ActivityTap<'a> {
-    pub fn new(subject: Subject<'a>, batch: &Batch) -> Self {
+    pub fn new(context: Context<'a>, batch: &Batch) -> Self {
         let mut real = vec![false; batch.tokens.len()];
         for (i, &last) in batch.readout.iter().enumerate() {
             real[i * batch.seq_len..=last].fill(true);
         }
-        let space = NodeSpace::new(&subject.model.config);
+        let space = NodeSpace::new(&context.model.config);
         let activity = Activity::none(space.len());
-        Self { space, means: subject.means.values(), real, activity }
+        Self { space, means: context.means.values(), real, activity }
     }
 }
 
@@ -90,7 +90,7 @@ mod tests {
     use openwork_model::Model;
 
     use super::*;
-    use crate::run::{ablator::KeepOnly, context::Fills, evaluator::Bench};
+    use crate::run::{ablator::KeepOnly, context::Constants, evaluator::Evaluator};
 
     #[test]
     fn nodes_that_barely_move_are_not_active() {
@@ -127,9 +127,9 @@ mod tests {
             template: 0,
         };
         let deviation = |pairs: &[Pair]| {
-            let fills = Fills::new(&NodeSet::empty(NodeSpace::new(&model.config)), pairs);
-            let subject = Subject { model: &model, means: &means, fills: &fills, seed: 1, ablator: &KeepOnly };
-            Bench::new(subject, pairs).unwrap().activity.deviation
+            let constants = Constants::new(&NodeSet::empty(NodeSpace::new(&model.config)), pairs);
+            let context = Context { model: &model, means: &means, constants: &constants, seed: 1, ablator: &KeepOnly };
+            Evaluator::new(context, pairs).unwrap().activity.deviation
         };
         let whole = deviation(&[pair(&[3, 4, 5, 6], &[7, 8])]);
         let (long, short) = (deviation(&[pair(&[3, 4, 5, 6], &[3, 4, 5, 6])]), deviation(&[pair(&[7, 8], &[7, 8])]));

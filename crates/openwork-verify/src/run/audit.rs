@@ -14,7 +14,7 @@ use std::{
 use openwork_circuit::{Ablation, Batch, Frozen, Keep, NodeSet, NormScales, Outcome, evaluate};
 use openwork_model::{Matrix, Site, SiteKind, Tap};
 
-use crate::run::{ablator::Ablator, context::Subject, error::RunError};
+use crate::run::{ablator::Ablator, context::Context, error::RunError};
 
 /// A tap that watches an ablating tap: every site of the node set is visited once, every ablated row holds the
 /// ablation's value afterwards, and what is left at the two writes of a block is what the residual stream receives.
@@ -23,7 +23,7 @@ pub(crate) struct Audit<'a, T> {
     nodes: &'a NodeSet,
     ablation: Ablation<'a>,
     visited: Vec<Site>,
-    /// What the residual stream must be when it is next seen.
+    /// Value that the residual stream must have when it is next seen.
     residual: Option<Matrix>,
     fault: Option<RunError>,
 }
@@ -45,7 +45,7 @@ impl<'a, T> Audit<'a, T> {
 
     fn filled(&self, site: Site, value: &Matrix, range: std::ops::Range<usize>) -> bool {
         value.rows().into_iter().zip(range).enumerate().all(|(index, (row, node))| {
-            let all = |fill: f32| row.iter().all(|&x| x == fill);
+            let all = |value: f32| row.iter().all(|&x| x == value);
             self.nodes.kept()[node]
                 || match self.ablation {
                     Ablation::Zero => all(0.0),
@@ -95,20 +95,20 @@ impl Tap for Hook<'_> {
 /// Runs a batch with only `nodes` kept, watched, under frozen norms if their scales are given. Also says how many
 /// entries the ablation changed.
 pub(crate) fn watched_run(
-    subject: Subject<'_>,
+    context: Context<'_>,
     batch: &Batch,
     nodes: &NodeSet,
     ablation: Ablation<'_>,
     frozen: Option<&NormScales>,
     with_log_probs: bool,
 ) -> Result<(Outcome, usize), RunError> {
-    let Subject { model, ablator, .. } = subject;
+    let Context { model, ablator, .. } = context;
     let tap = || Audit::new(Hook { keep: Keep::new(nodes, ablation), ablator }, nodes, ablation);
     let (fault, changed) = (Mutex::new(None), AtomicUsize::new(0));
     let done = |audit: &Audit<'_, Hook<'_>>| {
         let keep = &audit.inner.keep;
         changed.fetch_add(keep.changed, Relaxed);
-        let own = (keep.visited != keep.expected()).then_some(RunError::HookSilent);
+        let own = (keep.visited != keep.expected()).then_some(RunError::HookNotCalled);
         if let Some(found) = audit.fault().or(own) {
             *fault.lock().expect("no panic holds it") = Some(found);
         }
@@ -160,7 +160,7 @@ mod tests {
     use openwork_model::{Config, Model, NoTap, Tokens};
 
     use super::*;
-    use crate::run::{ablator::KeepOnly, context::Fills};
+    use crate::run::{ablator::KeepOnly, context::Constants};
 
     fn setting() -> (Model, Means, NodeSet, Vec<Batch>) {
         let model = Model::init(Config { vocab_size: 20, n_ctx: 8, ..Config::default() }, 2);
@@ -240,10 +240,10 @@ mod tests {
     #[test]
     fn a_run_must_change_something_exactly_when_a_node_deviates() {
         let (model, means, nodes, batches) = setting();
-        let fills = Fills::new(&nodes, &[]);
-        let subject = Subject { model: &model, means: &means, fills: &fills, seed: 1, ablator: &KeepOnly };
+        let constants = Constants::new(&nodes, &[]);
+        let context = Context { model: &model, means: &means, constants: &constants, seed: 1, ablator: &KeepOnly };
         let run =
-            |nodes: &NodeSet| watched_run(subject, &batches[0], nodes, Ablation::Mean(&means), None, false).unwrap().1;
+            |nodes: &NodeSet| watched_run(context, &batches[0], nodes, Ablation::Mean(&means), None, false).unwrap().1;
         let deviates = |yes: bool| vec![yes; nodes.space().len()];
         assert!(must_change(&nodes, &deviates(true), run(&nodes)).is_ok());
         assert_eq!(must_change(&nodes, &deviates(false), run(&nodes)), Err(RunError::ChangedSomething));

@@ -1,4 +1,4 @@
-//! What every run is about: the model, and what ablated nodes take.
+//! Evaluation context: a model and its ablation values.
 
 use std::sync::OnceLock;
 
@@ -6,48 +6,50 @@ use openwork_circuit::{Ablation, Means, NodeSet, NodeSpace, batches, tasks::Pair
 use openwork_model::{Model, Record, Tokens};
 use rayon::prelude::*;
 
-use crate::run::{ablator::Ablator, optimal, scheme::Fill};
+use crate::run::{ablator::Ablator, optimal, scheme::AblationValue};
 
 /// Sixteen sequences a pass: wide enough for the kernels, small enough to spread over threads.
 pub(crate) const PAIRS_PER_BATCH: usize = 8;
 
-/// The parts of a case that every run needs.
+/// Evaluation context: a model and its ablation values.
 #[derive(Clone, Copy)]
-pub(crate) struct Subject<'a> {
+pub(crate) struct Context<'a> {
     pub model: &'a Model,
     pub means: &'a Means,
-    pub fills: &'a Fills,
+    pub constants: &'a Constants,
     pub seed: u64,
     pub ablator: &'a dyn Ablator,
 }
 
 /// Constants that are worked out when they are first asked for: on the selection pairs, for the circuit.
-pub(crate) struct Fills {
+pub(crate) struct Constants {
     circuit: NodeSet,
     selection: Vec<Pair>,
     task_means: OnceLock<Vec<f32>>,
     optimal: OnceLock<Vec<f32>>,
 }
 
-impl Fills {
+impl Constants {
     pub fn new(circuit: &NodeSet, selection: &[Pair]) -> Self {
         let (circuit, selection) = (circuit.clone(), selection.to_vec());
         Self { circuit, selection, task_means: OnceLock::new(), optimal: OnceLock::new() }
     }
 }
 
-impl<'a> Subject<'a> {
-    /// The constants of a fill, by node number; `None` where values are resampled.
-    pub fn constants(self, fill: Fill) -> Option<Ablation<'a>> {
-        let Fills { circuit, selection, task_means, optimal } = self.fills;
-        match fill {
-            Fill::Mean => Some(Ablation::Mean(self.means)),
-            Fill::Zero => Some(Ablation::Zero),
-            Fill::TaskMean => Some(Ablation::Constant(task_means.get_or_init(|| mean_values(self.model, selection)))),
-            Fill::Optimal => Some(Ablation::Constant(
+impl<'a> Context<'a> {
+    /// The constants of a value, by node number; `None` where values are resampled.
+    pub fn constants(self, value: AblationValue) -> Option<Ablation<'a>> {
+        let Constants { circuit, selection, task_means, optimal } = self.constants;
+        match value {
+            AblationValue::Mean => Some(Ablation::Mean(self.means)),
+            AblationValue::Zero => Some(Ablation::Zero),
+            AblationValue::TaskMean => {
+                Some(Ablation::Constant(task_means.get_or_init(|| mean_values(self.model, selection))))
+            }
+            AblationValue::Optimal => Some(Ablation::Constant(
                 optimal.get_or_init(|| optimal::constants(self.model, self.means, circuit, selection, self.seed)),
             )),
-            Fill::SameTemplate | Fill::AnyTemplate => None,
+            AblationValue::SameTemplate | AblationValue::AnyTemplate => None,
         }
     }
 }

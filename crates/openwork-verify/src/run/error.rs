@@ -16,7 +16,7 @@ pub enum RunError {
     },
     /// A hook was not called.
     #[error("a hook did not fire")]
-    HookSilent,
+    HookNotCalled,
     /// The residual stream received something else than the hook left.
     #[error("what the hook wrote before {site} is not what the model added")]
     Residual {

@@ -12,16 +12,16 @@ use crate::{
     run::{
         activity::{Activity, ActivityTap},
         audit,
-        context::{PAIRS_PER_BATCH, Subject},
+        context::{Context, PAIRS_PER_BATCH},
         error::RunError,
-        scheme::{Fill, Norms, Scheme},
+        scheme::{AblationValue, Norms, Scheme},
     },
     streams::Stream,
 };
 
 /// Pairs made ready to run: their batches, the plain model's outcome, and what its nodes do on them.
-pub(crate) struct Bench<'a> {
-    pub subject: Subject<'a>,
+pub(crate) struct Evaluator<'a> {
+    pub context: Context<'a>,
     pub pairs: Vec<Pair>,
     batches: Vec<Batch>,
     scales: Vec<NormScales>,
@@ -29,13 +29,13 @@ pub(crate) struct Bench<'a> {
     pub activity: Activity,
 }
 
-impl<'a> Bench<'a> {
-    pub fn new(subject: Subject<'a>, pairs: &[Pair]) -> Result<Self, RunError> {
-        let batches = batches(pairs, PAIRS_PER_BATCH, subject.model.config.n_ctx);
+impl<'a> Evaluator<'a> {
+    pub fn new(context: Context<'a>, pairs: &[Pair]) -> Result<Self, RunError> {
+        let batches = batches(pairs, PAIRS_PER_BATCH, context.model.config.n_ctx);
         let one = |batch: &Batch| {
-            let mut tap = (ActivityTap::new(subject, batch), NormScales::new(subject.model));
+            let mut tap = (ActivityTap::new(context, batch), NormScales::new(context.model));
             let tokens = Tokens::new(&batch.tokens, batch.seq_len);
-            let pass = subject.model.forward(tokens, Some(&batch.readout), &mut tap);
+            let pass = context.model.forward(tokens, Some(&batch.readout), &mut tap);
             (batch.outcome(&pass.logits, true), tap)
         };
         let parts: Vec<(Outcome, (ActivityTap<'_>, NormScales))> = batches.par_iter().map(one).collect();
@@ -46,8 +46,8 @@ impl<'a> Bench<'a> {
             scales.push(norms);
         }
         audit::finite(&model)?;
-        let activity = Activity::of(&NodeSpace::new(&subject.model.config), taps);
-        Ok(Self { subject, pairs: pairs.to_vec(), batches, scales, model, activity })
+        let activity = Activity::of(&NodeSpace::new(&context.model.config), taps);
+        Ok(Self { context, pairs: pairs.to_vec(), batches, scales, model, activity })
     }
 
     pub fn batches(&self) -> &[Batch] {
@@ -55,7 +55,7 @@ impl<'a> Bench<'a> {
     }
 
     pub fn space(&self) -> NodeSpace {
-        NodeSpace::new(&self.subject.model.config)
+        NodeSpace::new(&self.context.model.config)
     }
 
     /// Runs with only `nodes` kept, watched; see [`audit`].
@@ -69,17 +69,17 @@ impl<'a> Bench<'a> {
     }
 
     fn watched(&self, nodes: &NodeSet, scheme: Scheme, with_log_probs: bool) -> Result<Outcome, RunError> {
-        let constants = self.subject.constants(scheme.fill);
+        let constants = self.context.constants(scheme.value);
         let one = |i: usize| {
             let batch = &self.batches[i];
             let frozen = (scheme.norms == Norms::Frozen).then(|| &self.scales[i]);
-            let recorded = constants.is_none().then(|| self.resampled(i, scheme.fill));
+            let recorded = constants.is_none().then(|| self.resampled(i, scheme.value));
             let ablation = match (constants, &recorded) {
                 (Some(constants), _) => constants,
                 (None, Some(values)) => Ablation::Recorded(values),
                 (None, None) => unreachable!("one of the two is there"),
             };
-            audit::watched_run(self.subject, batch, nodes, ablation, frozen, with_log_probs)
+            audit::watched_run(self.context, batch, nodes, ablation, frozen, with_log_probs)
         };
         let parts: Result<Vec<(Outcome, usize)>, RunError> = (0..self.batches.len()).into_par_iter().map(one).collect();
         let (mut all, mut changed) = (Outcome::default(), 0);
@@ -87,9 +87,9 @@ impl<'a> Bench<'a> {
             changed += n;
             all.append(part);
         }
-        let deviates = match scheme.fill {
-            Fill::Mean => Some(&self.activity.off_mean),
-            Fill::Zero => Some(&self.activity.off_zero),
+        let deviates = match scheme.value {
+            AblationValue::Mean => Some(&self.activity.off_mean),
+            AblationValue::Zero => Some(&self.activity.off_zero),
             _ => None,
         };
         // Under frozen norms an ablated node may be rescaled away from its constant, so only free ones tell.
@@ -100,15 +100,15 @@ impl<'a> Bench<'a> {
         Ok(all)
     }
 
-    /// The prompt whose values a sequence takes under a resampling fill: sequence number in this split.
-    pub fn source(&self, sequence: usize, fill: Fill) -> usize {
+    /// The prompt whose values a sequence takes under a resampling value: sequence number in this split.
+    pub fn source(&self, sequence: usize, value: AblationValue) -> usize {
         let pair = sequence / 2;
         let template = self.pairs[pair].template;
         let others = |same: bool| -> Vec<usize> {
             (0..self.pairs.len()).filter(|&p| p != pair && (!same || self.pairs[p].template == template)).collect()
         };
-        let same_template = fill == Fill::SameTemplate;
-        let mut rng = Stream::Source { sequence: sequence as u64, same_template }.rng(self.subject.seed);
+        let same_template = value == AblationValue::SameTemplate;
+        let mut rng = Stream::Source { sequence: sequence as u64, same_template }.rng(self.context.seed);
         let mut pool = others(same_template);
         if pool.is_empty() {
             pool = others(false);
@@ -122,19 +122,19 @@ impl<'a> Bench<'a> {
     /// The prompt of a sequence, as the model sees it.
     pub fn prompt(&self, sequence: usize) -> &[u16] {
         let prompt = self.pairs[sequence / 2].prompt(Side::of_sequence(sequence));
-        &prompt[prompt.len().saturating_sub(self.subject.model.config.n_ctx)..]
+        &prompt[prompt.len().saturating_sub(self.context.model.config.n_ctx)..]
     }
 
     /// Values of all nodes in the plain runs of the sources of batch `i`, aligned with it at the last token; where
     /// the source is shorter, its first token's value stands for what would be before it.
-    fn resampled(&self, i: usize, fill: Fill) -> Record {
+    fn resampled(&self, i: usize, value: AblationValue) -> Record {
         let batch = &self.batches[i];
         let first = 2 * PAIRS_PER_BATCH * i;
         let sources: Vec<&[u16]> =
-            (0..batch.readout.len()).map(|s| self.prompt(self.source(first + s, fill))).collect();
-        let padded = Padded::new(sources.iter().copied(), self.subject.model.config.n_ctx);
+            (0..batch.readout.len()).map(|s| self.prompt(self.source(first + s, value))).collect();
+        let padded = Padded::new(sources.iter().copied(), self.context.model.config.n_ctx);
         let mut values = Record::of_kinds(&NodeSpace::KINDS);
-        self.subject.model.forward(padded.tokens(), Some(&[0]), &mut values);
+        self.context.model.forward(padded.tokens(), Some(&[0]), &mut values);
         let column = |column: usize| {
             let (sequence, at) = (column / batch.seq_len, column % batch.seq_len);
             let (last, source) = (batch.readout[sequence] - sequence * batch.seq_len, sources[sequence].len());
@@ -145,9 +145,9 @@ impl<'a> Bench<'a> {
     }
 
     /// Runs with node n kept to the part `r[n]`, under means or zeros.
-    pub fn partial(&self, r: &[f32], fill: Fill, with_log_probs: bool) -> Outcome {
-        let (space, ablation) = (self.space(), self.subject.constants(fill).expect("a constant fill"));
-        evaluate(self.subject.model, &self.batches, with_log_probs, || Partial::new(&space, r, ablation), |_| ())
+    pub fn partial(&self, r: &[f32], value: AblationValue, with_log_probs: bool) -> Outcome {
+        let (space, ablation) = (self.space(), self.context.constants(value).expect("a constant value"));
+        evaluate(self.context.model, &self.batches, with_log_probs, || Partial::new(&space, r, ablation), |_| ())
     }
 
     /// The mean over sequences of a function of the logit difference in such a run, and its gradient with respect
@@ -155,11 +155,11 @@ impl<'a> Bench<'a> {
     pub fn partial_gradient(
         &self,
         r: &[f32],
-        fill: Fill,
+        value: AblationValue,
         f: &(dyn Fn(usize, f64) -> (f64, f64) + Sync),
     ) -> (f64, Vec<f64>) {
-        let (space, ablation) = (self.space(), self.subject.constants(fill).expect("a constant fill"));
-        let model = self.subject.model;
+        let (space, ablation) = (self.space(), self.context.constants(value).expect("a constant value"));
+        let model = self.context.model;
         let parts: Vec<(f64, Vec<f32>)> = self
             .batches
             .par_iter()
@@ -185,13 +185,13 @@ impl<'a> Bench<'a> {
     /// every node to the full is, by the code that ablates in part.
     pub fn check_identity(&self) -> Result<(), RunError> {
         let (all, none) = (NodeSet::all(self.space()), NodeSet::empty(self.space()));
-        for fill in [Fill::Mean, Fill::Zero, Fill::SameTemplate] {
+        for value in [AblationValue::Mean, AblationValue::Zero, AblationValue::SameTemplate] {
             for norms in [Norms::Free, Norms::Frozen] {
-                let run = self.run(&all, Scheme { fill, norms })?;
+                let run = self.run(&all, Scheme { value, norms })?;
                 audit::same(&self.model, &run, |distance| RunError::NotTheModel { distance })?;
             }
         }
-        let ablated = self.partial(&vec![0.0; self.space().len()], Fill::Mean, true);
+        let ablated = self.partial(&vec![0.0; self.space().len()], AblationValue::Mean, true);
         let none = self.run(&none, Scheme::MEAN)?;
         audit::same(&none, &ablated, |distance| RunError::NotFullAblation { distance })
     }
@@ -200,7 +200,7 @@ impl<'a> Bench<'a> {
     /// fit, since AbsTopK's choice jumps, ReLUs have kinks and sharp attention bends; a wrong gradient fits nowhere.
     pub fn check_gradient(&self) -> Result<(), RunError> {
         let places = [0.8_f32, 0.98, 0.2].map(|least| {
-            let mut rng = Stream::GradientCheck.rng(self.subject.seed);
+            let mut rng = Stream::GradientCheck.rng(self.context.seed);
             (0..self.space().len()).map(|_| rng.random_range(least..1.0)).collect::<Vec<f32>>()
         });
         if places.iter().any(|r| self.gradient_fits(r)) {
@@ -211,10 +211,10 @@ impl<'a> Bench<'a> {
 
     /// Along the gradient itself, where the slope is largest beside the rounding of the pass.
     fn gradient_fits(&self, r: &[f32]) -> bool {
-        let (_, gradient) = self.partial_gradient(r, Fill::Mean, &|_, d| (d, 1.0));
+        let (_, gradient) = self.partial_gradient(r, AblationValue::Mean, &|_, d| (d, 1.0));
         let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
         let mean = |r: &[f32]| {
-            let d = self.partial(r, Fill::Mean, false).differences;
+            let d = self.partial(r, AblationValue::Mean, false).differences;
             d.iter().sum::<f64>() / d.len() as f64
         };
         if norm == 0.0 {

@@ -1,4 +1,4 @@
-//! What is measured in a run, and the normalised faithfulness.
+//! Measures of a run, and the normalised faithfulness.
 
 use openwork_circuit::{Calibration, Outcome, credit};
 
@@ -29,13 +29,13 @@ pub enum Faithfulness {
     },
 }
 
-/// How one run did on one split; losses and divergences in nats, means over pairs of the mean over their two
+/// Measures of one run on one split; losses and divergences in nats, means over pairs of the mean over their two
 /// sequences.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     /// On which pairs.
     pub split: Split,
-    /// Which nodes were kept.
+    /// Nodes that were kept.
     pub kept: Kept,
     /// By what the others were replaced; none for the model.
     pub ablation: Option<Scheme>,
@@ -134,7 +134,7 @@ impl Measured {
 /// Normalised faithfulness of losses, one a pair; see [`Faithfulness`].
 ///
 /// Undefined where the mean of the denominator is below `min_denominator_se` standard errors, below
-/// `min_denominator_share` of what the model knows, or below 1e-6 nats (rounding).
+/// `min_denominator_share` of the model's loss reduction `ln 2 − loss`, or below 1e-6 nats (rounding).
 pub(crate) fn faithfulness(
     nothing: &[f64],
     circuit: &[f64],
@@ -147,8 +147,8 @@ pub(crate) fn faithfulness(
     let n = under.len() as f64;
     let mean = under.iter().sum::<f64>() / n;
     let se = (under.iter().map(|u| (u - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0) / n).sqrt();
-    let known = std::f64::consts::LN_2 - model.iter().sum::<f64>() / n;
-    let least = (settings.min_denominator_se * se).max(settings.min_denominator_share * known).max(1e-6);
+    let reduction = std::f64::consts::LN_2 - model.iter().sum::<f64>() / n;
+    let least = (settings.min_denominator_se * se).max(settings.min_denominator_share * reduction).max(1e-6);
     if mean < least {
         return Faithfulness::Undefined { denominator: (mean, se) };
     }
@@ -267,7 +267,7 @@ mod tests {
         let noisy: Vec<f64> = (0..50).map(|i| if i % 2 == 0 { 1.1 } else { -0.9 }).collect();
         let of_noisy = faithfulness(&noisy, &[0.0; 50], &[0.0; 50], &resamples, &settings);
         assert!(matches!(of_noisy, Faithfulness::Undefined { .. }));
-        // Precise, but a twentieth of the 0.69 nats that the model knows.
+        // Precise, but a twentieth of the 0.69 nats of the model's loss reduction.
         assert!(matches!(
             faithfulness(&[0.035; 50], &[0.0; 50], &[0.0; 50], &resamples, &settings),
             Faithfulness::Undefined { .. }

@@ -55,12 +55,12 @@ fn learn(model: &Model, means: &Means, circuit: &NodeSet, pairs: &[Pair], rate: 
 
 /// Gradient of the batch's summed task losses with respect to every node's constant.
 fn gradient(model: &Model, circuit: &NodeSet, values: &[f32], batch: &Batch) -> Vec<f32> {
-    struct Fill<'a> {
+    struct AblationValue<'a> {
         circuit: &'a NodeSet,
         values: &'a [f32],
         gradient: Vec<f32>,
     }
-    impl Tap for Fill<'_> {
+    impl Tap for AblationValue<'_> {
         fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
             let Some(range) = self.circuit.space().range(site) else { return ControlFlow::Continue(()) };
             for (mut row, node) in value.rows_mut().into_iter().zip(range) {
@@ -81,7 +81,7 @@ fn gradient(model: &Model, circuit: &NodeSet, values: &[f32], batch: &Batch) -> 
             }
         }
     }
-    let mut tap = Fill { circuit, values, gradient: vec![0.0; values.len()] };
+    let mut tap = AblationValue { circuit, values, gradient: vec![0.0; values.len()] };
     let pass = model.forward(Tokens::new(&batch.tokens, batch.seq_len), Some(&batch.readout), &mut tap);
     let mut dlogits = Matrix::zeros(pass.logits.dim());
     for (i, &(answer, alternative)) in batch.candidates.iter().enumerate() {

@@ -38,7 +38,7 @@ pub(crate) fn chunks(prompts: &[&[u16]]) -> Vec<Chunk> {
     prompts.chunks(PER_CHUNK).enumerate().map(|(i, prompts)| Chunk::new(i * PER_CHUNK, prompts)).collect()
 }
 
-/// What the model sees of a prompt: it is cut on the left to the context.
+/// The part of a prompt that the model sees: it is cut on the left to the context.
 pub(crate) fn seen(prompt: &[u16], n_ctx: usize) -> &[u16] {
     &prompt[prompt.len().saturating_sub(n_ctx)..]
 }

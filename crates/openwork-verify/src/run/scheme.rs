@@ -1,8 +1,8 @@
-//! Schemes of ablation: which pairs are run, which nodes are kept, and which values take the place of the others.
+//! Schemes of ablation: pairs that are run, nodes that are kept, and values that take the place of the others.
 
 use serde::{Deserialize, Serialize};
 
-/// Which pairs.
+/// Pairs of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
@@ -27,10 +27,10 @@ impl std::fmt::Display for Split {
     }
 }
 
-/// What a removed node's value is replaced by.
+/// Ablation value: the value that takes the place of a removed node's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fill {
+pub enum AblationValue {
     /// Its mean over training data.
     Mean,
     /// Zero.
@@ -46,7 +46,7 @@ pub enum Fill {
     Optimal,
 }
 
-/// Whether norms are computed from the ablated residual stream or divide by what they divide by in the plain model.
+/// Norms of an ablated run: computed from its own residual stream, or held at the scales of the plain model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Norms {
@@ -56,54 +56,60 @@ pub enum Norms {
     Frozen,
 }
 
-/// How nodes are ablated.
+/// Scheme of ablation: values of removed nodes, and norms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Scheme {
-    /// What they are replaced by.
-    pub fill: Fill,
-    /// What the norms do.
+    /// Ablation value.
+    pub value: AblationValue,
+    /// Norms.
     pub norms: Norms,
 }
 
-impl Fill {
+impl AblationValue {
     /// All of them.
-    pub const ALL: [Fill; 6] =
-        [Fill::Mean, Fill::Zero, Fill::TaskMean, Fill::SameTemplate, Fill::AnyTemplate, Fill::Optimal];
+    pub const ALL: [AblationValue; 6] = [
+        AblationValue::Mean,
+        AblationValue::Zero,
+        AblationValue::TaskMean,
+        AblationValue::SameTemplate,
+        AblationValue::AnyTemplate,
+        AblationValue::Optimal,
+    ];
 }
 
 impl Scheme {
     /// The published ablation: means over training data, free norms.
-    pub const MEAN: Self = Self { fill: Fill::Mean, norms: Norms::Free };
+    pub const MEAN: Self = Self { value: AblationValue::Mean, norms: Norms::Free };
     /// Zeros, free norms.
-    pub const ZERO: Self = Self { fill: Fill::Zero, norms: Norms::Free };
+    pub const ZERO: Self = Self { value: AblationValue::Zero, norms: Norms::Free };
 
     /// All of them, the published one first.
     pub fn all() -> impl Iterator<Item = Self> {
-        Fill::ALL.into_iter().flat_map(|fill| [Norms::Free, Norms::Frozen].map(|norms| Self { fill, norms }))
+        AblationValue::ALL.into_iter().flat_map(|value| [Norms::Free, Norms::Frozen].map(|norms| Self { value, norms }))
     }
 }
 
-impl std::fmt::Display for Fill {
+impl std::fmt::Display for AblationValue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Fill::Mean => "mean",
-            Fill::Zero => "zero",
-            Fill::TaskMean => "task mean",
-            Fill::SameTemplate => "same template",
-            Fill::AnyTemplate => "any template",
-            Fill::Optimal => "optimal",
+            AblationValue::Mean => "mean",
+            AblationValue::Zero => "zero",
+            AblationValue::TaskMean => "task mean",
+            AblationValue::SameTemplate => "same template",
+            AblationValue::AnyTemplate => "any template",
+            AblationValue::Optimal => "optimal",
         })
     }
 }
 
 impl std::fmt::Display for Scheme {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.fill)?;
+        write!(f, "{}", self.value)?;
         if self.norms == Norms::Frozen { f.write_str(", frozen norms") } else { Ok(()) }
     }
 }
 
-/// Which nodes a run keeps.
+/// Nodes that a run keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kept {

@@ -56,7 +56,7 @@ pub fn sign_test(differences: &[f64], epsilon: f64) -> Option<Test> {
     Some(Test { statistic, p_value: (largest + OUTSIDE).min(1.0), n })
 }
 
-/// How much may lie outside the interval of the probability of a zero: little against any level in use.
+/// Probability left outside the interval of the probability of a zero: little against any level in use.
 const OUTSIDE: f64 = 0.001;
 
 /// P(#positive − #negative ≤ surplus) of n signs with `P(positive) − P(negative) = 2 ε` and `P(zero)` given.

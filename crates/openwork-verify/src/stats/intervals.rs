@@ -38,7 +38,7 @@ pub(crate) struct Resamples {
     n: usize,
     /// Pairs of every resample.
     draws: Vec<Vec<u32>>,
-    /// What the jackknife leaves out: the top groups if these are resampled, else single pairs.
+    /// Groups that the jackknife leaves out: the top groups if these are resampled, else single pairs.
     left_out: Vec<Vec<u32>>,
 }
 
@@ -66,7 +66,7 @@ impl Resamples {
         Self { n, draws, left_out }
     }
 
-    /// What intervals are over: how many top groups, where those are resampled.
+    /// Unit of the intervals: pairs, or the top groups where those are resampled.
     pub fn unit(&self) -> String {
         match self.left_out.len() {
             n if n == self.n => "pairs, within their templates".into(),

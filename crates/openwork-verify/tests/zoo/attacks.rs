@@ -23,7 +23,7 @@ fn error(spoil: impl FnOnce(&mut Bed), words: &str) {
     bed.calibration = Some(Calibration::NONE);
     spoil(&mut bed);
     let report = bed.judge(&truth());
-    let Verdict::Error { fault } = &report.verdict else { panic!("{}", report.words()) };
+    let Verdict::Error { fault } = &report.verdict else { panic!("{}", report.text()) };
     assert!(fault.to_string().contains(words), "{fault}");
     assert_eq!(report.reasons, [Reason::Fault(fault.clone())]);
 }
@@ -99,7 +99,7 @@ fn padding_the_circuit_does_not_make_it_stronger() {
     let padded =
         NodeSet::of(space.clone(), (0..space.len()).filter(|&n| truth.kept()[n] || rng.random_range(0..10) > 0));
     let report = bed().judge(&padded);
-    assert_ne!(report.verdict, Verdict::Strong, "{}", report.words());
+    assert_ne!(report.verdict, Verdict::Strong, "{}", report.text());
     assert_eq!(check(&report, "not trivial", None).status, Status::Failed);
     // Random sets so large contain the path by chance, and outside the circuit there are too few nodes for them.
     let of = |name| check(&report, name, Some(openwork_verify::Scheme::MEAN)).status;
@@ -126,7 +126,7 @@ fn templates_the_model_itself_fails_on_are_not_held_against_the_circuit() {
     bed.held_out_templates = pairs(60, 1, [14, 15], 5);
     let report = bed.judge(&truth());
     let check = check(&report, "held-out templates: accuracy", Some(openwork_verify::Scheme::MEAN));
-    assert_eq!(check.status, Status::NotApplicable, "{}", report.words());
+    assert_eq!(check.status, Status::NotApplicable, "{}", report.text());
     assert_ne!(report.verdict, Verdict::Strong);
 }
 
@@ -144,7 +144,7 @@ fn the_report_depends_on_the_seed_and_not_on_threads_and_survives_json() {
     for report in [one, refuted] {
         let text = serde_json::to_string(&report).unwrap();
         let back: Report = serde_json::from_str(&text).unwrap();
-        assert_eq!((&back.verdict, back.words()), (&report.verdict, report.words()));
+        assert_eq!((&back.verdict, back.text()), (&report.verdict, report.text()));
     }
 }
 
@@ -152,7 +152,7 @@ fn the_report_depends_on_the_seed_and_not_on_threads_and_survives_json() {
 fn the_words_name_verdict_reasons_and_every_choice() {
     let bed = bed();
     let report = bed.judge(&set(&path_nodes(&[0], false)[..5]));
-    let words = report.words();
+    let words = report.text();
     for expected in
         ["VERDICT: REFUTED", "for example pair", "on held-out pairs", "scales of norms: free", "SHA-256: circuit"]
     {

@@ -82,7 +82,7 @@ fn judged(model: &Model, circuit: Option<&NodeSet>, hypothesis: &Hypothesis) -> 
 fn refuted_by(report: &HypothesisReport) -> Vec<String> {
     match &report.verdict {
         HypothesisVerdict::Refuted { by } => by.iter().map(ToString::to_string).collect(),
-        other => panic!("{other:?}\n{}", report.words()),
+        other => panic!("{other:?}\n{}", report.text()),
     }
 }
 
@@ -97,10 +97,10 @@ fn the_right_hypothesis_is_supported() {
     let circuit = set(&path_nodes(&[0, 1], false));
     for circuit in [None, Some(&circuit)] {
         let report = judged(&plan(), circuit, &right());
-        assert_eq!(report.verdict, HypothesisVerdict::Supported, "{}", report.words());
+        assert_eq!(report.verdict, HypothesisVerdict::Supported, "{}", report.text());
         assert_eq!(report.checks.iter().filter(|c| c.status == Status::Failed).count(), 0);
-        assert_eq!(check(&report, "interchange of sign").estimate.unwrap().mean, 1.0, "{}", report.words());
-        assert!(report.words().contains("HYPOTHESIS test: SUPPORTED"));
+        assert_eq!(check(&report, "interchange of sign").estimate.unwrap().mean, 1.0, "{}", report.text());
+        assert!(report.text().contains("HYPOTHESIS test: SUPPORTED"));
     }
 }
 
@@ -111,13 +111,13 @@ fn swapped_variables_are_refuted_with_an_example() {
     assert!(
         by.contains(&"interchange of sign".to_owned()) && by.contains(&"interchange of letter".to_owned()),
         "{}",
-        report.words()
+        report.text()
     );
     // Without intervention the two cannot be told apart.
     assert_eq!(check(&report, "the model's answers").status, Status::Passed);
     let example = check(&report, "interchange of sign").example.as_ref().unwrap();
     assert_ne!(example.predicted, example.found);
-    assert!(example.swapped[0].0 == "sign" && report.words().contains("for example prompt"), "{}", report.words());
+    assert!(example.swapped[0].0 == "sign" && report.text().contains("for example prompt"), "{}", report.text());
 }
 
 #[test]
@@ -126,10 +126,10 @@ fn nodes_that_carry_nothing_are_refuted() {
     let noise: Vec<Node> = ["0.attn.v[4]", "0.mlp.post_act[9]"].map(|n| n.parse().unwrap()).to_vec();
     let report = judged(&plan(), Some(&circuit), &hypothesis(&noise, &path_nodes(&[1], false)));
     let by = refuted_by(&report);
-    assert!(by.contains(&"interchange of sign".to_owned()), "{}", report.words());
+    assert!(by.contains(&"interchange of sign".to_owned()), "{}", report.text());
     assert_eq!(check(&report, "interchange of sign").estimate.unwrap().mean, 0.0);
     // The nodes that do carry it are found, too.
-    assert!(by.contains(&"each circuit node that no variable names".to_owned()), "{}", report.words());
+    assert!(by.contains(&"each circuit node that no variable names".to_owned()), "{}", report.text());
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn half_of_the_nodes_are_refuted() {
     assert!(
         by.contains(&"interchange of sign".to_owned()) && by.contains(&"around the named nodes".to_owned()),
         "{}",
-        report.words()
+        report.text()
     );
 }
 
@@ -150,8 +150,8 @@ fn nodes_that_only_feed_the_named_ones_are_told_from_another_carrier() {
     let ends = |path: usize| [path_nodes(&[path], false).pop().unwrap()];
     let report = judged(&plan(), None, &hypothesis(&ends(0), &ends(1)));
     let by = refuted_by(&report);
-    assert!(by.contains(&"all nodes that no variable names".to_owned()), "{}", report.words());
-    assert_eq!(check(&report, "around the named nodes").status, Status::Passed, "{}", report.words());
+    assert!(by.contains(&"all nodes that no variable names".to_owned()), "{}", report.text());
+    assert_eq!(check(&report, "around the named nodes").status, Status::Passed, "{}", report.text());
 
     // A second carrier of the sign that is stronger than the first.
     let backup = model(Plan { second_path: 1.6, both_channels: true, ..Plan::default() });
@@ -175,7 +175,7 @@ fn nodes_that_only_feed_the_named_ones_are_told_from_another_carrier() {
         "{by:?}"
     );
     let report = examined(&two);
-    assert_eq!(report.verdict, HypothesisVerdict::Supported, "{}", report.words());
+    assert_eq!(report.verdict, HypothesisVerdict::Supported, "{}", report.text());
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_wrong_rule_is_refuted_without_intervention_and_too_few_prompts_decide_nothi
     let tokens = prompts()[..30].to_vec();
     let prompts = Prompts { tokens: &tokens, text: &text };
     let report = examine(&plan(), None, &right(), prompts, &HypothesisSettings::default()).unwrap();
-    assert!(matches!(&report.verdict, HypothesisVerdict::Undecided { by } if by.len() > 3), "{}", report.words());
+    assert!(matches!(&report.verdict, HypothesisVerdict::Undecided { by } if by.len() > 3), "{}", report.text());
 }
 
 #[test]
@@ -281,11 +281,11 @@ fn a_variable_can_follow_from_another_and_live_at_the_last_token_only() {
         file("chain", ANSWER, &[early, variable("sign", sign, &late, at), letter.clone()])
     };
     let report = judged(&plan(), None, &chain("heard", "last"));
-    assert_eq!(report.verdict, HypothesisVerdict::Supported, "{}", report.words());
+    assert_eq!(report.verdict, HypothesisVerdict::Supported, "{}", report.text());
     assert_eq!(check(&report, "interchange of heard").estimate.unwrap().mean, 1.0);
     // Said to be independent, the sign should stay where what is heard is set.
     let report = judged(&plan(), None, &chain(SIGN, "last"));
-    assert!(refuted_by(&report).contains(&"interchange of heard, answer stays".to_owned()), "{}", report.words());
+    assert!(refuted_by(&report).contains(&"interchange of heard, answer stays".to_owned()), "{}", report.text());
     // What arrives is nowhere but at the last token: the early nodes there alone do not carry it.
     let last = file("last", ANSWER, &[variable("sign", SIGN, &early, "last"), letter.clone()]);
     assert!(refuted_by(&judged(&plan(), None, &last)).contains(&"all nodes that no variable names".to_owned()));

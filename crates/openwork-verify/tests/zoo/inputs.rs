@@ -62,7 +62,7 @@ fn pairs(n: usize, seed: u64, template: usize) -> Vec<Pair> {
 
 fn of_inputs(report: &Report) -> Check {
     let found = report.checks.iter().find(|c| c.id == CheckId::WorstInputs);
-    found.unwrap_or_else(|| panic!("{}", report.words())).clone()
+    found.unwrap_or_else(|| panic!("{}", report.text())).clone()
 }
 
 fn worst_inputs(model: Model) -> Check {

@@ -13,7 +13,7 @@ const NAME: &str = "completeness: beside random circuits";
 
 /// The circuit's whole search, the small one, and those of random circuits.
 fn rows(report: &Report) -> (&Incompleteness, &Incompleteness, &[Incompleteness]) {
-    let [whole, small, random @ ..] = &report.findings.incompleteness[..] else { panic!("{}", report.words()) };
+    let [whole, small, random @ ..] = &report.findings.incompleteness[..] else { panic!("{}", report.text()) };
     assert!(
         whole.on == Subset::Circuit && small.on == Subset::Circuit && random.iter().all(|r| r.on == Subset::Random)
     );

@@ -1,4 +1,4 @@
-//! What is left of a run that has no time, or that somebody ends.
+//! Reports of runs that have no time, or that somebody ends.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -14,7 +14,7 @@ fn without_time_nothing_is_claimed_and_all_that_is_left_out_is_named() {
     let (bed, circuit) = (Bed::new(Plan::default()), set(&path_nodes(&[0], false)));
     let limits = Limits { until: Some(Instant::now()), ..Limits::level(6) };
     let report = bed.judge_within(&circuit, &limits);
-    assert_eq!(report.verdict, Verdict::Weak, "{}", report.words());
+    assert_eq!(report.verdict, Verdict::Weak, "{}", report.text());
     for check in [
         CheckId::Completeness,
         CheckId::MinimalityNodes,
@@ -42,7 +42,7 @@ fn a_control_search_that_was_cut_short_is_named_and_weakens() {
     let check = CheckId::Control { kind: ControlKind::RandomWeights };
     // A control that was done counts, whatever else was begun.
     assert_eq!(report.unfinished, [Unfinished { check, level: 3, done: None, why: Why::OutOfTime }]);
-    assert_eq!(report.verdict, Verdict::Weak, "{}", report.words());
+    assert_eq!(report.verdict, Verdict::Weak, "{}", report.text());
     assert_eq!(report.check(check).unwrap().status, Status::NotApplicable);
 }
 

@@ -1,14 +1,14 @@
-//! Circuits that are right, and circuits that lie: each must get its verdict, from the check that should see it.
+//! True and flawed circuits: each must get its verdict, from the check that should see it.
 
 mod attacks;
-mod dials;
+mod cases;
 mod dissociation;
 mod hypothesis;
 mod inputs;
+mod interpolation;
 mod knockouts;
 mod limits;
 mod micro;
-mod plants;
 mod prose;
 mod scrub;
 mod watch;
@@ -20,7 +20,7 @@ use openwork_verify::{Check, Report, Scheme, Verdict};
 fn refuted_by(report: &Report) -> Vec<String> {
     match &report.verdict {
         Verdict::Refuted { by, .. } => by.iter().map(ToString::to_string).collect(),
-        other => panic!("{other:?}, expected a refutation\n{}", report.words()),
+        other => panic!("{other:?}, expected a refutation\n{}", report.text()),
     }
 }
 
@@ -28,11 +28,11 @@ fn refuted_by(report: &Report) -> Vec<String> {
 #[track_caller]
 fn check<'a>(report: &'a Report, name: &str, ablation: Option<Scheme>) -> &'a Check {
     let found = report.checks.iter().find(|c| c.id.to_string() == name && c.ablation == ablation);
-    found.unwrap_or_else(|| panic!("no check {name}\n{}", report.words()))
+    found.unwrap_or_else(|| panic!("no check {name}\n{}", report.text()))
 }
 
 /// Fails, showing the report, unless the verdict is `expected`.
 #[track_caller]
 fn expect(report: &Report, expected: &Verdict) {
-    assert!(report.verdict == *expected, "{}", report.words());
+    assert!(report.verdict == *expected, "{}", report.text());
 }

@@ -18,12 +18,12 @@ pub const OTHER_CUE: [u16; 2] = [14, 15];
 pub const ANSWERS: (u16, u16) = (2, 3);
 const FILLERS: std::ops::Range<u16> = 4..14;
 
-/// What to build in.
+/// Parts to build in.
 #[derive(Clone, Copy, Default)]
 pub struct Plan {
     /// A second path from channel 1 over 6 to 7, with this sign and strength.
     pub second_path: f32,
-    /// Whether the cue also goes into channel 1.
+    /// True if the cue also goes into channel 1.
     pub both_channels: bool,
     /// The neurons of the first path live on a constant that another node brings.
     pub constant: bool,

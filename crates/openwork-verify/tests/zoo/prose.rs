@@ -1,16 +1,20 @@
 //! Sentences are for people: rewording every one of them changes nothing that a program reads.
 
 use openwork_circuit::{NodeSet, NodeSpace};
-use openwork_verify::{Family, Limits, Report, Role, RungState, Verdict};
+use openwork_verify::{CheckId, Family, LevelState, Limits, Report, Role, Verdict};
 use serde_json::Value;
 
 use crate::micro::{Bed, Plan, config, path_nodes, set};
 
 /// Another text in the place of every sentence.
 fn reword(value: &mut Value) {
-    const SENTENCES: [&str; 5] = ["explanation", "value", "scope", "how", "reason"];
+    const SENTENCES: [&str; 4] = ["explanation", "scope", "how", "reason"];
     match value {
         Value::Object(map) => {
+            // Of a declaration both parts are sentences; elsewhere values are tags.
+            if map.contains_key("what") && map.contains_key("value") {
+                map.insert("value".into(), "something else".into());
+            }
             for (key, value) in map {
                 match value {
                     Value::String(text) if SENTENCES.contains(&key.as_str()) => {
@@ -25,17 +29,20 @@ fn reword(value: &mut Value) {
     }
 }
 
-/// What a program reads of a report.
-fn read(report: &Report) -> (Verdict, u8, [RungState; 6], Vec<Vec<(Role, String)>>, Vec<Option<String>>, Vec<Family>) {
-    let levels = report.ladder();
+/// The parts of a report that a program reads: verdict, level reached, state, objections and left-out steps of every level,
+/// and families.
+type Read = (Verdict, u8, [LevelState; 6], Vec<Vec<(Role, CheckId)>>, Vec<Option<String>>, Vec<Family>);
+
+fn read(report: &Report) -> Read {
+    let levels = report.levels();
     (
         match &report.verdict {
             Verdict::Certified { .. } => Verdict::Certified { scope: String::new() },
             other => other.clone(),
         },
-        report.rung,
+        report.level_reached,
         levels.each_ref().map(|l| l.state),
-        levels.iter().map(|l| l.against.iter().map(|c| (c.role, c.id.to_string())).collect()).collect(),
+        levels.iter().map(|l| l.against.iter().map(|c| (c.role, c.id)).collect()).collect(),
         levels.iter().map(|l| l.left_out()).collect(),
         report.failed_families().into_iter().collect(),
     )
@@ -49,7 +56,7 @@ fn assert_unmoved(report: &Report) {
     assert_eq!(read(&reworded), read(report));
     // How many lines begin with a mark, by mark: which check is shown how.
     let marks =
-        |report: &Report| ["  pass  ", "  FAIL  ", "  fail  ", "   -    "].map(|m| report.words().matches(m).count());
+        |report: &Report| ["  pass  ", "  FAIL  ", "  fail  ", "   -    "].map(|m| report.text().matches(m).count());
     assert_eq!(marks(&reworded), marks(report));
 }
 
@@ -58,7 +65,7 @@ fn rewording_changes_no_verdict_no_level_and_no_family() {
     let truth = set(&path_nodes(&[0], false));
     let bed = Bed::new(Plan::default());
     let strong = bed.judge(&truth);
-    assert_eq!(strong.verdict, Verdict::Strong, "{}", strong.words());
+    assert_eq!(strong.verdict, Verdict::Strong, "{}", strong.text());
     assert_unmoved(&strong);
     assert_unmoved(&bed.judge(&NodeSet::all(NodeSpace::new(&config()))));
     let refuted = bed.judge(&set(&path_nodes(&[0], false)[..5]));

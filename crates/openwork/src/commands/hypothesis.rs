@@ -10,7 +10,7 @@ use openwork_verify::hypothesis::{
 
 use crate::ui::{args::open_model, show::say};
 
-/// What `--help` adds.
+/// Text that `--help` adds.
 const FILE_FORMAT: &str = r#"A hypothesis is a TOML file:
 
   name = "The sign of the cue"
@@ -92,7 +92,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let report = examine(&open.model, circuit.as_ref().map(|c| c.circuit.nodes()), &hypothesis, prompts, &settings)?;
     match args.json {
         true => say!("{}", serde_json::to_string_pretty(&report)?),
-        false => say!("{}", report.words()),
+        false => say!("{}", report.text()),
     }
     Ok(ExitCode::from(u8::from(report.verdict != HypothesisVerdict::Supported)))
 }

@@ -2,7 +2,7 @@
 
 use std::{f64::consts::LN_2, fmt::Write as _};
 
-use openwork_verify::{Cell, Faithfulness, Fill, Kept, Norms, Report, Scheme, Split};
+use openwork_verify::{AblationValue, Cell, Faithfulness, Kept, Norms, Report, Scheme, Split};
 
 use super::escape;
 
@@ -64,18 +64,18 @@ fn norms_of(cell: &Cell) -> Norms {
 
 /// The rows of what was kept.
 fn group(out: &mut String, report: &Report, columns: &[(Split, Norms)], kept: Kept, title: &str) {
-    let fills = std::iter::once(None).chain(Fill::ALL.into_iter().map(Some));
+    let values = std::iter::once(None).chain(AblationValue::ALL.into_iter().map(Some));
     let mut rows = String::new();
-    for fill in fills {
+    for value in values {
         let cell = |&(split, norms): &(Split, Norms)| {
-            let scheme = fill.map(|fill| Scheme { fill, norms });
+            let scheme = value.map(|value| Scheme { value, norms });
             report.cell(split, kept, scheme).filter(|c| norms_of(c) == norms)
         };
         let cells: Vec<Option<&Cell>> = columns.iter().map(cell).collect();
         if cells.iter().all(Option::is_none) {
             continue;
         }
-        let name = fill.map_or("(none is)".into(), |fill| fill.to_string());
+        let name = value.map_or("(none is)".into(), |value| value.to_string());
         let _ = write!(rows, "<tr><th>{name}</th>");
         for c in cells {
             match c {

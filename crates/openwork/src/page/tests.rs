@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use openwork_circuit::{Calibration, Circuit, CircuitFile, Group, Label, Node, NodeSet, NodeSpace, SearchSettings};
 use openwork_verify::{
-    Attack, Cell, Change, Check, CheckId, Contents, CounterExample, Curve, CurveKind, Declaration, Estimate, Fault,
-    Fill, Findings, Incompleteness, Intervention, Kept, NodeWorth, Norms, Quantity, Reason, Report, Role, Scheme,
-    Settings, Split, Status, Subset, Unfinished, Verdict, Why,
+    AblationValue, Attack, Cell, Change, Check, CheckId, Contents, CounterExample, Curve, CurveKind, Declaration,
+    Estimate, Fault, Findings, Incompleteness, Intervention, Kept, NodeWorth, Norms, Quantity, Reason, Report, Role,
+    Scheme, Settings, Split, Status, Subset, Unfinished, Verdict, Why,
 };
 
 use openwork_project::CircuitReport;
@@ -15,7 +15,7 @@ use super::{Page, escape, prose};
 
 const E: Estimate = Estimate { mean: 0.25, ci95: (0.125, 0.375), n: 40 };
 
-/// What a token may be called by somebody who wishes us ill.
+/// Text of a hostile token.
 const HOSTILE: &str = "</span><script>alert('x')</script>";
 
 fn check(level: u8, role: Role, status: Status, id: CheckId) -> Check {
@@ -62,7 +62,7 @@ fn counter_example() -> CounterExample {
         candidates: (2, 3),
         intervention: Intervention {
             what: Change::Attack,
-            scheme: Scheme { fill: Fill::AnyTemplate, norms: Norms::Free },
+            scheme: Scheme { value: AblationValue::AnyTemplate, norms: Norms::Free },
             kept: vec![(0, 1)],
             partly: vec![],
             sources: Some([vec![1], vec![2]]),
@@ -100,7 +100,7 @@ fn contents() -> Contents {
         verdict: Verdict::Refuted { by: vec![CheckId::Adversary], counter_example: Some(Box::new(counter_example())) },
         reasons: vec![],
         level: 5,
-        rung: 2,
+        level_reached: 2,
         unfinished: vec![Unfinished { check: CheckId::Roles, level: 4, done: None, why: Why::OutOfTime }],
         size: None,
         checks: vec![
@@ -203,7 +203,7 @@ fn the_page_is_well_formed_and_stands_alone() {
     (early.matrix, early.curves, early.findings) = (vec![], vec![], Findings::default());
     let error = page(sealed(&early));
     assert_well_formed(&error);
-    assert!(error.contains("a hook &lt;did&gt; not fire") && !error.contains("class=\"ladder\""));
+    assert!(error.contains("a hook &lt;did&gt; not fire") && !error.contains("class=\"levels\""));
     for load in ["href=\"http", "src=", "@import", "url(", "<script"] {
         assert!(!html.contains(load), "{load}");
     }
@@ -228,7 +228,8 @@ fn every_failed_check_every_cell_and_every_curve_is_on_the_page() {
     let points: usize = report.curves.iter().map(|c| c.points.len()).sum();
     assert_eq!(html.matches("<circle").count(), points);
     assert!(html.contains("<td class=\"n\">0.6250</td><td>3 of its nodes (random &lt;nodes&gt;)</td>"));
-    for words in ["Rung 2 of 6", "not finished, no time was left: roles", "CPR 0.875", "granularity", "&lt;nodes&gt;"] {
+    for words in ["Level 2 of 6", "not finished, no time was left: roles", "CPR 0.875", "granularity", "&lt;nodes&gt;"]
+    {
         assert!(html.contains(words), "{words}");
     }
 }

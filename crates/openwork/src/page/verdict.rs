@@ -1,14 +1,14 @@
-//! What a reader sees first of a circuit: the verdict, the ladder, and the prompt that speaks against it.
+//! Head of a circuit's section: the verdict, the levels, and the prompt that speaks against it.
 
 use std::fmt::Write as _;
 
-use openwork_verify::{Check, CounterExample, Report, Role, Rung, RungState, Status, Verdict};
+use openwork_verify::{Check, CounterExample, LevelReport, LevelState, Report, Role, Status, Verdict};
 
 use openwork_project::CircuitReport;
 
 use super::{escape, token_html};
 
-/// The verdict in one sentence, with the rung reached.
+/// The verdict in one sentence, with the level reached.
 pub fn headline(out: &mut String, report: &Report) {
     let sentence = match &report.verdict {
         Verdict::Refuted { by, .. } => {
@@ -18,11 +18,11 @@ pub fn headline(out: &mut String, report: &Report) {
         Verdict::Weak => "No check refutes the circuit, but not everything that a strong pass needs was met.".into(),
         _ => report.reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
     };
-    let rung = match report.verdict {
+    let reached = match report.verdict {
         Verdict::Error { .. } => String::new(),
-        _ => format!(" <b>Rung {} of 6</b>; level {} was asked for.", report.rung, report.level),
+        _ => format!(" <b>Level {} of 6</b>; level {} was asked for.", report.level_reached, report.level),
     };
-    let _ = write!(out, "<p>{}{rung}</p>", escape(&sentence));
+    let _ = write!(out, "<p>{}{reached}</p>", escape(&sentence));
     if let Some(s) = &report.size {
         let _ = write!(
             out,
@@ -37,28 +37,28 @@ pub fn levels(out: &mut String, report: &Report) {
     if matches!(report.verdict, Verdict::Error { .. }) {
         return;
     }
-    out.push_str("<ol class=\"ladder\">");
-    report.ladder().iter().for_each(|rung| step(out, rung));
+    out.push_str("<ol class=\"levels\">");
+    report.levels().iter().for_each(|level| step(out, level));
     out.push_str("</ol>");
 }
 
-fn step(out: &mut String, rung: &Rung<'_>) {
-    let (class, mark) = match rung.state {
-        RungState::Passed => ("passed", "✓"),
-        RungState::Weak => ("weak", "≈"),
-        RungState::Failed => ("failed", "✗"),
-        RungState::Unfinished => ("unfinished", "…"),
-        RungState::NotReached | RungState::NotAsked => ("off", "–"),
+fn step(out: &mut String, level: &LevelReport<'_>) {
+    let (class, mark) = match level.state {
+        LevelState::Passed => ("passed", "✓"),
+        LevelState::Weak => ("weak", "≈"),
+        LevelState::Failed => ("failed", "✗"),
+        LevelState::Unfinished => ("unfinished", "…"),
+        LevelState::NotReached | LevelState::NotAsked => ("off", "–"),
     };
     let _ = write!(
         out,
         "<li class=\"{class}\"><span class=\"mark\" aria-hidden=\"true\">{mark}</span><div><b>{}</b> {} \
          <span class=\"state\">{}</span>",
-        rung.level, rung.question, rung.state
+        level.number, level.question, level.state
     );
-    let (first, rest): (Vec<&Check>, Vec<&Check>) = rung.against.iter().partition(|c| c.role != Role::ForStrong);
+    let (first, rest): (Vec<&Check>, Vec<&Check>) = level.against.iter().partition(|c| c.role != Role::ForStrong);
     objections(out, &first);
-    if let Some(words) = rung.left_out() {
+    if let Some(words) = level.left_out() {
         let _ = write!(out, "<ul><li>{}</li></ul>", escape(&words));
     }
     if !rest.is_empty() {
@@ -130,7 +130,7 @@ fn side(i: usize) -> &'static str {
     ["A", "B"][i]
 }
 
-/// What model and run answer to each prompt.
+/// Answers of model and run to each prompt.
 fn outcome(out: &mut String, circuit: &CircuitReport, example: &CounterExample) {
     let (answer, alternative) = example.candidates;
     let [answer, alternative] =

@@ -4,7 +4,7 @@ use ndarray::{Array2, s};
 
 use super::zone::{SLACK, Symbols, Vector, Zone};
 
-/// What a head needs to know.
+/// Inputs of a head.
 #[derive(Clone, Copy)]
 pub(super) struct Heads<'a> {
     pub n_head: usize,

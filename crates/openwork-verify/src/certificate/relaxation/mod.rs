@@ -1,5 +1,5 @@
 //! Sound bounds over all partial ablations: every ablated node, at every token by itself, anywhere between its value and
-//! its fill. The forward pass runs on zonotopes ([`zone`]) with boxes around them; `openwork-check` does the same, one
+//! its ablation value. The forward pass runs on zonotopes ([`zone`]) with boxes around them; `openwork-check` does the same, one
 //! number at a time, and describes each step.
 
 mod attend;
@@ -17,19 +17,19 @@ use super::{
 use split::Question;
 use walk::Weights;
 
-/// How to relax.
+/// Settings of the relaxation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Relax {
     /// Rivals of the model's answer.
     pub rivals: Rivals,
-    /// Whether the scales of norms are held at those of the model's run: a statement about another network, in which
+    /// True if the scales of norms are held at those of the model's run: a statement about another network, in which
     /// an ablation cannot turn everything else up.
     pub frozen_norms: bool,
     /// Most noise symbols an input: memory is tokens · features · symbols · 8 bytes. 0 is interval arithmetic.
     pub symbols: usize,
-    /// How many inputs to bound, from the first on.
+    /// Inputs to bound, from the first on.
     pub inputs: usize,
-    /// How often the box of coefficients of an input that is not certified may be split in two; each takes up to eight
+    /// Most splits of the box of coefficients of an input that is not certified; each takes up to eight
     /// passes here and one more in the checker.
     pub splits: usize,
 }
@@ -42,7 +42,7 @@ const MARGIN: f64 = 1e-6;
 const MOST_INPUTS: usize = 1_000_000;
 
 /// Bounds from below how far the model's answer stays above its rivals, in logits, under every partial ablation
-/// (`x ← fill + r (x − fill)`, any r in [0, 1] for every ablated node and token by itself); an input is certified if
+/// (`x ← a + r (x − a)`, a its ablation value, any r in [0, 1] for every ablated node and token by itself); an input is certified if
 /// that is above zero. The statement is about the network in exact arithmetic, and rounding is paid for.
 ///
 /// Inputs that are not begun when it is `out_of_time` get no bound, as those beyond [`Relax::inputs`].
@@ -81,7 +81,7 @@ pub fn relaxation(
         kind: Kind::Relaxation,
         scope: format!(
             "every partial ablation towards {}, node by node and token by token, on {certified} of {n} inputs{}",
-            about.fill_in_words(),
+            about.ablation_value_text(),
             if relax.frozen_norms { ", scales of norms held at the model's" } else { "" }
         ),
         bound: least_bound.unwrap_or(f64::NEG_INFINITY),
@@ -103,11 +103,11 @@ pub fn relaxation(
     Ok((Certificate::new(about, Claim::Relaxation(claim)), result))
 }
 
-/// What is found out about an input.
+/// Result on one input.
 struct Bound {
     /// The model's answer.
     answer: usize,
-    /// Whether there was time to bound it.
+    /// True if there was time to bound it.
     begun: bool,
     bound: Option<f64>,
     split: Option<Split>,

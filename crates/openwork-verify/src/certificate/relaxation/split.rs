@@ -11,7 +11,7 @@ const TRIED: usize = 4;
 /// Most splits of an input: readers of JSON refuse to go deeper than some 120 levels.
 const MOST: usize = 100;
 
-/// What has to be bounded.
+/// Margin that has to be bounded.
 pub(super) struct Question<'a> {
     pub about: &'a About<'a>,
     pub weights: &'a Weights<'a>,

@@ -93,17 +93,17 @@ impl BlockWeights {
 /// Bounds of the scale 1/s of every norm, in the order they are met.
 pub(super) type Scales = Vec<(f64, f64)>;
 
-/// What comes out at the last token: the centred residual stream and the scales, the last of them the final norm's.
+/// Result at the last token: the centred residual stream and the scales, the last of them the final norm's.
 pub(super) struct Outcome {
     stream: Zone,
     pub scales: Scales,
-    /// Whether there is nothing to know about the scales but their bounds.
+    /// True if nothing is known about the scales but their bounds.
     exact: bool,
-    /// What the noise symbols stand for.
+    /// Origins of the noise symbols.
     pub origins: Vec<Origin>,
 }
 
-/// What an ablated run may do: which nodes are kept, ranges of the coefficients of others, scales to use in place of
+/// Freedom of an ablated run: which nodes are kept, ranges of the coefficients of others, scales to use in place of
 /// bounds of them.
 pub(super) struct Freedom<'a> {
     pub kept: &'a [bool],
@@ -277,7 +277,7 @@ impl Walk<'_> {
             let whole = (0.0, 1.0);
             let how = Fading {
                 faded: kept.iter().map(|kept| !kept).collect(),
-                fill: range.clone().map(|node| f64::from(about.fill(node))).collect(),
+                values: range.clone().map(|node| f64::from(about.ablation_value(node))).collect(),
                 ranges: range.clone().map(|n| *self.freedom.ranges.get(&(n, first + i)).unwrap_or(&whole)).collect(),
                 origins: range.clone().map(|node| Some((node, first + i))).collect(),
             };
@@ -286,7 +286,7 @@ impl Walk<'_> {
         tokens.into_iter().enumerate().map(&mut one).collect()
     }
 
-    /// What a block reads, of the tokens from `first` on.
+    /// Inputs of a block, of the tokens from `first` on.
     fn read(&mut self, norms: &[[Vector; 2]], streams: &[Zone], beside: &[Zone], first: usize) -> Vec<Zone> {
         let mut reads = Vec::with_capacity(streams.len() - first);
         for t in first..streams.len() {
@@ -299,7 +299,7 @@ impl Walk<'_> {
         reads
     }
 
-    /// Whether scales are given: held, or 1.
+    /// True if scales are given: held, or 1.
     fn exact(&self) -> bool {
         self.freedom.frozen.is_some() || self.weights.about.model.config.norm == NormKind::None
     }
@@ -308,7 +308,7 @@ impl Walk<'_> {
         f64::from(self.weights.about.model.config.norm.eps())
     }
 
-    /// What the norm scales, and bounds of its scale.
+    /// Input of the norm, centred, and bounds of its scale.
     fn scale(&self, x: Zone) -> (Zone, (f64, f64)) {
         let n = x.len() as f64;
         let x = match self.weights.about.model.config.norm {

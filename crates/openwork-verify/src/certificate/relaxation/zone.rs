@@ -1,4 +1,4 @@
-//! What the features of one token can be: a zonotope, and a box around it.
+//! Bounds of the features of one token: a zonotope, and a box around it.
 //!
 //! Feature i is `centreᵢ + Σₛ sharedᵢₛ εₛ + ownᵢ ηᵢ`, all noise anywhere in [−1, 1], and lies in `[lowᵢ, highᵢ]` too.
 //! Rounding is paid for: `n · 2⁻⁵²` of the magnitudes in a sum of n terms, [`SLACK`] of the value of a function.
@@ -25,7 +25,7 @@ pub(super) struct Zone {
     pub high: Vector,
 }
 
-/// What a noise symbol stands for, where that is the coefficient of an ablated node: (node, token).
+/// Origin of a noise symbol, where it is the coefficient of an ablated node: (node, token).
 pub(super) type Origin = Option<(usize, usize)>;
 
 /// Noise symbols in use, and how many there may be.
@@ -34,15 +34,15 @@ pub(super) struct Symbols {
     most: usize,
 }
 
-/// How features fade: `fill + r (x − fill)`.
+/// Partial ablation of features: `a + r (x − a)`, a the ablation value.
 pub(super) struct Fading {
-    /// Which features do.
+    /// Features that are ablated.
     pub faded: Vec<bool>,
     /// To what.
-    pub fill: Vector,
+    pub values: Vector,
     /// Range of r, inside [0, 1].
     pub ranges: Vec<(f64, f64)>,
-    /// What the coefficient is of.
+    /// Origin of the coefficient.
     pub origins: Vec<Origin>,
 }
 
@@ -105,7 +105,7 @@ impl Zone {
         self.centre.len()
     }
 
-    /// How far each feature may be from its centre.
+    /// Largest distance of each feature from its centre.
     pub fn radius(&self) -> Vector {
         self.shared.map_axis(Axis(1), |row| row.iter().map(|a| a.abs()).sum::<f64>()) + &self.own
     }
@@ -220,14 +220,14 @@ impl Zone {
         }
     }
 
-    /// `fill + r (x − fill)` for any r of the feature's range, where it fades; unchanged elsewhere.
+    /// `a + r (x − a)`, a the ablation value, for any r of the feature's range, where it fades; unchanged elsewhere.
     pub fn fade(self, how: &Fading, symbols: &mut Symbols) -> Self {
         if !how.faded.contains(&true) {
             return self;
         }
         let middle = |(&(low, high), &faded): (&(f64, f64), &bool)| if faded { (low + high) / 2.0 } else { 1.0 };
         let factors: Vector = how.ranges.iter().zip(&how.faded).map(middle).collect();
-        let shift = Zip::from(&how.fill).and(&factors).map_collect(|fill, factor| fill * (1.0 - factor));
+        let shift = Zip::from(&how.values).and(&factors).map_collect(|value, factor| value * (1.0 - factor));
         let mut y = Self { low: self.low.clone(), high: self.high.clone(), ..self.scaled(&factors, &shift) };
         let mut amounts = vec![0.0; self.len()];
         for (i, amount) in amounts.iter_mut().enumerate() {
@@ -236,7 +236,7 @@ impl Zone {
                 y.own[i] = self.own[i];
                 continue;
             }
-            let (l, h, f, (r0, r1)) = (self.low[i], self.high[i], how.fill[i], how.ranges[i]);
+            let (l, h, f, (r0, r1)) = (self.low[i], self.high[i], how.values[i], how.ranges[i]);
             *amount = (r1 - r0) / 2.0 * (l - f).abs().max((h - f).abs());
             let slack = 8.0 * f64::EPSILON * (f.abs() + l.abs().max(h.abs()));
             y.own[i] += slack;
@@ -285,7 +285,7 @@ impl Zone {
             }
         }
         let n = self.len();
-        let how = Fading { faded: perhaps, fill: Vector::zeros(n), ranges: vec![(0.0, 1.0); n], origins: vec![] };
+        let how = Fading { faded: perhaps, values: Vector::zeros(n), ranges: vec![(0.0, 1.0); n], origins: vec![] };
         self.fade(&how, symbols)
     }
 

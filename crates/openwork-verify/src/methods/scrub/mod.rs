@@ -38,7 +38,7 @@ use crate::{
 };
 use tap::ScrubTap;
 
-/// How sources are drawn.
+/// Independence of the sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sources {
@@ -49,7 +49,7 @@ pub enum Sources {
     Shared,
 }
 
-/// How to scrub.
+/// Settings of causal scrubbing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScrubSettings {
@@ -57,7 +57,7 @@ pub struct ScrubSettings {
     pub seed: u64,
     /// Scrubs of every prompt. Prompts are the larger source of spread, so a few suffice.
     pub scrubs: usize,
-    /// How sources are drawn.
+    /// Independence of the sources.
     pub sources: Sources,
     /// Most pairs to scrub, and to draw sources from: all values of all nodes on them are held in memory.
     pub max_pairs: usize,
@@ -80,7 +80,7 @@ impl Default for ScrubSettings {
     }
 }
 
-/// Why nothing could be scrubbed.
+/// Reason that nothing could be scrubbed.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum ScrubError {
     /// The circuit is one of another model.
@@ -145,7 +145,7 @@ pub struct ScrubbedRun {
 pub struct WorstScrub {
     /// Pair.
     pub pair: usize,
-    /// Whether it is the positive prompt of the pair.
+    /// True if it is the positive prompt of the pair.
     pub positive: bool,
     /// Number of the scrub; with the seed it says which sources were drawn ([`scrub_once`] tells).
     pub scrub: usize,
@@ -155,7 +155,7 @@ pub struct WorstScrub {
     pub differences: [f64; 2],
 }
 
-/// What causal scrubbing found.
+/// Result of causal scrubbing.
 ///
 /// A score is `(E[m scrubbed] − E[m all resampled]) / (E[m] − E[m all resampled])`: 1 where nothing outside the circuit
 /// matters, 0 where the circuit is no better than no circuit. "All resampled" is the scrub of the empty circuit with the
@@ -163,7 +163,7 @@ pub struct WorstScrub {
 /// leave out).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scrubbed {
-    /// What it was done with.
+    /// Settings.
     pub settings: ScrubSettings,
     /// Pairs scrubbed.
     pub pairs: usize,
@@ -177,7 +177,7 @@ pub struct Scrubbed {
     pub circuit: ScrubbedRun,
     /// The empty circuit.
     pub all_resampled: ScrubbedRun,
-    /// Where the scrubbed circuit was worst.
+    /// The worst prompt of the scrubbed circuit.
     pub worst: WorstScrub,
 }
 
@@ -190,18 +190,18 @@ pub fn scrub(
     pairs: &[Pair],
     settings: &ScrubSettings,
 ) -> Result<Scrubbed, ScrubError> {
-    let bench = Bench::new(model, circuit, pairs, settings)?;
-    let of_circuit = bench.runs(circuit)?;
-    let of_nothing = bench.runs(&NodeSet::empty(NodeSpace::new(&model.config)))?;
-    Ok(bench.report(&of_circuit, &of_nothing))
+    let scrubber = Scrubber::new(model, circuit, pairs, settings)?;
+    let of_circuit = scrubber.runs(circuit)?;
+    let of_nothing = scrubber.runs(&NodeSet::empty(NodeSpace::new(&model.config)))?;
+    Ok(scrubber.report(&of_circuit, &of_nothing))
 }
 
-/// Where a value of a node outside the circuit is replaced.
+/// Place in which a value of a node outside the circuit is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ScrubPath {
     /// The node.
     pub node: usize,
-    /// Which reader of the residual stream sees it replaced, where the node is a write to it. Of any other node all readers
+    /// Reader of the residual stream that sees it replaced, where the node is a write to it. Of any other node all readers
     /// see one value.
     pub reader: Option<Site>,
 }
@@ -224,16 +224,16 @@ pub fn scrub_once(
     settings: &ScrubSettings,
     number: usize,
 ) -> Result<OneScrub, ScrubError> {
-    let bench = Bench::new(model, circuit, pairs, settings)?;
+    let scrubber = Scrubber::new(model, circuit, pairs, settings)?;
     let mut one = OneScrub { sources: BTreeMap::new(), differences: vec![] };
-    for chunk in &bench.chunks {
-        let runs = bench.chunk(circuit, number, chunk, Some(&mut one.sources))?;
+    for chunk in &scrubber.chunks {
+        let runs = scrubber.chunk(circuit, number, chunk, Some(&mut one.sources))?;
         one.differences.extend(runs.iter().map(|run| run.difference));
     }
     Ok(one)
 }
 
-/// What came out of one prompt in one scrub.
+/// Result of one prompt in one scrub.
 #[derive(Clone, Copy)]
 struct Run {
     difference: f64,
@@ -242,7 +242,7 @@ struct Run {
     same_top: f64,
 }
 
-struct Bench<'a> {
+struct Scrubber<'a> {
     model: &'a Model,
     pairs: &'a [Pair],
     recorded: Recorded,
@@ -250,7 +250,7 @@ struct Bench<'a> {
     settings: &'a ScrubSettings,
 }
 
-impl<'a> Bench<'a> {
+impl<'a> Scrubber<'a> {
     fn new(
         model: &'a Model,
         circuit: &NodeSet,
@@ -368,7 +368,7 @@ impl<'a> Bench<'a> {
             settings: self.settings.clone(),
             pairs: self.pairs.len(),
             score_loss: score(&loss(nothing), &loss(circuit), &model, share),
-            // There is no "what the model knows" that a divergence could be a share of.
+            // There is no loss reduction that a divergence could be a share of.
             score_kl: score(&kl(nothing), &kl(circuit), &vec![0.0; self.pairs.len()], 0.0),
             model_loss: resamples.mean(&model),
             circuit: run(circuit),

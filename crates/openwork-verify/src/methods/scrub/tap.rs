@@ -22,15 +22,15 @@ pub(super) struct ScrubTap<'a> {
     draws: Vec<Draws>,
     /// Embedding and kept writes.
     stream: Option<Matrix>,
-    /// What was last written by kept nodes.
+    /// Last write of kept nodes.
     write: Option<Matrix>,
     /// Places that it changes or keeps account of.
     pub visited: usize,
-    /// Where to write down what is drawn, for those who ask.
+    /// Record of the draws, for callers that ask for it.
     pub sources: Option<&'a mut BTreeMap<ScrubPath, Vec<usize>>>,
 }
 
-/// Where the sources of one prompt come from.
+/// Draws of the sources of one prompt.
 enum Draws {
     PerPath(Box<ChaCha8Rng>),
     Shared(usize),
@@ -90,7 +90,7 @@ impl<'a> ScrubTap<'a> {
         }
     }
 
-    /// What this reader of the residual stream sees.
+    /// Sets the value that this reader of the residual stream sees.
     fn stream(&mut self, site: Site, value: &mut Matrix) {
         let stream = match (self.stream.take(), self.write.take()) {
             // The same two numbers that the model adds, in the same order: all kept is the model bit for bit.

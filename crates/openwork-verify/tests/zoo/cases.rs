@@ -1,4 +1,4 @@
-//! The planted circuits of known truth.
+//! Circuits of known truth in a hand-built model.
 
 use openwork_circuit::{Node, NodeSet, NodeSpace};
 use openwork_model::{Config, Model, Site, SiteKind};
@@ -80,7 +80,7 @@ fn one_of_two_redundant_paths_is_sufficient_but_not_necessary() {
     let bed = Bed::new(Plan { second_path: 1.0, both_channels: true, ..Plan::default() });
     let report = bed.judge(&set(&path_nodes(&[0], false)));
     let by = refuted_by(&report);
-    assert_eq!(by, ["necessity: effect", "necessity: against random sets", "completeness"], "{}", report.words());
+    assert_eq!(by, ["necessity: effect", "necessity: against random sets", "completeness"], "{}", report.text());
     let Verdict::Refuted { counter_example: Some(example), .. } = &report.verdict else { panic!("none given") };
     // Without the circuit the model still tells the two prompts apart.
     assert!(example.intervention.what == Change::OnlyCircuitAblated && example.run[0] > 1.0 && example.run[1] < -1.0);
@@ -93,8 +93,8 @@ fn a_path_that_works_backwards_is_refuted_though_calibration_turns_it_round() {
     let bed = Bed::new(Plan { second_path: -0.4, both_channels: true, ..Plan::default() });
     let report = bed.judge(&set(&path_nodes(&[1], false)));
     let by = refuted_by(&report);
-    assert!(by.contains(&"sufficiency: direction".to_owned()), "{}", report.words());
-    assert!(!by.contains(&"sufficiency: accuracy".to_owned()), "the plant is subtle: {by:?}");
+    assert!(by.contains(&"sufficiency: direction".to_owned()), "{}", report.text());
+    assert!(!by.contains(&"sufficiency: accuracy".to_owned()), "the flaw is subtle: {by:?}");
 }
 
 #[test]
@@ -113,10 +113,10 @@ fn a_circuit_that_misses_other_templates_is_refuted_by_them_alone() {
 fn a_circuit_that_beats_the_model_is_not_what_the_model_does() {
     let bed = Bed::new(Plan { noise: 4.0, ..Plan::default() });
     let report = bed.judge(&set(&path_nodes(&[0], false)));
-    let cell = |kept, fill| report.cell(Split::HeldOut, kept, fill).unwrap();
+    let cell = |kept, value| report.cell(Split::HeldOut, kept, value).unwrap();
     let (model, circuit) = (cell(Kept::Model, None), cell(Kept::Circuit, Some(Scheme::MEAN)));
-    assert!(model.accuracy.mean < 0.95 && circuit.accuracy.mean == 1.0, "{}", report.words());
-    assert!(refuted_by(&report).contains(&"sufficiency: agreement".to_owned()), "{}", report.words());
+    assert!(model.accuracy.mean < 0.95 && circuit.accuracy.mean == 1.0, "{}", report.text());
+    assert!(refuted_by(&report).contains(&"sufficiency: agreement".to_owned()), "{}", report.text());
     let Some(Faithfulness::Defined { ratio_of_means, .. }) = &circuit.faithfulness else { panic!("undefined") };
     assert!(ratio_of_means.ci95.0 > 1.0, "not clamped");
 }

@@ -1,4 +1,4 @@
-//! What the circuit's run does as its nodes are given the values that they have in the model.
+//! The circuit's run as its nodes take the values that they have in the model.
 
 use openwork_circuit::{Node, NodeSet, NodeSpace, tasks::Pair};
 use openwork_model::{NormKind, Record, SiteKind, Tokens};
@@ -6,10 +6,10 @@ use openwork_verify::{CurveKind, Limits, Report, Status};
 
 use crate::micro::{Bed, Plan, config, model, path_nodes, set};
 
-/// The points of the interchange dial.
+/// The points of the interchange curve.
 fn interchange(report: &Report) -> Vec<(f64, f64)> {
     let curve = report.curves.iter().find(|c| c.kind == CurveKind::ModelValues);
-    let points = &curve.unwrap_or_else(|| panic!("no such curve\n{}", report.words())).points;
+    let points = &curve.unwrap_or_else(|| panic!("no such curve\n{}", report.text())).points;
     assert_eq!(points.iter().map(|p| p.0).collect::<Vec<_>>(), (0..=8).map(|i| f64::from(i) / 8.0).collect::<Vec<_>>());
     points.clone()
 }
@@ -95,7 +95,7 @@ fn by_hand(bed: &Bed, circuit: &NodeSet, prompt: &[u16], candidates: [usize; 2])
 }
 
 #[test]
-fn the_end_of_the_dial_is_what_the_writes_make_of_the_answer_by_hand() {
+fn the_end_of_the_curve_is_what_the_writes_make_of_the_answer_by_hand() {
     let bed = Bed::new(Plan { second_path: -0.6, both_channels: true, ..Plan::default() });
     // One of two paths, so that something is left at the end.
     let circuit = set(&truth());
