@@ -1,4 +1,4 @@
-//! How the programs end.
+//! Exit codes of the programs.
 
 use std::process::ExitCode;
 

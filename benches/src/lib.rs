@@ -1,4 +1,4 @@
-//! What the benchmarks share. The programs are in `src/bin`, one folder each, and are called through
+//! Code that the benchmarks share. The programs are in `src/bin`, one folder each, and are called through
 //! `cargo xtask bench`: `kernels` and `step` measure speed beside other implementations ([`Peers`]),
 //! `quality` what the faster training modes cost in validation loss.
 //!

@@ -1,4 +1,4 @@
-//! What a number was measured on.
+//! The machine that a number was measured on.
 
 use std::{fs, process::Command, thread};
 
@@ -66,7 +66,7 @@ impl Machine {
         }
     }
 
-    /// What to say where others are working on the machine.
+    /// Warning for a machine on which others are working.
     pub fn warning(&self) -> Option<String> {
         let average: f64 = load().split(' ').next()?.parse().ok()?;
         let busy = average > 0.25 * self.cores as f64;
@@ -95,7 +95,7 @@ impl Machine {
     }
 }
 
-/// How many processes wanted to run, on average over the last 1, 5 and 15 minutes.
+/// Number of processes that wanted to run, on average over the last 1, 5 and 15 minutes.
 pub(crate) fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     match text.split(' ').take(3).collect::<Vec<_>>() {
@@ -104,7 +104,7 @@ pub(crate) fn load() -> String {
     }
 }
 
-/// What a program prints, if it runs and succeeds.
+/// Output of a program that runs and succeeds.
 pub(crate) fn output(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -54,7 +54,7 @@ impl Peers {
 /// A running peer.
 pub struct Peer {
     name: String,
-    /// What it says it is.
+    /// Name and version that the peer reports.
     pub version: String,
     child: Child,
     input: Option<ChildStdin>,

@@ -1,4 +1,4 @@
-//! Where results are kept: `benches/runs/DATE-DEVICE/`, a text for people and a CSV with every sample.
+//! Files of results: `benches/runs/DATE-DEVICE/`, a text for people and a CSV with every sample.
 
 use std::{
     env, fs,
@@ -84,7 +84,7 @@ impl Save {
         self.file("csv", &csv.text())
     }
 
-    /// Where the samples are.
+    /// File of the samples.
     pub fn path(&self) -> PathBuf {
         self.folder.join(&self.name).with_extension("csv")
     }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use openwork_model::Model;
 use openwork_train::{Recipe, SHIPPED, Trainer};
 
-/// Which gradients a run takes, and which weights it starts from.
+/// Gradients of a run, and the weights it starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Dense gradients in every step: the published algorithm.
@@ -30,7 +30,7 @@ impl Mode {
         }
     }
 
-    /// What it changes in a recipe. A static mask further needs an anneal of no length.
+    /// Changes that the mode makes in a recipe. A static mask further needs an anneal of no length.
     pub fn changes(self) -> [Change; 3] {
         let (gradient, refresh_every, regrow) = match self {
             Self::Exact => ("exact", 0, 0.0),

@@ -31,7 +31,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// How many times as fast as `other` this is, round by round.
+    /// Speed as a multiple of that of `other`, round by round.
     pub fn speedups(&self, other: &Self) -> Vec<f64> {
         self.seconds.iter().zip(&other.seconds).map(|(mine, theirs)| theirs / mine).collect()
     }

@@ -17,7 +17,7 @@ use openwork_tensor::TensorFile;
 use openwork_train::{Anneal, BatchShape, Schedule, Trainer};
 use serde::Deserialize;
 
-/// What a fixture folder's comparison found.
+/// Result of comparing a fixture folder.
 pub struct Report {
     /// Name of the folder.
     pub name: String,
@@ -27,7 +27,7 @@ pub struct Report {
 
 /// One compared quantity.
 pub struct Figure {
-    /// What was compared.
+    /// Name of the comparison.
     pub what: &'static str,
     /// Worst relative error over its tensors.
     pub worst: f64,
@@ -38,7 +38,7 @@ pub struct Figure {
 }
 
 impl Report {
-    /// Whether every figure is within its tolerance.
+    /// True if every figure is within its tolerance.
     pub fn passes(&self) -> bool {
         self.figures.iter().all(|f| f.worst <= f.tolerance) // NaN fails
     }
@@ -181,7 +181,7 @@ fn one_pass(dir: &Path, device: &Device) -> Result<Vec<Figure>> {
     Ok(vec![logits, activations, loss_figure, figure])
 }
 
-/// What a forward and a backward pass give.
+/// Results of a forward and a backward pass.
 struct Numbers {
     logits: Matrix,
     activations: Vec<(Site, Matrix)>,

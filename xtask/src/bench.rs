@@ -32,7 +32,7 @@ const PYTHON: &str = "OPENWORK_PEERS_PYTHON";
 const KERNELS: &[&str] = &["kernels"];
 const CIRCUITS: &[&str] = &["auto-circuit", "circuitkit", "rust-circuit"];
 
-/// Whether `--device` names a GPU.
+/// True if `--device` names a GPU.
 fn on_gpu(args: &[OsString]) -> bool {
     let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
     let cuda = |name: &str| name.starts_with("cuda");

@@ -71,7 +71,7 @@ pub fn run(args: &[OsString]) -> Result<()> {
     Ok(())
 }
 
-/// What a test compares: the hash of everything that a file of PTX is made from.
+/// Hash of everything that a file of PTX is made from, which a test compares.
 fn source_hash(common: &[u8], source: &[u8]) -> String {
     let mut hash = Sha256::new();
     [common, source].into_iter().for_each(|part| hash.update(part));
@@ -143,7 +143,7 @@ fn usage(report: &str) -> Result<Vec<(String, u32, u32)>> {
     Ok(kernels)
 }
 
-/// How many of the loads from memory in a kernel's PTX read 128 bits.
+/// Number of 128-bit loads from memory in a kernel's PTX.
 fn loads(ptx: &str, name: &str) -> (usize, usize) {
     let Some((_, body)) = ptx.split_once(&format!(".entry {name}(")) else { return (0, 0) };
     let body = body.split(".visible .entry").next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What CI checks, stage by stage; stops at the first failure and names the command that repeats it.
+//! Checks of CI, stage by stage; stops at the first failure and names the command that repeats it.
 
 use std::{
     fs,
@@ -71,7 +71,7 @@ pub fn run(name: &str, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Whether cargo has the subcommand `name`.
+/// True if cargo has the subcommand `name`.
 pub fn has(name: &str) -> bool {
     let quiet = cargo().args([name, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     quiet.is_ok_and(|status| status.success())

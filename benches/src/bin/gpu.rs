@@ -85,7 +85,7 @@ fn run(args: &Args) -> Result<()> {
     bench.keep(args.save, &mut save)
 }
 
-/// What all measurements share.
+/// State that all measurements share.
 struct Bench {
     gpu: Gpu,
     flush: cuda::Buffer<u8>,
@@ -101,7 +101,7 @@ struct Bench {
 /// One of ours: its name, and the call.
 type Ours<'a> = (&'a str, Box<dyn FnMut() + 'a>);
 
-/// What a call must do: bytes through memory, and operations (two for a multiply-add).
+/// Least work of a call: bytes through memory, and operations (two for a multiply-add).
 #[derive(Clone, Copy)]
 struct Work {
     bytes: f64,

@@ -128,9 +128,9 @@ pub struct Statistics {
 /// Activations that a product reads, in f32 or bf16.
 #[derive(Clone, Copy, Debug)]
 pub enum Operand<'a> {
-    /// Four bytes a number.
+    /// f32: four bytes each.
     F32(&'a Array),
-    /// Two.
+    /// bf16: two bytes each.
     Bf16(&'a Packed),
 }
 

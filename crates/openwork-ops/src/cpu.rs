@@ -6,10 +6,10 @@ use openwork_sparse::{Nonzeros, Packed};
 
 use crate::{Kept, Matrix};
 
-/// In what numbers matrices read activations, and the gradients of what they write.
+/// Number format in which matrices read activations, and the gradients of their outputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ActivationDtype {
-    /// As they are.
+    /// f32, unrounded.
     #[default]
     F32,
     /// Rounded to bf16: less memory, and sparse products that take two thirds of the time. Sums stay in f32.
@@ -19,9 +19,9 @@ pub enum ActivationDtype {
 /// Activations as a matrix reads them, `[features, tokens]`.
 #[derive(Clone, Debug)]
 pub enum Activations {
-    /// As they are.
+    /// f32, unrounded.
     F32(Matrix),
-    /// Rounded.
+    /// Rounded to bf16.
     Bf16(Packed),
 }
 
@@ -66,7 +66,7 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Nothing yet; [`Cpu::keep`] will keep activations in `dtype`.
+    /// An engine that holds no memory yet; [`Cpu::keep`] keeps activations in `dtype`.
     pub fn new(dtype: ActivationDtype) -> Self {
         Self { dtype, ..Self::default() }
     }
@@ -89,7 +89,7 @@ impl Cpu {
         self.recycle_vector(x.into_raw_vec_and_offset().0);
     }
 
-    /// Activations for matrices to read, in the numbers that were asked for.
+    /// Activations as matrices read them, in the number format of the engine.
     pub fn keep(&mut self, x: Matrix) -> Activations {
         match self.dtype {
             ActivationDtype::F32 => Activations::F32(x),

@@ -9,7 +9,7 @@ use openwork_cuda::{
 
 use crate::{Activation, ActivationDtype, Attention, Engine, NormKind, Ties};
 
-/// A GPU, and the numbers in which matrices read activations.
+/// A GPU, and the number format in which matrices read activations.
 pub struct Cuda {
     gpu: Gpu,
     dtype: ActivationDtype,
@@ -18,7 +18,7 @@ pub struct Cuda {
 }
 
 impl Cuda {
-    /// On this GPU.
+    /// An engine on `gpu`; matrices read activations in `dtype`.
     pub fn new(gpu: Gpu, dtype: ActivationDtype) -> Self {
         Self { gpu, dtype, positions: HashMap::new() }
     }
@@ -78,11 +78,11 @@ impl Cuda {
     }
 }
 
-/// Activations in the numbers that matrices read.
+/// Activations in the number format that matrices read.
 pub enum CudaActivations {
-    /// As they are.
+    /// f32, unrounded.
     F32(Array),
-    /// Rounded.
+    /// Rounded to bf16.
     Bf16(Packed),
 }
 
@@ -98,9 +98,9 @@ impl CudaActivations {
 /// The gradient of a parameter: it lies beside the others, see [`cuda::Parameters`].
 #[derive(Clone, Debug)]
 pub struct CudaGradient {
-    /// Whose.
+    /// The parameter.
     pub parameter: Parameter,
-    /// Of its nonzeros only.
+    /// True if only its nonzeros have gradients.
     pub at_nonzeros: bool,
 }
 

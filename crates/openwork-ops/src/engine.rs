@@ -12,13 +12,13 @@ use crate::{
     residual, row, row_mut,
 };
 
-/// A device with the memory that a pass works in. Shapes and formulas are those of the functions of the same names.
+/// A device and the memory that a pass works in. Shapes and formulas are those of the functions of the same names.
 ///
 /// Gradients of weights are added to.
 pub trait Engine {
     /// Activations `[features, tokens]`.
     type Array;
-    /// Activations in the numbers that matrices read.
+    /// Activations in the number format that matrices read.
     type Activations;
     /// Entries that AbsTopK kept.
     type Kept;
@@ -47,13 +47,13 @@ pub trait Engine {
     fn set_rows(&mut self, x: &mut Self::Array, first: usize, part: &Self::Array);
     /// `[features, tokens]`.
     fn shape(x: &Self::Array) -> [usize; 2];
-    /// Activations for matrices to read, in the numbers that were asked for.
+    /// Activations as matrices read them, in the number format of the engine.
     fn keep(&mut self, x: Self::Array) -> Self::Activations;
     /// Takes the memory of an array that is no longer needed.
     fn recycle(&mut self, x: Self::Array);
-    /// Takes that of activations.
+    /// Takes the memory of activations that are no longer needed.
     fn recycle_activations(&mut self, x: Self::Activations);
-    /// Takes that of marks.
+    /// Takes the memory of marks that are no longer needed.
     fn recycle_kept(&mut self, x: Self::Kept);
 
     /// Tokens below `vocabulary`.

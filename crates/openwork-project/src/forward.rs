@@ -101,7 +101,7 @@ impl TokenBatch {
         Ok(Self { tokens, targets, shape })
     }
 
-    /// Whether there are targets, which gradients need.
+    /// True if there are targets, which gradients need.
     pub fn has_targets(&self) -> bool {
         self.targets.is_some()
     }

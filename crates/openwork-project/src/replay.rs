@@ -51,7 +51,7 @@ pub enum ReplayError {
 }
 
 impl Replayed<'_> {
-    /// Whether model and run are as the report says, up to rounding.
+    /// True if model and run agree with the report, up to rounding.
     pub fn agrees(&self) -> bool {
         let near = |a: f64, b: f64| (a - b).abs() <= ROUNDING * a.abs().max(1.0);
         (0..2).all(|i| near(self.model[i], self.example.model[i]) && near(self.run[i], self.example.run[i]))

@@ -78,7 +78,7 @@ pub struct Example {
     pub candidates: (String, String),
     /// Probability of the right one among the two: the model's and the circuit's (calibrated).
     pub p_right: (f64, f64),
-    /// Whether its template is held out from the search for the circuit.
+    /// True if its template is held out from the search for the circuit.
     pub held_out_template: bool,
 }
 

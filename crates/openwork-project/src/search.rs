@@ -117,7 +117,7 @@ pub fn find_circuit(
 pub struct SeedStudy {
     /// Circuits of the seeds whose search was finished, in the order of the seeds.
     pub circuits: Vec<CircuitFile>,
-    /// How alike they are; none of fewer than two.
+    /// Similarity of the circuits; none of fewer than two.
     pub stability: Option<Stability>,
 }
 

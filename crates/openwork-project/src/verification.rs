@@ -21,7 +21,7 @@ pub const DEFAULT_LEVEL: u8 = 5;
 pub enum Stage<'a> {
     /// A step of a control search.
     Search(SearchStep<'a>),
-    /// What the verifier does now.
+    /// Name of the check that begins.
     Check(&'a str),
 }
 
@@ -42,7 +42,7 @@ pub struct Request<'a> {
     pub circuit: &'a CircuitFile,
     /// Meaning that somebody claims for its nodes.
     pub hypothesis: Option<&'a Hypothesis>,
-    /// Whether the control searches run; they are what level 3 compares with.
+    /// True if the control searches run, with which level 3 compares the circuit.
     pub with_controls: bool,
     /// Settings of the verifier.
     pub settings: &'a Settings,

@@ -36,7 +36,7 @@ pub struct BatchShape {
 /// Weights, gradients and moments on a GPU.
 pub struct CudaStore {
     engine: Cuda,
-    /// For losses without a step, whose activations are f32 in any case.
+    /// Engine of losses without a step: activations are f32 whatever the schedule says.
     evaluation: Cuda,
     parameters: Parameters,
     /// Handles to the parameters as they are now.
@@ -182,7 +182,7 @@ impl GpuTrainer {
         Ok(())
     }
 
-    /// Takes note that the weights are those after `step`.
+    /// Sets supports and sparse forms to those after `step`.
     fn thin_out(&mut self, step: u64) {
         let plan = StepPlan::new(&self.store.model.config, &self.schedule, step);
         self.store.nnz = wanted(&plan);
@@ -319,7 +319,7 @@ fn has_products(config: &Config, role: Role) -> bool {
     multiplies(role) || role == Role::Embed && config.tied_unembed
 }
 
-/// A rule in the words of the kernels.
+/// A rule in the form that the kernels read.
 fn selection(rule: Option<Rule>, [rows, cols]: [usize; 2], decays: bool, trained: bool) -> Selection {
     let floor = rule.filter(|rule| rule.nnz < rows * cols).and_then(|rule| rule.fitting_floor((rows, cols)));
     let floor = floor.map(|floor| match floor.unit {

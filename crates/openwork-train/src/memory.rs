@@ -36,7 +36,7 @@ impl MemoryPlan {
         }
     }
 
-    /// All of it.
+    /// Total of all purposes.
     pub fn total(&self) -> usize {
         self.weights + self.moments + self.gradients + self.activations
     }

@@ -7,19 +7,18 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
-    io::{BufRead, BufReader, BufWriter, ErrorKind, Write},
+    fs::File,
+    io::{BufWriter, Write},
     ops::ControlFlow,
     path::{Path, PathBuf},
     time::Instant,
 };
 
-use openwork_cuda::{Gpu, GpuError};
-use openwork_model::{Model, SaveError};
+use openwork_cuda::Gpu;
+use openwork_model::Model;
 use openwork_tensor::TokenShards;
-use serde::{Deserialize, Serialize};
 
-use crate::{CheckpointError, GpuTrainer, MatrixReport, Recipe, StepReport, Trainer, Windows, checkpoint};
+use crate::{GpuTrainer, LogLine, Recipe, RunError, Trainer, Windows, checkpoint, error::io, log};
 
 const RECIPE: &str = "recipe.toml";
 const LOG: &str = "log.jsonl";
@@ -38,56 +37,6 @@ pub struct Run {
     gpu: Option<GpuTrainer>,
     data: String,
     log: BufWriter<File>,
-}
-
-/// One line of `log.jsonl`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct LogLine {
-    /// Step, from 0.
-    pub step: u64,
-    /// Mean training loss of the step's batch before its update, in nats per token.
-    pub loss: f64,
-    /// Mean validation loss after the step, on the steps that measure it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub validation_loss: Option<f64>,
-    /// Learning rate.
-    pub lr: f64,
-    /// Nonzeros relative to the base model.
-    pub pfrac: f64,
-    /// RMS of the gradient before normalisation.
-    pub grad_rms: f64,
-    /// Nonzeros over all sparsified parameters.
-    pub l0: usize,
-    /// Mean over sparsified parameters of the fraction of their support that is new.
-    pub churn: f64,
-    /// Neurons dead on the whole batch.
-    pub dead_neurons: usize,
-    /// Tokens trained on so far.
-    pub tokens: u64,
-    /// Training speed of this step.
-    pub tokens_per_second: f64,
-    /// l0, density and churn by parameter.
-    #[serde(default)]
-    pub matrices: Vec<Matrix>,
-    /// Parameters whose floor per unit could not hold: name and the lower floor used.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub lowered_floors: Vec<(String, usize)>,
-}
-
-/// One parameter in a log line.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Matrix {
-    /// Name in the published state dict.
-    pub name: String,
-    /// Nonzero entries.
-    pub l0: usize,
-    /// `l0` over all entries.
-    pub density: f64,
-    /// New positions over `l0`.
-    pub churn: f64,
-    /// True if no zero weight could have entered ([`MatrixReport::closed`]).
-    #[serde(default)]
-    pub closed: bool,
 }
 
 /// Message of the loop to its caller after every step.
@@ -110,76 +59,6 @@ pub enum Stopped {
         /// Steps done.
         step: u64,
     },
-}
-
-/// Reason that a run cannot start or go on.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// A file of the run's folder.
-    #[error("cannot {action} {}", path.display())]
-    Io {
-        /// The operation that failed.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Error of the operating system.
-        source: std::io::Error,
-    },
-    /// The folder already holds a run.
-    #[error("{} already holds a run; resume it, or choose another folder", dir.display())]
-    Exists {
-        /// The folder.
-        dir: PathBuf,
-    },
-    /// There is nothing to resume.
-    #[error("{} holds no checkpoint to resume from", dir.display())]
-    NoCheckpoint {
-        /// The folder.
-        dir: PathBuf,
-    },
-    /// Too little data.
-    #[error("the {part} shards hold {tokens} tokens, fewer than one window of {n_ctx}")]
-    TooShort {
-        /// "training" or "validation".
-        part: &'static str,
-        /// Tokens there are.
-        tokens: u64,
-        /// Tokens a window needs.
-        n_ctx: usize,
-    },
-    /// A token of the data is outside the model's vocabulary.
-    #[error("the data has token {token} and the recipe a vocabulary of {vocab_size}")]
-    Vocabulary {
-        /// The token.
-        token: u16,
-        /// Size of the vocabulary.
-        vocab_size: usize,
-    },
-    /// The loss is no longer a number, or far above that of guessing.
-    #[error(
-        "the loss at step {step} is {loss} nats (guessing gives {guessing:.2}): the run diverged. \
-         The last good checkpoint is step {checkpoint}; lower optimizer.peak_lr or lengthen the warm-up"
-    )]
-    Diverged {
-        /// The step.
-        step: u64,
-        /// Its loss.
-        loss: f64,
-        /// ln(vocab_size).
-        guessing: f64,
-        /// Steps done at the last checkpoint.
-        checkpoint: u64,
-    },
-    /// A checkpoint.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// The finished model.
-    #[error(transparent)]
-    Save(#[from] SaveError),
-    /// The GPU. The last checkpoint is as good as ever.
-    #[error("training on the GPU stopped")]
-    Gpu(#[from] GpuError),
 }
 
 impl Run {
@@ -281,7 +160,7 @@ impl Run {
             let seconds = started.elapsed().as_secs_f64();
             let validation_loss =
                 (last || done.is_multiple_of(self.recipe.validation_every)).then(|| self.validate()).transpose()?;
-            let line = log_line(report, validation_loss, (done * sequences as u64) * n_ctx as u64, seconds);
+            let line = LogLine::new(report, validation_loss, (done * sequences as u64) * n_ctx as u64, seconds);
             self.append(&line)?;
             let checkpointed = last || done.is_multiple_of(self.recipe.checkpoint_every);
             if checkpointed {
@@ -339,28 +218,6 @@ impl Run {
     }
 }
 
-fn log_line(report: StepReport, validation_loss: Option<f64>, tokens: u64, seconds: f64) -> LogLine {
-    let matrices = report.sparsity.matrices;
-    LogLine {
-        step: report.step,
-        loss: report.loss_nats,
-        validation_loss,
-        lr: report.lr,
-        pfrac: report.pfrac,
-        grad_rms: report.grad_rms,
-        l0: report.sparsity.l0,
-        churn: matrices.iter().map(|m| m.churn).sum::<f64>() / matrices.len().max(1) as f64,
-        dead_neurons: report.dead_neurons,
-        tokens,
-        tokens_per_second: report.tokens as f64 / seconds,
-        matrices: matrices
-            .into_iter()
-            .map(|MatrixReport { name, l0, density, churn, closed }| Matrix { name, l0, density, churn, closed })
-            .collect(),
-        lowered_floors: report.sparsity.lowered_floors,
-    }
-}
-
 /// The order of the training windows, if there is enough data for one window of either kind.
 fn windows(recipe: &Recipe, train: &TokenShards, validation: &TokenShards) -> Result<Windows, RunError> {
     let n_ctx = recipe.config.n_ctx;
@@ -391,33 +248,7 @@ fn open_beside_checkpoint(dir: &Path, recipe: &Recipe, steps_done: u64) -> Resul
     if !path.exists() {
         openwork_tensor::write_atomic(&path, |w| w.write_all(recipe.text.as_bytes())).map_err(io("write", &path))?;
     }
-    reopen_log(&dir.join(LOG), steps_done)
-}
-
-fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> RunError {
-    move |source| RunError::Io { action, path: path.into(), source }
-}
-
-/// Opens the log for appending after dropping the lines of steps that the checkpoint does not contain
-/// (and a last line that a crash cut short).
-fn reopen_log(path: &Path, steps_done: u64) -> Result<BufWriter<File>, RunError> {
-    let mut keep = Vec::new();
-    match File::open(path) {
-        Ok(file) => {
-            for line in BufReader::new(file).lines().map_while(Result::ok) {
-                match serde_json::from_str::<LogLine>(&line) {
-                    Ok(parsed) if parsed.step < steps_done => keep.push(line),
-                    _ => break,
-                }
-            }
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => (),
-        Err(error) => return Err(io("open", path)(error)),
-    }
-    openwork_tensor::write_atomic(path, |w| keep.iter().try_for_each(|line| writeln!(w, "{line}")))
-        .map_err(io("write", path))?;
-    let file = OpenOptions::new().append(true).open(path).map_err(io("open", path))?;
-    Ok(BufWriter::new(file))
+    log::reopen(&dir.join(LOG), steps_done)
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub struct Schedule {
     pub min_per_unit: usize,
     /// Entries that get a gradient.
     pub gradient: GradientMode,
-    /// In what numbers matrices read activations and gradients during training.
+    /// Number format in which matrices read activations and gradients during training.
     pub dtype: ActivationDtype,
     /// True if biases are sparsified like embeddings (the paper's text); false if they stay dense (its code).
     pub sparse_biases: bool,

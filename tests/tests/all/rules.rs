@@ -141,7 +141,7 @@ impl Packages {
         packages
     }
 
-    /// What `name` brings along, itself aside.
+    /// Dependencies of `name`, direct and indirect.
     fn tree(&self, name: &str) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         let mut open = vec![name.to_owned()];
@@ -172,10 +172,10 @@ fn dependencies_point_downwards_only() {
 }
 
 #[test]
-fn the_judge_shares_no_code_with_the_accused() {
+fn the_verifier_shares_no_code_with_the_finder() {
     let tree = Packages::read().tree("openwork-verify");
-    for accused in ["openwork-extract", "openwork-train"] {
-        assert!(!tree.contains(accused), "openwork-verify depends on {accused}");
+    for finder in ["openwork-extract", "openwork-train"] {
+        assert!(!tree.contains(finder), "openwork-verify depends on {finder}");
     }
 }
 
@@ -370,5 +370,56 @@ fn no_command_of_the_program_uses_another() {
         let command = name.starts_with("crates/openwork/src/commands/") && !name.ends_with("/mod.rs");
         let found = code(&text).find(|(_, line)| command && (line.contains("commands::") || line.contains("super::")));
         assert_eq!(found, None, "{name}: code that two commands need is in `ui`, `page` or a library");
+    }
+}
+
+#[test]
+fn doc_lines_say_what_an_item_is() {
+    // "Evaluation context: model and ablation values", not "What every run is about".
+    let words = ["What ", "Which ", "Where ", "How ", "Why ", "Whether "];
+    for (name, text) in files(&["rs"]) {
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim_start();
+            let doc = line.strip_prefix("/// ").or_else(|| line.strip_prefix("//! "));
+            let riddle = doc.is_some_and(|doc| words.iter().any(|word| doc.starts_with(word)));
+            assert!(!riddle, "{name}:{}: {line}", number + 1);
+        }
+    }
+}
+
+#[test]
+fn libraries_have_typed_errors() {
+    for (name, text) in files(&["rs"]) {
+        let library = name.starts_with("crates/") && !name.starts_with("crates/openwork/") && name.contains("/src/");
+        let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let is_text = |line: &str| line.contains("pub fn") && line.contains(", String>");
+        let found = code(text).find(|(_, line)| library && is_text(line));
+        assert_eq!(found, None, "{name}: an error that a caller can act on is an enum");
+    }
+}
+
+#[test]
+fn every_published_crate_has_a_readme_metadata_and_an_example() {
+    for entry in std::fs::read_dir(root().join("crates")).unwrap() {
+        let dir = entry.unwrap().path();
+        let name = dir.file_name().unwrap().to_string_lossy().into_owned();
+        let manifest: toml::Table = std::fs::read_to_string(dir.join("Cargo.toml")).unwrap().parse().unwrap();
+        let package = manifest["package"].as_table().unwrap();
+        if package.get("publish").and_then(toml::Value::as_bool) == Some(false) {
+            continue;
+        }
+        for key in ["description", "repository", "documentation", "readme", "keywords", "categories"] {
+            assert!(package.contains_key(key), "{name}: its Cargo.toml has no {key}");
+        }
+        let readme = std::fs::read_to_string(dir.join("README.md")).unwrap_or_default();
+        assert!(readme.contains("## Limits"), "{name}: its README does not say what the crate does not do");
+        // The program is its own example.
+        if name != "openwork" {
+            assert!(readme.contains("```rust"), "{name}: its README has no example");
+            let examples = std::fs::read_dir(dir.join("examples")).map_or(0, Iterator::count);
+            assert!(examples > 0, "{name} has no example");
+            let lib = std::fs::read_to_string(dir.join("src/lib.rs")).unwrap();
+            assert!(lib.contains("include_str!(\"../README.md\")"), "{name}: the README's example is not tested");
+        }
     }
 }

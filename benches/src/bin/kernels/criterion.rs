@@ -67,7 +67,7 @@ pub fn run(ops: &[String], record: &mut Record) -> Result<Csv> {
     Ok(csv)
 }
 
-/// What `cargo metadata` says, as far as it matters here.
+/// The part of `cargo metadata` that is read.
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -151,7 +151,7 @@ struct Benchmark {
     throughput: Option<Throughput>,
 }
 
-/// What one call works through. Criterion has more kinds of it; the others have no rate here.
+/// Work of one call. Criterion has more kinds of it; the others have no rate here.
 #[derive(Deserialize)]
 enum Throughput {
     Bytes(u64),

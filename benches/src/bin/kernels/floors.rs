@@ -1,4 +1,4 @@
-//! How near an operation comes to what the machine could do: rates measured on the spot, and the least time that the
+//! Floors of operations: rates measured on the spot, and the least time that the
 //! operations and the memory traffic of a kernel take at these rates.
 
 use std::{hint::black_box, time::Instant};
@@ -13,7 +13,7 @@ const TOKENS: f64 = 256.0;
 const LEVELS: [(&str, usize); 4] =
     [("first cache", 16 << 10), ("second cache", 384 << 10), ("third cache", 6 << 20), ("memory", 256 << 20)];
 
-/// What one core does, in billions a second.
+/// Rate of one core, in billions per second.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
     /// f32 operations of fused multiply-adds in registers, two each.

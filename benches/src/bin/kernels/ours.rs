@@ -14,7 +14,7 @@ const SAMPLE_S: f64 = 4e-3;
 const STREAMED: usize = 1 << 27;
 const STREAMING_TOKENS: usize = 4096;
 
-/// What of ours takes part in an operation.
+/// Our contestants in an operation.
 pub fn contestants(op: Op) -> &'static [&'static str] {
     match op {
         Op::Product => &["ours sparse", "ours dense"],

@@ -46,7 +46,7 @@ pub fn run(peer: Peer, ops: &[String], quick: bool, record: &mut Record) -> Csv 
     csv
 }
 
-/// Whether a peer can do an operation at all; says so where it cannot.
+/// True if a peer has the operation; a note is printed where it has not.
 fn runs(peer: &RefCell<Peer>, op: Op, name: &str, record: &mut Record) -> bool {
     let tiny = Case { op, out: 64, input: 64, tokens: 64, density: "1/4".parse().expect("a fraction") };
     match peer.borrow_mut().ask(&format!("{name} {}", tiny.words().join(" "))) {

@@ -38,7 +38,7 @@ pub struct Outcome {
     pub threads: usize,
     /// Validations, the last one at the end.
     pub curve: Vec<Point>,
-    /// Whether the loss stopped being a number; the curve then ends before that.
+    /// True if the loss stopped being finite; the curve ends before that.
     pub diverged: bool,
 }
 
@@ -121,7 +121,7 @@ impl Data {
     }
 }
 
-/// Where and with what the runs are trained.
+/// Folder, data and threads of the runs.
 pub struct Study {
     pub data: Data,
     pub out: PathBuf,

@@ -37,7 +37,7 @@ pub struct Circuits {
     pub circuits: Vec<Circuit>,
 }
 
-/// What was found for a task.
+/// Circuit of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Circuit {

@@ -1,4 +1,4 @@
-//! Which runs the study has, and the recipe of each.
+//! Runs of the study and the recipe of each.
 
 use openwork_benches::Mode;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ const EQUAL_TIME: [Mode; 2] = [Mode::Support { refresh_every: 100 }, Mode::Stati
 /// The modes whose models are pruned.
 const PRUNED: [Mode; 3] = [Mode::Exact, Mode::Support { refresh_every: 100 }, Mode::Static];
 
-/// How the density falls; [`Mode::Static`] starts at the final one and ignores it.
+/// Anneal of the density; [`Mode::Static`] starts at the final one and ignores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Anneal {
@@ -83,7 +83,7 @@ pub struct Cell {
     pub anneal: Anneal,
     pub density: Density,
     pub seed: u64,
-    /// Whether it has as many steps as take the time of exact gradients, instead of [`STEPS`].
+    /// True if the run has as many steps as fit the time of exact gradients, instead of [`STEPS`].
     pub equal_time: bool,
 }
 

@@ -15,7 +15,7 @@ use crate::{
     design::{self, Anneal, Cell, Density, MODES},
 };
 
-/// What stands between these is written by the program; what stands around them is not touched.
+/// Marks around the part of the page that the program writes; the rest of the page stays.
 const BEGIN: &str = "<!-- tables: begin (cargo xtask bench quality --report) -->";
 const END: &str = "<!-- tables: end -->";
 /// The page before anybody has written on it.
@@ -269,7 +269,7 @@ fn speeds(outcomes: &[Outcome]) -> Table {
     table
 }
 
-/// What the numbers are from, and what was not run.
+/// Provenance of the numbers, and runs that are missing.
 fn facts(outcomes: &[Outcome]) -> String {
     let distinct = |value: fn(&Outcome) -> String| {
         outcomes.iter().map(value).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")

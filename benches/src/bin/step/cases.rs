@@ -1,4 +1,4 @@
-//! What is measured: sizes, densities, and the recipe of a case.
+//! Cases of the benchmark: sizes, densities, and the recipe of a case.
 
 use std::{fmt, str::FromStr};
 

@@ -50,7 +50,7 @@ pub struct Args {
     /// Compare with PyTorch
     #[arg(long)]
     peers: bool,
-    /// Which variants of PyTorch's step to compare with
+    /// Variants of PyTorch's step to compare with
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Variant::Fp32, Variant::Topk, Variant::Bf16, Variant::Compile])]
     variants: Vec<Variant>,
     /// A small model, one density, three rounds: does everything run?
@@ -65,7 +65,7 @@ pub struct Args {
     /// Fractions of the weights that are not zero [default: 1,1/4,1/64,1/256; with --growth 1/64]
     #[arg(long, value_delimiter = ',')]
     densities: Vec<Fraction>,
-    /// Where: cpu, or cuda or cuda:N for ours and PyTorch on that GPU
+    /// Device: cpu, or cuda or cuda:N for ours and PyTorch on that GPU
     #[arg(long, default_value_t)]
     device: DeviceChoice,
     /// Sequences of a step, where they are not what grows

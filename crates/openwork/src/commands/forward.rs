@@ -11,7 +11,7 @@ use crate::ui::{
     show::{count, say},
 };
 
-/// What `--help` adds.
+/// Text that `--help` adds.
 const NAMES: &str = "\
 Written are
   logits          [batch, time, vocab]

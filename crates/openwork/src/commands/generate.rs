@@ -18,7 +18,7 @@ pub struct Args {
     /// Tokens to add at most; an end of text ends earlier
     #[arg(long, default_value_t = 100)]
     tokens: usize,
-    /// How freely tokens are drawn; 0 takes the most likely one
+    /// Temperature of the draws; 0 takes the most likely token
     #[arg(long, default_value_t = 0.8, value_parser = temperature)]
     temperature: f32,
     /// Draw among the K most likely tokens only; 0 means all

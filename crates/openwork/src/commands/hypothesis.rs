@@ -10,7 +10,7 @@ use openwork_verify::hypothesis::{
 
 use crate::ui::{args::open_model, show::say};
 
-/// What `--help` adds.
+/// Text that `--help` adds.
 const FILE_FORMAT: &str = r#"A hypothesis is a TOML file:
 
   name = "The sign of the cue"

@@ -46,12 +46,12 @@ pub struct Args {
     /// Recipe file or name
     #[arg(long, default_value = "quickstart")]
     recipe: String,
-    /// Where to train and learn masks: cpu, cuda, cuda:N, or auto for a GPU if there is one (`openwork devices`)
+    /// Device for training and for learning masks: cpu, cuda, cuda:N, or auto for a GPU if there is one (`openwork devices`)
     #[arg(long, default_value_t)]
     device: DeviceChoice,
 }
 
-/// What a string was opened with decides how it is closed; what a line began with decides how it goes on.
+/// Default tasks: the mark that closes a string depends on the one that opened it; the end of a line on its beginning.
 const TASKS: [&str; 2] = ["single_double_quote", "with_as"];
 
 /// Megabytes of generated programs: about one epoch of the recipe.

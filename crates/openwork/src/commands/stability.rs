@@ -16,7 +16,7 @@ use crate::ui::{
 /// Arguments of the command.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How many seeds of pairs, masks and batches, from --seed on
+    /// Number of seeds of pairs, masks and batches, from --seed on
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..))]
     seeds: u64,
     /// Folder to write the circuits to, as TASK.SEED.json

@@ -14,7 +14,7 @@ pub enum Command {
     /// Train a byte-level BPE tokenizer on files or on generated programs
     #[command(group(ArgGroup::new("source").required(true).args(["from", "generated"])))]
     Train {
-        /// Where the tokenizer goes (a tokenizer.json)
+        /// The tokenizer.json to write
         #[arg(long)]
         out: PathBuf,
         /// Folders, .py files and JSONL files (plain, .gz or .zst) to train on
@@ -39,7 +39,7 @@ pub enum Command {
         vocab_bpe: PathBuf,
         /// The ids
         encoder_json: PathBuf,
-        /// Where the tokenizer goes (a tokenizer.json)
+        /// The tokenizer.json to write
         #[arg(long)]
         out: PathBuf,
     },

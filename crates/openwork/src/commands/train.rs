@@ -32,7 +32,7 @@ pub struct Args {
     /// Threads; the result does not depend on their number [default: all]
     #[arg(long)]
     threads: Option<NonZeroUsize>,
-    /// Where to train: cpu, cuda, cuda:N, or auto for a GPU if there is one (`openwork devices` lists them)
+    /// Device to train on: cpu, cuda, cuda:N, or auto for a GPU if there is one (`openwork devices` lists them)
     #[arg(long, default_value_t)]
     device: DeviceChoice,
 }

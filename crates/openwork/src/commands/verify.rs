@@ -29,7 +29,7 @@ pub struct Args {
     project: ProjectArgs,
     /// Circuit file that `openwork prune` wrote
     circuit: PathBuf,
-    /// Where to write the report as JSON [default: beside the circuit, as NAME.verdict.json]
+    /// The verdict file to write, as JSON [default: beside the circuit, as NAME.verdict.json]
     #[arg(long)]
     out: Option<PathBuf>,
     /// Leave out the control searches, which take as long as the search for the circuit; the circuit can then
@@ -39,7 +39,7 @@ pub struct Args {
     /// Random node sets of each kind
     #[arg(long, default_value_t = Settings::default().random_sets)]
     random_sets: usize,
-    /// How far to go: 1 the model does the task, 2 sufficiency, 3 necessity and controls, 4 adversaries, 5 causal
+    /// Highest level: 1 the model performs the task, 2 sufficiency, 3 necessity and controls, 4 adversaries, 5 causal
     /// scrubbing and hypotheses, 6 certificates
     #[arg(long, default_value_t = DEFAULT_LEVEL, value_parser = clap::value_parser!(u8).range(1..=6))]
     level: u8,
@@ -47,7 +47,7 @@ pub struct Args {
     /// fit is named in the report [default: as long as it takes]
     #[arg(long, value_parser = humantime::parse_duration)]
     budget: Option<Duration>,
-    /// What the nodes mean, in a file as `openwork hypothesis --help` explains; tested at level 5
+    /// Hypothesis about the nodes, a file as `openwork hypothesis --help` explains; tested at level 5
     #[arg(long, value_name = "FILE")]
     hypothesis: Option<PathBuf>,
     /// Print the report as JSON

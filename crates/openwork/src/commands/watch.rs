@@ -16,7 +16,7 @@ use crate::ui::{
     show::{count, say},
 };
 
-/// What `--help` adds.
+/// Text that `--help` adds.
 const ALARMS: &str = "\
 A prompt is flagged where
   - model and circuit prefer different answers,
@@ -43,7 +43,7 @@ pub struct Args {
     /// Write one line of JSON for every prompt, flagged or not
     #[arg(long)]
     json: bool,
-    /// How far a node may leave its range, in widths of the range [default: learned, so that about one prompt in a
+    /// Distance that a node may leave its range, in widths of the range [default: learned, so that about one prompt in a
     /// hundred of the same kind is flagged for it]
     #[arg(long)]
     margin: Option<f32>,

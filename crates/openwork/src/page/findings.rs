@@ -1,4 +1,4 @@
-//! What attacks, knock-outs, rivals, scrubbing, hypotheses and certificates found.
+//! Findings of attacks, knock-outs, rivals, scrubbing, hypotheses and certificates.
 
 use std::fmt::Write as _;
 
@@ -87,7 +87,7 @@ pub fn incompleteness(out: &mut String, report: &Report) {
     out.push_str("</table></div>");
 }
 
-/// What every node of the circuit is worth.
+/// Loss that every node of the circuit is worth.
 pub fn nodes(out: &mut String, circuit: &CircuitReport) {
     let report = &circuit.report;
     let findings = &report.findings;
@@ -236,7 +236,7 @@ fn runs(out: &mut String, found: &Scrubbed) {
     );
 }
 
-/// What became of the hypothesis.
+/// Result of the hypothesis.
 pub fn hypothesis(out: &mut String, report: &Report) {
     let Some(found) = &report.findings.hypothesis else { return };
     let _ = write!(
@@ -273,7 +273,7 @@ fn list(ids: &[HypothesisCheckId]) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// What was certified.
+/// Certified statements.
 pub fn certificates(out: &mut String, report: &Report) {
     if report.findings.certificates.is_empty() {
         return;

@@ -150,7 +150,7 @@ pub fn draw(circuit: &CircuitReport) -> String {
     svg
 }
 
-/// What joins nodes: weights, the residual stream, and the product of queries and keys.
+/// Lines between nodes: weights, the residual stream, and the product of queries and keys.
 struct Links {
     weights: Vec<(Node, Node)>,
     residual: Vec<(Node, Node)>,

@@ -1,4 +1,4 @@
-//! Where the circuit stands among random node sets: a dot per set on a line.
+//! The circuit among random node sets: a dot per set on a line.
 
 use std::fmt::Write as _;
 

@@ -54,7 +54,7 @@ pub fn bar(part: f64, wrong: bool) -> String {
     format!("<span class=\"{class}\"><i style=\"width:{:.0}%\"></i></span>", 100.0 * part.clamp(0.0, 1.0))
 }
 
-/// What came of a check, as a cell.
+/// Status of a check, as a cell.
 pub fn mark(status: Status) -> &'static str {
     match status {
         Status::Passed => "<td class=\"ok\">✓ passed</td>",

@@ -15,7 +15,7 @@ use super::{Page, escape, prose};
 
 const E: Estimate = Estimate { mean: 0.25, ci95: (0.125, 0.375), n: 40 };
 
-/// What a token may be called by somebody who wishes us ill.
+/// Text of a hostile token.
 const HOSTILE: &str = "</span><script>alert('x')</script>";
 
 fn check(level: u8, role: Role, status: Status, id: CheckId) -> Check {

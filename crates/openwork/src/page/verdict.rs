@@ -1,4 +1,4 @@
-//! What a reader sees first of a circuit: the verdict, the levels, and the prompt that speaks against it.
+//! Head of a circuit's section: the verdict, the levels, and the prompt that speaks against it.
 
 use std::fmt::Write as _;
 
@@ -130,7 +130,7 @@ fn side(i: usize) -> &'static str {
     ["A", "B"][i]
 }
 
-/// What model and run answer to each prompt.
+/// Answers of model and run to each prompt.
 fn outcome(out: &mut String, circuit: &CircuitReport, example: &CounterExample) {
     let (answer, alternative) = example.candidates;
     let [answer, alternative] =

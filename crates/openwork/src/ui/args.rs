@@ -79,7 +79,7 @@ pub struct SearchArgs {
     /// Task the circuit is for (see `openwork tasks list`)
     #[arg(long)]
     task: String,
-    /// Where masks are learned: cpu, cuda, cuda:N, or auto for a GPU if there is one (`openwork devices` lists them)
+    /// Device on which masks are learned: cpu, cuda, cuda:N, or auto for a GPU if there is one (`openwork devices` lists them)
     #[arg(long, default_value_t)]
     device: DeviceChoice,
     #[command(flatten)]
@@ -125,7 +125,7 @@ struct Budget {
     /// Seed of pairs, masks and batches
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// What masks are learned for: task (the published task loss), kl (to do what the model does) or adversarial (and
+    /// Objective of the masks: task (the published task loss), kl (to do what the model does) or adversarial (and
     /// to be safe from ablation of a few nodes outside)
     #[arg(long, default_value_t)]
     objective: Objective,

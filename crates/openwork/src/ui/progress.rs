@@ -16,7 +16,7 @@ use super::{interrupt, show::count};
 /// Time between two plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// How far a command is.
+/// Progress of a command.
 pub struct Progress {
     bar: Option<ProgressBar>,
     total: Option<u64>,

@@ -1,4 +1,4 @@
-//! What the commands have in common in showing results and errors.
+//! Results and errors of commands on the terminal.
 //!
 //! Results go to standard output; progress, notices and errors to standard error.
 

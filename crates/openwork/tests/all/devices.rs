@@ -19,7 +19,7 @@ fn driver(dir: &Path, init: u32, version: u32, count: u32) -> bool {
     Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(library).arg(source).status().is_ok_and(|s| s.success())
 }
 
-/// What `openwork devices` says of CUDA with that driver.
+/// The line of `openwork devices` on CUDA with that driver.
 fn cuda_line(init: u32, version: u32, count: u32) -> String {
     let dir = tempfile::tempdir().unwrap();
     assert!(driver(dir.path(), init, version, count), "a C compiler, which linking needs as well");

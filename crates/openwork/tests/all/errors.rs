@@ -1,4 +1,4 @@
-//! What a user gets wrong ends with exit code 2 and a sentence, and leaves nothing behind.
+//! User errors end with exit code 2 and a sentence, and leaves nothing behind.
 
 use std::{collections::BTreeMap, path::Path};
 

@@ -1,4 +1,4 @@
-//! What is left of a run that ends without a chance to clean up, or whose disk is full.
+//! Leftovers of a run that ends without a chance to clean up, or whose disk is full.
 
 use std::{path::Path, process::Command, process::Stdio, time::Duration};
 
