@@ -143,6 +143,9 @@ const POISON: u8 = 0xff;
 const OTHER_POISON: u8 = 0x7f;
 
 /// Runs a kernel under several schedules, which must give the same bytes; the arguments receive them.
+///
+/// # Errors
+/// When there is no such kernel, its arguments are others, or it does something wrong under one of the schedules.
 pub fn launch(kernel: &str, config: Config, args: &mut [Arg<'_>]) -> Result<(), Error> {
     let mut first: Option<Vec<Memory>> = None;
     for (schedule, poison) in SCHEDULES.into_iter().zip([POISON, OTHER_POISON].into_iter().cycle()) {

@@ -54,6 +54,9 @@ impl Array {
     }
 
     /// The values, row by row.
+    ///
+    /// # Errors
+    /// The first error of the device.
     pub fn download(&self) -> Result<Vec<f32>, GpuError> {
         let values = self.buffer.download()?;
         Ok(values.chunks_exact(self.stride).flat_map(|row| &row[..self.cols]).copied().collect())
@@ -80,6 +83,9 @@ impl Array {
     }
 
     /// Replaces the rows from `first` on by those of `part`.
+    ///
+    /// # Panics
+    /// When `part` has other tokens or more rows than there are from `first` on.
     #[track_caller]
     pub fn set_rows(&mut self, first: usize, part: &Self) {
         assert_eq!(self.cols, part.cols, "set_rows: tokens");

@@ -100,9 +100,15 @@ pub trait Driver: Send + Sync {
     fn memory(&self) -> usize;
 
     /// Bytes of device memory that are free.
+    ///
+    /// # Errors
+    /// When the device does not answer.
     fn free_memory(&self) -> Result<usize, GpuError>;
 
     /// Device memory, at an address that 256 divides.
+    ///
+    /// # Errors
+    /// When memory is full or the device has failed.
     fn allocate(&self, bytes: usize) -> Result<Address, GpuError>;
 
     /// Gives memory back.
@@ -113,11 +119,17 @@ pub trait Driver: Send + Sync {
 
     /// Copies to the device.
     ///
+    /// # Errors
+    /// When the device has failed.
+    ///
     /// # Safety
     /// See the trait.
     unsafe fn upload(&self, to: Address, bytes: &[u8]) -> Result<(), GpuError>;
 
     /// Copies from the device, when everything before is done.
+    ///
+    /// # Errors
+    /// When the device has failed.
     ///
     /// # Safety
     /// See the trait.
@@ -125,17 +137,26 @@ pub trait Driver: Send + Sync {
 
     /// Copies on the device; the two ranges are apart.
     ///
+    /// # Errors
+    /// When the device has failed.
+    ///
     /// # Safety
     /// See the trait.
     unsafe fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<(), GpuError>;
 
     /// Fills memory with zeros.
     ///
+    /// # Errors
+    /// When the device has failed.
+    ///
     /// # Safety
     /// See the trait.
     unsafe fn zero(&self, at: Address, bytes: usize) -> Result<(), GpuError>;
 
     /// Starts a kernel.
+    ///
+    /// # Errors
+    /// When the kernel does not load or does not start.
     ///
     /// # Safety
     /// The letters of the arguments are those of the kernel, and the memory that it reads and writes, by its header,
@@ -157,8 +178,14 @@ pub trait Driver: Send + Sync {
     }
 
     /// Waits until everything is done.
+    ///
+    /// # Errors
+    /// The error of anything done so far.
     fn synchronize(&self) -> Result<(), GpuError>;
 
     /// Seconds that the device takes for what `work` asks for.
+    ///
+    /// # Errors
+    /// When the device has failed.
     fn time(&self, work: &mut dyn FnMut()) -> Result<f64, GpuError>;
 }

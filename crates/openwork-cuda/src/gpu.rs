@@ -42,6 +42,9 @@ const ARENA: usize = 1 << 26;
 
 impl Gpu {
     /// Opens the GPU of this number, from 0.
+    ///
+    /// # Errors
+    /// When there is no driver, no such device, or it is too old for the kernels.
     pub fn open(ordinal: usize) -> Result<Self, OpenError> {
         Ok(Self::with_driver(Box::new(Nvidia::open(ordinal)?)))
     }
@@ -77,6 +80,9 @@ impl Gpu {
     }
 
     /// The first error so far, after everything that was asked for is done.
+    ///
+    /// # Errors
+    /// The first error of the device.
     pub fn check(&self) -> Result<(), GpuError> {
         self.first_error()?;
         let result = self.0.driver.synchronize();
@@ -85,6 +91,9 @@ impl Gpu {
     }
 
     /// Seconds that the device takes for what `work` asks for.
+    ///
+    /// # Errors
+    /// The first error of the device.
     pub fn time(&self, mut work: impl FnMut()) -> Result<f64, GpuError> {
         self.first_error()?;
         let seconds = self.0.driver.time(&mut work);
@@ -113,6 +122,9 @@ impl Gpu {
     }
 
     /// Allocates so much at once, from which buffers are taken.
+    ///
+    /// # Errors
+    /// When the device has too little memory.
     pub fn reserve(&self, bytes: usize) -> Result<(), GpuError> {
         self.first_error()?;
         let mut pool = self.pool();
@@ -306,6 +318,9 @@ impl<T: Pod> Buffer<T> {
     }
 
     /// Replaces the values from `first` on.
+    ///
+    /// # Panics
+    /// When the buffer ends before the values do.
     #[track_caller]
     pub fn upload_at(&self, first: usize, values: &[T]) {
         assert!(first + values.len() <= self.len, "{} values at {first} of {}", values.len(), self.len);
@@ -318,11 +333,20 @@ impl<T: Pod> Buffer<T> {
     }
 
     /// The values, when everything that was asked for so far is done.
+    ///
+    /// # Errors
+    /// The first error of the device.
     pub fn download(&self) -> Result<Vec<T>, GpuError> {
         self.download_range(0..self.len)
     }
 
     /// [`Buffer::download`] of some.
+    ///
+    /// # Errors
+    /// The first error of the device.
+    ///
+    /// # Panics
+    /// When the range exceeds the buffer.
     #[track_caller]
     pub fn download_range(&self, range: Range<usize>) -> Result<Vec<T>, GpuError> {
         assert!(range.start <= range.end && range.end <= self.len, "values {range:?} of {}", self.len);
@@ -338,6 +362,9 @@ impl<T: Pod> Buffer<T> {
     }
 
     /// Copies values of another buffer here.
+    ///
+    /// # Panics
+    /// When either buffer is too short.
     #[track_caller]
     pub fn copy_from(&self, first: usize, other: &Self, range: Range<usize>) {
         assert!(range.end <= other.len && first + range.len() <= self.len, "copy: {range:?} to {first}");

@@ -34,6 +34,9 @@ pub struct DeviceInfo {
 }
 
 /// The GPUs that the driver sees.
+///
+/// # Errors
+/// When there is no driver, or it does not start.
 pub fn devices() -> Result<Vec<DeviceInfo>, OpenError> {
     start()?;
     (0..count()?).map(|ordinal| info(ordinal).map_err(|e| device_error(ordinal, &e))).collect()

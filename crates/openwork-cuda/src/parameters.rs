@@ -152,16 +152,25 @@ impl Parameters {
     }
 
     /// Weights of a parameter.
+    ///
+    /// # Errors
+    /// The first error of the device.
     pub fn weights(&self, number: usize) -> Result<Vec<f32>, GpuError> {
         self.read(&self.flat.w, number)
     }
 
     /// The gradient of a parameter.
+    ///
+    /// # Errors
+    /// The first error of the device.
     pub fn gradient(&self, number: usize) -> Result<Vec<f32>, GpuError> {
         self.read(&self.flat.gradient, number)
     }
 
     /// Adam's moments of a parameter.
+    ///
+    /// # Errors
+    /// The first error of the device.
     pub fn moments(&self, number: usize) -> Result<[Vec<f32>; 2], GpuError> {
         Ok([self.read(&self.flat.m, number)?, self.read(&self.flat.v, number)?])
     }

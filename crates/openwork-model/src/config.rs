@@ -222,6 +222,9 @@ impl Config {
     }
 
     /// Reads the published format. Also returns the keys it did not know and ignored.
+    ///
+    /// # Errors
+    /// When the text is no JSON object, lacks a key, or has a value that this crate does not know.
     pub fn from_published(text: &str) -> Result<(Self, Vec<String>), ConfigError> {
         let keys: Map<String, Value> =
             serde_json::from_str(text).map_err(|e| ConfigError::Json { reason: e.to_string() })?;

@@ -113,6 +113,9 @@ impl<P> Params<P> {
     }
 
     /// [`Params::build`] with a function that may fail; stops at the first error.
+    ///
+    /// # Errors
+    /// The first error of `f`.
     pub fn try_build<E>(config: &Config, mut f: impl FnMut(&ParamInfo, [usize; 2]) -> Result<P, E>) -> Result<Self, E> {
         use Role::*;
         let Config { vocab_size: v, d_model: d, d_mlp, n_head, .. } = *config;

@@ -29,6 +29,9 @@ impl Cuda {
     }
 
     /// Checks that there are kernels for heads of `d_head` channels and activations of at most `features` features.
+    ///
+    /// # Errors
+    /// When there are none.
     pub fn supports(d_head: usize, features: usize) -> Result<(), cuda::GpuError> {
         supports_heads(d_head)?;
         supports_features(features)
@@ -38,6 +41,9 @@ impl Cuda {
     /// 1,024 by 1,024 weights with 4,096 tokens, where both are kernels and which is used changes no bit of a result. The
     /// vendor's library sums in other orders, so that with it the density is fixed: one in eight, from arithmetic rates
     /// of an H100 and not measured yet.
+    ///
+    /// # Errors
+    /// The first error of the device.
     pub fn crossover(&self) -> Result<f64, cuda::GpuError> {
         const WITH_LIBRARY: f64 = 0.125;
         if self.gpu.has_library() {

@@ -46,10 +46,10 @@ impl DeviceChoice {
 }
 
 impl FromStr for DeviceChoice {
-    type Err = String;
+    type Err = UnknownDevice;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let unknown = || format!("there is no device {text:?}; right would be cpu, cuda, cuda:1 or auto");
+    fn from_str(text: &str) -> Result<Self, UnknownDevice> {
+        let unknown = || UnknownDevice { text: text.to_owned() };
         match text.split_once(':') {
             None => match text {
                 "cpu" => Ok(Self::Cpu),
@@ -62,6 +62,21 @@ impl FromStr for DeviceChoice {
         }
     }
 }
+
+/// A text that names no [`DeviceChoice`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownDevice {
+    /// The text.
+    pub text: String,
+}
+
+impl fmt::Display for UnknownDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no device {:?}; right would be cpu, cuda, cuda:1 or auto", self.text)
+    }
+}
+
+impl std::error::Error for UnknownDevice {}
 
 impl fmt::Display for DeviceChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,7 +109,7 @@ mod tests {
         }
         assert_eq!("cuda:0".parse(), Ok(DeviceChoice::Cuda(0)));
         for wrong in ["gpu", "cuda:", "cuda:x", "cpu:1", "CUDA", ""] {
-            assert!(wrong.parse::<DeviceChoice>().unwrap_err().contains("cuda:1"), "{wrong}");
+            assert!(wrong.parse::<DeviceChoice>().unwrap_err().to_string().contains("cuda:1"), "{wrong}");
         }
     }
 

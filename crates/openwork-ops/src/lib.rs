@@ -51,7 +51,7 @@ pub use adam::{Adam, adam_step, adam_step_at, adam_step_then, sum_of_squares};
 pub use attention::{attention, attention_backward};
 pub use cpu::{ActivationDtype, Activations, Cpu};
 pub use cuda::{Cuda, CudaActivations, CudaGradient};
-pub use device::{Device, DeviceChoice};
+pub use device::{Device, DeviceChoice, UnknownDevice};
 pub use embed::{bigram, bigram_backward, embed, embed_backward, position, position_backward};
 pub use engine::Engine;
 pub use gradient::Gradient;

@@ -46,6 +46,9 @@ impl std::error::Error for PatternError {}
 
 impl Pattern {
     /// Checks the invariants and takes the vectors over.
+    ///
+    /// # Errors
+    /// When a rule of the pattern is broken.
     pub fn new(rows: usize, cols: usize, row_ptr: Vec<u32>, col_idx: Vec<u32>) -> Result<Self, PatternError> {
         if row_ptr.first() != Some(&0) || row_ptr.len() != rows + 1 {
             return Err(PatternError::RowPtr { at: 0 });

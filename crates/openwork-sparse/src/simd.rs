@@ -74,15 +74,29 @@ impl fmt::Display for InstructionSet {
 }
 
 impl FromStr for InstructionSet {
-    type Err = String;
+    type Err = UnknownInstructionSet;
 
-    fn from_str(name: &str) -> Result<Self, String> {
-        [Self::Portable, Self::Avx2, Self::Avx512]
-            .into_iter()
-            .find(|set| set.to_string() == name)
-            .ok_or_else(|| format!("{name:?} is not portable, avx2 or avx512"))
+    fn from_str(name: &str) -> Result<Self, UnknownInstructionSet> {
+        let sets = [Self::Portable, Self::Avx2, Self::Avx512];
+        let named = sets.into_iter().find(|set| set.to_string() == name);
+        named.ok_or_else(|| UnknownInstructionSet { name: name.to_owned() })
     }
 }
+
+/// A text that names no [`InstructionSet`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownInstructionSet {
+    /// The text.
+    pub name: String,
+}
+
+impl fmt::Display for UnknownInstructionSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is not portable, avx2 or avx512", self.name)
+    }
+}
+
+impl std::error::Error for UnknownInstructionSet {}
 
 /// Runs `op` with the instructions in use.
 #[inline(always)]

@@ -194,6 +194,9 @@ impl Recipe {
     }
 
     /// Reads a recipe and checks that its numbers fit together.
+    ///
+    /// # Errors
+    /// When a key is missing, unknown or of the wrong type, or keys do not fit together.
     pub fn parse(text: &str) -> Result<Self, RecipeError> {
         let File { seed, model, batch, optimizer, sparsity, run } = toml::from_str(text)?;
         let wrong = |message: String| Err(RecipeError::Inconsistent(message));

@@ -66,6 +66,9 @@ impl Run {
     ///
     /// Looks at everything first and only then touches the disk. The first thing written is a checkpoint of
     /// step 0, whole or not at all: a run killed at any moment can be resumed or, before that, started again.
+    ///
+    /// # Errors
+    /// When the folder holds a run, a file cannot be written, or there is too little data.
     pub fn create(
         recipe: Recipe,
         dir: impl Into<PathBuf>,
@@ -87,6 +90,9 @@ impl Run {
     }
 
     /// Continues the run in `dir` from its last checkpoint; the recipe and the data must be the same.
+    ///
+    /// # Errors
+    /// When there is no checkpoint, it is damaged or of another run, or there is too little data.
     pub fn resume(
         recipe: Recipe,
         dir: impl Into<PathBuf>,
@@ -106,6 +112,9 @@ impl Run {
     }
 
     /// Goes on on a GPU. Checkpoints stay the same: a run may go on anywhere.
+    ///
+    /// # Errors
+    /// When there are no kernels for the model, or the device has too little memory.
     pub fn on_gpu(mut self, gpu: Gpu) -> Result<Self, RunError> {
         let (seq_len, sequences) = (self.recipe.config.n_ctx, self.recipe.batch_sequences);
         self.gpu = Some(self.trainer.on_gpu(gpu, seq_len, sequences)?);
@@ -129,6 +138,9 @@ impl Run {
 
     /// Trains until the end or until `on_step` breaks; then writes a checkpoint and, at the end, the model
     /// with `metadata`.
+    ///
+    /// # Errors
+    /// When a file cannot be written, the device fails, a token is outside the vocabulary, or the loss diverges.
     pub fn train(
         &mut self,
         metadata: &BTreeMap<String, String>,

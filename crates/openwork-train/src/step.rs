@@ -42,6 +42,9 @@ pub trait Store {
     /// Order of the reduction: parts of a batch are dealt to lanes in turn (part i to lane i mod lanes), a lane adds its
     /// parts up in their order, and lanes are added up in theirs, 0 + 1, + 2, … A store over several processes gives each
     /// a range of lanes and continues the same chain.
+    ///
+    /// # Errors
+    /// Those of the store.
     fn gradient(&mut self, batch: &[u16], seq_len: usize, plan: &StepPlan) -> Result<BatchSums, Self::Error>;
 
     /// Entries that each parameter may have now: the size of its support.
@@ -52,13 +55,22 @@ pub trait Store {
     fn restrict_to_support(&mut self, moves: Option<&[Option<Move>]>);
 
     /// Root mean square of the gradient of all trained parameters over `entries` entries.
+    ///
+    /// # Errors
+    /// Those of the store.
     fn gradient_rms(&mut self, entries: usize, plan: &StepPlan) -> Result<f64, Self::Error>;
 
     /// Adam with the gradient over `rms + RMS_EPS`, where `rms` is the latest [`Store::gradient_rms`]; then the selection
     /// of the largest weights, and decay of those that stay. Returns an outcome for every parameter.
+    ///
+    /// # Errors
+    /// Those of the store.
     fn update(&mut self, rms: f64, plan: &StepPlan) -> Result<Vec<Outcome>, Self::Error>;
 
     /// Mean cross-entropy in nats over the predicted tokens of `batch`, with f32 activations, without a step.
+    ///
+    /// # Errors
+    /// Those of the store.
     fn loss(&mut self, batch: &[u16], seq_len: usize) -> Result<f64, Self::Error>;
 }
 

@@ -66,6 +66,9 @@ pub struct Outcome {
 impl Parameters {
     /// Root mean square of the gradient over `entries` of them, and what gradients are multiplied with in the update:
     /// `1 / (rms + eps)`. The gradient of everything else is zero.
+    ///
+    /// # Errors
+    /// The first error of the device.
     #[allow(unsafe_code)]
     pub fn gradient_rms(&mut self, entries: usize, eps: f32) -> Result<f32, GpuError> {
         let table = Table::new(&self.gpu, self, |_| Selection::KEEP);
@@ -266,6 +269,9 @@ impl Parameters {
     }
 
     /// Outcomes of the last update, one for every parameter.
+    ///
+    /// # Errors
+    /// The first error of the device.
     pub fn outcomes(&self) -> Result<Vec<Outcome>, GpuError> {
         let (report, threshold) = (self.report.download()?, self.threshold.download()?);
         let outcome = |(counts, key): (&[u32], u64)| Outcome {

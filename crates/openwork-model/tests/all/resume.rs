@@ -2,9 +2,13 @@
 
 use std::ops::ControlFlow;
 
+use openwork_cuda::{Array, Gpu};
+use openwork_cuda_sim::Simulator;
 use openwork_model::{
-    Config, Cpu, Matrix, Model, NoTap, PassState, Record, Site, SiteKind, StateError, Tap, Tokens, Weight,
+    ActivationDtype, Config, Cpu, Matrix, Model, NoTap, PassState, Record, Site, SiteKind, StateError, Tap, Tokens,
+    Weight,
 };
+use openwork_ops::Cuda;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -214,4 +218,37 @@ fn a_site_that_the_model_lacks_is_refused() {
     let model = Model::init(config, 1);
     let state = PassState::new(Site { layer: 5, kind: SiteKind::ResidMid }, |_| Some(Matrix::zeros((16, 2)))).unwrap();
     model.resume(Tokens::new(&[1, 2], 2), None, state, &mut NoTap);
+}
+
+/// Copies of the values at all sites, on a GPU.
+struct Copies(Vec<(Site, Array)>);
+
+impl Tap<Array> for Copies {
+    fn forward(&mut self, site: Site, value: &mut Array) -> ControlFlow<()> {
+        self.0.push((site, value.copy()));
+        ControlFlow::Continue(())
+    }
+}
+
+#[test]
+fn a_gpu_resumes_passes_too() {
+    let (_, base) = configs().remove(0);
+    let config = Config { d_head: 8, ..base };
+    let mut rng = ChaCha8Rng::seed_from_u64(15);
+    let model = model(&config, &mut rng);
+    let ids = tokens(&config, &mut rng);
+    let (tokens, readout) = (Tokens::new(&ids, SEQ), [3, 2 * SEQ - 1]);
+    let gpu: Gpu = Simulator::gpu(227 << 10, 6, 2);
+    for dtype in [ActivationDtype::F32, ActivationDtype::Bf16] {
+        let on_gpu = model.upload(&gpu).unwrap();
+        let (mut engine, mut copies) = (Cuda::new(gpu.clone(), dtype), Copies(vec![]));
+        let pass = on_gpu.model.forward_in(tokens, Some(&readout), &mut copies, &mut engine);
+        let logits = pass.logits.download().unwrap();
+        for site in config.sites() {
+            let copy = |at| copies.0.iter().find(|(site, _)| *site == at).map(|(_, value)| value.copy());
+            let state = PassState::new(site, copy).unwrap();
+            let resumed = on_gpu.model.resume_until(tokens, Some(&readout), state, &mut NoTap, &mut engine);
+            assert_eq!(resumed.continue_value().unwrap().download().unwrap(), logits, "{site}");
+        }
+    }
 }
