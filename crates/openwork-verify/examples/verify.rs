@@ -8,7 +8,7 @@ use openwork_circuit::{Ablation, Keep, batches, evaluate};
 use openwork_truth::zoo::{self, CaseKind, GroundTruthCase};
 use openwork_verify::{Case, Control, ControlKind, Controls, Limits, Settings, Shift, Split, verify};
 
-fn main() -> Result<(), String> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let name = std::env::args().nth(1).unwrap_or_else(|| CaseKind::True.name().into());
     let names = CaseKind::all().map(CaseKind::name).join(", ");
     let kind = CaseKind::all().into_iter().find(|kind| kind.name() == name);

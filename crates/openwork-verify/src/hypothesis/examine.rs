@@ -85,7 +85,7 @@ impl Examiner<'_> {
         let trials: Vec<Trial<'_>> = (0..self.patcher.len()).map(none).collect();
         let outcomes: Vec<Outcome> = self.plain.iter().map(|&answer| Outcome { answer, kl: 0.0 }).collect();
         let min = self.settings.min_accuracy;
-        self.judge(
+        self.decide(
             HypothesisCheckId::Answers,
             "the hypothesis gives the model's answer",
             min,
@@ -270,11 +270,11 @@ impl Examiner<'_> {
     ) -> Result<(), HypothesisError> {
         let jobs: Vec<Job<'_>> = trials.iter().map(|t| t.job.clone()).collect();
         let outcomes = self.patcher.run(&jobs, &self.answers)?;
-        self.judge(id, words, threshold, decides, &trials, &outcomes);
+        self.decide(id, words, threshold, decides, &trials, &outcomes);
         Ok(())
     }
 
-    fn judge(
+    fn decide(
         &mut self,
         id: HypothesisCheckId,
         words: &str,

@@ -170,7 +170,7 @@ impl Verifier<'_> {
         self.refute_by(|| shown.example(Shown::partly(Change::Attack, r, Scheme::MEAN)));
     }
 
-    /// Does every node carry in the circuit what it carries in the model?
+    /// Roles: correlation of every node's values in the circuit's run with those in the model's.
     fn roles(&mut self, evaluator: &Evaluator<'_>) {
         let (id, circuit) = (CheckId::Roles, self.case.circuit);
         if circuit.is_empty() || !self.has_time(id) {
@@ -251,7 +251,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// Is this the circuit, or one of several?
+    /// Rivals: other circuits that do as well.
     fn rivals(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
         let (id, circuit, settings) = (CheckId::Identified, self.case.circuit, self.settings);
         if circuit.is_empty() || circuit.len() > MOST_NODES || !self.has_time(id) {

@@ -7,7 +7,7 @@ use openwork_model::Model;
 
 use crate::{checks::Why, hypothesis::Hypothesis, run::scheme::Split};
 
-/// A circuit and what it is accused of: being how this model does this task.
+/// The claim under test: `circuit` is how `model` does the task of its pairs.
 #[derive(Clone, Copy)]
 pub struct Case<'a> {
     /// The model.
@@ -74,7 +74,7 @@ impl Limits<'_> {
         Self { level, until: None, interrupted: &|| false, effort: Effort::default() }
     }
 
-    /// True if the time is over, or somebody wants to end the run.
+    /// True if the time is over or the caller interrupts the run.
     pub fn are_over(&self) -> bool {
         (self.interrupted)() || self.until.is_some_and(|until| Instant::now() > until)
     }

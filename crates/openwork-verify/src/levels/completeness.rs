@@ -1,4 +1,4 @@
-//! Level 3: do circuit and model break alike when the same nodes are knocked out of both?
+//! Level 3: completeness, the distance of circuit and model when the same nodes are knocked out of both.
 
 use openwork_circuit::{Calibration, NodeSet};
 

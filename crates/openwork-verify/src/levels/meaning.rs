@@ -1,4 +1,4 @@
-//! Level 5: causal scrubbing of what every circuit claims, and the hypothesis that somebody wrote about this one.
+//! Level 5: causal scrubbing of what every circuit claims, and the hypothesis about this one, if there is one.
 
 use super::{Evaluators, Stop, Verifier};
 use crate::{

@@ -94,7 +94,7 @@ pub fn verify(
     verify_through(&KeepOnly, case, controls, settings, limits, progress)
 }
 
-/// [`verify`] with an ablation of the caller's own, which the self-checks judge before anything else: they compare what
+/// [`verify`] with an ablation of the caller's own, which the self-checks watch before anything else: they compare what
 /// every run leaves at every site with what it had to.
 pub fn verify_through(
     ablator: &dyn Ablator,
@@ -161,7 +161,7 @@ impl Clock<'_> {
         Self { level, level_until, ..self }
     }
 
-    /// True if the time of the level is over, or that of the run, or somebody wants to end it.
+    /// True if the time of the level or of the run is over, or the caller interrupts the run.
     fn is_over(&self) -> bool {
         self.limits.are_over() || self.level_until.is_some_and(|until| Instant::now() > until)
     }

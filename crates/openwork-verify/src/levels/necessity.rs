@@ -1,5 +1,4 @@
-//! Level 3: does the model need the circuit, more than other nodes; does it break where the circuit breaks; and does
-//! the circuit need all of itself?
+//! Level 3: necessity of the circuit for the model, beside random node sets; controls; and minimality of its nodes and edges.
 
 use openwork_circuit::{Calibration, NodeSet};
 
@@ -137,7 +136,7 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    /// Is every node needed, and every edge?
+    /// Minimality: which nodes and edges are needed.
     fn minimality(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
         let (id, circuit, evaluator) = (CheckId::MinimalityNodes, self.case.circuit, &evaluators.few);
         // What keeps all of the model, or all but, is called trivial elsewhere, and of course not all of it is needed.

@@ -1,4 +1,4 @@
-//! Levels 1 and 2: does the model do the task, and does the circuit alone do what the model does, under every ablation?
+//! Levels 1 and 2: the model does the task, and the circuit alone does what the model does, under every ablation.
 
 use openwork_circuit::{Calibration, NodeSet};
 
@@ -170,7 +170,7 @@ impl Verifier<'_> {
         });
     }
 
-    /// Is the circuit's score the model's? Null hypotheses under which *passing* needs evidence.
+    /// Equivalence of the scores of circuit and model: null hypotheses under which *passing* needs evidence.
     fn equivalence(&mut self, evaluator: &Evaluator<'_>, m: &Measurement, resamples: &Resamples) {
         let margin = self.settings.equivalence_margin;
         let model = evaluator.model.pair_losses(Calibration::NONE);
@@ -197,7 +197,7 @@ impl Verifier<'_> {
         self.sign_test(&difference);
     }
 
-    /// Is the circuit's loss above the model's as often as below, but for a tenth? A circuit can be equivalent within the
+    /// Sign test: the circuit's loss is above the model's as often as below, but for a tenth. A circuit can be equivalent within the
     /// margin and still always be a little less sure, so this is reported and decides nothing.
     fn sign_test(&mut self, difference: &[f64]) {
         const EPSILON: f64 = 0.1;
@@ -210,7 +210,7 @@ impl Verifier<'_> {
         self.push(Check { p_value: Some(test.p_value), ..Check::new(CheckId::SignTest, Status::Passed, words) });
     }
 
-    /// Does what is left without the circuit still know how the model scores an input (Shi et al. 2024)? Reported: the
+    /// Independence of the model's scores and those of all but the circuit (Shi et al. 2024). Reported: the
     /// token itself reaches the logits past all nodes, and tells as well.
     pub(super) fn independence(&mut self, evaluator: &Evaluator<'_>, without: &[f64]) {
         const PERMUTATIONS: usize = 199;

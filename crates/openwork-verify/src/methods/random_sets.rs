@@ -131,7 +131,7 @@ impl Comparison<'_> {
         Ok(RandomSets { draw: how, ablated: true, circuit, random, p_value, shortfall })
     }
 
-    /// Sufficiency: how well do random sets do alone, each with the calibration that suits it best?
+    /// Sufficiency: losses of random sets kept alone, each with the calibration that suits it best.
     /// `circuit` is the circuit's own run.
     pub fn kept(&self, circuit: f64, progress: &mut dyn FnMut(&str)) -> Result<RandomSets, RunError> {
         let loss = |nodes: &NodeSet| {

@@ -1,6 +1,6 @@
-//! Self-checks: was the ablation really done, and are the inputs fit to judge by?
+//! Self-checks of runs: the ablation was done at every site, and every number is finite.
 //!
-//! Silent hooks are the commonest fault of other libraries; so every pass of every run is watched from outside.
+//! Hooks that do not fire are the commonest fault of such libraries; so every pass of every run is watched from outside.
 
 use std::{
     ops::ControlFlow,
@@ -51,7 +51,7 @@ impl<'a, T> Audit<'a, T> {
                     Ablation::Zero => all(0.0),
                     Ablation::Mean(means) => all(means.values()[node]),
                     Ablation::Constant(values) => all(values[node]),
-                    Ablation::Recorded(values) => row == values.at(site).row(index),
+                    Ablation::Recorded(record) => row == record.at(site).expect("recorded").row(index),
                 }
         })
     }

@@ -27,7 +27,7 @@ pub struct Test {
     pub n: usize,
 }
 
-/// Is a difference positive as often as negative, but for less than ε?
+/// Sign test of equivalence: a difference is positive as often as negative, but for less than ε.
 ///
 /// Statistic `T = |(#positive + #zero / 2) / n − ½|`, in [0, ½]. Null hypothesis: `|P(positive) + P(zero) / 2 − ½| ≥ ε`.
 /// The probability of a zero is another unknown of the null hypothesis: the p-value is the largest over its
