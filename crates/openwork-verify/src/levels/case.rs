@@ -30,7 +30,7 @@ pub struct Case<'a> {
     pub selection: &'a [Pair],
     /// Hypothesis about the meaning of its nodes.
     pub meaning: Option<Meaning<'a>>,
-    /// SHA-256 of the model's file, which certificates name.
+    /// Hash of the model by content (`Model::sha256`), which certificates name.
     pub model_sha256: &'a str,
     /// All inputs there are, where they can be listed: level 6 certifies over them.
     pub domain: Option<&'a Domain>,
