@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use openwork_circuit::{Calibration, Domain, Means, NodeSet, tasks::Pair};
+use openwork_circuit::{Calibration, Domain, Means, NodeSet};
 use openwork_model::Model;
+use openwork_tasks::Pair;
 
 use crate::{checks::Why, hypothesis::Hypothesis, run::scheme::Split};
 

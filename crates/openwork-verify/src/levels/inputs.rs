@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use openwork_circuit::{NodeSpace, tasks::Pair};
+use openwork_circuit::NodeSpace;
+use openwork_tasks::Pair;
 
 use crate::{levels::case::Case, report::fault::InputError, run::scheme::Split, settings::Settings};
 

@@ -13,10 +13,8 @@ mod sufficiency;
 
 use std::time::Instant;
 
-use openwork_circuit::{
-    Calibration, NodeSet, edges,
-    tasks::{self, Pair},
-};
+use openwork_circuit::{Calibration, NodeSet, edges};
+use openwork_tasks::Pair;
 
 use crate::{
     certificate::{Certificate, Kind},
@@ -378,7 +376,7 @@ fn declarations(case: &Case<'_>) -> Vec<Declaration> {
     let held_out = (Split::HeldOut.to_string(), case.held_out);
     let data = [("selection pairs".into(), case.selection), held_out].into_iter().chain(shifts);
     let hashes = data.fold(format!("circuit {}", case.circuit.sha256()), |all, (what, pairs)| {
-        format!("{all}, {what} {}", tasks::sha256(pairs))
+        format!("{all}, {what} {}", openwork_tasks::sha256(pairs))
     });
     let norms = match case.model.config.norm {
         openwork_model::NormKind::Rms | openwork_model::NormKind::Layer => {

@@ -7,8 +7,9 @@
 
 use std::ops::ControlFlow;
 
-use openwork_circuit::{Ablation, Calibration, Keep, Means, NodeSet, NodeSpace, tasks::Pair};
+use openwork_circuit::{Ablation, Calibration, Keep, Means, NodeSet, NodeSpace};
 use openwork_model::{Matrix, Model, Site, Tap};
+use openwork_tasks::Pair;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 

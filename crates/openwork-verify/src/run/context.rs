@@ -2,8 +2,9 @@
 
 use std::sync::OnceLock;
 
-use openwork_circuit::{Ablation, Means, NodeSet, NodeSpace, batches, tasks::Pair};
+use openwork_circuit::{Ablation, Means, NodeSet, NodeSpace, batches};
 use openwork_model::{Model, Record, Tokens};
+use openwork_tasks::Pair;
 use rayon::prelude::*;
 
 use crate::run::{ablator::Ablator, optimal, scheme::AblationValue};

@@ -167,7 +167,7 @@ fn the_words_name_verdict_reasons_and_every_choice() {
     assert_eq!(report.declarations.len(), 12);
     let hashes = &report.declarations.iter().find(|d| d.what == "SHA-256").unwrap().value;
     for part in [&bed.selection, &bed.held_out, &bed.held_out_templates] {
-        assert!(hashes.contains(&openwork_circuit::tasks::sha256(part)), "{hashes}");
+        assert!(hashes.contains(&openwork_tasks::sha256(part)), "{hashes}");
     }
     assert!(report.checks.iter().all(|c| !c.explanation.is_empty()));
     assert!(report.cell(Split::HeldOutTemplates, openwork_verify::Kept::Model, None).is_some());

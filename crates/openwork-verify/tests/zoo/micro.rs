@@ -7,8 +7,9 @@
 //!
 //! Channels 8 to 15, the second head and neurons 8 to 15 are filled with noise, so that other nodes live too.
 
-use openwork_circuit::{Calibration, Means, Node, NodeSet, NodeSpace, evaluate, tasks::Pair};
+use openwork_circuit::{Calibration, Means, Node, NodeSet, NodeSpace, evaluate};
 use openwork_model::{Activation, Bigram, Config, Model, Site, SiteKind};
+use openwork_tasks::Pair;
 use openwork_verify::{Case, Control, ControlKind, Controls, Limits, Report, Settings, Shift, Split, verify};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
