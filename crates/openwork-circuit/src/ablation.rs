@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use openwork_model::{Matrix, Site, Tap};
+use openwork_model::{Matrix, Record, Site, Tap};
 
 use crate::{Means, NodeSet, NodeSpace};
 
@@ -16,7 +16,7 @@ pub enum Ablation<'a> {
     /// A constant for each node, by node number.
     Constant(&'a [f32]),
     /// Value of the node in other runs, token by token of the batch.
-    Recorded(&'a Values),
+    Recorded(&'a Record),
 }
 
 impl Ablation<'_> {
@@ -26,7 +26,7 @@ impl Ablation<'_> {
             Self::Zero => Replacement::Constant(0.0),
             Self::Mean(means) => Replacement::Constant(means.values()[node]),
             Self::Constant(values) => Replacement::Constant(values[node]),
-            Self::Recorded(values) => Replacement::Row(values.at(site).row(index)),
+            Self::Recorded(record) => Replacement::Row(record.at(site).expect("the site was recorded").row(index)),
         }
     }
 }
@@ -42,45 +42,6 @@ impl Replacement<'_> {
             Self::Constant(value) => *value,
             Self::Row(row) => row[token],
         }
-    }
-}
-
-/// Values of every node at every token of a batch, `[features, tokens]` a site: a tap that records them, and what
-/// [`Ablation::Recorded`] reads.
-#[derive(Clone, Debug)]
-pub struct Values {
-    space: NodeSpace,
-    sites: Vec<Matrix>,
-}
-
-impl Values {
-    /// Nothing recorded yet.
-    pub fn new(space: NodeSpace) -> Self {
-        Self { sites: Vec::with_capacity(space.sites().len()), space }
-    }
-
-    /// The values at a site of nodes.
-    ///
-    /// # Panics
-    /// When nothing was recorded at the site.
-    pub fn at(&self, site: Site) -> &Matrix {
-        let number = self.space.sites().iter().position(|(s, _)| *s == site).expect("a site of nodes");
-        &self.sites[number]
-    }
-
-    /// The values that a batch would see whose token t takes those of token `columns[t]` of this one.
-    pub fn rearranged(&self, columns: &[usize]) -> Self {
-        let take = |m: &Matrix| m.select(ndarray::Axis(1), columns);
-        Self { space: self.space.clone(), sites: self.sites.iter().map(take).collect() }
-    }
-}
-
-impl Tap for Values {
-    fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
-        if self.space.range(site).is_some() {
-            self.sites.push(value.clone());
-        }
-        ControlFlow::Continue(())
     }
 }
 
@@ -232,7 +193,7 @@ mod tests {
         let space = NodeSpace::new(&model.config);
         let run = |tokens: &[u16], tap: &mut dyn Tap| model.forward(Tokens::new(tokens, 5), None, tap).logits;
         let (a, b): (Vec<u16>, Vec<u16>) = ((0..10).collect(), (10..20).collect());
-        let [mut of_a, mut of_b] = [(); 2].map(|()| Values::new(space.clone()));
+        let [mut of_a, mut of_b] = [(); 2].map(|()| Record::of_kinds(&NodeSpace::KINDS));
         let (plain, _) = (run(&a, &mut of_a), run(&b, &mut of_b));
         let nodes = NodeSet::of(space.clone(), (0..space.len()).step_by(2));
         assert_eq!(run(&a, &mut Keep::new(&nodes, Ablation::Recorded(&of_a))), plain);
@@ -241,7 +202,7 @@ mod tests {
         let exchanged: Vec<usize> = (5..10).chain(0..5).collect();
         let swapped = of_a.rearranged(&exchanged);
         let site = space.sites()[3].0;
-        assert_eq!(swapped.at(site).column(1), of_a.at(site).column(6));
+        assert_eq!(swapped.at(site).unwrap().column(1), of_a.at(site).unwrap().column(6));
         let constant = vec![0.25; space.len()];
         let mut tap = Keep::new(&nodes, Ablation::Constant(&constant));
         run(&a, &mut tap);

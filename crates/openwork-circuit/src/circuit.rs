@@ -257,6 +257,11 @@ impl Circuit {
         }
     }
 
+    /// [`Circuit::describe`] of the node with a printed name; a text that names no node stays as it is.
+    pub fn describe_name(&self, name: &str) -> String {
+        name.parse().map_or_else(|_| name.to_owned(), |node| self.describe(node))
+    }
+
     /// Number of nodes, edges and units; a group counts as one unit however many of its nodes are kept.
     pub fn size(&self) -> Size {
         let kept = |group: &Group| group.nodes.iter().any(|&node| self.nodes.contains(node));
@@ -467,6 +472,8 @@ mod tests {
         let old =
             Circuit::new(&model, set(&model, &nodes)).with_labels(labels).unwrap().with_groups(vec![group]).unwrap();
         assert_eq!(old.describe(nodes[0]), "0.mlp.act_in[0] (cue)");
+        let named = ["0.mlp.act_in[0]", "0.mlp.act_in[1]", "no node"].map(|name| old.describe_name(name));
+        assert_eq!(named, ["0.mlp.act_in[0] (cue)", "0.mlp.act_in[1]", "no node"]);
         let new = Circuit::new(&model, set(&model, &nodes[2..])).annotated_as(&old);
         assert_eq!((new.labels().len(), new.groups().len()), (1, 1));
         assert_eq!(new.sha256(), Circuit::new(&model, set(&model, &nodes[2..])).sha256());

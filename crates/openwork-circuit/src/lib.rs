@@ -18,7 +18,7 @@ mod norms;
 mod outcome;
 mod search;
 
-pub use ablation::{Ablation, Keep, Partial, Values};
+pub use ablation::{Ablation, Keep, Partial};
 pub use batch::{Batch, batches};
 pub use circuit::{Circuit, Label, MemberError, ResidualMaskError, Size};
 pub use contrast::{contrast, differences, log_probs, log_softmax, softplus};

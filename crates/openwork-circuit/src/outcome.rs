@@ -153,16 +153,14 @@ pub fn by_pair<T: Copy>(sequences: &[T]) -> impl Iterator<Item = BySide<T>> + '_
     pairs.iter().map(|&[positive, negative]| BySide { positive, negative })
 }
 
-/// Credit for a logit difference of one candidate over the other: 1 above zero, 0 below, ½ for a tie. Accuracy is its mean
-/// over differences towards the right candidate.
+/// Logit differences nearer to zero than this, in nats, are ties: an answer by 1e-8 is rounding, or what attention leaks
+/// from where it does not look, and can be "right" every time.
+const TIE: f64 = 1e-3;
+
+/// Credit for a logit difference of one candidate over the other: 1 above zero, 0 below, ½ for a tie (`|d| < 1e-3`). The one
+/// definition behind accuracy (its mean over differences towards the right candidate) and agreement.
 pub fn credit(difference: f64) -> f64 {
-    if difference > 0.0 {
-        1.0
-    } else if difference < 0.0 {
-        0.0
-    } else {
-        0.5
-    }
+    if difference.abs() < TIE { 0.5 } else { f64::from(u8::from(difference > 0.0)) }
 }
 
 #[cfg(test)]
@@ -203,6 +201,7 @@ mod tests {
     fn accuracy_and_agreement_count_ties_half() {
         let outcome = |differences: &[f64]| Outcome { differences: differences.to_vec(), log_probs: vec![] };
         let (run, model) = (outcome(&[1.0, 1.0, 0.0, -2.0]), outcome(&[3.0, -1.0, 5.0, 0.0]));
+        assert_eq!([0.5, 1e-8, -1e-8, -0.5].map(credit), [1.0, 0.5, 0.5, 0.0]);
         // Right, wrong, tied, right.
         assert_eq!(run.accuracy(Calibration::NONE), 0.625);
         assert_eq!(run.agreement(Calibration::NONE, &model).collect::<Vec<_>>(), [1.0, 0.0, 0.5, 0.5]);

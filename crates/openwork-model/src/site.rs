@@ -200,23 +200,38 @@ impl<A, T: Tap<A>, U: Tap<A>> Tap<A> for (T, U) {
     }
 }
 
-/// Keeps a copy of the value at every site.
-#[derive(Default)]
+/// The recorder of activations: a tap that keeps a copy of the value at every site, or at the sites of some kinds.
+#[derive(Clone, Debug, Default)]
 pub struct Record {
-    /// Values in the order of the forward pass.
+    /// Values `[features, tokens]` in the order of the forward pass.
     pub values: Vec<(Site, Matrix)>,
+    /// Kinds that are recorded; all where there is none.
+    kinds: Option<Vec<SiteKind>>,
 }
 
 impl Record {
-    /// The value at a site; `None` where the pass did not come to it.
+    /// Records sites of these kinds alone.
+    pub fn of_kinds(kinds: &[SiteKind]) -> Self {
+        Self { values: vec![], kinds: Some(kinds.to_vec()) }
+    }
+
+    /// The value at a site; `None` if it was not recorded.
     pub fn at(&self, site: Site) -> Option<&Matrix> {
         self.values.iter().find(|(s, _)| *s == site).map(|(_, value)| value)
+    }
+
+    /// The record of a batch whose token t has the values of token `columns[t]` of this one.
+    pub fn rearranged(&self, columns: &[usize]) -> Self {
+        let take = |(site, value): &(Site, Matrix)| (*site, value.select(ndarray::Axis(1), columns));
+        Self { values: self.values.iter().map(take).collect(), kinds: self.kinds.clone() }
     }
 }
 
 impl Tap for Record {
     fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
-        self.values.push((site, value.clone()));
+        if self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&site.kind)) {
+            self.values.push((site, value.clone()));
+        }
         ControlFlow::Continue(())
     }
 }

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use openwork_circuit::{NodeSet, Values, evaluate, tasks::Pair};
-use openwork_model::NoTap;
+use openwork_circuit::{NodeSet, NodeSpace, evaluate, tasks::Pair};
+use openwork_model::{NoTap, Record};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -160,10 +160,9 @@ pub(crate) fn outcome_of(
 /// the model's; `None` where it is constant in either.
 pub(crate) fn roles(evaluator: &Evaluator<'_>, circuit: &NodeSet) -> Vec<(usize, Option<f64>)> {
     let model = evaluator.context.model;
-    let record = |in_circuit: bool| -> Vec<(Values, Vec<usize>)> {
-        let space = evaluator.space();
+    let record = |in_circuit: bool| -> Vec<(Record, Vec<usize>)> {
         let one = |batch: &openwork_circuit::Batch| {
-            let mut values = Values::new(space.clone());
+            let mut values = Record::of_kinds(&NodeSpace::KINDS);
             let tokens = openwork_model::Tokens::new(&batch.tokens, batch.seq_len);
             if in_circuit {
                 let ablation = evaluator.context.constants(AblationValue::Mean).expect("constants");
@@ -185,7 +184,10 @@ pub(crate) fn roles(evaluator: &Evaluator<'_>, circuit: &NodeSet) -> Vec<(usize,
         let node = space.node(number);
         let (mut n, mut sums) = (0.0, [0.0_f64; 5]);
         for ((a, real), (b, _)) in plain.iter().zip(&ablated) {
-            let (a, b) = (a.at(node.site).row(node.index).to_owned(), b.at(node.site).row(node.index).to_owned());
+            let (a, b) = (
+                a.at(node.site).expect("recorded").row(node.index).to_owned(),
+                b.at(node.site).expect("recorded").row(node.index).to_owned(),
+            );
             for &t in real {
                 let (x, y) = (f64::from(a[t]), f64::from(b[t]));
                 n += 1.0;

@@ -1,8 +1,8 @@
 //! Interpolation curves: the circuit's run as the rest is restored in steps, and as the circuit's own nodes take the values
 //! that they have in the model.
 
-use openwork_circuit::{Ablation, Batch, Keep, NodeSet, Outcome, Values};
-use openwork_model::Tokens;
+use openwork_circuit::{Ablation, Batch, Keep, NodeSet, NodeSpace, Outcome};
+use openwork_model::{Record, Tokens};
 use rayon::prelude::*;
 
 use crate::{
@@ -55,7 +55,7 @@ pub(crate) fn interchange(evaluator: &Evaluator<'_>, circuit: &NodeSet, seed: u6
     // The model's values are kept for one batch at a time.
     let one = |batch: &Batch| -> Vec<Outcome> {
         let tokens = Tokens::new(&batch.tokens, batch.seq_len);
-        let mut values = Values::new(evaluator.space());
+        let mut values = Record::of_kinds(&NodeSpace::KINDS);
         model.forward(tokens, Some(&batch.readout), &mut values);
         let run = |own: &NodeSet| {
             let mut tap = (Keep::new(circuit, ablation), Keep::new(own, Ablation::Recorded(&values)));

@@ -1,7 +1,7 @@
 //! Running a counter-example again, from what its report says about it alone.
 
-use openwork_circuit::{Ablation, Batch, Frozen, Means, NodeSpace, NormScales, Partial, Values};
-use openwork_model::{Model, NoTap, Tap, Tokens};
+use openwork_circuit::{Ablation, Batch, Frozen, Means, NodeSpace, NormScales, Partial};
+use openwork_model::{Model, NoTap, Record, Tap, Tokens};
 
 use crate::{
     report::counter_example::CounterExample,
@@ -64,7 +64,7 @@ pub fn replay(model: &Model, means: &Means, example: &CounterExample) -> Result<
             candidates: vec![example.candidates],
         };
         let constants = constants(&space, &r, example);
-        let recorded = example.intervention.sources.as_ref().map(|s| aligned(model, &space, &s[i], prompt.len()));
+        let recorded = example.intervention.sources.as_ref().map(|s| aligned(model, &s[i], prompt.len()));
         let ablation = match (&recorded, &constants, example.intervention.scheme.value) {
             (Some(values), _, _) => Ablation::Recorded(values),
             (_, Some(constants), _) => Ablation::Constant(constants),
@@ -101,8 +101,8 @@ fn difference(model: &Model, batch: &Batch, tap: &mut dyn Tap) -> f64 {
 }
 
 /// Values of a source prompt's plain run, aligned at the last token with a prompt of this length.
-fn aligned(model: &Model, space: &NodeSpace, source: &[u16], length: usize) -> Values {
-    let mut values = Values::new(space.clone());
+fn aligned(model: &Model, source: &[u16], length: usize) -> Record {
+    let mut values = Record::of_kinds(&NodeSpace::KINDS);
     model.forward(Tokens::new(source, source.len()), Some(&[0]), &mut values);
     let column = |t: usize| (source.len() - 1).saturating_sub(length - 1 - t);
     values.rearranged(&(0..length).map(column).collect::<Vec<_>>())

@@ -51,7 +51,7 @@ impl<'a, T> Audit<'a, T> {
                     Ablation::Zero => all(0.0),
                     Ablation::Mean(means) => all(means.values()[node]),
                     Ablation::Constant(values) => all(values[node]),
-                    Ablation::Recorded(values) => row == values.at(site).row(index),
+                    Ablation::Recorded(record) => row == record.at(site).expect("recorded").row(index),
                 }
         })
     }

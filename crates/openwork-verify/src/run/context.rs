@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
-use openwork_circuit::{Ablation, Means, NodeSet, NodeSpace, Values, batches, tasks::Pair};
-use openwork_model::{Model, Tokens};
+use openwork_circuit::{Ablation, Means, NodeSet, NodeSpace, batches, tasks::Pair};
+use openwork_model::{Model, Record, Tokens};
 use rayon::prelude::*;
 
 use crate::run::{ablator::Ablator, optimal, scheme::AblationValue};
@@ -61,12 +61,12 @@ fn mean_values(model: &Model, pairs: &[Pair]) -> Vec<f32> {
     let parts: Vec<(Vec<f64>, usize)> = batches
         .par_iter()
         .map(|batch| {
-            let mut values = Values::new(space.clone());
+            let mut values = Record::of_kinds(&NodeSpace::KINDS);
             model.forward(Tokens::new(&batch.tokens, batch.seq_len), Some(&batch.readout), &mut values);
             let real: Vec<usize> =
                 batch.readout.iter().enumerate().flat_map(|(i, &last)| i * batch.seq_len..=last).collect();
             let sum = |row: ndarray::ArrayView1<'_, f32>| real.iter().map(|&t| f64::from(row[t])).sum::<f64>();
-            let of_site = |site| values.at(site).rows().into_iter().map(sum).collect::<Vec<f64>>();
+            let of_site = |site| values.at(site).expect("recorded").rows().into_iter().map(sum).collect::<Vec<f64>>();
             (space.sites().iter().flat_map(|(site, _)| of_site(*site)).collect(), real.len())
         })
         .collect();

@@ -1,9 +1,10 @@
 //! A split of pairs made ready to run: under any scheme, with any nodes kept, whole or in part.
 
 use openwork_circuit::{
-    Ablation, Batch, NodeSet, NodeSpace, NormScales, Outcome, Partial, Values, batches, evaluate, tasks::Pair,
+    Ablation, Batch, NodeSet, NodeSpace, NormScales, Outcome, Partial, batches, contrast, evaluate,
+    tasks::{Pair, Side},
 };
-use openwork_model::{Matrix, Tokens};
+use openwork_model::{Padded, Record, Tokens};
 use rand::RngExt;
 use rayon::prelude::*;
 
@@ -120,30 +121,25 @@ impl<'a> Evaluator<'a> {
 
     /// The prompt of a sequence, as the model sees it.
     pub fn prompt(&self, sequence: usize) -> &[u16] {
-        let pair = &self.pairs[sequence / 2];
-        let prompt = if sequence.is_multiple_of(2) { &pair.positive } else { &pair.negative };
+        let prompt = self.pairs[sequence / 2].prompt(Side::of_sequence(sequence));
         &prompt[prompt.len().saturating_sub(self.context.model.config.n_ctx)..]
     }
 
     /// Values of all nodes in the plain runs of the sources of batch `i`, aligned with it at the last token; where
     /// the source is shorter, its first token's value stands for what would be before it.
-    fn resampled(&self, i: usize, value: AblationValue) -> Values {
+    fn resampled(&self, i: usize, value: AblationValue) -> Record {
         let batch = &self.batches[i];
         let first = 2 * PAIRS_PER_BATCH * i;
         let sources: Vec<&[u16]> =
             (0..batch.readout.len()).map(|s| self.prompt(self.source(first + s, value))).collect();
-        let seq_len = sources.iter().map(|s| s.len()).max().expect("a batch has sequences");
-        let mut tokens = vec![0; seq_len * sources.len()];
-        for (row, source) in tokens.chunks_exact_mut(seq_len).zip(&sources) {
-            row[..source.len()].copy_from_slice(source);
-        }
-        let mut values = Values::new(self.space());
-        self.context.model.forward(Tokens::new(&tokens, seq_len), Some(&[0]), &mut values);
+        let padded = Padded::new(sources.iter().copied(), self.context.model.config.n_ctx);
+        let mut values = Record::of_kinds(&NodeSpace::KINDS);
+        self.context.model.forward(padded.tokens(), Some(&[0]), &mut values);
         let column = |column: usize| {
             let (sequence, at) = (column / batch.seq_len, column % batch.seq_len);
             let (last, source) = (batch.readout[sequence] - sequence * batch.seq_len, sources[sequence].len());
             let from_end = last.saturating_sub(at);
-            sequence * seq_len + (source - 1).saturating_sub(from_end)
+            sequence * padded.seq_len + (source - 1).saturating_sub(from_end)
         };
         values.rearranged(&(0..batch.tokens.len()).map(column).collect::<Vec<_>>())
     }
@@ -171,16 +167,8 @@ impl<'a> Evaluator<'a> {
             .map(|(i, batch)| {
                 let mut tap = Partial::new(&space, r, ablation);
                 let pass = model.forward(Tokens::new(&batch.tokens, batch.seq_len), Some(&batch.readout), &mut tap);
-                let mut dlogits = Matrix::zeros(pass.logits.dim());
-                let mut value = 0.0;
-                for (s, &(answer, alternative)) in batch.candidates.iter().enumerate() {
-                    let (a, b) = ([usize::from(answer), s], [usize::from(alternative), s]);
-                    let difference = f64::from(pass.logits[a]) - f64::from(pass.logits[b]);
-                    let (v, slope) = f(2 * PAIRS_PER_BATCH * i + s, difference);
-                    value += v;
-                    dlogits[a] += slope as f32;
-                    dlogits[b] -= slope as f32;
-                }
+                let first = 2 * PAIRS_PER_BATCH * i;
+                let (value, dlogits) = contrast(&pass.logits, batch, |sequence, d| f(first + sequence, d));
                 model.backward(&pass, &dlogits, &mut tap, None);
                 (value, tap.gradient)
             })

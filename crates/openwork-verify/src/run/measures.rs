@@ -1,6 +1,6 @@
 //! Measures of a run, and the normalised faithfulness.
 
-use openwork_circuit::{Calibration, Outcome};
+use openwork_circuit::{Calibration, Outcome, credit};
 
 use serde::{Deserialize, Serialize};
 
@@ -83,8 +83,8 @@ impl Measured {
     pub fn new(run: &Outcome, c: Calibration, model: &Outcome) -> Self {
         let differences: Vec<f64> = run.differences.iter().map(|d| c.scale * d + c.shift).collect();
         let both = || differences.iter().zip(&model.differences);
-        let right = differences.iter().enumerate().map(|(i, d)| above_zero(if i % 2 == 0 { *d } else { -d }));
-        let agree = both().map(|(a, b)| 1.0 - (above_zero(*a) - above_zero(*b)).abs());
+        let right = run.towards_right(c).map(credit);
+        let agree = run.agreement(c, model);
         let kl_candidates = both().map(|(&run, &model)| kl_binary(model, run));
         let distributions = || model.log_probs.iter().zip(&run.log_probs);
         let kl_sequences: Vec<f64> = distributions().map(|(p, q)| kl(p, q)).collect();
@@ -181,15 +181,6 @@ pub(crate) fn calibrate(run: &Outcome) -> Calibration {
 
 pub(crate) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
-}
-
-/// Log odds nearer to zero than this prefer neither candidate: an answer by 1e-8 is rounding, or what attention leaks from
-/// where it does not look, and can be "right" every time.
-const TIE: f64 = 1e-3;
-
-/// 1 above zero, 0 below, ½ at it.
-pub(crate) fn above_zero(d: f64) -> f64 {
-    if d.abs() < TIE { 0.5 } else { f64::from(u8::from(d > 0.0)) }
 }
 
 /// KL divergence in nats of two-way distributions of log odds `p` and `q`.

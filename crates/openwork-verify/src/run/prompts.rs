@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use openwork_circuit::NodeSpace;
-use openwork_model::{Matrix, Model, Site, Tap, Tokens};
+use openwork_model::{Matrix, Model, Padded, Site, Tap};
 use rayon::prelude::*;
 
 /// Sixteen sequences a pass: wide enough for the kernels, small enough to spread over threads.
@@ -13,32 +13,23 @@ pub(crate) const PER_CHUNK: usize = 16;
 pub(crate) struct Chunk {
     /// Index of the first prompt.
     pub first: usize,
-    tokens: Vec<u16>,
-    seq_len: usize,
-    lens: Vec<usize>,
+    padded: Padded,
 }
 
 impl Chunk {
     pub fn new(first: usize, prompts: &[&[u16]]) -> Self {
-        let seq_len = prompts.iter().map(|p| p.len()).max().unwrap_or(1);
-        let mut tokens = vec![0; seq_len * prompts.len()];
-        for (row, prompt) in tokens.chunks_exact_mut(seq_len).zip(prompts) {
-            row[..prompt.len()].copy_from_slice(prompt);
-        }
-        Self { first, tokens, seq_len, lens: prompts.iter().map(|p| p.len()).collect() }
+        Self { first, padded: Padded::new(prompts.iter().copied(), usize::MAX) }
     }
 
     /// The columns of every prompt's own tokens, padding left out.
     pub fn columns(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
-        self.lens.iter().enumerate().map(|(i, len)| i * self.seq_len..i * self.seq_len + len)
+        self.padded.columns()
     }
 
     /// Log-probabilities after the last token of every prompt, `[vocab]` each.
     pub fn log_probs(&self, model: &Model, tap: &mut dyn Tap) -> Vec<Vec<f32>> {
-        let readout: Vec<usize> = self.columns().map(|c| c.end - 1).collect();
-        let logits = model.forward(Tokens::new(&self.tokens, self.seq_len), Some(&readout), tap).logits;
-        let log_sum = openwork_ops::log_sum_exp(&logits);
-        logits.columns().into_iter().zip(log_sum).map(|(column, l)| column.iter().map(|x| x - l).collect()).collect()
+        let logits = model.forward(self.padded.tokens(), Some(&self.padded.readout), tap).logits;
+        openwork_circuit::log_probs(&logits)
     }
 }
 
@@ -150,7 +141,7 @@ pub(crate) fn aligned(source: &[f32], p: usize, len: usize) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use openwork_model::{Config, NoTap, Record};
+    use openwork_model::{Config, NoTap, Record, Tokens};
 
     use super::*;
 

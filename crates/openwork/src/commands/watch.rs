@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use openwork_circuit::Circuit;
 use openwork_data::Tokenizer;
 use openwork_project::{LineFormat, PromptError, PromptLine, VerdictFile, prompt_lines, read_prompts, verdict_path};
 use openwork_verify::{Alarm, Sighting, Watch, WatchSettings};
@@ -71,7 +72,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let sighting = watch.look(&[&tokens]).with_context(|| format!("line {number}"))?.remove(0);
         seen += 1;
         flagged += u64::from(!sighting.alarms.is_empty());
-        show(&project.tokenizer, (number, &prompt), &tokens, &sighting, args.json)?;
+        let reasons: Vec<String> =
+            sighting.alarms.iter().map(|alarm| reason(alarm, &circuit.circuit, &project.tokenizer, &tokens)).collect();
+        show((number, &prompt), &sighting, reasons, args.json)?;
     }
     eprintln!("{} of {} prompts flagged", count(flagged), count(seen));
     Ok(ExitCode::from(u8::from(flagged > 0)))
@@ -115,15 +118,8 @@ struct JsonLine<'a> {
     reasons: Vec<String>,
 }
 
-/// Shows what was seen on a line; `tokens` are those that the model saw.
-fn show(
-    tokenizer: &Tokenizer,
-    (line, prompt): (usize, &str),
-    tokens: &[u16],
-    sighting: &Sighting,
-    json: bool,
-) -> Result<()> {
-    let reasons: Vec<String> = sighting.alarms.iter().map(|alarm| reason(alarm, tokenizer, tokens)).collect();
+/// Shows the sighting on a line, with its alarms as text.
+fn show((line, prompt): (usize, &str), sighting: &Sighting, reasons: Vec<String>, json: bool) -> Result<()> {
     if json {
         say!("{}", serde_json::to_string(&JsonLine { line, prompt, sighting, reasons })?);
     } else if !reasons.is_empty() {
@@ -134,7 +130,7 @@ fn show(
 }
 
 /// An alarm in words.
-fn reason(alarm: &Alarm, tokenizer: &Tokenizer, tokens: &[u16]) -> String {
+fn reason(alarm: &Alarm, circuit: &Circuit, tokenizer: &Tokenizer, tokens: &[u16]) -> String {
     let text = |token: u16| tokenizer.decode(&[token]);
     match alarm {
         Alarm::Answers { model, circuit } => {
@@ -144,7 +140,8 @@ fn reason(alarm: &Alarm, tokenizer: &Tokenizer, tokens: &[u16]) -> String {
             format!("model and circuit are {kl:.3} nats apart, at most {limit:.3} on held-out prompts")
         }
         Alarm::Range { node, value, range, position, nodes } => format!(
-            "node {node} is {value:.3} at token {position} ({:?}), outside {:.3} to {:.3}{}",
+            "node {} is {value:.3} at token {position} ({:?}), outside {:.3} to {:.3}{}",
+            circuit.describe_name(node),
             text(tokens[*position]),
             range.0,
             range.1,

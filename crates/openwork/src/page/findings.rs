@@ -108,7 +108,7 @@ pub fn nodes(out: &mut String, circuit: &CircuitReport) {
             out,
             "<tr><td><code>{}</code></td><td class=\"w\">{}{}</td><td class=\"n\">{:+.3}</td><td class=\"n\">{role}</td>\
              <td class=\"n{}\">{}</td></tr>",
-            escape(&described(&circuit.file.circuit, &node.node)),
+            escape(&circuit.file.circuit.describe_name(&node.node)),
             bar(node.in_circuit.mean / most, !needed),
             estimate(&node.in_circuit),
             node.in_model,
@@ -303,11 +303,6 @@ fn bound(c: &Certified) -> (&'static str, String) {
         Kind::Relaxation if c.bound == f64::NEG_INFINITY => ("relaxation", "none was found".into()),
         Kind::Relaxation => ("relaxation", format!("margin at least {:.3} logits", c.bound)),
     }
-}
-
-/// A node's printed name with its label in the circuit.
-fn described(circuit: &Circuit, name: &str) -> String {
-    name.parse().map_or_else(|_| name.to_owned(), |node| circuit.describe(node))
 }
 
 /// The labels and groups of a circuit.

@@ -23,14 +23,14 @@ mod tap;
 
 use std::collections::BTreeMap;
 
-use openwork_circuit::{NodeSet, NodeSpace, tasks::Pair};
+use openwork_circuit::{NodeSet, NodeSpace, credit, tasks::Pair};
 use openwork_model::{Model, Site};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     run::{
-        measures::{Faithfulness, above_zero, argmax, faithfulness, kl},
+        measures::{Faithfulness, argmax, faithfulness, kl},
         prompts::{self, Chunk, PromptError, Recorded, chunks, seen},
     },
     settings::Settings,
@@ -313,7 +313,7 @@ impl<'a> Scrubber<'a> {
             Ok(Run {
                 difference,
                 kl,
-                same_candidate: 1.0 - (above_zero(difference) - above_zero(self.difference(prompt, model))).abs(),
+                same_candidate: 1.0 - (credit(difference) - credit(self.difference(prompt, model))).abs(),
                 same_top: f64::from(u8::from(argmax(model) == argmax(&run))),
             })
         };
