@@ -112,5 +112,5 @@ pub fn logits(model: impl AsRef<Path>, prompt: &[usize], set: &[(&str, f64)]) ->
 }
 
 fn read(path: &Path) -> Result<model::Model, Rejected> {
-    model::Model::read(path).map_err(|reason| Rejected::Unreadable { path: path.into(), reason })
+    model::Model::read(path).map_err(|e| Rejected::Unreadable { path: path.into(), reason: e.to_string() })
 }

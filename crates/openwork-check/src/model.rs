@@ -6,6 +6,47 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+/// Reason that a model file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The system cannot read the file.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The file is not safetensors.
+    #[error(transparent)]
+    Header(#[from] safetensors::SafeTensorError),
+    /// The file has another format, or none.
+    #[error("its metadata does not say format \"openwork-model 1\"")]
+    Format,
+    /// There is no configuration.
+    #[error("its metadata has no `config`")]
+    NoConfig,
+    /// The configuration is not JSON.
+    #[error("its configuration: {0}")]
+    Config(#[from] serde_json::Error),
+    /// A size is missing or out of range.
+    #[error("its configuration needs a positive whole number `{key}`")]
+    Size { key: String },
+    /// An entry of the configuration has a value that the checker does not know.
+    #[error("`{key}` is {found}, expected {expected}")]
+    Entry { key: &'static str, found: String, expected: &'static str },
+    /// The residual stream has an activation.
+    #[error("`residual_activation_type` is not identity")]
+    ResidualActivation,
+    /// The density of activations is no fraction.
+    #[error("`afrac` is not a positive number")]
+    Density,
+    /// A tensor is missing.
+    #[error("it has no tensor `{name}`")]
+    NoTensor { name: String },
+    /// A tensor has another shape or type, or numbers that are not finite.
+    #[error("tensor `{name}` is not a matrix of {rows} x {cols} finite f32")]
+    Tensor { name: String, rows: usize, cols: usize },
+    /// A tensor is neither a vector nor a matrix.
+    #[error("tensor `{name}` has {count} dimensions")]
+    Dimensions { name: String, count: usize },
+}
+
 /// A matrix as the nonzeros of its rows.
 pub struct Sparse(pub Vec<Vec<(usize, f64)>>);
 
@@ -114,15 +155,15 @@ impl Model {
     }
 
     /// Reads the file.
-    pub fn read(path: &Path) -> Result<Self, String> {
-        let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| e.to_string())?;
+    pub(crate) fn read(path: &Path) -> Result<Self, ModelError> {
+        let bytes = std::fs::read(path)?;
+        let (_, header) = SafeTensors::read_metadata(&bytes)?;
         let metadata = header.metadata().clone().unwrap_or_default();
         if metadata.get("format").map(String::as_str) != Some("openwork-model 1") {
-            return Err("its metadata does not say format \"openwork-model 1\"".into());
+            return Err(ModelError::Format);
         }
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| e.to_string())?;
-        let config = metadata.get("config").ok_or("its metadata has no `config`")?;
+        let file = SafeTensors::deserialize(&bytes)?;
+        let config = metadata.get("config").ok_or(ModelError::NoConfig)?;
         build(&file, config, content_sha256(&file, config)?)
     }
 }
@@ -135,13 +176,14 @@ impl Config {
         self.0.get(key).filter(|v| !v.is_null())
     }
 
-    fn size(&self, key: &str) -> Result<usize, String> {
+    fn size(&self, key: &str) -> Result<usize, ModelError> {
         let size = self.get(key).and_then(Value::as_u64).filter(|&n| n > 0 && n < 1 << 31);
-        size.map(|n| n as usize).ok_or_else(|| format!("its configuration needs a positive whole number `{key}`"))
+        size.map(|n| n as usize).ok_or_else(|| ModelError::Size { key: key.into() })
     }
 
-    fn flag(&self, key: &str, default: bool) -> Result<bool, String> {
-        self.get(key).map_or(Ok(default), |v| v.as_bool().ok_or_else(|| format!("`{key}` is {v}, expected a boolean")))
+    fn flag(&self, key: &'static str, default: bool) -> Result<bool, ModelError> {
+        let wrong = |v: &Value| ModelError::Entry { key, found: v.to_string(), expected: "a boolean" };
+        self.get(key).map_or(Ok(default), |v| v.as_bool().ok_or_else(|| wrong(v)))
     }
 
     fn text(&self, key: &str) -> &str {
@@ -149,8 +191,8 @@ impl Config {
     }
 }
 
-fn build(file: &SafeTensors<'_>, config: &str, sha256: String) -> Result<Model, String> {
-    let c = Config(serde_json::from_str(config).map_err(|e| format!("its configuration: {e}"))?);
+fn build(file: &SafeTensors<'_>, config: &str, sha256: String) -> Result<Model, ModelError> {
+    let c = Config(serde_json::from_str(config)?);
     let d = c.size(if c.get("d_model").is_some() { "d_model" } else { "n_embd" })?;
     let (vocab, n_ctx, n_head) = (c.size("vocab_size")?, c.size("block_size")?, c.size("n_head")?);
     let d_head = if c.get("d_head").is_some() { c.size("d_head")? } else { d / n_head };
@@ -163,22 +205,27 @@ fn build(file: &SafeTensors<'_>, config: &str, sha256: String) -> Result<Model, 
         ("none", _) => NormKind::None,
         ("", true) => NormKind::Rms,
         ("", false) => NormKind::Layer,
-        (other, _) => return Err(format!("`norm` is {other:?}, expected none")),
+        (other, _) => {
+            return Err(ModelError::Entry { key: "norm", found: format!("{other:?}"), expected: "none" });
+        }
     };
     let activation = match c.text("activation_type") {
         "gelu" | "" => Activation::Gelu,
         "relu" => Activation::Relu,
-        other => return Err(format!("`activation_type` is {other:?}, expected gelu or relu")),
+        other => {
+            let (found, expected) = (format!("{other:?}"), "gelu or relu");
+            return Err(ModelError::Entry { key: "activation_type", found, expected });
+        }
     };
     if !["", "identity"].contains(&c.text("residual_activation_type")) {
-        return Err("`residual_activation_type` is not identity".into());
+        return Err(ModelError::ResidualActivation);
     }
     let beside = if c.get("d_pos_emb").is_some() { c.size("d_pos_emb")? } else { 0 };
     let (read, attn) = (d + beside, n_head * d_head);
     let widths = [read, attn, attn, attn, d, read, d_mlp, d];
     let mut top_k = [None; 8];
     if let Some(fraction) = c.get("afrac") {
-        let fraction = fraction.as_f64().filter(|f| *f > 0.0).ok_or("`afrac` is not a positive number")?;
+        let fraction = fraction.as_f64().filter(|f| *f > 0.0).ok_or(ModelError::Density)?;
         let sites: Vec<&str> = c.text("afrac_loctypes").split(',').map(str::trim).collect();
         let everywhere = c.get("afrac_loctypes").is_none();
         for (i, kind) in KINDS.iter().enumerate() {
@@ -191,11 +238,11 @@ fn build(file: &SafeTensors<'_>, config: &str, sha256: String) -> Result<Model, 
     let norm_bias = norm == NormKind::Layer && c.flag("ln_bias", true)?;
     let make_norm = |name: &str, width| {
         let bias = if norm_bias { Some(vector(file, &format!("{name}.bias"), width)?) } else { None };
-        Ok::<_, String>(Norm { gain: vector(file, &format!("{name}.weight"), width)?, bias })
+        Ok::<_, ModelError>(Norm { gain: vector(file, &format!("{name}.weight"), width)?, bias })
     };
     let make_linear = |name: &str, rows, cols| {
         let bias = if linear_bias { Some(vector(file, &format!("{name}.bias"), rows)?) } else { None };
-        Ok::<_, String>(Linear { weight: matrix(file, &format!("{name}.weight"), rows, cols)?, bias })
+        Ok::<_, ModelError>(Linear { weight: matrix(file, &format!("{name}.weight"), rows, cols)?, bias })
     };
     let pos_norm = |name: &str| if beside > 0 { make_norm(name, beside).map(Some) } else { Ok(None) };
     let mut blocks = Vec::new();
@@ -250,11 +297,10 @@ fn build(file: &SafeTensors<'_>, config: &str, sha256: String) -> Result<Model, 
 /// Hash of a model by content: SHA-256 of the lines `config JSON` (sorted keys, no spaces) and, by name,
 /// `tensor NAME DIM .. HASH`, each with a line feed; the hash of a tensor is that of its nonzeros in row-major order,
 /// position (u64) and value (f32), little-endian.
-fn content_sha256(file: &SafeTensors<'_>, config: &str) -> Result<String, String> {
-    let fault = |e: serde_json::Error| format!("its configuration: {e}");
+fn content_sha256(file: &SafeTensors<'_>, config: &str) -> Result<String, ModelError> {
     // No value of a configuration is an object.
-    let sorted: BTreeMap<String, Value> = serde_json::from_str(config).map_err(fault)?;
-    let mut text = format!("config {}\n", serde_json::to_string(&sorted).map_err(fault)?);
+    let sorted: BTreeMap<String, Value> = serde_json::from_str(config)?;
+    let mut text = format!("config {}\n", serde_json::to_string(&sorted)?);
     let mut names: Vec<&str> = file.names().into_iter().collect();
     names.sort_by_key(|name| name.strip_suffix(".csr.shape").unwrap_or(name));
     for name in names {
@@ -271,7 +317,7 @@ fn content_sha256(file: &SafeTensors<'_>, config: &str) -> Result<String, String
         let (rows, cols) = match shape[..] {
             [rows] => (rows, 0),
             [rows, cols] => (rows, cols),
-            _ => return Err(format!("tensor `{name}` has {} dimensions", shape.len())),
+            _ => return Err(ModelError::Dimensions { name: name.into(), count: shape.len() }),
         };
         let mut bytes = Vec::new();
         for (row, entries) in matrix(file, name, rows, cols)?.0.iter().enumerate() {
@@ -292,15 +338,17 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// A vector of a given length, with every number finite.
-fn vector(file: &SafeTensors<'_>, name: &str, len: usize) -> Result<Vec<f64>, String> {
+fn vector(file: &SafeTensors<'_>, name: &str, len: usize) -> Result<Vec<f64>, ModelError> {
     let wide = matrix(file, name, len, 0)?;
     Ok(wide.0.iter().map(|row| row.first().map_or(0.0, |e| e.1)).collect())
 }
 
 /// A matrix of a given shape, dense or sparse in the file; `cols` 0 asks for a vector.
-fn matrix(file: &SafeTensors<'_>, name: &str, rows: usize, cols: usize) -> Result<Sparse, String> {
-    let part = |end: &str| file.tensor(&format!("{name}{end}")).map_err(|_| format!("it has no tensor `{name}{end}`"));
-    let wrong = || format!("tensor `{name}` is not a matrix of {rows} x {cols} finite f32");
+fn matrix(file: &SafeTensors<'_>, name: &str, rows: usize, cols: usize) -> Result<Sparse, ModelError> {
+    let part = |end: &str| {
+        file.tensor(&format!("{name}{end}")).map_err(|_| ModelError::NoTensor { name: format!("{name}{end}") })
+    };
+    let wrong = || ModelError::Tensor { name: name.into(), rows, cols };
     let finite = |values: Vec<f64>| if values.iter().all(|x| x.is_finite()) { Ok(values) } else { Err(wrong()) };
     if let Ok(dense) = file.tensor(name) {
         let shape = if cols == 0 { vec![rows] } else { vec![rows, cols] };
@@ -311,7 +359,7 @@ fn matrix(file: &SafeTensors<'_>, name: &str, rows: usize, cols: usize) -> Resul
         let nonzeros = |row: &[f64]| row.iter().copied().enumerate().filter(|e| e.1 != 0.0).collect();
         return Ok(Sparse(values.chunks_exact(cols.max(1)).map(nonzeros).collect()));
     }
-    let whole = |end: &str| -> Result<Vec<usize>, String> {
+    let whole = |end: &str| -> Result<Vec<usize>, ModelError> {
         let array = part(end)?;
         let list = match array.dtype() {
             Dtype::I64 => numbers(array.data(), i64::from_le_bytes),

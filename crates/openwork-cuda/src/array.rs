@@ -83,6 +83,9 @@ impl Array {
     }
 
     /// Replaces the rows from `first` on by those of `part`.
+    ///
+    /// # Panics
+    /// When `part` has other tokens or more rows than there are from `first` on.
     #[track_caller]
     pub fn set_rows(&mut self, first: usize, part: &Self) {
         assert_eq!(self.cols, part.cols, "set_rows: tokens");

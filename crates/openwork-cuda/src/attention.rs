@@ -83,6 +83,9 @@ impl Attention {
 
 /// Forward: `q, k, v, y [n_head · d_head, tokens]`, `sink [n_head, 1]`. Overwrites `y` and returns the log of the
 /// denominator, `[n_head, tokens]`.
+///
+/// # Panics
+/// When arrays differ in shape, have other channels than the heads, or there is no kernel for heads of that size.
 #[track_caller]
 #[allow(unsafe_code)]
 pub fn attention(shape: Attention, [q, k, v]: [&Array; 3], sink: Option<&Parameter>, y: &mut Array) -> Array {
@@ -108,6 +111,9 @@ pub fn attention(shape: Attention, [q, k, v]: [&Array; 3], sink: Option<&Paramet
 
 /// Backward: overwrites `dq, dk, dv`, and adds to the sink's gradient where there is a sink and `train`; `y` and
 /// `log_sum` are what [`attention`] gave.
+///
+/// # Panics
+/// As [`attention`].
 #[track_caller]
 #[allow(unsafe_code, clippy::too_many_arguments)]
 pub fn attention_backward(

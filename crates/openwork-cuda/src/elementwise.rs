@@ -82,6 +82,9 @@ pub const FUSED_NORM: usize = 2048;
 
 /// RMSNorm (see [`norm`]) and [`abs_top_k`] of what it gives, while a token is in registers: at most [`FUSED_NORM`]
 /// features.
+///
+/// # Panics
+/// When shapes differ, `k` exceeds the features, or there are more than [`FUSED_NORM`].
 #[track_caller]
 #[allow(unsafe_code)]
 pub fn norm_abs_top_k(eps: f32, gain: &Parameter, k: usize, x: &Array, y: &mut Array) -> (Statistics, Kept) {
@@ -108,6 +111,9 @@ pub fn norm_abs_top_k(eps: f32, gain: &Parameter, k: usize, x: &Array, y: &mut A
 }
 
 /// `dx += ∂loss/∂x` of [`norm`]; with `train`, gradients of gain and bias are added to theirs.
+///
+/// # Panics
+/// When shapes differ.
 #[track_caller]
 #[allow(unsafe_code, clippy::too_many_arguments)]
 pub fn norm_backward(
@@ -160,6 +166,9 @@ impl Kept {
 
 /// Of every token, the `k` entries of largest magnitude stay, of equal ones those of lower features, and the rest
 /// become zero.
+///
+/// # Panics
+/// When `k` exceeds the features, or there is no kernel for so many ([`supports_features`]).
 #[track_caller]
 #[allow(unsafe_code)]
 pub fn abs_top_k(k: usize, x: &mut Array) -> Kept {
@@ -174,6 +183,9 @@ pub fn abs_top_k(k: usize, x: &mut Array) -> Kept {
 }
 
 /// `dy` where an entry was kept, 0 elsewhere.
+///
+/// # Panics
+/// When `dy` has another shape than the activations had.
 #[track_caller]
 #[allow(unsafe_code)]
 pub fn abs_top_k_backward(kept: &Kept, dy: &mut Array) {
@@ -193,6 +205,9 @@ pub enum Activation {
 }
 
 /// `y = f(x)`, and the derivative in place of `x`.
+///
+/// # Panics
+/// When shapes differ.
 #[track_caller]
 #[allow(unsafe_code)]
 pub fn activate(kind: Activation, x: &mut Array, y: &mut Array) {
@@ -245,6 +260,9 @@ impl Mask {
     }
 
     /// Features that are not kept take their mean. Returns by how much every entry was off it.
+    ///
+    /// # Panics
+    /// When the mask has another number of features than `x`.
     #[track_caller]
     #[allow(unsafe_code)]
     pub fn ablate(&self, x: &mut Array) -> Array {
@@ -258,6 +276,9 @@ impl Mask {
 
     /// `gates += Σ_tokens dx · deviation`, the gradient of every feature's mask, and `dx = 0` where a feature is not
     /// kept.
+    ///
+    /// # Panics
+    /// When shapes differ, or the mask has another number of features.
     #[track_caller]
     #[allow(unsafe_code)]
     pub fn ablate_backward(&self, deviation: &Array, dx: &mut Array, gates: &mut Buffer<f32>) {
@@ -270,6 +291,9 @@ impl Mask {
 }
 
 /// Sets `active[f]` to 1 where feature `f` of `x` is not zero for some token.
+///
+/// # Panics
+/// When there is not one mark for each feature of `x`.
 #[track_caller]
 #[allow(unsafe_code)]
 pub fn mark_active(x: &Array, active: &mut Buffer<u32>) {

@@ -318,6 +318,9 @@ impl<T: Pod> Buffer<T> {
     }
 
     /// Replaces the values from `first` on.
+    ///
+    /// # Panics
+    /// When the buffer ends before the values do.
     #[track_caller]
     pub fn upload_at(&self, first: usize, values: &[T]) {
         assert!(first + values.len() <= self.len, "{} values at {first} of {}", values.len(), self.len);
@@ -341,6 +344,9 @@ impl<T: Pod> Buffer<T> {
     ///
     /// # Errors
     /// The first error of the device.
+    ///
+    /// # Panics
+    /// When the range exceeds the buffer.
     #[track_caller]
     pub fn download_range(&self, range: Range<usize>) -> Result<Vec<T>, GpuError> {
         assert!(range.start <= range.end && range.end <= self.len, "values {range:?} of {}", self.len);
@@ -356,6 +362,9 @@ impl<T: Pod> Buffer<T> {
     }
 
     /// Copies values of another buffer here.
+    ///
+    /// # Panics
+    /// When either buffer is too short.
     #[track_caller]
     pub fn copy_from(&self, first: usize, other: &Self, range: Range<usize>) {
         assert!(range.end <= other.len && first + range.len() <= self.len, "copy: {range:?} to {first}");

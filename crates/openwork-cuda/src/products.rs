@@ -165,6 +165,9 @@ unsafe fn gemm(
 }
 
 /// `db += Σ_tokens dy`, the gradient of a bias.
+///
+/// # Panics
+/// When the bias has another number of entries than `dy` has rows.
 #[track_caller]
 #[allow(unsafe_code)]
 pub fn bias_gradient(b: &Parameter, dy: &Array) {

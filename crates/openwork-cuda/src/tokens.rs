@@ -46,6 +46,9 @@ impl Tokens {
 }
 
 /// `x[:, t] = table[token_t, :]`, or `+=` with `add`: `table [vocabulary, features]`, `x [features, tokens]`.
+///
+/// # Panics
+/// When `x` has other features than the table or other tokens, or the table is smaller than the vocabulary.
 #[track_caller]
 #[allow(unsafe_code)]
 pub fn look_up(table: &Parameter, tokens: &Tokens, x: &mut Array, add: bool) {
@@ -70,6 +73,9 @@ pub fn look_up(table: &Parameter, tokens: &Tokens, x: &mut Array, add: bool) {
 }
 
 /// `dtable[token_t, :] += dx[:, t]`, columns in order; nothing for the row `skip`.
+///
+/// # Panics
+/// As [`look_up`].
 #[track_caller]
 #[allow(unsafe_code)]
 pub fn look_up_backward(table: &Parameter, tokens: &Tokens, dx: &Array, skip: Option<usize>) {
@@ -116,6 +122,9 @@ impl Columns {
     }
 
     /// These columns of `x`.
+    ///
+    /// # Panics
+    /// When `x` has another number of columns than these are of.
     #[track_caller]
     #[allow(unsafe_code)]
     pub fn gather(&self, x: &Array) -> Array {
@@ -128,6 +137,9 @@ impl Columns {
     }
 
     /// Adds the columns of `dy` to these of `dx`.
+    ///
+    /// # Panics
+    /// When `dy` or `dx` has another number of columns.
     #[track_caller]
     #[allow(unsafe_code)]
     pub fn scatter(&self, dy: &Array, dx: &mut Array) {

@@ -32,6 +32,9 @@ pub enum Ties {
 ///
 /// Floor: one read and one write of every entry and its mark; each pass of the search reads the magnitudes
 /// of a block of tokens (at most 16 × features) from the first or second cache, and 5 to 9 passes are usual.
+///
+/// # Panics
+/// When rows of `x` are not contiguous.
 pub fn abs_top_k(k: usize, ties: Ties, x: &mut Matrix, cpu: &mut Cpu) -> Kept {
     let (features, tokens) = x.dim();
     if k >= features {
@@ -236,6 +239,9 @@ fn middle<S: Simd>(simd: S, low: S::u32s, high: S::u32s) -> S::u32s {
 }
 
 /// `dy ← dy` where kept, 0 elsewhere, in place.
+///
+/// # Panics
+/// When `dy` has another shape than the activations had.
 pub fn abs_top_k_backward(kept: &Kept, dy: &mut Matrix) {
     assert_eq!(kept.dim(), dy.dim(), "abs_top_k_backward: shapes differ");
     let (kept, dy) = (kept.as_slice().expect("row-major"), dy.as_slice_mut().expect("row-major"));

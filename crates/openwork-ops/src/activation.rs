@@ -5,6 +5,9 @@ use crate::{Activation, Matrix, math, simd};
 /// `y = f(x)` and, in place of x, `f'(x)`, which is all that the backward pass needs; same shape, `y` overwritten.
 ///
 /// Floor: one exponential an entry (Gelu).
+///
+/// # Panics
+/// When shapes differ.
 pub fn activate(f: Activation, x: &mut Matrix, y: &mut Matrix) {
     assert_eq!(x.dim(), y.dim(), "activate: x and y differ in shape");
     let (x, y) = (x.as_slice_mut().expect("row-major"), y.as_slice_mut().expect("row-major"));
@@ -26,6 +29,9 @@ pub fn activate(f: Activation, x: &mut Matrix, y: &mut Matrix) {
 }
 
 /// `dy ← dy · f'(x)` in place, the slope being what [`activate`] left in place of x.
+///
+/// # Panics
+/// When shapes differ.
 pub fn activate_backward(slope: &Matrix, dy: &mut Matrix) {
     assert_eq!(slope.dim(), dy.dim(), "activate_backward: slope and dy differ in shape");
     let (slope, dy) = (slope.as_slice().expect("row-major"), dy.as_slice_mut().expect("row-major"));

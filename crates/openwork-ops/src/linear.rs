@@ -124,6 +124,9 @@ pub const DENSE_GRADIENT_ABOVE: f64 = 0.2;
 /// `y = W x + b` (Gao et al. 2025, released `nn.Linear`).
 ///
 /// `W [out, in]`, `b [out, 1]` or none, `x [in, tokens]`, `y [out, tokens]` overwritten.
+///
+/// # Panics
+/// When shapes differ.
 #[track_caller]
 pub fn linear(w: &Weight, b: Option<&Weight>, x: &Activations, y: &mut Matrix, cpu: &mut Cpu) {
     let (out, input) = w.dense.dim();

@@ -4,6 +4,9 @@ use crate::{Matrix, math, row, row_mut, simd};
 
 /// Per column t: `loss_nats = log Σ_v exp(logits[v, t]) − logits[target_t, t]`. Replaces `logits [vocab, n]`
 /// by the gradient of `scale · Σ_t loss_t`, which is `scale · (softmax − onehot)`, and returns the losses.
+///
+/// # Panics
+/// When there is not one target for each column.
 pub fn cross_entropy(logits: &mut Matrix, targets: &[u16], scale: f32) -> Vec<f32> {
     assert_eq!(logits.ncols(), targets.len(), "cross_entropy: one target a column");
     let log_sum = log_sum_exp(logits);

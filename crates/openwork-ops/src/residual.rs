@@ -5,6 +5,9 @@ use crate::{Matrix, simd};
 /// `x ← x + y`: what a block writes to the residual stream; same shape.
 ///
 /// Floor: two reads and a write of every entry.
+///
+/// # Panics
+/// When shapes differ.
 pub fn residual(x: &mut Matrix, y: &Matrix) {
     assert_eq!(x.dim(), y.dim(), "residual: shapes differ");
     let (x, y) = (x.as_slice_mut().expect("row-major"), y.as_slice().expect("row-major"));

@@ -46,7 +46,7 @@ impl Trainer {
         let supports: Vec<Support> = model.params.values().iter().map(all).collect();
         let (moved, gradients, cpus) = (vec![0; supports.len()], vec![], vec![]);
         let store = CpuStore { model, moments, supports, n_lanes, chunk_sequences, gradients, cpus, moved };
-        Self { store, schedule, step: 0 }
+        Self::with_store(store, schedule, 0)
     }
 
     /// The model as it is after [`Trainer::step_count`] steps.

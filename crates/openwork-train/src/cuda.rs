@@ -142,7 +142,7 @@ impl Trainer {
             sparse_below: if exact { crossover } else { most },
             active: Active::new(&gpu, config.n_layer, config.d_mlp),
         };
-        let mut trainer = GpuTrainer { store, schedule: schedule.clone(), step: self.step };
+        let mut trainer = GpuTrainer::with_store(store, schedule.clone(), self.step);
         if self.step > 0 {
             trainer.thin_out(self.step - 1);
         }

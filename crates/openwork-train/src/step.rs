@@ -127,6 +127,16 @@ pub struct StepReport {
 }
 
 impl<S: Store> Trainer<S> {
+    /// Training that goes on after `step` steps, on parameters in a store that is in that state.
+    pub fn with_store(store: S, schedule: Schedule, step: u64) -> Self {
+        Self { store, schedule, step }
+    }
+
+    /// The parameters.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
     /// Steps done.
     pub fn step_count(&self) -> u64 {
         self.step

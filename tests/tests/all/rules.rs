@@ -392,7 +392,10 @@ fn libraries_have_typed_errors() {
     for (name, text) in files(&["rs"]) {
         let library = name.starts_with("crates/") && !name.starts_with("crates/openwork/") && name.contains("/src/");
         let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-        let is_text = |line: &str| line.contains("pub fn") && line.contains(", String>");
+        let is_text = |line: &str| {
+            let result = line.split_once("-> ").filter(|_| line.contains("pub fn")).map(|(_, result)| result);
+            result.is_some_and(|result| result.contains("Result<") && result.contains(", String>"))
+        };
         let found = code(text).find(|(_, line)| library && is_text(line));
         assert_eq!(found, None, "{name}: an error that a caller can act on is an enum");
     }

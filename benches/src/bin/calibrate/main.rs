@@ -170,8 +170,8 @@ fn save(all: &[Judged], card: &str, peers: Option<&Csv>) -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let raw = path.strip_prefix(repository()).unwrap_or(&path).display();
     let heading = format!(
-        "# The calibration card\n\nWhat the judge says of circuits whose truth is known. Made by `cargo xtask calibrate {}` at \
-         commit {}; every judgement is in [`{raw}`](../{raw}).\n\n",
+        "# The calibration card\n\nVerdicts on circuits of known truth, with the verifier's error rates. Made by `cargo xtask calibrate {}` at \
+         commit {}; every verdict is in [`{raw}`](../{raw}).\n\n",
         args.join(" "),
         commit()
     );

@@ -136,7 +136,7 @@ fn report(judged: &[&Judged], said: &[Said], versions: &[&str]) -> String {
     expectations(&mut out, said);
     let rows = rates(said);
     totals(&mut out, judged, &rows);
-    by_plant(&mut out, judged, &rows);
+    by_kind(&mut out, judged, &rows);
     out
 }
 
@@ -265,7 +265,7 @@ fn is_called_bad(judged: &Judged) -> bool {
     !judged.is_called_good()
 }
 
-fn by_plant(out: &mut String, judged: &[&Judged], rates: &[Rates<'_>]) {
+fn by_kind(out: &mut String, judged: &[&Judged], rates: &[Rates<'_>]) {
     let _ = writeln!(out, "How many of each case are called bad, at the best threshold in hindsight.\n");
     let names: Vec<String> = rates.iter().map(|r| format!("{}: {}", r.score.tool, r.score.words)).collect();
     let heading = std::iter::once("case").chain(names.iter().map(String::as_str)).chain(["ours"]);

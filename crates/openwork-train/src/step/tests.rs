@@ -184,3 +184,69 @@ fn sparse_biases_are_a_switch() {
     let bias = t.store.model.params.blocks[0].fc.bias.as_ref().unwrap();
     assert_eq!(bias.nnz(), 32 / 4);
 }
+
+/// A store that notes the order in which a step uses it.
+struct Noted {
+    inner: CpuStore,
+    calls: Vec<&'static str>,
+}
+
+impl Store for Noted {
+    type Error = std::convert::Infallible;
+
+    fn config(&self) -> &Config {
+        self.inner.config()
+    }
+
+    fn gradient(&mut self, batch: &[u16], seq_len: usize, plan: &StepPlan) -> Result<BatchSums, Self::Error> {
+        self.calls.push("gradient");
+        self.inner.gradient(batch, seq_len, plan)
+    }
+
+    fn support_sizes(&self) -> Vec<usize> {
+        self.inner.support_sizes()
+    }
+
+    fn restrict_to_support(&mut self, moves: Option<&[Option<Move>]>) {
+        self.calls.push(if moves.is_some() { "move" } else { "restrict" });
+        self.inner.restrict_to_support(moves);
+    }
+
+    fn gradient_rms(&mut self, entries: usize, plan: &StepPlan) -> Result<f64, Self::Error> {
+        self.calls.push("rms");
+        self.inner.gradient_rms(entries, plan)
+    }
+
+    fn update(&mut self, rms: f64, plan: &StepPlan) -> Result<Vec<Outcome>, Self::Error> {
+        self.calls.push("update");
+        self.inner.update(rms, plan)
+    }
+
+    fn loss(&mut self, batch: &[u16], seq_len: usize) -> Result<f64, Self::Error> {
+        self.inner.loss(batch, seq_len)
+    }
+}
+
+#[test]
+fn a_step_on_any_store_has_one_order_and_the_same_bytes() {
+    let support = GradientMode::Support { refresh_every: 10, regrow: 0.3 };
+    for (gradient, at_refresh, otherwise) in
+        [(GradientMode::Exact, None, None), (support, Some("move"), Some("restrict"))]
+    {
+        let (mut plain, mut noted) = (trainer(2, 2), trainer(2, 2));
+        (plain.schedule.gradient, noted.schedule.gradient) = (gradient, gradient);
+        let (schedule, step) = (noted.schedule.clone(), noted.step);
+        let mut noted = Trainer::with_store(Noted { inner: noted.store, calls: vec![] }, schedule, step);
+        for s in 0..22 {
+            let (Ok(a), Ok(b)) = (plain.step(&batch(s), 12), noted.step(&batch(s), 12));
+            assert_eq!((a.loss_nats, a.grad_rms), (b.loss_nats, b.grad_rms));
+            let restricted = if s == 20 { at_refresh } else { otherwise };
+            let expected: Vec<&str> = ["gradient"].into_iter().chain(restricted).chain(["rms", "update"]).collect();
+            assert_eq!(std::mem::take(&mut noted.store.calls), expected, "step {s}");
+        }
+        noted.store.inner.model.params.embed.update(|w| w[[3, 3]] = f32::NAN);
+        let Ok(report) = noted.step(&batch(0), 12);
+        assert!(!report.loss_nats.is_finite());
+        assert_eq!(noted.store.calls, ["gradient", "rms"], "a loss that is not finite changes nothing");
+    }
+}

@@ -1,7 +1,13 @@
 //! Ways of getting a good verdict that are not a good circuit, and properties of the report.
 
-use openwork_circuit::{Calibration, Means, NodeSet, NodeSpace};
-use openwork_verify::{Fault, InputError, Reason, Report, Split, Status, Verdict};
+use std::ops::ControlFlow;
+
+use openwork_circuit::{Calibration, Keep, Means, NodeSet, NodeSpace};
+use openwork_model::{Matrix, Site, SiteKind, Tap};
+use openwork_verify::{
+    Ablator, Case, Controls, Family, Fault, InputError, Limits, Reason, Report, RunError, Split, Status, Verdict,
+    verify_through,
+};
 use rand::RngExt;
 
 use crate::{
@@ -165,4 +171,35 @@ fn the_words_name_verdict_reasons_and_every_choice() {
     }
     assert!(report.checks.iter().all(|c| !c.explanation.is_empty()));
     assert!(report.cell(Split::HeldOutTemplates, openwork_verify::Kept::Model, None).is_some());
+}
+
+/// An ablation that leaves out one site.
+struct Skips(Site);
+
+impl Ablator for Skips {
+    fn ablate(&self, keep: &mut Keep<'_>, site: Site, value: &mut Matrix) -> ControlFlow<()> {
+        if site == self.0 { ControlFlow::Continue(()) } else { keep.forward(site, value) }
+    }
+}
+
+#[test]
+fn an_ablation_that_leaves_out_any_site_is_an_error_that_names_it() {
+    let (bed, truth) = (bed(), truth());
+    let run = |ablator: &dyn Ablator| {
+        let controls = Controls { done: &bed.controls, cut_short: &[] };
+        let judged =
+            |case: &Case<'_>| verify_through(ablator, case, controls, &bed.settings, &Limits::level(1), &mut |_| ());
+        bed.with_case(&truth, judged).report
+    };
+    for (site, _) in truth.space().sites() {
+        let report = run(&Skips(*site));
+        // The counter of calls sees it first where nothing else is wrong with the pass.
+        let named = Fault::Run(RunError::NotAblated { site: site.to_string() });
+        let expected = [Fault::Run(RunError::HookNotCalled), named].map(|fault| Verdict::Error { fault });
+        assert!(expected.contains(&report.verdict), "{site}: {:?}", report.verdict);
+        assert_eq!((report.level_reached, report.failed_families()), (0, [Family::SelfCheck].into()));
+    }
+    // No node is read from what heads mix.
+    let elsewhere = Site { layer: 0, kind: SiteKind::AttnMix };
+    assert_ne!(run(&Skips(elsewhere)).level_reached, 0);
 }
