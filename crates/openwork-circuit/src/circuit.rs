@@ -8,7 +8,7 @@ use std::{
 use openwork_model::Model;
 use serde::{Deserialize, Serialize};
 
-use crate::{Edge, Group, Node, NodeSet, ResidualEdge, edges, residual_edges, weights_of};
+use crate::{Edge, Group, Node, NodeSet, ResidualEdge, edges, edges::cut, residual_edges};
 
 /// A circuit of a model: found by a search or written by hand, judged, drawn and kept in a file.
 ///
@@ -283,23 +283,32 @@ impl Circuit {
     /// # Panics
     /// When `model` has other nodes than the circuit's.
     pub fn masked<'m>(&self, model: &'m Model) -> Result<Cow<'m, Model>, ResidualMaskError> {
-        let residual: HashSet<ResidualEdge> = self.residual_edges.iter().copied().collect();
-        if let Some(e) = residual_edges(&self.nodes).into_iter().find(|e| !residual.contains(e)) {
-            return Err(ResidualMaskError { from: e.from, to: e.to });
+        self.check_residual_edges()?;
+        let missing = self.missing_edges(model);
+        Ok(if missing.is_empty() { Cow::Borrowed(model) } else { Cow::Owned(cut(model, &missing)) })
+    }
+
+    /// Fails unless the circuit has all residual edges that its nodes allow.
+    ///
+    /// # Errors
+    /// As [`Circuit::masked`].
+    pub fn check_residual_edges(&self) -> Result<(), ResidualMaskError> {
+        let kept: HashSet<ResidualEdge> = self.residual_edges.iter().copied().collect();
+        match residual_edges(&self.nodes).into_iter().find(|e| !kept.contains(e)) {
+            Some(e) => Err(ResidualMaskError { from: e.from, to: e.to }),
+            None => Ok(()),
         }
+    }
+
+    /// Nonzero weights of `model` between kept nodes that are no edges of the circuit, block after block.
+    ///
+    /// # Panics
+    /// When `model` has other nodes than the circuit's.
+    pub fn missing_edges(&self, model: &Model) -> Vec<Edge> {
         let kept: HashSet<(Node, Node)> = self.edges.iter().map(|e| (e.from, e.to)).collect();
         let mut missing = edges(model, &self.nodes);
         missing.retain(|e| !kept.contains(&(e.from, e.to)));
-        if missing.is_empty() {
-            return Ok(Cow::Borrowed(model));
-        }
-        let mut masked = model.clone();
-        // One update a site: each brings the sparse form of a matrix up to date.
-        for of_site in missing.chunk_by(|a, b| a.to.site == b.to.site) {
-            let (linear, first_row) = weights_of(&mut masked, Node { site: of_site[0].to.site, index: 0 });
-            linear.weight.update(|w| of_site.iter().for_each(|e| w[[first_row + e.to.index, e.from.index]] = 0.0));
-        }
-        Ok(Cow::Owned(masked))
+        missing
     }
 }
 

@@ -5,7 +5,7 @@
 
 use openwork_model::{Linear, Matrix, Model, Site, SiteKind, Weight};
 
-use crate::{Node, NodeSet};
+use crate::{MemberError, Node, NodeSet, NodeSpace};
 
 /// A nonzero weight between two kept nodes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,6 +73,33 @@ pub fn edges(model: &Model, nodes: &NodeSet) -> Vec<Edge> {
     out
 }
 
+/// The model without some of its weights, given as pairs `(from, to)` of nodes: each is zero.
+///
+/// # Errors
+/// [`MemberError::NoWeight`] where the model has no nonzero weight from the one node to the other.
+pub fn without_edges(model: &Model, pairs: &[(Node, Node)]) -> Result<Model, MemberError> {
+    let space = NodeSpace::new(&model.config);
+    let number = |node| space.number(node);
+    let ends = pairs.iter().flat_map(|&(from, to)| [from, to]).filter_map(number).collect::<Vec<_>>();
+    let mut found = edges(model, &NodeSet::of(space.clone(), ends));
+    found.retain(|e| pairs.contains(&(e.from, e.to)));
+    match pairs.iter().find(|&&(from, to)| !found.iter().any(|e| (e.from, e.to) == (from, to))) {
+        Some(&(from, to)) => Err(MemberError::NoWeight { from, to }),
+        None => Ok(cut(model, &found)),
+    }
+}
+
+/// The model with the weights of these edges zero.
+pub(crate) fn cut(model: &Model, edges: &[Edge]) -> Model {
+    let mut cut = model.clone();
+    // One update a site: each brings the sparse form of a matrix up to date.
+    for of_site in edges.chunk_by(|a, b| a.to.site == b.to.site) {
+        let (linear, first_row) = weights_of(&mut cut, Node { site: of_site[0].to.site, index: 0 });
+        linear.weight.update(|w| of_site.iter().for_each(|e| w[[first_row + e.to.index, e.from.index]] = 0.0));
+    }
+    cut
+}
+
 /// The matrix and the row of it that compute a node.
 ///
 /// # Panics
@@ -97,7 +124,6 @@ mod tests {
     use openwork_model::Config;
 
     use super::*;
-    use crate::NodeSpace;
 
     #[test]
     fn one_neuron_between_two_channels_is_three_nodes_and_two_edges() {

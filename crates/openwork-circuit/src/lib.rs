@@ -23,7 +23,7 @@ pub use batch::{Batch, batches};
 pub use circuit::{Circuit, Label, MemberError, ResidualMaskError, Size};
 pub use contrast::{contrast, differences, log_probs, log_softmax, softplus};
 pub use domain::{Domain, DomainError};
-pub use edges::{Edge, ResidualEdge, edges, residual_edges, weights_of};
+pub use edges::{Edge, ResidualEdge, edges, residual_edges, weights_of, without_edges};
 pub use evaluate::evaluate;
 pub use file::{CircuitError, CircuitFile};
 pub use group::Group;

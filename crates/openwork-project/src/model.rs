@@ -115,7 +115,7 @@ impl OpenModel {
     /// Reads a circuit of the model.
     ///
     /// # Errors
-    /// When the file cannot be read, is of another model, or leaves out edges between its nodes.
+    /// When the file cannot be read, is of another model, or leaves out a residual edge.
     pub fn circuit(&self, path: &Path) -> Result<CircuitFile, ProjectError> {
         load_circuit(path, &self.model, &self.sha256)
     }

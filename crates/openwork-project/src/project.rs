@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use openwork_circuit::{CircuitError, CircuitFile, Means, MeansError};
+use openwork_circuit::{CircuitError, CircuitFile, Means, MeansError, ResidualMaskError};
 use openwork_data::Tokenizer;
 use openwork_model::Model;
 use openwork_tasks::{Splits, Task, TaskError};
@@ -65,11 +65,13 @@ pub enum ProjectError {
         /// The system's answer.
         source: std::io::Error,
     },
-    /// The circuit leaves out edges, and runs are of nodes with all edges between them.
-    #[error("the circuit of {task} leaves out edges between its nodes, and commands run nodes with all their edges")]
-    MissingEdges {
+    /// The circuit leaves out a residual edge, so that it cannot be run.
+    #[error("the circuit of {task} cannot be run")]
+    ResidualEdge {
         /// Task of the circuit.
         task: String,
+        /// The edge.
+        source: ResidualMaskError,
     },
     /// The circuit was found with other means than those beside the model.
     #[error("the circuit was found with other means ({found}) than those beside the model ({expected})")]
@@ -138,7 +140,7 @@ impl Project {
     /// Reads a circuit of the model.
     ///
     /// # Errors
-    /// When the file cannot be read, or is of another model.
+    /// When the file cannot be read, is of another model, or leaves out a residual edge.
     pub fn circuit(&self, path: &Path) -> Result<CircuitFile, ProjectError> {
         load_circuit(path, &self.model, &self.model_sha256)
     }
@@ -197,12 +199,12 @@ impl Project {
 /// Reads a circuit of a model whose hash is `model_sha256`.
 ///
 /// # Errors
-/// When the file cannot be read, is of another model, or leaves out edges between its nodes.
+/// When the file cannot be read, is of another model, or leaves out a residual edge.
 pub(crate) fn load_circuit(path: &Path, model: &Model, model_sha256: &str) -> Result<CircuitFile, ProjectError> {
     let circuit = CircuitFile::load(path, model, model_sha256)?;
-    match circuit.circuit.has_all_edges(model) {
-        true => Ok(circuit),
-        false => Err(ProjectError::MissingEdges { task: circuit.task }),
+    match circuit.circuit.check_residual_edges() {
+        Ok(()) => Ok(circuit),
+        Err(source) => Err(ProjectError::ResidualEdge { task: circuit.task, source }),
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use openwork_circuit::{Ablation, Calibration, CircuitFile, Keep, batches, evaluate};
-use openwork_model::{Config, NoTap, Sampling};
+use openwork_model::{Config, Model, NoTap, Sampling};
 use openwork_tasks::{Pair, TaskError};
 use openwork_train::LogLine;
 use openwork_verify::{Control, Report, Verdict};
@@ -165,7 +165,7 @@ impl CircuitReport {
     /// The report on a circuit whose verdict lies in `verdict_path`.
     ///
     /// # Errors
-    /// When the task of the circuit is unknown or its pairs cannot be drawn.
+    /// When the task of the circuit is unknown, its pairs cannot be drawn, or it leaves out a residual edge.
     pub fn new(
         project: &Project,
         file: CircuitFile,
@@ -173,8 +173,11 @@ impl CircuitReport {
         verdict_path: PathBuf,
     ) -> Result<Self, ReportError> {
         let splits = project.splits_of(&file)?;
-        let mut examples = examples(project, &file, &splits.held_out[..2], false);
-        examples.extend(self::examples(project, &file, &splits.held_out_templates[..1], true));
+        let residual = |source| ProjectError::ResidualEdge { task: file.task.clone(), source };
+        let masked = file.circuit.masked(&project.model).map_err(residual)?;
+        let mut examples = examples(project, (&file, &masked), &splits.held_out[..2], false);
+        examples.extend(self::examples(project, (&file, &masked), &splits.held_out_templates[..1], true));
+        drop(masked);
         Ok(Self {
             d_head: project.model.config.d_head,
             controls: verdict.controls,
@@ -196,12 +199,18 @@ fn token_texts(project: &Project, report: &Report) -> BTreeMap<u16, String> {
     tokens.map(|token| (token, project.tokenizer.decode(&[token]))).collect()
 }
 
-/// Both prompts of each pair, with the answers of model and circuit.
-fn examples(project: &Project, circuit: &CircuitFile, pairs: &[Pair], held_out_template: bool) -> Vec<Example> {
+/// Both prompts of each pair, with the answers of model and circuit. The circuit runs in `masked`, the model without the
+/// weights that it leaves out.
+fn examples(
+    project: &Project,
+    (circuit, masked): (&CircuitFile, &Model),
+    pairs: &[Pair],
+    held_out_template: bool,
+) -> Vec<Example> {
     let batches = batches(pairs, 8, project.model.config.n_ctx);
     let keep = || Keep::new(circuit.circuit.nodes(), Ablation::Mean(&project.means));
     let model = evaluate(&project.model, &batches, false, || NoTap, |_| ()).losses(Calibration::NONE);
-    let kept = evaluate(&project.model, &batches, false, keep, |_| ()).losses(circuit.calibration);
+    let kept = evaluate(masked, &batches, false, keep, |_| ()).losses(circuit.calibration);
     let text = |tokens: &[u16]| project.tokenizer.decode(tokens);
     let sides =
         pairs.iter().flat_map(|p| [(&p.positive, p.answer, p.alternative), (&p.negative, p.alternative, p.answer)]);

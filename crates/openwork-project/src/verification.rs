@@ -71,7 +71,7 @@ pub fn verify_circuit(
     let case = Case {
         model: &project.model,
         means: &project.means,
-        circuit: circuit.circuit.nodes(),
+        circuit: &circuit.circuit,
         calibration: circuit.calibration,
         target_loss: circuit.target_loss,
         held_out: &splits.held_out,

@@ -4,7 +4,7 @@
 //!
 //! Without a name it is the true circuit of a compiled program.
 
-use openwork_circuit::{Ablation, Keep, batches, evaluate};
+use openwork_circuit::{Ablation, Circuit, Keep, batches, evaluate};
 use openwork_truth::zoo::{self, CaseKind, GroundTruthCase};
 use openwork_verify::{Case, Control, ControlKind, Controls, Limits, Settings, Shift, Split, verify};
 
@@ -14,10 +14,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let kind = CaseKind::all().into_iter().find(|kind| kind.name() == name);
     let given = kind.ok_or_else(|| format!("there is no case {name:?}; there are {names}"))?.build(1.0, 0);
     let GroundTruthCase { model, means, circuit, training, held_out, selection, target_loss, .. } = &given;
-    println!("{} in a model of {} nodes; expected: {:?}", name, circuit.space().len(), given.expected);
+    let nodes = circuit;
+    let circuit = &Circuit::new(model, nodes.clone());
+    println!("{} in a model of {} nodes; expected: {:?}", name, nodes.space().len(), given.expected);
 
     // Scale and shift of the circuit's logit difference, as a search fits them.
-    let keep = || Keep::new(circuit, Ablation::Mean(means));
+    let keep = || Keep::new(nodes, Ablation::Mean(means));
     let calibration = evaluate(model, &batches(training, 8, model.config.n_ctx), false, keep, |_| ()).calibrate();
     let split = |shift| match shift {
         zoo::Shift::Templates => Split::HeldOutTemplates,

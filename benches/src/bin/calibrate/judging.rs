@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, mem::discriminant, ops::ControlFlow, time::Instant};
 
-use openwork_circuit::{Domain, Keep, NodeSpace};
+use openwork_circuit::{Circuit, Domain, Keep, NodeSpace};
 use openwork_extract::calibrate;
 use openwork_model::{Matrix, Site, Tap};
 use openwork_truth::{
@@ -87,10 +87,11 @@ pub fn judge(given: GroundTruthCase) -> Judged {
         given.shifted.iter().map(|(shift, pairs)| Shift { split: split(*shift), pairs }).collect();
     let hypothesis = hypothesis(&given);
     let meaning = hypothesis.as_ref().map(|hypothesis| Meaning { hypothesis, text: &text });
+    let circuit = Circuit::new(&given.model, given.circuit.clone());
     let case = Case {
         model: &given.model,
         means: &given.means,
-        circuit: &given.circuit,
+        circuit: &circuit,
         calibration: calibrate(&given.model, &given.means, &given.circuit, &given.training),
         target_loss: given.target_loss,
         held_out: &given.held_out,

@@ -3,7 +3,7 @@
 use openwork_model::{Activation, Bigram, Config, NoTap, NormKind, Positions, Site, SiteKind, Tokens};
 
 use super::*;
-use crate::{Ablation, Keep, NodeSpace};
+use crate::{Ablation, Keep, NodeSpace, weights_of};
 
 fn node(layer: usize, kind: SiteKind, index: usize) -> Node {
     Node { site: Site { layer, kind }, index }

@@ -100,6 +100,8 @@ pub enum Why {
     Interrupted,
     /// The time of the level or of the run was over.
     OutOfTime,
+    /// The circuit leaves out edges, and the step is about nodes with all edges between them.
+    EdgesLeftOut,
     /// The inputs alone exceed the budget of runs.
     OverBudget {
         /// Inputs.
@@ -114,6 +116,9 @@ impl std::fmt::Display for Why {
         match self {
             Self::Interrupted => f.write_str("interrupted"),
             Self::OutOfTime => f.write_str("no time was left"),
+            Self::EdgesLeftOut => {
+                f.write_str("the circuit leaves out edges, and it is about nodes with all their edges")
+            }
             Self::OverBudget { inputs, budget } => {
                 write!(f, "{inputs} inputs are more than the budget of {budget} runs")
             }

@@ -2,7 +2,7 @@
 
 use openwork_circuit::Calibration;
 
-use super::{Evaluators, Shown, Stop, Verifier, resamples, worst_pair};
+use super::{Evaluators, Shown, Stop, Verifier, resamples, weights_of, worst_pair};
 use crate::{
     checks::{Check, Status, id::CheckId},
     methods::{
@@ -67,7 +67,7 @@ impl Verifier<'_> {
 
     /// The circuit's run as the rest is restored, and as the circuit's own nodes get the model's values.
     fn interpolation_curves(&mut self, evaluators: &Evaluators<'_>) {
-        let (id, circuit) = (CheckId::Interchange, self.case.circuit);
+        let (id, circuit) = (CheckId::Interchange, self.case.circuit.nodes());
         if circuit.is_empty() || circuit.complement().is_empty() || !self.has_time(id) {
             return;
         }
@@ -88,7 +88,7 @@ impl Verifier<'_> {
 
     /// Partial ablation of the rest by an adversary with a budget.
     fn attacks(&mut self, evaluators: &Evaluators<'_>) {
-        let (circuit, settings) = (self.case.circuit, self.settings);
+        let (circuit, settings) = (self.case.circuit.nodes(), self.settings);
         let (id, evaluator) = (CheckId::Adversary, &evaluators.held_out);
         if circuit.is_empty() || circuit.complement().is_empty() {
             let words = "a circuit of no nodes or of all leaves an adversary nothing to compare";
@@ -147,7 +147,7 @@ impl Verifier<'_> {
                 return self.unfinished(CheckId::AttacksOnRandomSets);
             }
             let mut rng = Stream::AttackedSet(set).rng(self.settings.seed);
-            let (nodes, _) = draw(self.case.circuit, Draw::Others, &evaluators.active, &mut rng);
+            let (nodes, _) = draw(self.case.circuit.nodes(), Draw::Others, &evaluators.active, &mut rng);
             let steps = self.settings.adversary_steps;
             let r = adversary::attack(&evaluators.few_selection, &nodes, budget, AblationValue::Mean, steps);
             let how = (budget, AblationValue::Mean);
@@ -172,7 +172,7 @@ impl Verifier<'_> {
 
     /// Roles: correlation of every node's values in the circuit's run with those in the model's.
     fn roles(&mut self, evaluator: &Evaluator<'_>) {
-        let (id, circuit) = (CheckId::Roles, self.case.circuit);
+        let (id, circuit) = (CheckId::Roles, self.case.circuit.nodes());
         if circuit.is_empty() || !self.has_time(id) {
             return;
         }
@@ -218,7 +218,7 @@ impl Verifier<'_> {
             self.report.cell(Split::HeldOut, Kept::Circuit, Some(Scheme::MEAN)).expect("measured at level 1");
         let seen = published.kl_max;
         self.report.findings.worst_input = Some((share, seen));
-        let (circuit, calibration) = (self.case.circuit, self.case.calibration);
+        let (circuit, calibration) = (self.case.circuit.nodes(), self.case.calibration);
         let found = adversary::worst_input(evaluator, circuit, calibration, self.settings.inputs, self.settings.seed);
         let Some((worst, turned)) = found else {
             let words = "no two prompts of one template have one length and differ in more than their cues: there is nothing \
@@ -236,7 +236,9 @@ impl Verifier<'_> {
         let passed = turned * 100 <= self.settings.inputs;
         self.push(Check { ablation: Some(Scheme::MEAN), ..Check::new(id, Status::of(passed), words) });
         if !passed {
-            let intervention = Intervention::keeping(Change::OnlyCircuitKept, circuit);
+            let what = Change::OnlyCircuitKept;
+            let cut_edges = evaluator.context.cut_edges(weights_of(what));
+            let intervention = Intervention { cut_edges, ..Intervention::keeping(what, circuit) };
             self.refute_by(|| CounterExample {
                 check: id,
                 split: Split::HeldOut,
@@ -253,7 +255,7 @@ impl Verifier<'_> {
 
     /// Rivals: other circuits that do as well.
     fn rivals(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
-        let (id, circuit, settings) = (CheckId::Identified, self.case.circuit, self.settings);
+        let (id, circuit, settings) = (CheckId::Identified, self.case.circuit.nodes(), self.settings);
         if circuit.is_empty() || circuit.len() > MOST_NODES || !self.has_time(id) {
             return Ok(());
         }
@@ -277,8 +279,8 @@ impl Verifier<'_> {
             let Some(found) = rival::search(selection, &forbidden, limit, steps, settings.seed, &out_of_time)? else {
                 break;
             };
-            let run = evaluator.run(&found, Scheme::MEAN)?;
-            let calibration = calibrate(&selection.run_differences(&found, Scheme::MEAN)?);
+            let run = evaluator.run_in_model(&found, Scheme::MEAN)?;
+            let calibration = calibrate(&selection.run_without(&found.complement(), Scheme::MEAN)?);
             let measured = Measured::new(&run, calibration, &evaluator.model);
             let shared = found.numbers().filter(|&n| circuit.kept()[n]).count();
             self.report.findings.rivals.push(Rival {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use openwork_circuit::{Calibration, Domain, Means, NodeSet};
+use openwork_circuit::{Calibration, Circuit, Domain, Means};
 use openwork_model::Model;
 use openwork_tasks::Pair;
 
@@ -15,8 +15,8 @@ pub struct Case<'a> {
     pub model: &'a Model,
     /// Means of its nodes over training data.
     pub means: &'a Means,
-    /// The kept nodes.
-    pub circuit: &'a NodeSet,
+    /// The circuit: kept nodes and kept edges between them.
+    pub circuit: &'a Circuit,
     /// Scale and shift of the circuit's logit difference, fitted with the circuit under mean ablation.
     pub calibration: Calibration,
     /// Loss the circuit was asked to reach, nats per sequence.

@@ -23,16 +23,22 @@ impl Verifier<'_> {
     /// Level 6: the certificates that can be written, over all inputs of the case's domain, if it has one, and over all
     /// partial ablations; else over samples of the held-out prompts and over partial ablations on some of them. A pass becomes
     /// certified where every input of a domain is; one input on which circuit and model disagree refutes. Once the time is
-    /// over it begins nothing more.
+    /// over it begins nothing more. Certificates are about nodes with all edges between them, so that none is written of a circuit
+    /// that leaves out edges.
     pub(super) fn certify(&mut self) -> Result<(), Stop> {
         let case = self.case;
+        if self.context.judged.is_masked() {
+            let step = |kind| Unfinished::new(CheckId::Certificate { kind }, Why::EdgesLeftOut);
+            self.report.unfinished.extend([Kind::Exhaustive, Kind::Statistical, Kind::Relaxation].map(step));
+            return Ok(());
+        }
         let (prompts, candidates) = sequences(case.held_out, case.model.config.n_ctx);
         let listed = Domain::listed(&prompts).map_err(|e| Fault::Certificates { reason: e.to_string() })?;
         let inputs = case.domain.unwrap_or(&listed);
         let about = About {
             model: case.model,
             model_sha256: case.model_sha256,
-            circuit: case.circuit,
+            circuit: case.circuit.nodes(),
             constants: Some(case.means.values()),
             inputs,
             answers: None,
@@ -123,7 +129,7 @@ fn disagreement(case: &Case<'_>, prompt: Vec<u16>) -> Option<CounterExample> {
     let tokens = Tokens::new(&prompt, prompt.len());
     let last = [prompt.len() - 1];
     let model = case.model.forward(tokens, Some(&last), &mut NoTap).logits;
-    let mut keep = Keep::new(case.circuit, Ablation::Mean(case.means));
+    let mut keep = Keep::new(case.circuit.nodes(), Ablation::Mean(case.means));
     let run = case.model.forward(tokens, Some(&last), &mut keep).logits;
     let likeliest = |logits: &Matrix| {
         (0..logits.nrows()).fold(0, |best, t| if logits[[t, 0]] > logits[[best, 0]] { t } else { best })
@@ -135,7 +141,7 @@ fn disagreement(case: &Case<'_>, prompt: Vec<u16>) -> Option<CounterExample> {
         split: Split::HeldOut,
         pair: None,
         candidates: (answer as u16, other as u16),
-        intervention: Intervention::keeping(Change::OnlyCircuitKept, case.circuit),
+        intervention: Intervention::keeping(Change::OnlyCircuitKept, case.circuit.nodes()),
         calibration: Calibration::NONE,
         model: [difference(&model); 2],
         run: [difference(&run); 2],

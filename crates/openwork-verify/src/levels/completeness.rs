@@ -24,7 +24,7 @@ const SETS: u64 = 4;
 impl Verifier<'_> {
     /// The worst knock-out found must not part them.
     pub(super) fn completeness(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
-        let (id, circuit) = (CheckId::Completeness, self.case.circuit);
+        let (id, circuit) = (CheckId::Completeness, self.case.circuit.nodes());
         if circuit.is_empty() || !self.has_time(id) {
             return Ok(());
         }
@@ -51,7 +51,7 @@ impl Verifier<'_> {
         );
         if !passed {
             let set = NodeSet::of(circuit.space().clone(), nodes.iter().copied()).complement();
-            let run = evaluator.run(&set, Scheme::MEAN)?;
+            let run = evaluator.run_in_model(&set, Scheme::MEAN)?;
             let (_, gaps) = knockouts::gap(evaluator, circuit, nodes)?;
             let pair = worst_pair(gaps.len(), |i| gaps[i]);
             let shown = Shown {
@@ -95,7 +95,8 @@ impl Verifier<'_> {
     /// answers to knock-outs: by what the circuit rises, completeness saw more than sufficiency. Random sets are drawn from
     /// active nodes, for others answer to none.
     pub(super) fn beside_random_circuits(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
-        let (id, circuit, bar) = (CheckId::CompletenessBesideRandom, self.case.circuit, self.bar(&evaluators.few));
+        let (id, circuit, bar) =
+            (CheckId::CompletenessBesideRandom, self.case.circuit.nodes(), self.bar(&evaluators.few));
         if circuit.is_empty() || circuit.complement().is_empty() || !self.has_time(id) {
             return Ok(());
         }

@@ -2,17 +2,38 @@
 
 use std::collections::HashSet;
 
-use openwork_circuit::NodeSpace;
+use openwork_circuit::{NodeSpace, edges};
 use openwork_tasks::Pair;
 
-use crate::{levels::case::Case, report::fault::InputError, run::scheme::Split, settings::Settings};
+use crate::{
+    levels::case::Case,
+    report::fault::InputError,
+    run::{context::Judged, scheme::Split},
+    settings::Settings,
+};
+
+/// The circuit of a case, made ready for runs.
+pub(super) fn judged(case: &Case<'_>) -> Result<Judged, InputError> {
+    let (model, circuit) = (case.model, case.circuit);
+    // `check` names a circuit of another shape.
+    if *circuit.nodes().space() != NodeSpace::new(&model.config) {
+        return Ok(Judged::new(circuit.nodes(), case.selection));
+    }
+    let judged = Judged::of_circuit(circuit, model, case.selection)
+        .map_err(|e| InputError::ResidualEdge { from: e.from.to_string(), to: e.to.to_string() })?;
+    // What a circuit leaves out are weights of the model; so must be what it has.
+    match circuit.edges().len() + judged.cut().len() == edges(model, circuit.nodes()).len() {
+        true => Ok(judged),
+        false => Err(InputError::OtherEdges),
+    }
+}
 
 /// Fails on inputs that do not fit together, or that would make the result worthless.
 pub(super) fn check(case: &Case<'_>, settings: &Settings) -> Result<(), InputError> {
     settings.check().map_err(InputError::Settings)?;
     let config = &case.model.config;
     let space = NodeSpace::new(config);
-    if *case.circuit.space() != space {
+    if *case.circuit.nodes().space() != space {
         return Err(InputError::OtherModel);
     }
     if case.means.values().len() != space.len() || !case.means.values().iter().all(|m| m.is_finite()) {

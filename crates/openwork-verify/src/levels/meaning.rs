@@ -4,9 +4,9 @@ use super::{Evaluators, Stop, Verifier};
 use crate::{
     checks::{Check, Status, id::CheckId},
     hypothesis::{HypothesisSettings, HypothesisVerdict, Prompts, examine, list},
-    methods::scrub::{ScrubSettings, scrub},
+    methods::scrub::{ScrubSettings, scrub_with},
     report::fault::Fault,
-    run::{measures::Faithfulness, scheme::Split},
+    run::{context::Weights, measures::Faithfulness, scheme::Split},
 };
 
 impl Verifier<'_> {
@@ -26,7 +26,8 @@ impl Verifier<'_> {
         let settings =
             ScrubSettings { seed: self.settings.seed, bootstrap: self.settings.bootstrap, ..ScrubSettings::default() };
         let pairs = super::some_of(&evaluators.held_out.pairs, settings.max_pairs);
-        let found = scrub(self.case.model, self.case.circuit, &pairs, &settings)
+        let masked = self.context.model_with(Weights::Circuit);
+        let found = scrub_with(self.case.model, masked, self.case.circuit.nodes(), &pairs, &settings)
             .map_err(|e| Fault::Scrubbing { reason: e.to_string() })?;
         let (agreement, least) = (found.circuit.agreement, self.settings.min_scrubbed);
         let (status, score) = match &found.score_loss {
@@ -58,7 +59,8 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    /// Tests the hypothesis of the case, if it has one.
+    /// Tests the hypothesis of the case, if it has one. All runs are of the model with nodes set to other values; the circuit only
+    /// says which nodes are tried together.
     fn hypothesis(&mut self) -> Result<(), Fault> {
         let Some(meaning) = self.case.meaning else { return Ok(()) };
         let id = CheckId::Hypothesis;
@@ -69,7 +71,7 @@ impl Verifier<'_> {
             self.case.held_out.iter().flat_map(|p| [p.positive.clone(), p.negative.clone()]).collect();
         let settings = HypothesisSettings { seed: self.settings.seed, ..HypothesisSettings::default() };
         let prompts = Prompts { tokens: &prompts, text: meaning.text };
-        let found = examine(self.case.model, Some(self.case.circuit), meaning.hypothesis, prompts, &settings)
+        let found = examine(self.case.model, Some(self.case.circuit.nodes()), meaning.hypothesis, prompts, &settings)
             .map_err(|e| Fault::Hypothesis { reason: e.to_string() })?;
         let (status, words) = match &found.verdict {
             HypothesisVerdict::Supported => (Status::Passed, "every test of the hypothesis passed".to_owned()),

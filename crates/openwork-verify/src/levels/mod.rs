@@ -13,7 +13,7 @@ mod sufficiency;
 
 use std::time::Instant;
 
-use openwork_circuit::{Calibration, NodeSet, edges};
+use openwork_circuit::{Calibration, NodeSet, NodeSpace};
 use openwork_tasks::Pair;
 
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
     },
     run::{
         ablator::{Ablator, KeepOnly},
-        context::{Constants, Context},
+        context::{Context, Weights},
         error::RunError,
         evaluator::Evaluator,
         measures::{losses_at_best_shift, mean},
@@ -103,8 +103,11 @@ pub fn verify_through(
     progress: &mut dyn FnMut(&str),
 ) -> Judgement {
     let report = Draft::new(limits.level, declarations(case), settings.clone());
-    let constants = Constants::new(case.circuit, case.selection);
-    let context = Context { model: case.model, means: case.means, constants: &constants, seed: settings.seed, ablator };
+    let judged = match inputs::judged(case) {
+        Ok(judged) => judged,
+        Err(error) => return faulty(report, error.into()),
+    };
+    let context = Context { model: case.model, means: case.means, judged: &judged, seed: settings.seed, ablator };
     let clock = Clock { limits, level: 0, started: Instant::now(), level_until: limits.until };
     let (counter_example, certificates, certified) = (None, vec![], None);
     let mut verifier =
@@ -116,11 +119,19 @@ pub fn verify_through(
         Err(Stop::Undefined) => End::Undefined,
     };
     let Verifier { mut report, counter_example, certificates, .. } = verifier;
-    match &end {
-        End::Fault(fault) => report.checks.push(Check::new(CheckId::SelfChecks, Status::Failed, fault.to_string())),
-        _ => report.checks.insert(0, Check::new(CheckId::SelfChecks, Status::Passed, SELF_CHECKS)),
+    match end {
+        End::Fault(fault) => Judgement { certificates, ..faulty(report, fault) },
+        end => {
+            report.checks.insert(0, Check::new(CheckId::SelfChecks, Status::Passed, SELF_CHECKS));
+            Judgement { report: seal::seal(report, end, counter_example), certificates }
+        }
     }
-    Judgement { report: seal::seal(report, end, counter_example), certificates }
+}
+
+/// The judgement on a run that a fault ended.
+fn faulty(mut report: Draft, fault: Fault) -> Judgement {
+    report.checks.push(Check::new(CheckId::SelfChecks, Status::Failed, fault.to_string()));
+    Judgement { report: seal::seal(report, End::Fault(fault), None), certificates: vec![] }
 }
 
 /// Explanation of passed self-checks.
@@ -216,7 +227,7 @@ impl<'a> Verifier<'a> {
         let few = |pairs: &[Pair]| Evaluator::new(context, &some_of(pairs, settings.random_pairs));
         let held_out = Evaluator::new(context, case.held_out)?;
         let few_held_out = few(case.held_out)?;
-        let active = held_out.activity.active(case.circuit.space(), settings.active_share);
+        let active = held_out.activity.active(case.circuit.nodes().space(), settings.active_share);
         let elsewhere = case.shifts.iter().filter(|s| self.clock.limits.level > 2 && !s.pairs.is_empty());
         let shifts =
             elsewhere.map(|s| Ok((s.split, Evaluator::new(context, s.pairs)?))).collect::<Result<_, RunError>>()?;
@@ -264,10 +275,10 @@ impl<'a> Verifier<'a> {
     }
 
     fn size(&self, active: &[bool]) -> Size {
-        let circuit = self.case.circuit;
+        let circuit = self.case.circuit.nodes();
         Size {
             nodes: circuit.len(),
-            edges: edges(self.case.model, circuit).len(),
+            edges: self.case.circuit.edges().len(),
             model_nodes: circuit.space().len(),
             active_nodes: active.iter().filter(|&&a| a).count(),
             active_in_circuit: circuit.numbers().filter(|&n| active[n]).count(),
@@ -329,6 +340,7 @@ impl Shown<'_> {
             scheme,
             sources: context.constants(scheme.value).is_none().then(|| [source(0), source(1)]),
             constants,
+            cut_edges: context.cut_edges(weights_of(what)),
             ..Intervention::keeping(what, nodes)
         }
     }
@@ -342,7 +354,16 @@ impl Shown<'_> {
             partly: r.iter().copied().enumerate().filter(|(_, r)| *r > 0.0 && *r < 1.0).collect(),
             sources: None,
             constants: None,
+            cut_edges: vec![],
         }
+    }
+}
+
+/// Weights of the run of a counter-example.
+fn weights_of(what: Change) -> Weights {
+    match what {
+        Change::OnlyCircuitKept => Weights::Circuit,
+        Change::OnlyCircuitAblated | Change::KnockOut | Change::Attack => Weights::Model,
     }
 }
 
@@ -375,9 +396,13 @@ fn declarations(case: &Case<'_>) -> Vec<Declaration> {
     let shifts = case.shifts.iter().map(|s| (s.split.to_string(), s.pairs));
     let held_out = (Split::HeldOut.to_string(), case.held_out);
     let data = [("selection pairs".into(), case.selection), held_out].into_iter().chain(shifts);
-    let hashes = data.fold(format!("circuit {}", case.circuit.sha256()), |all, (what, pairs)| {
-        format!("{all}, {what} {}", openwork_tasks::sha256(pairs))
-    });
+    let (nodes, granularity) = (case.circuit.nodes(), granularity(case));
+    let mut circuit_hash = format!("circuit {}", nodes.sha256());
+    if granularity != GRANULARITY {
+        circuit_hash += &format!(", its nodes and edges {}", case.circuit.sha256());
+    }
+    let hashes =
+        data.fold(circuit_hash, |all, (what, pairs)| format!("{all}, {what} {}", openwork_tasks::sha256(pairs)));
     let norms = match case.model.config.norm {
         openwork_model::NormKind::Rms | openwork_model::NormKind::Layer => {
             "free (recomputed in the ablated run), and frozen at those of the plain model"
@@ -385,7 +410,7 @@ fn declarations(case: &Case<'_>) -> Vec<Declaration> {
         openwork_model::NormKind::None => "the model has no norms",
     };
     [
-        ("granularity", "nodes: one feature at one site, for all tokens; edges follow from the weights between them"),
+        ("granularity", granularity.as_str()),
         ("component types", "attention reads, queries, keys, values and writes; MLP reads, neurons and writes"),
         ("ablation value", &ablation),
         ("token positions", "all; answers are read at the last one"),
@@ -399,6 +424,22 @@ fn declarations(case: &Case<'_>) -> Vec<Declaration> {
     ]
     .map(|(what, value)| Declaration { what: what.into(), value: value.into() })
     .into()
+}
+
+/// Granularity of a circuit that has all edges.
+const GRANULARITY: &str = "nodes: one feature at one site, for all tokens; edges follow from the weights between them";
+
+fn granularity(case: &Case<'_>) -> String {
+    let (nodes, edges) = (case.circuit.nodes(), case.circuit.edges().len());
+    // A circuit of another shape is a fault, which `inputs::check` names.
+    if *nodes.space() != NodeSpace::new(&case.model.config) || case.circuit.missing_edges(case.model).is_empty() {
+        return GRANULARITY.into();
+    }
+    let all = edges + case.circuit.missing_edges(case.model).len();
+    format!(
+        "nodes and edges: one feature at one site, for all tokens, and {edges} of the {all} weights between them; runs of \
+         the circuit are without the other weights"
+    )
 }
 
 /// Schemes other than the published one.

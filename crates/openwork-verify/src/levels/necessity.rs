@@ -1,6 +1,6 @@
 //! Level 3: necessity of the circuit for the model, beside random node sets; controls; and minimality of its nodes and edges.
 
-use openwork_circuit::{Calibration, NodeSet};
+use openwork_circuit::{Calibration, NodeSet, edges};
 
 use super::{Evaluators, Shown, Stop, Verifier, sufficiency::range, worst_pair};
 use crate::{
@@ -14,7 +14,10 @@ use crate::{
         knockouts,
         random_sets::{Comparison, Draw, RandomSets},
     },
-    report::{counter_example::Change, findings::NodeWorth},
+    report::{
+        counter_example::Change,
+        findings::{NodeWorth, Size},
+    },
     run::{
         error::RunError,
         evaluator::Evaluator,
@@ -34,8 +37,7 @@ impl Verifier<'_> {
             if controls.cut_short.contains(&kind) && !controls.done.iter().any(|c| c.kind == kind) {
                 self.unfinished(CheckId::Control { kind });
             }
-            let check = rules::control(kind, controls.done, self.report.size.expect("known by now"));
-            self.push(check);
+            self.control(kind, controls);
         }
         self.completeness(evaluators)?;
         self.minimality(evaluators)?;
@@ -43,11 +45,23 @@ impl Verifier<'_> {
         Ok(())
     }
 
+    /// One control. The circuits that its search finds have all edges between their nodes, and are compared with as many of
+    /// this one: an edge that is left out afterwards makes no search better.
+    fn control(&mut self, kind: ControlKind, controls: Controls<'_>) {
+        let size = self.report.size.expect("known by now");
+        let all = edges(self.case.model, self.case.circuit.nodes()).len();
+        let mut check = rules::control(kind, controls.done, Size { edges: all, ..size });
+        if all != size.edges {
+            check.explanation += "; the edges that the circuit leaves out count, since a search leaves out none";
+        }
+        self.push(check);
+    }
+
     /// Necessity: the loss of the model with only the circuit ablated.
     fn effect(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
-        let (evaluator, resamples, circuit) = (&evaluators.held_out, &evaluators.resamples, self.case.circuit);
+        let (evaluator, resamples, circuit) = (&evaluators.held_out, &evaluators.resamples, self.case.circuit.nodes());
         let others = circuit.complement();
-        let run = evaluator.run(&others, Scheme::MEAN)?;
+        let run = evaluator.run_in_model(&others, Scheme::MEAN)?;
         let without = Measured::new(&run, Calibration::NONE, &evaluator.model);
         let kept = (Split::HeldOut, Kept::AllButCircuit, Some(Scheme::MEAN));
         self.report.matrix.push(without.cell(kept, Calibration::NONE, None, resamples));
@@ -73,7 +87,7 @@ impl Verifier<'_> {
 
     /// Necessity and sufficiency against random sets, on part of the pairs.
     fn random_sets(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
-        let (circuit, settings) = (self.case.circuit, self.settings);
+        let (circuit, settings) = (self.case.circuit.nodes(), self.settings);
         let (necessity, sufficiency) = (CheckId::NecessityAgainstRandomSets, CheckId::SufficiencyAgainstRandomSets);
         if circuit.is_empty() || circuit.complement().is_empty() {
             let words = "a circuit of no nodes or of all has no random sets of its size to be compared with";
@@ -138,7 +152,7 @@ impl Verifier<'_> {
 
     /// Minimality: which nodes and edges are needed.
     fn minimality(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
-        let (id, circuit, evaluator) = (CheckId::MinimalityNodes, self.case.circuit, &evaluators.few);
+        let (id, circuit, evaluator) = (CheckId::MinimalityNodes, self.case.circuit.nodes(), &evaluators.few);
         // What keeps all of the model, or all but, is called trivial elsewhere, and of course not all of it is needed.
         let size = self.report.size.expect("known by now");
         let trivial = size.active_in_circuit as f64 > NEARLY_ALL * size.active_nodes as f64;
@@ -195,7 +209,7 @@ impl Verifier<'_> {
         least: f64,
         out_of_time: &dyn Fn() -> bool,
     ) -> Result<Option<Vec<usize>>, RunError> {
-        let circuit = self.case.circuit;
+        let circuit = self.case.circuit.nodes();
         let mut left = nodes.to_vec();
         // Few pairs first: most nodes show there.
         let here = [(&evaluators.few, Scheme::MEAN), (&evaluators.few, Scheme::ZERO)];
@@ -234,11 +248,11 @@ impl Verifier<'_> {
         worths: &[Vec<f64>],
         p: &[f64],
     ) -> Result<(), RunError> {
-        let circuit = self.case.circuit;
+        let circuit = self.case.circuit.nodes();
         let model = mean(&losses_at_best_shift(&evaluator.model));
         let without = |removed: &dyn Fn(usize) -> bool| -> Result<f64, RunError> {
-            let kept = NodeSet::of(circuit.space().clone(), (0..circuit.space().len()).filter(|&n| !removed(n)));
-            Ok(mean(&losses_at_best_shift(&evaluator.run_differences(&kept, Scheme::MEAN)?)) - model)
+            let removed = NodeSet::of(circuit.space().clone(), (0..circuit.space().len()).filter(|&n| removed(n)));
+            Ok(mean(&losses_at_best_shift(&evaluator.run_without(&removed, Scheme::MEAN)?)) - model)
         };
         let mut sum = 0.0;
         for ((&node, worth), &p_value) in nodes.iter().zip(worths).zip(p) {
@@ -269,7 +283,7 @@ impl Verifier<'_> {
         let mut order: Vec<usize> = (0..nodes.len()).collect();
         order.sort_by(|&a, &b| mean(&worths[a]).total_cmp(&mean(&worths[b])).then(a.cmp(&b)));
         let by_worth: Vec<usize> = order.into_iter().map(|i| nodes[i]).collect();
-        let (circuit, calibration) = (self.case.circuit, self.case.calibration);
+        let (circuit, calibration) = (self.case.circuit.nodes(), self.case.calibration);
         let smallest = knockouts::smallest_subset(evaluator, circuit, calibration, &by_worth, margin, out_of_time)?;
         let Some(smallest) = smallest else {
             self.unfinished(CheckId::MinimalitySubsets);
@@ -290,7 +304,7 @@ impl Verifier<'_> {
         if self.report.size.is_some_and(|s| s.edges > MOST_EDGES) || !self.has_time(id) {
             return;
         }
-        let (circuit, calibration) = (self.case.circuit, self.case.calibration);
+        let (circuit, calibration) = (self.case.circuit.nodes(), self.case.calibration);
         let (needless, tried) = knockouts::needless_edges(evaluator, circuit, calibration, margin, out_of_time);
         let names: Vec<String> = needless.iter().map(|e| format!("{} → {}", e.from, e.to)).collect();
         let words = format!(

@@ -96,7 +96,7 @@ impl Verifier<'_> {
         resamples: &Resamples,
         scheme: Scheme,
     ) -> Result<Measurement, RunError> {
-        let circuit = self.case.circuit;
+        let circuit = self.case.circuit.nodes();
         let empty = NodeSet::empty(circuit.space().clone());
         let calibrated = |nodes: &NodeSet, c: Option<Calibration>| -> Result<(Measured, Calibration), RunError> {
             let run = evaluator.run(nodes, scheme)?;
@@ -147,7 +147,7 @@ impl Verifier<'_> {
                 run: &m.circuit.differences,
                 calibration: m.calibration,
             };
-            let circuit = self.case.circuit;
+            let circuit = self.case.circuit.nodes();
             self.refute_by(|| shown.example(shown.kept(Change::OnlyCircuitKept, circuit, m.scheme)));
         }
         checks.into_iter().for_each(|check| self.push(check));
@@ -240,7 +240,7 @@ impl Verifier<'_> {
         if !self.has_time(CheckId::FaithfulnessBySize) {
             return Ok(());
         }
-        let ranking = size_curve::ranking(evaluator, self.case.circuit);
+        let ranking = size_curve::ranking(evaluator, self.case.circuit.nodes());
         let margin =
             |nodes: &NodeSet| Ok::<_, RunError>(size_curve::margin(&evaluator.run_differences(nodes, Scheme::MEAN)?));
         let model = size_curve::margin(&evaluator.model);

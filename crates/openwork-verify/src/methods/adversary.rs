@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     methods::random_sets::Subset,
     run::{
+        context::Weights,
         evaluator::Evaluator,
         measures::{Measured, kl_binary},
         scheme::{AblationValue, Scheme},
@@ -60,7 +61,7 @@ pub(crate) fn attack(
     let slope_of = |s: usize, d: f64| -signs[s] / (1.0 + (signs[s] * d).exp());
     let whole = vec![1.0_f32; n];
     let gradient = |r: &[f32], slope: &(dyn Fn(usize, f64) -> f64 + Sync)| {
-        evaluator.partial_gradient(r, value, &|s, d| (loss_of(s, d), slope(s, d)))
+        evaluator.partial_gradient(Weights::Model, r, value, &|s, d| (loss_of(s, d), slope(s, d)))
     };
     let (clean, against_margins) = gradient(&whole, &|s, _| -signs[s]);
     let (_, upwards) = gradient(&whole, &|_, _| 1.0);
@@ -102,7 +103,7 @@ fn knock_outs(
     let mut r = vec![1.0_f32; a.len()];
     for &node in order.iter().take(TRIED).filter(|&&n| slope(n) > 0.0) {
         r[node] = 0.0;
-        let d = evaluator.partial(&r, value, false).differences;
+        let d = evaluator.partial(Weights::Model, &r, value, false).differences;
         losses[node] = -d.iter().zip(signs).map(|(d, s)| softplus(-s * d)).sum::<f64>() / d.len() as f64;
         r[node] = 1.0;
     }
@@ -142,7 +143,7 @@ pub(crate) fn outcome_of(
     (budget, value): (f64, AblationValue),
     resamples: &Resamples,
 ) -> (Attack, Measured) {
-    let run = evaluator.partial(r, value, true);
+    let run = evaluator.partial(Weights::Model, r, value, true);
     let measured = Measured::new(&run, openwork_circuit::Calibration::NONE, &evaluator.model);
     let space = evaluator.space();
     let mut nodes: Vec<(usize, f32)> = r.iter().copied().enumerate().filter(|(_, r)| *r < 1.0).collect();
@@ -160,19 +161,20 @@ pub(crate) fn outcome_of(
 /// For every node of the circuit: the correlation, over real tokens, of its values in the circuit's run with those in
 /// the model's; `None` where it is constant in either.
 pub(crate) fn roles(evaluator: &Evaluator<'_>, circuit: &NodeSet) -> Vec<(usize, Option<f64>)> {
-    let model = evaluator.context.model;
+    let context = evaluator.context;
     let record = |in_circuit: bool| -> Vec<(Record, Vec<usize>)> {
         let one = |batch: &openwork_circuit::Batch| {
             let mut values = Record::of_kinds(&NodeSpace::KINDS);
             let tokens = openwork_model::Tokens::new(&batch.tokens, batch.seq_len);
             if in_circuit {
-                let ablation = evaluator.context.constants(AblationValue::Mean).expect("constants");
+                let ablation = context.constants(AblationValue::Mean).expect("constants");
                 // The kept node's own value is what it would be before the next ablation: record after keeping.
                 let mut both = (openwork_circuit::Keep::new(circuit, ablation), values);
+                let model = context.model_with(context.weights(circuit));
                 model.forward(tokens, Some(&batch.readout), &mut both);
                 values = both.1;
             } else {
-                model.forward(tokens, Some(&batch.readout), &mut values);
+                context.model.forward(tokens, Some(&batch.readout), &mut values);
             }
             let real = batch.readout.iter().enumerate().flat_map(|(i, &last)| i * batch.seq_len..=last).collect();
             (values, real)
@@ -296,7 +298,8 @@ pub(crate) fn worst_input(
         let plain = evaluate(evaluator.context.model, &batches, false, || NoTap, |_| ()).differences;
         let ablation = evaluator.context.constants(Scheme::MEAN.value).expect("constants");
         let keep = || openwork_circuit::Keep::new(circuit, ablation);
-        let run = evaluate(evaluator.context.model, &batches, false, keep, |_| ()).differences;
+        let model = evaluator.context.model_with(evaluator.context.weights(circuit));
+        let run = evaluate(model, &batches, false, keep, |_| ()).differences;
         let mut scored: Vec<(f64, usize)> = Vec::with_capacity(children.len());
         for i in 0..children.len() {
             let (p, q) = (plain[2 * i], calibration.scale * run[2 * i] + calibration.shift);

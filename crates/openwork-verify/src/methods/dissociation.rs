@@ -15,7 +15,7 @@ use crate::{
     methods::random_sets::{Draw, draw},
     run::{
         ablator::KeepOnly,
-        context::{Constants, Context},
+        context::{Context, Judged},
         error::RunError,
         evaluator::Evaluator,
         measures::{losses_at_best_shift, mean},
@@ -34,7 +34,8 @@ const RANDOM: usize = 16;
 pub struct Claim<'a> {
     /// Name of the task.
     pub task: &'a str,
-    /// The circuit.
+    /// Nodes of the circuit. They are ablated in the model, which is run without them and never with them alone: edges that
+    /// the circuit leaves out make no difference.
     pub circuit: &'a NodeSet,
     /// Pairs of the task that the circuit was not selected on.
     pub pairs: &'a [Pair],
@@ -140,8 +141,8 @@ pub fn dissociate(
             return Err(DissociationError::TooFewPairs { task, found, least });
         }
     }
-    let constants = claims.iter().map(|c| Constants::new(c.circuit, &[])).collect::<Vec<_>>();
-    let task = |(i, claim)| Task::new(model, means, &constants[i], claim, settings, i);
+    let judged = claims.iter().map(|c| Judged::new(c.circuit, &[])).collect::<Vec<_>>();
+    let task = |(i, claim)| Task::new(model, means, &judged[i], claim, settings, i);
     let tasks = claims.iter().enumerate().map(task).collect::<Result<Vec<_>, DissociationError>>()?;
     // What is lost on every pair: a row a task, a column a circuit.
     let lost = |task: &Task<'_>| claims.iter().map(|c| task.lost(c.circuit)).collect::<Result<Vec<_>, RunError>>();
@@ -183,12 +184,12 @@ impl<'a> Task<'a> {
     fn new(
         model: &'a Model,
         means: &'a Means,
-        constants: &'a Constants,
+        judged: &'a Judged,
         claim: &Claim<'_>,
         settings: &Settings,
         number: usize,
     ) -> Result<Self, DissociationError> {
-        let context = Context { model, means, constants, seed: settings.seed, ablator: &KeepOnly };
+        let context = Context { model, means, judged, seed: settings.seed, ablator: &KeepOnly };
         let evaluator = Evaluator::new(context, claim.pairs)?;
         let whole = losses_at_best_shift(&evaluator.model);
         let reduction: Vec<f64> = whole.iter().map(|loss| std::f64::consts::LN_2 - loss).collect();
@@ -203,7 +204,7 @@ impl<'a> Task<'a> {
 
     /// Loss without some nodes less that of the model, pair by pair.
     fn lost(&self, nodes: &NodeSet) -> Result<Vec<f64>, RunError> {
-        let without = losses_at_best_shift(&self.evaluator.run_differences(&nodes.complement(), Scheme::MEAN)?);
+        let without = losses_at_best_shift(&self.evaluator.run_without(nodes, Scheme::MEAN)?);
         Ok(without.iter().zip(&self.whole).map(|(a, b)| a - b).collect())
     }
 

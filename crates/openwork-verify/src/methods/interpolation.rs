@@ -12,12 +12,14 @@ use crate::{
 };
 
 /// KL(model ‖ run) over the candidates, mean over sequences, nats, with nodes outside the circuit restored to the part r,
-/// for r from 0 to 1 in tenths: it should fall steadily. Where it rises, what is restored cancels something.
+/// for r from 0 to 1 in tenths: it should fall steadily. Where it rises, what is restored cancels something. Weights that the
+/// circuit leaves out stay left out for every r.
 pub(crate) fn relaxation(evaluator: &Evaluator<'_>, circuit: &NodeSet) -> Vec<(f64, f64)> {
+    let weights = evaluator.context.weights(circuit);
     let at = |tenth: usize| {
         let part = tenth as f32 / 10.0;
         let r: Vec<f32> = circuit.kept().iter().map(|&kept| if kept { 1.0 } else { part }).collect();
-        (f64::from(part), kl(evaluator, &evaluator.partial(&r, AblationValue::Mean, false)))
+        (f64::from(part), kl(evaluator, &evaluator.partial(weights, &r, AblationValue::Mean, false)))
     };
     (0..=10).map(at).collect()
 }
@@ -51,12 +53,13 @@ pub(crate) fn interchange(evaluator: &Evaluator<'_>, circuit: &NodeSet, seed: u6
         .map(|(order, given)| NodeSet::of(circuit.space().clone(), order[..given].iter().copied()).complement())
         .collect();
     let ablation = evaluator.context.constants(AblationValue::Mean).expect("constants");
-    let model = evaluator.context.model;
+    let context = evaluator.context;
+    let model = context.model_with(context.weights(circuit));
     // The model's values are kept for one batch at a time.
     let one = |batch: &Batch| -> Vec<Outcome> {
         let tokens = Tokens::new(&batch.tokens, batch.seq_len);
         let mut values = Record::of_kinds(&NodeSpace::KINDS);
-        model.forward(tokens, Some(&batch.readout), &mut values);
+        context.model.forward(tokens, Some(&batch.readout), &mut values);
         let run = |own: &NodeSet| {
             let mut tap = (Keep::new(circuit, ablation), Keep::new(own, Ablation::Recorded(&values)));
             batch.outcome(&model.forward(tokens, Some(&batch.readout), &mut tap).logits, false)

@@ -8,6 +8,7 @@ use rand::RngExt;
 use crate::{
     methods::random_sets::shuffle,
     run::{
+        context::Weights,
         error::RunError,
         evaluator::Evaluator,
         scheme::{AblationValue, Scheme},
@@ -42,15 +43,11 @@ pub(crate) fn gap(
     circuit: &NodeSet,
     knocked_out: &[usize],
 ) -> Result<(f64, Vec<f64>), RunError> {
-    let mut kept = circuit.kept().to_vec();
-    let mut others = vec![true; kept.len()];
-    for &node in knocked_out {
-        (kept[node], others[node]) = (false, false);
-    }
-    let set = |kept: &[bool]| NodeSet::of(circuit.space().clone(), (0..kept.len()).filter(|&n| kept[n]));
-    let losses =
-        |kept: &[bool]| Ok::<_, RunError>(informed_losses(&evaluator.run_differences(&set(kept), Scheme::MEAN)?));
-    let differences: Vec<f64> = losses(&kept)?.iter().zip(losses(&others)?).map(|(c, m)| c - m).collect();
+    let removed = NodeSet::of(circuit.space().clone(), knocked_out.iter().copied());
+    let kept = NodeSet::of(circuit.space().clone(), circuit.numbers().filter(|&n| !removed.kept()[n]));
+    let of_circuit = informed_losses(&evaluator.run_differences(&kept, Scheme::MEAN)?);
+    let of_model = informed_losses(&evaluator.run_without(&removed, Scheme::MEAN)?);
+    let differences: Vec<f64> = of_circuit.iter().zip(of_model).map(|(c, m)| c - m).collect();
     Ok((differences.iter().sum::<f64>() / differences.len() as f64, differences))
 }
 
@@ -139,14 +136,15 @@ fn learned(evaluator: &Evaluator<'_>, circuit: &NodeSet) -> Vec<usize> {
         r.iter().zip(circuit.kept()).map(|(&r, &kept)| if kept { r } else { others }).collect()
     };
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let weights = evaluator.context.weights(circuit);
     for _ in 0..STEPS {
         let (of_circuit, of_model) = (with(&r, 0.0), with(&r, 1.0));
-        let q = evaluator.partial(&of_circuit, AblationValue::Mean, false).differences;
-        let p = evaluator.partial(&of_model, AblationValue::Mean, false).differences;
+        let q = evaluator.partial(weights, &of_circuit, AblationValue::Mean, false).differences;
+        let p = evaluator.partial(Weights::Model, &of_model, AblationValue::Mean, false).differences;
         let by_q = |s: usize, q: f64| (0.0, sigmoid(q) - sigmoid(p[s]));
         let by_p = |s: usize, p: f64| (0.0, sigmoid(p) * sigmoid(-p) * (p - q[s]));
-        let (_, dq) = evaluator.partial_gradient(&of_circuit, AblationValue::Mean, &by_q);
-        let (_, dp) = evaluator.partial_gradient(&of_model, AblationValue::Mean, &by_p);
+        let (_, dq) = evaluator.partial_gradient(weights, &of_circuit, AblationValue::Mean, &by_q);
+        let (_, dp) = evaluator.partial_gradient(Weights::Model, &of_model, AblationValue::Mean, &by_p);
         for (node, r) in r.iter_mut().enumerate() {
             let slope = dq[node] + dp[node];
             *r = (*r + 0.15 * slope.signum() as f32 * f32::from(u8::from(slope != 0.0))).clamp(0.0, 1.0);
@@ -220,14 +218,15 @@ pub(crate) fn needless_edges(
     out_of_time: &dyn Fn() -> bool,
 ) -> (Vec<Edge>, usize) {
     let context = evaluator.context;
-    let mut model = context.model.clone();
+    let whole = context.model_with(context.weights(circuit));
+    let mut model = whole.clone();
     let loss = |model: &Model| {
         let keep = || Keep::new(circuit, Ablation::Mean(context.means));
         evaluate(model, evaluator.batches(), false, keep, |_| ()).loss(calibration)
     };
     let limit = loss(&model) + margin;
     let (mut needless, mut tried) = (Vec::new(), 0);
-    for edge in edges(context.model, circuit) {
+    for edge in edges(whole, circuit) {
         if out_of_time() {
             break;
         }

@@ -121,7 +121,7 @@ impl Comparison<'_> {
     /// as the circuit mean a larger p.
     pub fn ablated(&self, how: Draw, progress: &mut dyn FnMut(&str)) -> Result<RandomSets, RunError> {
         let loss = |nodes: &NodeSet| {
-            let run = self.evaluator.run_differences(&nodes.complement(), Scheme::MEAN)?;
+            let run = self.evaluator.run_without(nodes, Scheme::MEAN)?;
             Ok(mean(&losses_at_best_shift(&run)))
         };
         let circuit = loss(self.circuit)?;
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::run::{
         ablator::KeepOnly,
-        context::{Constants, Context},
+        context::{Context, Judged},
     };
 
     fn rng(seed: u64) -> ChaCha8Rng {
@@ -250,8 +250,8 @@ mod tests {
             .collect();
         let text: Vec<u16> = (0..96).map(|_| tokens.random_range(0..16)).collect();
         let means = Means::compute(&model, &text, 6);
-        let constants = Constants::new(&NodeSet::empty(NodeSpace::new(&model.config)), &pairs);
-        let context = Context { model: &model, means: &means, constants: &constants, seed: 1, ablator: &KeepOnly };
+        let judged = Judged::new(&NodeSet::empty(NodeSpace::new(&model.config)), &pairs);
+        let context = Context { model: &model, means: &means, judged: &judged, seed: 1, ablator: &KeepOnly };
         let evaluator = Evaluator::new(context, &pairs).unwrap();
         let space = NodeSpace::new(&model.config);
         let active = vec![true; space.len()];

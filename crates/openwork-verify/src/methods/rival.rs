@@ -6,6 +6,7 @@ use rand::RngExt;
 
 use crate::{
     run::{
+        context::Weights,
         error::RunError,
         evaluator::Evaluator,
         measures::calibrate,
@@ -27,8 +28,7 @@ pub(crate) fn core(
         if out_of_time() {
             return Ok(None);
         }
-        let others = NodeSet::of(circuit.space().clone(), (0..circuit.space().len()).filter(|&n| n != node));
-        let run = evaluator.run_differences(&others, Scheme::MEAN)?;
+        let run = evaluator.run_without(&NodeSet::of(circuit.space().clone(), [node]), Scheme::MEAN)?;
         if run.loss(calibrate(&run)) > limit {
             core.push(node);
         }
@@ -36,7 +36,8 @@ pub(crate) fn core(
     Ok(Some(core))
 }
 
-/// Searches the fewest nodes that reach `limit` on `evaluator` without the `forbidden` ones; `None` where it finds none.
+/// Searches the fewest nodes that reach `limit` on `evaluator` without the `forbidden` ones; `None` where it finds none. Nodes
+/// are taken with all edges between them.
 ///
 /// A mask is learned over the allowed nodes: a gate per node, open where its τ is positive, whose slope is that of a
 /// sigmoid, towards the model's own answers at a price per open gate; then the number of top nodes is bisected. It
@@ -55,7 +56,7 @@ pub(crate) fn search(
     let mut allowed = vec![true; space.len()];
     forbidden.iter().for_each(|&n| allowed[n] = false);
     let loss = |nodes: &NodeSet| -> Result<f64, RunError> {
-        let run = evaluator.run_differences(nodes, Scheme::MEAN)?;
+        let run = evaluator.run_without(&nodes.complement(), Scheme::MEAN)?;
         Ok(run.loss(calibrate(&run)))
     };
     // All that is allowed must reach it, or at least come near: masks can do a little better than all nodes.
@@ -76,7 +77,7 @@ pub(crate) fn search(
             return Ok(None);
         }
         let r: Vec<f32> = tau.iter().zip(&allowed).map(|(t, a)| f32::from(u8::from(*t > 0.0 && *a))).collect();
-        let (_, gradient) = evaluator.partial_gradient(&r, AblationValue::Mean, &answer);
+        let (_, gradient) = evaluator.partial_gradient(Weights::Model, &r, AblationValue::Mean, &answer);
         let rate = RATE * (1.0 - step as f64 / steps as f64);
         let (c1, c2) = (1.0 - 0.9_f64.powi(step as i32 + 1), 1.0 - 0.95_f64.powi(step as i32 + 1));
         for n in (0..tau.len()).filter(|&n| allowed[n]) {

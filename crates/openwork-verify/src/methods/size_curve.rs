@@ -3,7 +3,7 @@
 
 use openwork_circuit::{NodeSet, NodeSpace, Outcome};
 
-use crate::run::{evaluator::Evaluator, scheme::AblationValue};
+use crate::run::{context::Weights, evaluator::Evaluator, scheme::AblationValue};
 
 /// Shares of the nodes that are kept, as in the benchmark.
 const SHARES: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
@@ -49,7 +49,8 @@ pub fn cpr_cmd(points: &[(f64, f64)]) -> (f64, f64) {
 pub(crate) fn ranking(evaluator: &Evaluator<'_>, circuit: &NodeSet) -> Vec<usize> {
     let signs: Vec<f64> = evaluator.model.differences.iter().map(|d| if *d < 0.0 { -1.0 } else { 1.0 }).collect();
     let whole = vec![1.0; evaluator.space().len()];
-    let (_, attribution) = evaluator.partial_gradient(&whole, AblationValue::Mean, &|s, d| (signs[s] * d, signs[s]));
+    let (_, attribution) =
+        evaluator.partial_gradient(Weights::Model, &whole, AblationValue::Mean, &|s, d| (signs[s] * d, signs[s]));
     let mut ranking: Vec<usize> = (0..whole.len()).collect();
     ranking.sort_by(|&a, &b| {
         let key = |n: usize| (!circuit.kept()[n], -attribution[n].abs());

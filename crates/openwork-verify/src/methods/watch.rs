@@ -5,9 +5,9 @@
 //! outside. Without any shift, a quantity of a fresh prompt exceeds the largest of n held-out prompts with probability
 //! 1/(n + 1); a margin makes up for there being many nodes.
 
-use std::ops::ControlFlow;
+use std::{borrow::Cow, ops::ControlFlow};
 
-use openwork_circuit::{Ablation, Calibration, Keep, Means, NodeSet, NodeSpace};
+use openwork_circuit::{Ablation, Calibration, Circuit, Keep, Means, NodeSet, NodeSpace, ResidualMaskError};
 use openwork_model::{Matrix, Model, Site, Tap};
 use openwork_tasks::Pair;
 use rayon::prelude::*;
@@ -46,6 +46,9 @@ pub enum WatchError {
     /// Circuit or means are of another model.
     #[error("circuit or means belong to a model of another shape")]
     OtherModel,
+    /// The circuit leaves out a residual edge.
+    #[error(transparent)]
+    ResidualEdge(#[from] ResidualMaskError),
     /// No held-out pairs.
     #[error("there are no held-out pairs to take ranges and limits from")]
     NoPairs,
@@ -132,6 +135,8 @@ pub struct Sighting {
 /// A circuit and what it was like where it was verified.
 pub struct Watch<'a> {
     model: &'a Model,
+    /// The model without the weights that the circuit leaves out.
+    masked: Cow<'a, Model>,
     means: &'a Means,
     circuit: &'a NodeSet,
     calibration: Calibration,
@@ -150,13 +155,13 @@ impl<'a> Watch<'a> {
     pub fn new(
         model: &'a Model,
         means: &'a Means,
-        circuit: &'a NodeSet,
+        circuit: &'a Circuit,
         calibration: Calibration,
         held_out: &[Pair],
         settings: WatchSettings,
     ) -> Result<Self, WatchError> {
         let space = NodeSpace::new(&model.config);
-        if *circuit.space() != space || means.values().len() != space.len() {
+        if *circuit.nodes().space() != space || means.values().len() != space.len() {
             return Err(WatchError::OtherModel);
         }
         if held_out.is_empty() {
@@ -174,11 +179,24 @@ impl<'a> Watch<'a> {
         if candidates.iter().any(|(a, b)| usize::from(*a.max(b)) >= model.config.vocab_size) {
             return Err(WatchError::Answer);
         }
+        let masked = circuit.masked(model)?;
+        let circuit = circuit.nodes();
         let numbers: Vec<usize> = circuit.numbers().collect();
         let ranges = vec![[(f32::INFINITY, f32::NEG_INFINITY); 2]; numbers.len()];
         let (max_kl, min_probability, margin) = (f64::INFINITY, 0.0, 0.0);
-        let mut watch =
-            Self { model, means, circuit, calibration, candidates, numbers, ranges, margin, max_kl, min_probability };
+        let mut watch = Self {
+            model,
+            masked,
+            means,
+            circuit,
+            calibration,
+            candidates,
+            numbers,
+            ranges,
+            margin,
+            max_kl,
+            min_probability,
+        };
         let prompts: Vec<&[u16]> = held_out.iter().flat_map(|p| [&p.positive[..], &p.negative]).collect();
         watch.learn(&watch.seen(&prompts)?, settings);
         Ok(watch)
@@ -234,7 +252,7 @@ impl<'a> Watch<'a> {
         let mut tap = Extremes::new(self.circuit.space(), &self.numbers, chunk);
         let model = chunk.log_probs(self.model, &mut tap);
         let mut keep = Keep::new(self.circuit, Ablation::Mean(self.means));
-        let circuit = chunk.log_probs(self.model, &mut keep);
+        let circuit = chunk.log_probs(&self.masked, &mut keep);
         let mut all = Vec::new();
         for (i, extremes) in tap.extremes.into_iter().enumerate() {
             let seen = self.compare(&model[i], &circuit[i], extremes);

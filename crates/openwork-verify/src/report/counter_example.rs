@@ -73,12 +73,18 @@ pub struct Intervention {
     /// Constants of the ablated nodes, in the order of their numbers, under a scheme of constants other than the
     /// means over training data and zero.
     pub constants: Option<Vec<f32>>,
+    /// Weights of the model that the run is without, by the printed names of the nodes that they go from and to: those that
+    /// the circuit leaves out, where the run is of the circuit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cut_edges: Vec<(String, String)>,
 }
 
 impl Intervention {
     /// Keeps `nodes` and ablates all others by their means.
     pub(crate) fn keeping(what: Change, nodes: &NodeSet) -> Self {
-        Self { what, scheme: Scheme::MEAN, kept: runs(nodes.numbers()), partly: vec![], sources: None, constants: None }
+        let kept = runs(nodes.numbers());
+        let (partly, cut_edges) = (vec![], vec![]);
+        Self { what, scheme: Scheme::MEAN, kept, partly, sources: None, constants: None, cut_edges }
     }
 }
 

@@ -17,6 +17,19 @@ pub enum InputError {
     /// The circuit is one of another model.
     #[error("the circuit belongs to a model of another shape")]
     OtherModel,
+    /// The circuit has an edge that is no nonzero weight of the model.
+    #[error("the circuit has an edge where the model has no nonzero weight")]
+    OtherEdges,
+    /// The circuit leaves out a residual edge, which no weight ablates.
+    #[error(
+        "the circuit leaves out the residual edge {from} -> {to}, and no weight of the model belongs to that edge alone"
+    )]
+    ResidualEdge {
+        /// The write.
+        from: String,
+        /// The read.
+        to: String,
+    },
     /// The means are those of another model, or no numbers.
     #[error("the means belong to a model of another shape, or are not finite")]
     Means,

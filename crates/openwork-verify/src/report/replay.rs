@@ -1,6 +1,10 @@
 //! Running a counter-example again, from what its report says about it alone.
 
-use openwork_circuit::{Ablation, Batch, Frozen, Means, NodeSpace, NormScales, Partial};
+use openwork_circuit::{
+    Ablation, Batch, Frozen, Means, MemberError, Node, NodeError, NodeSpace, NormScales, Partial, without_edges,
+};
+use std::borrow::Cow;
+
 use openwork_model::{Model, NoTap, Record, Tap, Tokens};
 
 use crate::{
@@ -19,6 +23,12 @@ pub enum ReplayError {
         /// Nodes of the model.
         nodes: usize,
     },
+    /// It names a node that is none.
+    #[error(transparent)]
+    Name(#[from] NodeError),
+    /// It is without an edge that the model does not have.
+    #[error(transparent)]
+    Edge(#[from] MemberError),
     /// A prompt cannot be run.
     #[error("a prompt is empty, longer than the model's context or has a token it does not know")]
     Prompt,
@@ -55,6 +65,9 @@ pub fn replay(model: &Model, means: &Means, example: &CounterExample) -> Result<
     if !in_vocabulary(&answer) || !in_vocabulary(&alternative) {
         return Err(ReplayError::Candidate);
     }
+    let name = |(from, to): &(String, String)| Ok::<(Node, Node), NodeError>((from.parse()?, to.parse()?));
+    let cut = example.intervention.cut_edges.iter().map(name).collect::<Result<Vec<_>, _>>()?;
+    let masked = if cut.is_empty() { Cow::Borrowed(model) } else { Cow::Owned(without_edges(model, &cut)?) };
     let run = |i: usize| -> Result<(f64, f64), ReplayError> {
         let prompt = &example.prompts[i];
         let batch = Batch {
@@ -75,11 +88,11 @@ pub fn replay(model: &Model, means: &Means, example: &CounterExample) -> Result<
         let plain = difference(model, &batch, &mut NoTap);
         let partial = Partial::new(&space, &r, ablation);
         let ablated = match example.intervention.scheme.norms {
-            Norms::Free => difference(model, &batch, &mut { partial }),
+            Norms::Free => difference(&masked, &batch, &mut { partial }),
             Norms::Frozen => {
                 let mut scales = NormScales::new(model);
                 difference(model, &batch, &mut scales);
-                difference(model, &batch, &mut Frozen::new(partial, model, &scales, &batch.readout))
+                difference(&masked, &batch, &mut Frozen::new(partial, &masked, &scales, &batch.readout))
             }
         };
         Ok((plain, example.calibration.scale * ablated + example.calibration.shift))

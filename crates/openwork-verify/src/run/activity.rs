@@ -91,7 +91,7 @@ mod tests {
     use openwork_tasks::Pair;
 
     use super::*;
-    use crate::run::{ablator::KeepOnly, context::Constants, evaluator::Evaluator};
+    use crate::run::{ablator::KeepOnly, context::Judged, evaluator::Evaluator};
 
     #[test]
     fn nodes_that_barely_move_are_not_active() {
@@ -128,8 +128,8 @@ mod tests {
             template: 0,
         };
         let deviation = |pairs: &[Pair]| {
-            let constants = Constants::new(&NodeSet::empty(NodeSpace::new(&model.config)), pairs);
-            let context = Context { model: &model, means: &means, constants: &constants, seed: 1, ablator: &KeepOnly };
+            let judged = Judged::new(&NodeSet::empty(NodeSpace::new(&model.config)), pairs);
+            let context = Context { model: &model, means: &means, judged: &judged, seed: 1, ablator: &KeepOnly };
             Evaluator::new(context, pairs).unwrap().activity.deviation
         };
         let whole = deviation(&[pair(&[3, 4, 5, 6], &[7, 8])]);

@@ -161,7 +161,7 @@ mod tests {
     use openwork_tasks::Pair;
 
     use super::*;
-    use crate::run::{ablator::KeepOnly, context::Constants};
+    use crate::run::{ablator::KeepOnly, context::Judged};
 
     fn setting() -> (Model, Means, NodeSet, Vec<Batch>) {
         let model = Model::init(Config { vocab_size: 20, n_ctx: 8, ..Config::default() }, 2);
@@ -241,8 +241,8 @@ mod tests {
     #[test]
     fn a_run_must_change_something_exactly_when_a_node_deviates() {
         let (model, means, nodes, batches) = setting();
-        let constants = Constants::new(&nodes, &[]);
-        let context = Context { model: &model, means: &means, constants: &constants, seed: 1, ablator: &KeepOnly };
+        let judged = Judged::new(&nodes, &[]);
+        let context = Context { model: &model, means: &means, judged: &judged, seed: 1, ablator: &KeepOnly };
         let run =
             |nodes: &NodeSet| watched_run(context, &batches[0], nodes, Ablation::Mean(&means), None, false).unwrap().1;
         let deviates = |yes: bool| vec![yes; nodes.space().len()];

@@ -12,7 +12,7 @@ use crate::{
     run::{
         activity::{Activity, ActivityTap},
         audit,
-        context::{Context, PAIRS_PER_BATCH},
+        context::{Context, PAIRS_PER_BATCH, Weights},
         error::RunError,
         scheme::{AblationValue, Norms, Scheme},
     },
@@ -27,6 +27,8 @@ pub(crate) struct Evaluator<'a> {
     scales: Vec<NormScales>,
     pub model: Outcome,
     pub activity: Activity,
+    /// Activity in the model without the weights that the circuit leaves out, where it leaves out some.
+    masked_activity: Option<Activity>,
 }
 
 impl<'a> Evaluator<'a> {
@@ -46,8 +48,18 @@ impl<'a> Evaluator<'a> {
             scales.push(norms);
         }
         audit::finite(&model)?;
-        let activity = Activity::of(&NodeSpace::new(&context.model.config), taps);
-        Ok(Self { context, pairs: pairs.to_vec(), batches, scales, model, activity })
+        let space = NodeSpace::new(&context.model.config);
+        let activity = Activity::of(&space, taps);
+        let masked_activity = context.judged.is_masked().then(|| {
+            let one = |batch: &Batch| {
+                let mut tap = ActivityTap::new(context, batch);
+                let tokens = Tokens::new(&batch.tokens, batch.seq_len);
+                context.model_with(Weights::Circuit).forward(tokens, Some(&batch.readout), &mut tap);
+                tap
+            };
+            Activity::of(&space, batches.par_iter().map(one).collect::<Vec<_>>())
+        });
+        Ok(Self { context, pairs: pairs.to_vec(), batches, scales, model, activity, masked_activity })
     }
 
     pub fn batches(&self) -> &[Batch] {
@@ -58,17 +70,35 @@ impl<'a> Evaluator<'a> {
         NodeSpace::new(&self.context.model.config)
     }
 
-    /// Runs with only `nodes` kept, watched; see [`audit`].
+    /// Runs with only `nodes` kept, watched; see [`audit`]. The circuit and parts of it run without the weights that the
+    /// circuit leaves out; see [`Context::weights`].
     pub fn run(&self, nodes: &NodeSet, scheme: Scheme) -> Result<Outcome, RunError> {
-        self.watched(nodes, scheme, true)
+        self.watched(self.context.weights(nodes), nodes, scheme, true)
     }
 
     /// The same without the distribution over the vocabulary.
     pub fn run_differences(&self, nodes: &NodeSet, scheme: Scheme) -> Result<Outcome, RunError> {
-        self.watched(nodes, scheme, false)
+        self.watched(self.context.weights(nodes), nodes, scheme, false)
     }
 
-    fn watched(&self, nodes: &NodeSet, scheme: Scheme, with_log_probs: bool) -> Result<Outcome, RunError> {
+    /// Runs with all weights of the model and only `nodes` kept, watched.
+    pub fn run_in_model(&self, nodes: &NodeSet, scheme: Scheme) -> Result<Outcome, RunError> {
+        self.watched(Weights::Model, nodes, scheme, true)
+    }
+
+    /// Runs the model with only `nodes` ablated, watched, without the distribution over the vocabulary.
+    pub fn run_without(&self, nodes: &NodeSet, scheme: Scheme) -> Result<Outcome, RunError> {
+        self.watched(Weights::Model, &nodes.complement(), scheme, false)
+    }
+
+    fn watched(
+        &self,
+        weights: Weights,
+        nodes: &NodeSet,
+        scheme: Scheme,
+        with_log_probs: bool,
+    ) -> Result<Outcome, RunError> {
+        let context = Context { model: self.context.model_with(weights), ..self.context };
         let constants = self.context.constants(scheme.value);
         let one = |i: usize| {
             let batch = &self.batches[i];
@@ -79,7 +109,7 @@ impl<'a> Evaluator<'a> {
                 (None, Some(values)) => Ablation::Recorded(values),
                 (None, None) => unreachable!("one of the two is there"),
             };
-            audit::watched_run(self.context, batch, nodes, ablation, frozen, with_log_probs)
+            audit::watched_run(context, batch, nodes, ablation, frozen, with_log_probs)
         };
         let parts: Result<Vec<(Outcome, usize)>, RunError> = (0..self.batches.len()).into_par_iter().map(one).collect();
         let (mut all, mut changed) = (Outcome::default(), 0);
@@ -87,9 +117,13 @@ impl<'a> Evaluator<'a> {
             changed += n;
             all.append(part);
         }
+        let activity = match (weights, &self.masked_activity) {
+            (Weights::Circuit, Some(masked)) => masked,
+            _ => &self.activity,
+        };
         let deviates = match scheme.value {
-            AblationValue::Mean => Some(&self.activity.off_mean),
-            AblationValue::Zero => Some(&self.activity.off_zero),
+            AblationValue::Mean => Some(&activity.off_mean),
+            AblationValue::Zero => Some(&activity.off_zero),
             _ => None,
         };
         // Under frozen norms an ablated node may be rescaled away from its constant, so only free ones tell.
@@ -144,22 +178,29 @@ impl<'a> Evaluator<'a> {
         values.rearranged(&(0..batch.tokens.len()).map(column).collect::<Vec<_>>())
     }
 
-    /// Runs with node n kept to the part `r[n]`, under means or zeros.
-    pub fn partial(&self, r: &[f32], value: AblationValue, with_log_probs: bool) -> Outcome {
+    /// Runs with these weights and node n kept to the part `r[n]`, under means or zeros.
+    pub fn partial(&self, weights: Weights, r: &[f32], value: AblationValue, with_log_probs: bool) -> Outcome {
         let (space, ablation) = (self.space(), self.context.constants(value).expect("a constant value"));
-        evaluate(self.context.model, &self.batches, with_log_probs, || Partial::new(&space, r, ablation), |_| ())
+        evaluate(
+            self.context.model_with(weights),
+            &self.batches,
+            with_log_probs,
+            || Partial::new(&space, r, ablation),
+            |_| (),
+        )
     }
 
     /// The mean over sequences of a function of the logit difference in such a run, and its gradient with respect
     /// to r. `f(sequence, difference)` returns its value and its slope.
     pub fn partial_gradient(
         &self,
+        weights: Weights,
         r: &[f32],
         value: AblationValue,
         f: &(dyn Fn(usize, f64) -> (f64, f64) + Sync),
     ) -> (f64, Vec<f64>) {
         let (space, ablation) = (self.space(), self.context.constants(value).expect("a constant value"));
-        let model = self.context.model;
+        let model = self.context.model_with(weights);
         let parts: Vec<(f64, Vec<f32>)> = self
             .batches
             .par_iter()
@@ -182,17 +223,17 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Keeping all nodes must be the plain model bit for bit, under any scheme; keeping none must be what ablating
-    /// every node to the full is, by the code that ablates in part.
+    /// every node to the full is, by the code that ablates in part. All with the model's own weights.
     pub fn check_identity(&self) -> Result<(), RunError> {
         let (all, none) = (NodeSet::all(self.space()), NodeSet::empty(self.space()));
         for value in [AblationValue::Mean, AblationValue::Zero, AblationValue::SameTemplate] {
             for norms in [Norms::Free, Norms::Frozen] {
-                let run = self.run(&all, Scheme { value, norms })?;
+                let run = self.run_in_model(&all, Scheme { value, norms })?;
                 audit::same(&self.model, &run, |distance| RunError::NotTheModel { distance })?;
             }
         }
-        let ablated = self.partial(&vec![0.0; self.space().len()], AblationValue::Mean, true);
-        let none = self.run(&none, Scheme::MEAN)?;
+        let ablated = self.partial(Weights::Model, &vec![0.0; self.space().len()], AblationValue::Mean, true);
+        let none = self.run_in_model(&none, Scheme::MEAN)?;
         audit::same(&none, &ablated, |distance| RunError::NotFullAblation { distance })
     }
 
@@ -211,10 +252,10 @@ impl<'a> Evaluator<'a> {
 
     /// Along the gradient itself, where the slope is largest beside the rounding of the pass.
     fn gradient_fits(&self, r: &[f32]) -> bool {
-        let (_, gradient) = self.partial_gradient(r, AblationValue::Mean, &|_, d| (d, 1.0));
+        let (_, gradient) = self.partial_gradient(Weights::Model, r, AblationValue::Mean, &|_, d| (d, 1.0));
         let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
         let mean = |r: &[f32]| {
-            let d = self.partial(r, AblationValue::Mean, false).differences;
+            let d = self.partial(Weights::Model, r, AblationValue::Mean, false).differences;
             d.iter().sum::<f64>() / d.len() as f64
         };
         if norm == 0.0 {

@@ -189,7 +189,7 @@ fn an_ablation_that_leaves_out_any_site_is_an_error_that_names_it() {
         let controls = Controls { done: &bed.controls, cut_short: &[] };
         let judged =
             |case: &Case<'_>| verify_through(ablator, case, controls, &bed.settings, &Limits::level(1), &mut |_| ());
-        bed.with_case(&truth, judged).report
+        bed.with_case(&bed.circuit(&truth), judged).report
     };
     for (site, _) in truth.space().sites() {
         let report = run(&Skips(*site));

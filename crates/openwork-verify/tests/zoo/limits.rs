@@ -37,8 +37,9 @@ fn a_control_search_that_was_cut_short_is_named_and_weakens() {
     let (bed, circuit) = (Bed::new(Plan::default()), set(&path_nodes(&[0], false)));
     let done: Vec<Control> = bed.controls.iter().copied().filter(|c| c.kind == ControlKind::NonsenseLabels).collect();
     let controls = Controls { done: &done, cut_short: &ControlKind::ALL };
-    let report =
-        bed.with_case(&circuit, |case| verify(case, controls, &bed.settings, &Limits::level(5), &mut |_| ()).report);
+    let report = bed.with_case(&bed.circuit(&circuit), |case| {
+        verify(case, controls, &bed.settings, &Limits::level(5), &mut |_| ()).report
+    });
     let check = CheckId::Control { kind: ControlKind::RandomWeights };
     // A control that was done counts, whatever else was begun.
     assert_eq!(report.unfinished, [Unfinished { check, level: 3, done: None, why: Why::OutOfTime }]);

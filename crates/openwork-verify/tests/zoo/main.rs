@@ -3,6 +3,7 @@
 mod attacks;
 mod cases;
 mod dissociation;
+mod edges;
 mod hypothesis;
 mod inputs;
 mod interpolation;

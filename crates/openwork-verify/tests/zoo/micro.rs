@@ -7,7 +7,9 @@
 //!
 //! Channels 8 to 15, the second head and neurons 8 to 15 are filled with noise, so that other nodes live too.
 
-use openwork_circuit::{Calibration, Means, Node, NodeSet, NodeSpace, evaluate};
+use std::borrow::Cow;
+
+use openwork_circuit::{Calibration, Circuit, Means, Node, NodeSet, NodeSpace, evaluate};
 use openwork_model::{Activation, Bigram, Config, Model, Site, SiteKind};
 use openwork_tasks::Pair;
 use openwork_verify::{Case, Control, ControlKind, Controls, Limits, Report, Settings, Shift, Split, verify};
@@ -211,13 +213,23 @@ impl Bed {
         }
     }
 
-    /// Judges a circuit, calibrated on the selection pairs as the search would.
-    pub fn judge(&self, circuit: &NodeSet) -> Report {
-        self.judge_within(circuit, &Limits::level(5))
+    /// The circuit of some nodes with all edges between them.
+    pub fn circuit(&self, nodes: &NodeSet) -> Circuit {
+        Circuit::new(&self.model, nodes.clone())
+    }
+
+    /// Judges a circuit of nodes with all edges, calibrated on the selection pairs as the search would.
+    pub fn judge(&self, nodes: &NodeSet) -> Report {
+        self.judge_within(nodes, &Limits::level(5))
     }
 
     /// The same, within limits.
-    pub fn judge_within(&self, circuit: &NodeSet, limits: &Limits<'_>) -> Report {
+    pub fn judge_within(&self, nodes: &NodeSet, limits: &Limits<'_>) -> Report {
+        self.judge_circuit(&self.circuit(nodes), limits)
+    }
+
+    /// The same of a circuit that may leave out edges.
+    pub fn judge_circuit(&self, circuit: &Circuit, limits: &Limits<'_>) -> Report {
         let mut messages = 0;
         let controls = Controls { done: &self.controls, cut_short: &[] };
         let judged = |case: &Case<'_>| verify(case, controls, &self.settings, limits, &mut |_| messages += 1).report;
@@ -226,11 +238,19 @@ impl Bed {
         report
     }
 
+    /// The report on a circuit that may not get as far as to tell progress.
+    pub fn judge_circuit_silently(&self, circuit: &Circuit) -> Report {
+        let controls = Controls { done: &self.controls, cut_short: &[] };
+        let level = Limits::level(5);
+        self.with_case(circuit, |case| verify(case, controls, &self.settings, &level, &mut |_| ()).report)
+    }
+
     /// Does something with what is judged.
-    pub fn with_case<R>(&self, circuit: &NodeSet, f: impl FnOnce(&Case<'_>) -> R) -> R {
+    pub fn with_case<R>(&self, circuit: &Circuit, f: impl FnOnce(&Case<'_>) -> R) -> R {
         let batches = openwork_circuit::batches(&self.selection, 8, 12);
-        let keep = || openwork_circuit::Keep::new(circuit, openwork_circuit::Ablation::Mean(&self.means));
-        let fitted = || evaluate(&self.model, &batches, false, keep, |_| ()).calibrate();
+        let keep = || openwork_circuit::Keep::new(circuit.nodes(), openwork_circuit::Ablation::Mean(&self.means));
+        let model = circuit.masked(&self.model).unwrap_or(Cow::Borrowed(&self.model));
+        let fitted = || evaluate(&model, &batches, false, keep, |_| ()).calibrate();
         let case = Case {
             model: &self.model,
             means: &self.means,

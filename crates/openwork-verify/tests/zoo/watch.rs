@@ -1,12 +1,12 @@
 //! A circuit watched on prompts of the task, and on others.
 
-use openwork_circuit::{Calibration, Means, NodeSet};
+use openwork_circuit::{Calibration, Circuit, Means};
 use openwork_tasks::Pair;
 use openwork_verify::{Alarm, Sighting, Watch, WatchError, WatchSettings};
 
 use crate::micro::{Bed, CUE, OTHER_CUE, Plan, pairs, path_nodes, set};
 
-fn watch<'a>(bed: &'a Bed, circuit: &'a NodeSet, margin: impl Into<Option<f32>>) -> Watch<'a> {
+fn watch<'a>(bed: &'a Bed, circuit: &'a Circuit, margin: impl Into<Option<f32>>) -> Watch<'a> {
     let settings = WatchSettings { margin: margin.into(), ..WatchSettings::default() };
     let calibration = bed.calibration.unwrap_or(Calibration::NONE);
     Watch::new(&bed.model, &bed.means, circuit, calibration, &bed.held_out, settings).unwrap()
@@ -17,8 +17,8 @@ fn look(watch: &Watch<'_>, pairs: &[Pair]) -> Vec<Sighting> {
     watch.look(&prompts).unwrap()
 }
 
-fn circuit() -> NodeSet {
-    set(&path_nodes(&[0], false))
+fn circuit() -> Circuit {
+    Bed::new(Plan::default()).circuit(&set(&path_nodes(&[0], false)))
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_node_beyond_its_range_is_named_with_value_and_token() {
     assert!((value < range.0 || value > range.1) && nodes >= 1, "{seen:?}");
     // The value is that of the model.
     let node: openwork_circuit::Node = node.parse().unwrap();
-    assert!(circuit.contains(node));
+    assert!(circuit.nodes().contains(node));
     let mut record = openwork_model::Record::default();
     bed.model.forward(openwork_model::Tokens::new(&prompt, 6), None, &mut record);
     let recorded = &record.values.iter().find(|(site, _)| *site == node.site).unwrap().1;

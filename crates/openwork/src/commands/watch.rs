@@ -59,8 +59,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let splits = project.splits_of(&circuit)?;
     let held_out = [splits.held_out, splits.held_out_templates].concat();
     let settings = WatchSettings { margin: args.margin, ..WatchSettings::default() };
-    let watch =
-        Watch::new(&project.model, &project.means, circuit.circuit.nodes(), circuit.calibration, &held_out, settings)?;
+    let watch = Watch::new(&project.model, &project.means, &circuit.circuit, circuit.calibration, &held_out, settings)?;
     eprintln!("ranges of {} nodes, widened by {:.2} of their width", circuit.circuit.nodes().len(), watch.margin());
     let (mut seen, mut flagged) = (0, 0);
     let format = if args.jsonl { LineFormat::Json } else { LineFormat::Text };

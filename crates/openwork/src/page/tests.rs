@@ -67,6 +67,7 @@ fn counter_example() -> CounterExample {
             partly: vec![],
             sources: Some([vec![1], vec![2]]),
             constants: None,
+            cut_edges: vec![],
         },
         calibration: Calibration::NONE,
         model: [1.5, -2.5],

@@ -88,6 +88,36 @@ fn a_model_that_cannot_do_the_task_gets_no_circuit_and_no_pass() {
 }
 
 #[test]
+fn a_circuit_with_fewer_edges_is_verified_as_its_file_says() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    young_model(dir);
+    let _ = run(dir, "prune run --task for_while --steps 2"); // takes the means
+    let file = whole_model(dir);
+    let model = openwork_model::Model::load(dir.join("run/model.safetensors")).unwrap().model;
+    let path = dir.join("run/circuits/for_while.json");
+    let half: Vec<_> = file.circuit.edges().iter().step_by(2).map(|e| (e.from, e.to)).collect();
+    let circuit = file.circuit.clone().with_edges(&model, &half).unwrap();
+    CircuitFile { circuit, ..file.clone() }.save(&path).unwrap();
+    let judged = run(dir, "verify run run/circuits/for_while.json --no-controls --level 2 --random-sets 100");
+    assert_eq!(judged.status.code(), Some(1), "{}", stderr(&judged));
+    let verdict = std::fs::read_to_string(dir.join("run/circuits/for_while.verdict.json")).unwrap();
+    let verdict: serde_json::Value = serde_json::from_str(&verdict).unwrap();
+    assert_eq!(verdict["report"]["size"]["edges"], half.len());
+    ok(dir, "report run");
+    let watched = run(dir, "watch run run/circuits/for_while.json --prompts young.toml --margin 9");
+    assert!(stderr(&watched).contains("prompts flagged"), "{}", stderr(&watched));
+    // A residual edge is no weight that could be ablated.
+    let circuit = file.circuit.clone().with_residual_edges(&[]).unwrap();
+    CircuitFile { circuit, ..file }.save(&path).unwrap();
+    for command in ["verify", "watch"] {
+        let refused = run(dir, &format!("{command} run run/circuits/for_while.json"));
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(stderr(&refused).contains("leaves out the residual edge"), "{}", stderr(&refused));
+    }
+}
+
+#[test]
 fn a_circuit_that_is_not_this_models_is_an_error() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = tmp.path();

@@ -182,7 +182,8 @@ pub struct Scrubbed {
     pub worst: WorstScrub,
 }
 
-/// Scrubs everything outside `circuit` on the prompts of `pairs` (of which the first `max_pairs` are taken).
+/// Scrubs everything outside `circuit`, nodes with all edges between them, on the prompts of `pairs` (of which the first
+/// `max_pairs` are taken).
 ///
 /// The result depends on the seed and not on the number of threads.
 pub fn scrub(
@@ -191,7 +192,19 @@ pub fn scrub(
     pairs: &[Pair],
     settings: &ScrubSettings,
 ) -> Result<Scrubbed, ScrubError> {
-    let scrubber = Scrubber::new(model, circuit, pairs, settings)?;
+    scrub_with(model, model, circuit, pairs, settings)
+}
+
+/// [`scrub`] of a circuit that leaves out weights between its nodes: its runs are of `masked`, the model without them. Sources,
+/// and the runs that it is compared with, are of `model`.
+pub(crate) fn scrub_with(
+    model: &Model,
+    masked: &Model,
+    circuit: &NodeSet,
+    pairs: &[Pair],
+    settings: &ScrubSettings,
+) -> Result<Scrubbed, ScrubError> {
+    let scrubber = Scrubber { masked, ..Scrubber::new(model, circuit, pairs, settings)? };
     let of_circuit = scrubber.runs(circuit)?;
     let of_nothing = scrubber.runs(&NodeSet::empty(NodeSpace::new(&model.config)))?;
     Ok(scrubber.report(&of_circuit, &of_nothing))
@@ -244,7 +257,8 @@ struct Run {
 }
 
 struct Scrubber<'a> {
-    model: &'a Model,
+    /// The model without the weights that the circuit leaves out.
+    masked: &'a Model,
     pairs: &'a [Pair],
     recorded: Recorded,
     chunks: Vec<Chunk>,
@@ -275,7 +289,7 @@ impl<'a> Scrubber<'a> {
         let prompts: Vec<&[u16]> =
             pairs.iter().flat_map(|p| [&p.positive, &p.negative]).map(|p| seen(p, n_ctx)).collect();
         prompts::check(&prompts, model.config.vocab_size)?;
-        Ok(Self { model, pairs, recorded: Recorded::new(model, &prompts), chunks: chunks(&prompts), settings })
+        Ok(Self { masked: model, pairs, recorded: Recorded::new(model, &prompts), chunks: chunks(&prompts), settings })
     }
 
     /// One [`Run`] a prompt, scrub after scrub.
@@ -297,7 +311,7 @@ impl<'a> Scrubber<'a> {
     ) -> Result<Vec<Run>, ScrubError> {
         let mut tap = ScrubTap::new(&self.recorded, kept, chunk, scrub, self.settings);
         tap.sources = sources;
-        let log_probs = chunk.log_probs(self.model, &mut tap);
+        let log_probs = chunk.log_probs(self.masked, &mut tap);
         // A block's kinds of node and its two views of the residual stream; and the end.
         let expected = self.recorded.space.sites().len() / NodeSpace::KINDS.len() * (NodeSpace::KINDS.len() + 2) + 1;
         if tap.visited != expected {
