@@ -30,7 +30,5 @@ pub use group::Group;
 pub use means::{Means, MeansError};
 pub use nodes::{Node, NodeError, NodeSet, NodeSpace};
 pub use norms::{Frozen, NormScales};
-/// Pairs, which evaluation takes.
-pub use openwork_tasks as tasks;
 pub use outcome::{BySide, Calibration, Outcome, by_pair, credit};
 pub use search::{LearnedMasks, Objective, SearchSettings, UnknownObjective};

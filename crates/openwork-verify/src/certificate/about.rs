@@ -8,7 +8,7 @@ use openwork_model::Model;
 pub struct About<'a> {
     /// The model.
     pub model: &'a Model,
-    /// SHA-256 of its file.
+    /// Hash of its contents (`Model::sha256`).
     pub model_sha256: &'a str,
     /// The kept nodes.
     pub circuit: &'a NodeSet,

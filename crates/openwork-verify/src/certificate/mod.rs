@@ -13,7 +13,7 @@
 //! let model = Model::init(config, 0);
 //! let about = About {
 //!     model: &model,
-//!     model_sha256: "of its file",
+//!     model_sha256: &model.sha256(),
 //!     circuit: &NodeSet::all(NodeSpace::new(&model.config)),
 //!     constants: None,
 //!     inputs: &Domain::all(&[0, 1, 2], 1..=3).unwrap(),

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use openwork_circuit::{Calibration, Circuit, Domain, Means, tasks::Pair};
+use openwork_circuit::{Calibration, Circuit, Domain, Means};
 use openwork_model::Model;
+use openwork_tasks::Pair;
 
 use crate::{checks::Why, hypothesis::Hypothesis, run::scheme::Split};
 
@@ -30,7 +31,7 @@ pub struct Case<'a> {
     pub selection: &'a [Pair],
     /// Hypothesis about the meaning of its nodes.
     pub meaning: Option<Meaning<'a>>,
-    /// SHA-256 of the model's file, which certificates name.
+    /// Hash of the model by content (`Model::sha256`), which certificates name.
     pub model_sha256: &'a str,
     /// All inputs there are, where they can be listed: level 6 certifies over them.
     pub domain: Option<&'a Domain>,

@@ -1,7 +1,8 @@
 //! Level 6: what can be certified of a circuit that has been judged.
 
-use openwork_circuit::{Ablation, Calibration, Domain, Keep, tasks::Pair};
+use openwork_circuit::{Ablation, Calibration, Domain, Keep};
 use openwork_model::{Matrix, NoTap, Tokens};
+use openwork_tasks::Pair;
 
 use super::{Stop, Verifier};
 use crate::{

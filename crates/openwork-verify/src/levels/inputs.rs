@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use openwork_circuit::{NodeSpace, edges, tasks::Pair};
+use openwork_circuit::{NodeSpace, edges};
+use openwork_tasks::Pair;
 
 use crate::{
     levels::case::Case,

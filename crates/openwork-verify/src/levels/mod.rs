@@ -13,10 +13,8 @@ mod sufficiency;
 
 use std::time::Instant;
 
-use openwork_circuit::{
-    Calibration, NodeSet, NodeSpace,
-    tasks::{self, Pair},
-};
+use openwork_circuit::{Calibration, NodeSet, NodeSpace};
+use openwork_tasks::Pair;
 
 use crate::{
     certificate::{Certificate, Kind},
@@ -403,7 +401,8 @@ fn declarations(case: &Case<'_>) -> Vec<Declaration> {
     if granularity != GRANULARITY {
         circuit_hash += &format!(", its nodes and edges {}", case.circuit.sha256());
     }
-    let hashes = data.fold(circuit_hash, |all, (what, pairs)| format!("{all}, {what} {}", tasks::sha256(pairs)));
+    let hashes =
+        data.fold(circuit_hash, |all, (what, pairs)| format!("{all}, {what} {}", openwork_tasks::sha256(pairs)));
     let norms = match case.model.config.norm {
         openwork_model::NormKind::Rms | openwork_model::NormKind::Layer => {
             "free (recomputed in the ablated run), and frozen at those of the plain model"

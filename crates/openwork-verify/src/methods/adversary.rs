@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use openwork_circuit::{NodeSet, NodeSpace, evaluate, tasks::Pair};
+use openwork_circuit::{NodeSet, NodeSpace, evaluate};
 use openwork_model::{NoTap, Record};
+use openwork_tasks::Pair;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 

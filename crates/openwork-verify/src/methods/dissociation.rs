@@ -6,8 +6,9 @@
 //! a task may just be the more fragile one. Source: the neuropsychology of lesions; for circuits Li and Subramani 2026,
 //! who find none among the published ones that passes.
 
-use openwork_circuit::{Means, NodeSet, tasks::Pair};
+use openwork_circuit::{Means, NodeSet};
 use openwork_model::Model;
+use openwork_tasks::Pair;
 use serde::Serialize;
 
 use crate::{

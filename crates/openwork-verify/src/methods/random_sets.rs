@@ -172,8 +172,9 @@ impl Comparison<'_> {
 
 #[cfg(test)]
 mod tests {
-    use openwork_circuit::{Means, NodeSpace, tasks::Pair};
+    use openwork_circuit::{Means, NodeSpace};
     use openwork_model::{Config, Model};
+    use openwork_tasks::Pair;
     use rand::SeedableRng;
 
     use super::*;

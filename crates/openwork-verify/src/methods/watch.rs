@@ -7,10 +7,9 @@
 
 use std::{borrow::Cow, ops::ControlFlow};
 
-use openwork_circuit::{
-    Ablation, Calibration, Circuit, Keep, Means, NodeSet, NodeSpace, ResidualMaskError, tasks::Pair,
-};
+use openwork_circuit::{Ablation, Calibration, Circuit, Keep, Means, NodeSet, NodeSpace, ResidualMaskError};
 use openwork_model::{Matrix, Model, Site, Tap};
+use openwork_tasks::Pair;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 

@@ -86,8 +86,9 @@ impl Activity {
 
 #[cfg(test)]
 mod tests {
-    use openwork_circuit::{Means, NodeSet, tasks::Pair};
+    use openwork_circuit::{Means, NodeSet};
     use openwork_model::Model;
+    use openwork_tasks::Pair;
 
     use super::*;
     use crate::run::{ablator::KeepOnly, context::Judged, evaluator::Evaluator};

@@ -156,8 +156,9 @@ pub(crate) fn same(a: &Outcome, b: &Outcome, otherwise: impl FnOnce(f64) -> RunE
 
 #[cfg(test)]
 mod tests {
-    use openwork_circuit::{Means, NodeSpace, batches, tasks::Pair};
+    use openwork_circuit::{Means, NodeSpace, batches};
     use openwork_model::{Config, Model, NoTap, Tokens};
+    use openwork_tasks::Pair;
 
     use super::*;
     use crate::run::{ablator::KeepOnly, context::Judged};

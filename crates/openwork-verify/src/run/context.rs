@@ -2,8 +2,9 @@
 
 use std::{borrow::Cow, sync::OnceLock};
 
-use openwork_circuit::{Ablation, Circuit, Means, Node, NodeSet, NodeSpace, ResidualMaskError, batches, tasks::Pair};
+use openwork_circuit::{Ablation, Circuit, Means, Node, NodeSet, NodeSpace, ResidualMaskError, batches};
 use openwork_model::{Model, Record, Tokens};
+use openwork_tasks::Pair;
 use rayon::prelude::*;
 
 use crate::run::{ablator::Ablator, optimal, scheme::AblationValue};

@@ -2,9 +2,9 @@
 
 use openwork_circuit::{
     Ablation, Batch, NodeSet, NodeSpace, NormScales, Outcome, Partial, batches, contrast, evaluate,
-    tasks::{Pair, Side},
 };
 use openwork_model::{Padded, Record, Tokens};
+use openwork_tasks::{Pair, Side};
 use rand::RngExt;
 use rayon::prelude::*;
 

@@ -3,8 +3,9 @@
 
 use std::ops::ControlFlow;
 
-use openwork_circuit::{Ablation, Batch, Keep, Means, NodeSet, batches, evaluate, tasks::Pair};
+use openwork_circuit::{Ablation, Batch, Keep, Means, NodeSet, batches, evaluate};
 use openwork_model::{Matrix, Model, Site, Tap, Tokens};
+use openwork_tasks::Pair;
 use rand::RngExt;
 use rayon::prelude::*;
 

@@ -197,7 +197,7 @@ fn untrained_models_do_no_task() {
 fn a_task_that_bypasses_all_nodes_is_undefined() {
     let mut bed = Bed::new(Plan { direct: true, ..Plan::default() });
     // The cue is the last token.
-    let cue_last = |pairs: &mut Vec<openwork_circuit::tasks::Pair>| {
+    let cue_last = |pairs: &mut Vec<openwork_tasks::Pair>| {
         for pair in pairs {
             for (prompt, cue) in [(&mut pair.positive, CUE[0]), (&mut pair.negative, CUE[1])] {
                 prompt.retain(|t| !CUE.contains(t));

@@ -1,7 +1,7 @@
 //! The search for inputs on which circuit and model part.
 
-use openwork_circuit::tasks::Pair;
 use openwork_model::Model;
+use openwork_tasks::Pair;
 use openwork_verify::{Check, CheckId, Report, Status};
 use rand::RngExt;
 

@@ -1,7 +1,8 @@
 //! The circuit's run as its nodes take the values that they have in the model.
 
-use openwork_circuit::{Node, NodeSet, NodeSpace, tasks::Pair};
+use openwork_circuit::{Node, NodeSet, NodeSpace};
 use openwork_model::{NormKind, Record, SiteKind, Tokens};
+use openwork_tasks::Pair;
 use openwork_verify::{CurveKind, Limits, Report, Status};
 
 use crate::micro::{Bed, Plan, config, model, path_nodes, set};

@@ -9,8 +9,9 @@
 
 use std::borrow::Cow;
 
-use openwork_circuit::{Calibration, Circuit, Means, Node, NodeSet, NodeSpace, evaluate, tasks::Pair};
+use openwork_circuit::{Calibration, Circuit, Means, Node, NodeSet, NodeSpace, evaluate};
 use openwork_model::{Activation, Bigram, Config, Model, Site, SiteKind};
+use openwork_tasks::Pair;
 use openwork_verify::{Case, Control, ControlKind, Controls, Limits, Report, Settings, Shift, Split, verify};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -248,8 +249,10 @@ impl Bed {
     pub fn with_case<R>(&self, circuit: &Circuit, f: impl FnOnce(&Case<'_>) -> R) -> R {
         let batches = openwork_circuit::batches(&self.selection, 8, 12);
         let keep = || openwork_circuit::Keep::new(circuit.nodes(), openwork_circuit::Ablation::Mean(&self.means));
-        let model = circuit.masked(&self.model).unwrap_or(Cow::Borrowed(&self.model));
-        let fitted = || evaluate(&model, &batches, false, keep, |_| ()).calibrate();
+        let fitted = || {
+            let model = circuit.masked(&self.model).unwrap_or(Cow::Borrowed(&self.model));
+            evaluate(&model, &batches, false, keep, |_| ()).calibrate()
+        };
         let case = Case {
             model: &self.model,
             means: &self.means,

@@ -1,6 +1,7 @@
 //! A circuit watched on prompts of the task, and on others.
 
-use openwork_circuit::{Calibration, Circuit, Means, tasks::Pair};
+use openwork_circuit::{Calibration, Circuit, Means};
+use openwork_tasks::Pair;
 use openwork_verify::{Alarm, Sighting, Watch, WatchError, WatchSettings};
 
 use crate::micro::{Bed, CUE, OTHER_CUE, Plan, pairs, path_nodes, set};

@@ -66,7 +66,7 @@ fn prompts_unlike_those_of_the_task_are_flagged_with_the_reason() {
     for (content, options, message) in [
         ("[1]", "--jsonl", "bad.txt, line 1"),
         ("ok\n{", "--jsonl", "bad.txt, line 1"),
-        ("\"\"", "--jsonl", "the prompt is empty"),
+        ("\"\"", "--jsonl", "that is not empty"),
         ("x", "--margin -1", "the margin is -1"),
     ] {
         std::fs::write(dir.join("bad.txt"), content).unwrap();

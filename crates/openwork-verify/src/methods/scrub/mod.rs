@@ -23,8 +23,9 @@ mod tap;
 
 use std::collections::BTreeMap;
 
-use openwork_circuit::{NodeSet, NodeSpace, credit, tasks::Pair};
+use openwork_circuit::{NodeSet, NodeSpace, credit};
 use openwork_model::{Model, Site};
+use openwork_tasks::Pair;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
