@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use openwork_circuit::{Calibration, Keep, Means, NodeSet, NodeSpace};
+use openwork_circuit::{Calibration, Circuit, Keep, Means, NodeSet, NodeSpace};
 use openwork_model::{Matrix, Site, SiteKind, Tap};
 use openwork_verify::{
     Ablator, Case, Controls, Family, Fault, InputError, Limits, Reason, Report, RunError, Split, Status, Verdict,
@@ -76,10 +76,11 @@ fn inputs_that_do_not_fit_are_errors() {
     error(|b| b.settings.alpha = f64::NAN, "not finite");
     let other = openwork_model::Model::init(openwork_model::Config { d_mlp: 8, ..config() }, 1);
     error(|b| b.means = Means::compute(&other, &[4; 12], 12), "means belong to a model of another shape");
-    let larger = NodeSpace::new(&openwork_model::Config { d_mlp: 17, ..config() });
+    let larger = openwork_model::Model::init(openwork_model::Config { d_mlp: 17, ..config() }, 1);
+    let circuit = Circuit::new(&larger, NodeSet::all(NodeSpace::new(&larger.config)));
     let mut other = bed();
     other.calibration = Some(Calibration::NONE);
-    let report = other.judge(&NodeSet::all(larger));
+    let report = other.judge_circuit(&circuit, &Limits::level(5));
     assert_eq!(report.verdict, Verdict::Error { fault: Fault::Input(InputError::OtherModel) });
     // Weights that overflow.
     error(|b| b.model.params.unembed.as_mut().unwrap().update(|u| u.fill(f32::INFINITY)), "not finite");

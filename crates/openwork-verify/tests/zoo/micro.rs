@@ -249,8 +249,10 @@ impl Bed {
     pub fn with_case<R>(&self, circuit: &Circuit, f: impl FnOnce(&Case<'_>) -> R) -> R {
         let batches = openwork_circuit::batches(&self.selection, 8, 12);
         let keep = || openwork_circuit::Keep::new(circuit.nodes(), openwork_circuit::Ablation::Mean(&self.means));
-        let model = circuit.masked(&self.model).unwrap_or(Cow::Borrowed(&self.model));
-        let fitted = || evaluate(&model, &batches, false, keep, |_| ()).calibrate();
+        let fitted = || {
+            let model = circuit.masked(&self.model).unwrap_or(Cow::Borrowed(&self.model));
+            evaluate(&model, &batches, false, keep, |_| ()).calibrate()
+        };
         let case = Case {
             model: &self.model,
             means: &self.means,
