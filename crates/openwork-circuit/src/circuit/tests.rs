@@ -3,7 +3,7 @@
 use openwork_model::{Activation, Bigram, Config, NoTap, NormKind, Positions, Site, SiteKind, Tokens};
 
 use super::*;
-use crate::{Ablation, Keep, NodeSpace, weights_of};
+use crate::{Ablation, Keep, NodeSpace, weights_of, without_edges};
 
 fn node(layer: usize, kind: SiteKind, index: usize) -> Node {
     Node { site: Site { layer, kind }, index }
@@ -104,6 +104,9 @@ fn with_all_edges_the_run_has_the_bits_of_node_ablation() {
         .zip(masked.params.values())
         .map(|(a, b)| a.dense().iter().zip(b.dense()).filter(|(a, b)| a != b).count())
         .sum();
+    assert_eq!(without_edges(&model, &[(first.from, first.to)]).unwrap().sha256(), masked.sha256());
+    let (from, to) = (first.to, first.from);
+    assert_eq!(without_edges(&model, &[(from, to)]).err(), Some(MemberError::NoWeight { from, to }));
     let mut masked = masked;
     let (linear, row) = weights_of(&mut masked, first.to);
     assert_eq!((changed, linear.weight.dense()[[row, first.from.index]]), (1, 0.0));
