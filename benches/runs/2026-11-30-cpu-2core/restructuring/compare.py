@@ -43,17 +43,17 @@ def numbers(value):
     return found
 
 
-def texts(value, key):
-    """Texts of a list of objects under one key, or of a list of texts."""
-    return [item[key] if isinstance(item, dict) and key in item else item for item in value]
-
-
 def compare(name, before, after):
     same = before == after
     print(f"{'same' if same else 'DIFFERS':8} {name}")
     if not same and isinstance(before, Counter):
         print(f"         only before: {sorted((before - after).elements())[:20]}")
         print(f"         only after:  {sorted((after - before).elements())[:20]}")
+    elif not same and isinstance(before, list) and len(before) == len(after):
+        pairs = [(a, b) for a, b in zip(before, after) if a != b]
+        print(f"         {len(pairs)} of {len(before)} differ, for example")
+        for a, b in pairs[:3]:
+            print(f"         before: {str(a)[:300]}\n         after:  {str(b)[:300]}")
     elif not same:
         print(f"         before: {str(before)[:300]}\n         after:  {str(after)[:300]}")
     return same

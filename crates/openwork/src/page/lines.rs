@@ -21,7 +21,7 @@ pub fn curves(out: &mut String, report: &Report) {
             _ => String::new(),
         };
         // A drawing that fails leaves the numbers, which are in the verdict file too.
-        let drawing = chart(curve).svg().unwrap_or_else(|error| escape(&error.to_string()));
+        let drawing = openwork_chart::grid(&[chart(curve)], 1).unwrap_or_else(|error| escape(&error.to_string()));
         let _ =
             write!(out, "<figure>{drawing}<figcaption>{areas}{}</figcaption></figure>", escape(curve.kind.reading()));
     }
