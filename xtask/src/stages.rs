@@ -25,10 +25,37 @@ pub fn test() -> Result<()> {
     }
     sanitized()?;
     stage("documentation tests", "test --workspace --doc")?;
+    examples()?;
     let mut documentation = cargo();
     documentation.current_dir(root()).env("RUSTDOCFLAGS", RUSTDOCFLAGS).args(["doc", "--workspace", "--no-deps"]);
     run("documentation", &mut documentation)?;
     println!("== all passed in {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Runs every example of every crate, without arguments; what they print is shown only where one fails.
+fn examples() -> Result<()> {
+    let started = Instant::now();
+    let mut crates: Vec<_> = fs::read_dir(root().join("crates"))?.collect::<std::io::Result<_>>()?;
+    crates.sort_by_key(fs::DirEntry::path);
+    let mut count = 0;
+    for dir in crates {
+        let Ok(files) = fs::read_dir(dir.path().join("examples")) else { continue };
+        for file in files {
+            let path = file?.path();
+            let name = path.file_stem().expect("a file has a name").to_string_lossy().into_owned();
+            let package = dir.file_name().to_string_lossy().into_owned();
+            let mut command = cargo();
+            command.current_dir(root()).args(["run", "--quiet", "--package", &package, "--example", &name]);
+            let output = command.output().with_context(|| format!("cannot start {}", shell_line(&command)))?;
+            if !output.status.success() {
+                print!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+                bail!("an example failed ({}); to repeat it: {}", output.status, shell_line(&command));
+            }
+            count += 1;
+        }
+    }
+    println!("== examples: {count} ran in {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
 }
 

@@ -191,6 +191,9 @@ impl Config {
     }
 }
 
+/// Name of the position embedding.
+const POSITIONS: &str = "transformer.wpe.weight";
+
 fn build(file: &SafeTensors<'_>, config: &str, sha256: String) -> Result<Model, ModelError> {
     let c = Config(serde_json::from_str(config)?);
     let d = c.size(if c.get("d_model").is_some() { "d_model" } else { "n_embd" })?;
@@ -265,7 +268,6 @@ fn build(file: &SafeTensors<'_>, config: &str, sha256: String) -> Result<Model, 
     }
     // Added position vectors are optional: a model without positions has none. So is the bias of the logits.
     let has = |name: &str| file.tensor(name).is_ok() || file.tensor(&format!("{name}.csr.shape")).is_ok();
-    const POSITIONS: &str = "transformer.wpe.weight";
     let position = match (beside, has(POSITIONS)) {
         (0, false) => None,
         (0, true) => Some((matrix(file, POSITIONS, n_ctx, d)?, true)),
@@ -296,7 +298,7 @@ fn build(file: &SafeTensors<'_>, config: &str, sha256: String) -> Result<Model, 
 
 /// Hash of a model by content: SHA-256 of the lines `config JSON` (sorted keys, no spaces) and, by name,
 /// `tensor NAME DIM .. HASH`, each with a line feed; the hash of a tensor is that of its nonzeros in row-major order,
-/// position (u64) and value (f32), little-endian.
+/// position (u64) and value (f32), little-endian. A position embedding of zeros has no line.
 fn content_sha256(file: &SafeTensors<'_>, config: &str) -> Result<String, ModelError> {
     // No value of a configuration is an object.
     let sorted: BTreeMap<String, Value> = serde_json::from_str(config)?;
@@ -326,6 +328,10 @@ fn content_sha256(file: &SafeTensors<'_>, config: &str) -> Result<String, ModelE
                 // Read from f32, so that nothing is rounded.
                 bytes.extend((value as f32).to_le_bytes());
             }
+        }
+        // Exported models have position embeddings of zeros in place of none.
+        if name == POSITIONS && bytes.is_empty() {
+            continue;
         }
         let dims: Vec<String> = shape.iter().map(usize::to_string).collect();
         text.push_str(&format!("tensor {name} {} {}\n", dims.join(" "), hex(&bytes)));

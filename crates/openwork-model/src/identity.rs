@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use openwork_tensor::{canonical_json, sha256_bytes};
 
-use crate::{Matrix, Model, Params};
+use crate::{Matrix, Model, Params, checkpoint::POSITIONS};
 
 impl Model {
     /// Hash of the model by content, in lower-case hexadecimal: the name that means, circuits, verdicts and certificates
@@ -13,13 +13,15 @@ impl Model {
     /// It is the SHA-256 of these lines, each with a line feed: `config JSON`, the published configuration as JSON with
     /// sorted keys and without spaces; then for every tensor, in the order of their published names,
     /// `tensor NAME DIM .. HASH`, with the SHA-256 of its nonzero entries in row-major order: position (u64) and value
-    /// (f32), both little-endian.
+    /// (f32), both little-endian. A position embedding of zeros has no line: [`Model::export`] writes one for models
+    /// without positions.
     pub fn sha256(&self) -> String {
         let config = canonical_json(&self.config.to_published()).expect("a configuration is JSON");
         let infos = Params::<()>::infos(&self.config);
         let tensors: BTreeMap<String, String> = infos
             .into_iter()
             .zip(self.params.values())
+            .filter(|(info, weight)| info.name != POSITIONS || weight.dense().iter().any(|&x| x != 0.0))
             .map(|(info, weight)| {
                 let (rows, cols) = weight.dense().dim();
                 let shape = if info.n_dim == 1 { rows.to_string() } else { format!("{rows} {cols}") };

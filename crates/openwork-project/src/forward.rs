@@ -58,6 +58,16 @@ pub enum TokenFileError {
         /// Vocabulary of the model.
         vocab_size: usize,
     },
+    /// A tensor holds no token.
+    #[error("{}: `{name}` has shape {found:?} and holds nothing", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: &'static str,
+        /// Its shape.
+        found: [usize; 2],
+    },
     /// Sequences are longer than the model's context.
     #[error("{}: sequences of {found} tokens are longer than the model's {n_ctx}", path.display())]
     TooLong {
@@ -125,8 +135,7 @@ fn ids(
         return Err(TokenFileError::Shape { path: path(), name, found, expected });
     };
     if batch == 0 || time == 0 {
-        let (found, expected) = (vec![batch, time], "at least one token".into());
-        return Err(TokenFileError::Shape { path: path(), name, found, expected });
+        return Err(TokenFileError::Empty { path: path(), name, found: [batch, time] });
     }
     let known = |&id: &i64| {
         let id = u16::try_from(id).ok().filter(|&id| usize::from(id) < vocab_size);
