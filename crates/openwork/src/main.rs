@@ -47,15 +47,15 @@ enum Command {
     Tasks(tasks::Command),
     /// Find the circuit of a task
     Prune(prune::Args),
-    /// Find the circuit of a task from several seeds, and say how alike they are
+    /// Find the circuit of a task from several seeds, and compare the circuits
     Stability(stability::Args),
-    /// Judge a circuit: exit code 0 if it passes, 1 if it is refuted
+    /// Verify a circuit, or refute it: exit code 0 if it passes, 1 if it is refuted
     Verify(verify::Args),
     /// Run the counter-example of a refuted circuit again: exit code 0 if it is as the report says
     Replay(replay::Args),
-    /// Re-derive a certificate by other means than those that wrote it: exit code 0 if it holds, 1 if not
+    /// Derive a certificate anew with code that shares nothing with its writer: exit code 0 if it holds, 1 if not
     CheckCertificate(check_certificate::Args),
-    /// Test what a file says that nodes mean: exit code 0 if it is supported
+    /// Test a hypothesis about nodes: exit code 0 if it is supported
     Hypothesis(hypothesis::Args),
     /// Ablate the circuits of several tasks on each of them: exit code 0 if each is of its own task
     Dissociate(dissociate::Args),
@@ -63,9 +63,9 @@ enum Command {
     Watch(watch::Args),
     /// Write a page on a run's circuits and their verdicts
     Report(report::Args),
-    /// The whole way on generated programs: data, training, circuits, verdicts, a page
+    /// Run the whole pipeline on generated programs: data, training, circuits, verdicts, a page
     Quickstart(quickstart::Args),
-    /// List the devices that there are to compute on, and why something is not
+    /// List the devices, and the reason that one cannot be used
     Devices,
     /// Read a published model
     Import(exchange::ImportArgs),

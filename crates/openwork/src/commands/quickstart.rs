@@ -40,7 +40,7 @@ pub struct Args {
     /// Folder for everything it makes
     #[arg(long, default_value = "runs/quickstart")]
     out: PathBuf,
-    /// Tasks to find and judge circuits for
+    /// Tasks to find and verify circuits for
     #[arg(long, value_delimiter = ',', default_values_t = TASKS.map(str::to_owned))]
     tasks: Vec<String>,
     /// Recipe file or name
