@@ -4,6 +4,7 @@
 //! `cargo run --release -p openwork-check --example certify -- quote-closing OUT`
 //!
 //! OUT then holds the model and the two certificates, which `openwork check-certificate CERTIFICATE MODEL` accepts too.
+//! Without arguments the program is quote-closing, in a temporary folder.
 
 use std::{collections::BTreeMap, error::Error, fs, io::Write, path::Path};
 
@@ -15,10 +16,14 @@ use openwork_verify::certificate::{About, Relax, Rivals, Scheme, exhaustive, rel
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let names = Program::all().map(Program::name).join(", ");
-    let [name, out] = &arguments[..] else { return Err(format!("expected PROGRAM OUT, programs: {names}").into()) };
+    let temporary = tempfile::tempdir()?;
+    let (name, out) = match &arguments[..] {
+        [] => ("quote-closing", temporary.path()),
+        [name, out] => (name.as_str(), Path::new(out)),
+        _ => return Err(format!("expected PROGRAM OUT, programs: {names}").into()),
+    };
     let program = Program::all().into_iter().find(|p| p.name() == name);
     let program = program.ok_or_else(|| format!("there is no program {name}, but {names}"))?;
-    let out = Path::new(out);
     fs::create_dir_all(out)?;
 
     // In the company of parts that compute something and do not reach the output.
