@@ -60,7 +60,7 @@ mod no_bound {
 pub enum Scheme {
     /// Zero.
     Zero,
-    /// The constants of [`About::constants`].
+    /// The constants of [`About::constants`](crate::certificate::About::constants).
     Constants,
     /// The model's run on another input, for `sources` inputs spread evenly; all of them where as many as inputs.
     Resample {

@@ -1,6 +1,6 @@
 //! Certificates: statements about *all* inputs or *all* ablations, in a file that `openwork-check` re-derives.
 //!
-//! - [`exhaustive`]: every input of a finite [`Domain`] under every scheme; exact.
+//! - [`exhaustive`]: every input of a finite [`Domain`](openwork_circuit::Domain) under every scheme; exact.
 //! - [`statistical`]: a declared sample of inputs and partial ablations; an exact binomial bound.
 //! - [`relaxation`]: for every input a sound lower bound over all partial ablations.
 //!

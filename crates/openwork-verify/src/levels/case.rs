@@ -23,7 +23,7 @@ pub struct Case<'a> {
     pub target_loss: f64,
     /// Fresh pairs of the templates the circuit was selected on.
     pub held_out: &'a [Pair],
-    /// Pairs from elsewhere: other templates, lengths, words. Fewer than [`Settings::min_pairs`] of a split, or none of
+    /// Pairs from elsewhere: other templates, lengths, words. Fewer than [`Settings::min_pairs`](crate::Settings::min_pairs) of a split, or none of
     /// other templates, leave at most a weak pass.
     pub shifts: &'a [Shift<'a>],
     /// The pairs the circuit was selected on. None may recur above; node sets that come without a calibration
