@@ -5,7 +5,10 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Result, ensure};
 use openwork_verify::{Claim, Cost, Dissociation, Settings, dissociate};
 
-use crate::ui::{args::ProjectArgs, show::say};
+use crate::ui::{
+    args::{ProjectArgs, describe_annotations},
+    show::say,
+};
 
 /// Arguments of the command.
 #[derive(clap::Args)]
@@ -40,7 +43,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let found = dissociate(&project.model, &project.means, &claims, &Settings::default())?;
     match args.json {
         true => say!("{}", serde_json::to_string_pretty(&found)?),
-        false => say!("{}", text(&found)),
+        false => {
+            say!("{}", text(&found));
+            for line in loaded.iter().flat_map(|(circuit, _)| describe_annotations(&circuit.circuit)) {
+                say!("{line}");
+            }
+        }
     }
     Ok(ExitCode::from(u8::from(!found.contrasts.iter().all(|c| c.is_dissociated()))))
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use openwork_project::find_circuit;
 
 use crate::ui::{
-    args::{SearchArgs, describe_circuit},
+    args::{SearchArgs, describe_annotations, describe_circuit},
     interrupt,
     progress::SearchProgress,
     show::say,
@@ -37,6 +37,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let out = args.out.unwrap_or_else(|| project.circuit_path(task.name()));
     project.save_circuit(&circuit, &out)?;
     say!("{}", describe_circuit(&circuit));
+    for line in describe_annotations(&circuit.circuit) {
+        say!("{line}");
+    }
     say!("{}", out.display());
     if interrupt::requested() {
         eprintln!("interrupted: this is the best of the searches that were finished");

@@ -15,7 +15,7 @@ use openwork_verify::{Limits, Settings, Verdict, hypothesis::Hypothesis};
 use crate::{
     page,
     ui::{
-        args::{ProjectArgs, replay_command},
+        args::{ProjectArgs, describe_annotations, replay_command},
         interrupt,
         progress::VerificationProgress,
         show::say,
@@ -93,6 +93,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         say!("{}", file.to_json());
     } else {
         say!("{}", file.report.text().trim_end());
+        for line in describe_annotations(&circuit.circuit) {
+            say!("{line}");
+        }
         say!("{}", out.display());
         if let Verdict::Refuted { counter_example: Some(_), .. } = &verdict {
             say!("to see it again: {}", replay_command(&args.project.model, &out));

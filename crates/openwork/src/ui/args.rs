@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use openwork_circuit::{LearnedMasks, Objective};
+use openwork_circuit::{Circuit, LearnedMasks, Objective};
 use openwork_data::Tokenizer;
 use openwork_extract::Settings;
 use openwork_ops::{Device, DeviceChoice};
@@ -148,4 +148,42 @@ pub fn describe_circuit(circuit: &openwork_circuit::CircuitFile) -> String {
         "{}: {} nodes, {} edges, loss {:.3} nats (target {})",
         circuit.task, size.nodes, size.edges, circuit.loss, circuit.target_loss
     )
+}
+
+/// Lines on the labels and groups of a circuit; none where it has neither.
+pub fn describe_annotations(circuit: &Circuit) -> Vec<String> {
+    let note = |note: &Option<String>| note.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+    let labels =
+        circuit.labels().iter().map(|(node, label)| format!("{node} is {:?}{}", label.name, note(&label.note)));
+    let groups = circuit.groups().iter().map(|group| {
+        let nodes: Vec<String> = group.nodes.iter().map(ToString::to_string).collect();
+        format!("group {:?} has {}{}", group.name, nodes.join(", "), note(&group.note))
+    });
+    labels.chain(groups).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use openwork_circuit::{Group, Label, NodeSet, NodeSpace};
+    use openwork_model::{Config, Model};
+
+    use super::*;
+
+    #[test]
+    fn labels_and_groups_are_a_line_each() {
+        let model = Model::init(Config { vocab_size: 8, n_layer: 1, ..Config::default() }, 1);
+        let space = NodeSpace::new(&model.config);
+        let circuit = Circuit::new(&model, NodeSet::of(space.clone(), [0, 1]));
+        assert!(describe_annotations(&circuit).is_empty());
+        let [first, second] = [0, 1].map(|n| space.node(n));
+        let label = Label { name: "quote".into(), note: Some("opens a string".into()) };
+        let group = Group { name: "reads".into(), note: None, nodes: vec![first, second] };
+        let circuit = circuit.with_labels(BTreeMap::from([(first, label)])).unwrap().with_groups(vec![group]).unwrap();
+        assert_eq!(
+            describe_annotations(&circuit),
+            ["0.attn.act_in[0] is \"quote\": opens a string", "group \"reads\" has 0.attn.act_in[0], 0.attn.act_in[1]"]
+        );
+    }
 }
