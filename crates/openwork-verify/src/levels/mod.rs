@@ -396,9 +396,10 @@ fn declarations(case: &Case<'_>) -> Vec<Declaration> {
     let shifts = case.shifts.iter().map(|s| (s.split.to_string(), s.pairs));
     let held_out = (Split::HeldOut.to_string(), case.held_out);
     let data = [("selection pairs".into(), case.selection), held_out].into_iter().chain(shifts);
-    let (nodes, granularity) = (case.circuit.nodes(), granularity(case));
-    let mut circuit_hash = format!("circuit {}", nodes.sha256());
-    if granularity != GRANULARITY {
+    let left_out = edges_left_out(case);
+    let granularity = granularity(case.circuit.edges().len(), left_out);
+    let mut circuit_hash = format!("circuit {}", case.circuit.nodes().sha256());
+    if left_out > 0 {
         circuit_hash += &format!(", its nodes and edges {}", case.circuit.sha256());
     }
     let hashes =
@@ -426,16 +427,18 @@ fn declarations(case: &Case<'_>) -> Vec<Declaration> {
     .into()
 }
 
-/// Granularity of a circuit that has all edges.
-const GRANULARITY: &str = "nodes: one feature at one site, for all tokens; edges follow from the weights between them";
+/// Number of weights between the circuit's nodes that are not its edges; 0 for a circuit of another shape, a fault that
+/// `inputs::check` names.
+fn edges_left_out(case: &Case<'_>) -> usize {
+    let fits = *case.circuit.nodes().space() == NodeSpace::new(&case.model.config);
+    if fits { case.circuit.missing_edges(case.model).len() } else { 0 }
+}
 
-fn granularity(case: &Case<'_>) -> String {
-    let (nodes, edges) = (case.circuit.nodes(), case.circuit.edges().len());
-    // A circuit of another shape is a fault, which `inputs::check` names.
-    if *nodes.space() != NodeSpace::new(&case.model.config) || case.circuit.missing_edges(case.model).is_empty() {
-        return GRANULARITY.into();
+fn granularity(edges: usize, left_out: usize) -> String {
+    if left_out == 0 {
+        return "nodes: one feature at one site, for all tokens; edges follow from the weights between them".into();
     }
-    let all = edges + case.circuit.missing_edges(case.model).len();
+    let all = edges + left_out;
     format!(
         "nodes and edges: one feature at one site, for all tokens, and {edges} of the {all} weights between them; runs of \
          the circuit are without the other weights"
