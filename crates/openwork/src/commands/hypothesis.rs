@@ -66,7 +66,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let hypothesis = Hypothesis::load(&args.hypothesis, &open.model.config)?;
     let tokens: Vec<Vec<u16>> = match (&args.task, &args.prompts) {
         (Some(task), _) => {
-            let pairs = splits(find_task(task)?, &tokenizer, args.seed)?.held_out;
+            let pairs = splits(find_task(task)?, &tokenizer, open.model.config.n_ctx, args.seed)?.held_out;
             pairs.into_iter().flat_map(|p| [p.positive, p.negative]).collect()
         }
         (None, Some(path)) => {
