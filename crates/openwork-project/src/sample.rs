@@ -73,7 +73,7 @@ impl Sample {
         let too_short = || SampleError::TooShort { data: data.to_owned(), n_ctx };
         let mut windows = Windows::new(train.len(), n_ctx, seed).ok_or_else(too_short)?;
         let mut writer = ShardWriter::create(&dir, tokenizer_sha256, SAMPLE_TOKENS as u64 * 2)?;
-        writer.push(&windows.read(&train, 0, n))?;
+        writer.push(&windows.read(&train, 0, n)?)?;
         writer.finish()?;
         Ok(())
     }
@@ -96,7 +96,7 @@ impl Sample {
         }
         let shards = TokenShards::open(dir, tokenizer_sha256)?;
         let mut tokens = vec![0; shards.len() as usize / n_ctx * n_ctx];
-        shards.read(0, &mut tokens);
+        shards.read(0, &mut tokens)?;
         Ok(Self { tokens, n_ctx })
     }
 

@@ -1,4 +1,4 @@
-//! Token shards: a tokenised corpus on disk, read through a memory map.
+//! Token shards: a tokenised corpus on disk.
 //!
 //! A dataset is a folder of `shard-00000.bin`, `shard-00001.bin`, .. (tokens as raw little-endian 16-bit
 //! numbers) and a `manifest.json` with the number of tokens and the SHA-256 of each shard and the SHA-256 of
@@ -108,6 +108,12 @@ pub enum ShardError {
         tokens: u64,
         /// Its length in bytes.
         found: u64,
+    },
+    /// A shard became shorter while it was open.
+    #[error("shard {} is shorter than when it was opened: something has changed it meanwhile", path.display())]
+    Changed {
+        /// The shard.
+        path: PathBuf,
     },
     /// A shard's contents are not those that were written.
     #[error("shard {} has SHA-256 {found}, but the manifest says {expected}", path.display())]
