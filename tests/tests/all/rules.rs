@@ -84,13 +84,14 @@ const TENSOR_TREE: [(&str, &str); 8] = [
 const GPU: &str = concat!("cud", "arc");
 
 /// Files that may hold `unsafe` code.
-const UNSAFE: [&str; 12] = [
+const UNSAFE: [&str; 13] = [
     "crates/openwork-cuda-sim/src/device.rs",
     "crates/openwork-cuda-sim/src/lib.rs",
     "crates/openwork-cuda/src/attention.rs",
     "crates/openwork-cuda/src/driver.rs",
     "crates/openwork-cuda/src/elementwise.rs",
     "crates/openwork-cuda/src/gpu.rs",
+    "crates/openwork-cuda/src/loader.rs",
     "crates/openwork-cuda/src/nvidia.rs",
     "crates/openwork-cuda/src/parameters/update.rs",
     "crates/openwork-cuda/src/products.rs",
@@ -340,6 +341,19 @@ fn libraries_do_not_print() {
         let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         let found = code(text).find(|(_, line)| library && macros.iter().any(|m| line.contains(m)));
         assert_eq!(found, None, "{name} prints");
+    }
+}
+
+#[test]
+fn text_files_are_read_with_or_without_a_byte_order_mark() {
+    // The checker shares no code, and the system's files have none.
+    let own = ["crates/openwork-tensor/src/text.rs", "crates/openwork-check/src/certificate.rs"];
+    for (name, text) in files(&["rs"]) {
+        let library = name.starts_with("crates/") && name.contains("/src/") && !name.ends_with("tests.rs");
+        let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let reads = |line: &str| line.contains("fs::read_to_string(") && !line.contains("\"/proc/");
+        let found = code(text).find(|(_, line)| library && !own.contains(&name.as_str()) && reads(line));
+        assert_eq!(found, None, "{name}: openwork_tensor::read_text reads text files");
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Result, bail};
-use openwork_project::{LineFormat, find_task, read_prompts, splits};
+use anyhow::{Context, Result, bail};
+use openwork_project::{LineFormat, PromptLines, find_task, splits};
 use openwork_verify::hypothesis::{
     Comparison, Hypothesis, HypothesisSettings, HypothesisVerdict, Prompts, compare, examine,
 };
@@ -71,7 +71,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         (None, Some(path)) => {
             let format = if args.jsonl { LineFormat::Json } else { LineFormat::Text };
-            read_prompts(path, format)?.map(|line| Ok(tokenizer.encode(&line?.prompt))).collect::<Result<_>>()?
+            // All of them or none: a verdict is about the prompts that were named.
+            let lines = PromptLines::open(path, format)?.map(|line| {
+                let line = line?.with_context(|| format!("cannot use {}", path.display()))?;
+                Ok(tokenizer.encode(&line.prompt))
+            });
+            lines.collect::<Result<_>>()?
         }
         (None, None) => bail!("name the prompts: --task TASK or --prompts FILE"),
     };

@@ -41,6 +41,44 @@ pub fn finish(outcome: Result<ExitCode>) -> ExitCode {
     ExitCode::from(2)
 }
 
+/// Says in words that the program is at fault, should it ever panic. A tokenizer on trial may: that is an error of its file.
+pub fn explain_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        if std::thread::current().name() == Some(openwork_data::TRIAL_THREAD) {
+            return;
+        }
+        let payload = panic.payload();
+        let words = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+        let place = panic.location().map_or(String::new(), |place| format!(" ({}:{})", place.file(), place.line()));
+        eprintln!("error: this is a fault of openwork{place}: {}", words.unwrap_or("no reason is known"));
+        eprintln!("please report it with the command and its input; RUST_BACKTRACE=1 says more");
+        if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
+            eprintln!("{}", std::backtrace::Backtrace::force_capture());
+        }
+    }));
+}
+
+/// A text in quotes, on one line: line ends, tabs and what cannot be seen are escaped.
+pub fn quoted(text: &str) -> String {
+    quoted_bytes(text.as_bytes())
+}
+
+/// Bytes as text in quotes, as [`quoted`]; those that are not UTF-8 are `\xE9`.
+pub fn quoted_bytes(bytes: &[u8]) -> String {
+    let mut shown = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '"' => shown.push('"'),
+                '\'' => shown.push('\''),
+                c => shown.extend(c.escape_debug()),
+            }
+        }
+        chunk.invalid().iter().for_each(|byte| shown.push_str(&format!("\\x{byte:02X}")));
+    }
+    shown + "\""
+}
+
 /// `1234567` as `1,234,567`.
 pub fn count(n: u64) -> String {
     indicatif::HumanCount(n).to_string()
