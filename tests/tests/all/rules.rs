@@ -357,6 +357,65 @@ fn text_files_are_read_with_or_without_a_byte_order_mark() {
     }
 }
 
+/// Names of the values that messages may show as Rust does: shapes, and texts and lists of texts in quotes.
+const SHOWN: [&str; 18] = [
+    "FORMAT",
+    "answer",
+    "answers",
+    "candidate",
+    "cues",
+    "entry",
+    "expected",
+    "found",
+    "given",
+    "index",
+    "name",
+    "other",
+    "pieces",
+    "prompt",
+    "shape",
+    "storage",
+    "text",
+    "used",
+];
+
+/// The values that a message shows in Rust's debug format; a value without a name is empty.
+fn debugged(message: &str) -> impl Iterator<Item = &str> {
+    let debug = [":?}", ":#?}"];
+    debug.into_iter().flat_map(move |form| {
+        message
+            .match_indices(form)
+            .filter_map(move |(at, _)| message[..at].rfind('{').map(|start| &message[start + 1..at]))
+    })
+}
+
+#[test]
+fn messages_are_not_debug_output() {
+    for (name, text) in files(&["rs"]) {
+        if !name.starts_with("crates/") || !name.contains("/src/") || name.ends_with("tests.rs") {
+            continue;
+        }
+        let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let errors =
+            text.split("#[error(").skip(1).filter_map(|rest| rest.split_once(")]\n")).map(|(message, _)| message);
+        for message in errors {
+            let found = debugged(message).find(|value| !SHOWN.contains(value));
+            assert_eq!(found, None, "{name}: {message}");
+        }
+        if name.starts_with("crates/openwork/src/") {
+            for (line, code) in code(text) {
+                assert_eq!(debugged(code).next(), None, "{name}:{line}: openwork_tensor::quoted shows a text");
+            }
+        }
+    }
+}
+
+#[test]
+fn debug_formats_are_found() {
+    assert_eq!(debugged("a {found:?} b {} c {x:#?}").collect::<Vec<_>>(), ["found", "x"]);
+    assert_eq!(debugged("a {:?}").collect::<Vec<_>>(), [""]);
+}
+
 #[test]
 fn nothing_is_left_for_later() {
     let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("to", "do!"), concat!("unimple", "mented!")];

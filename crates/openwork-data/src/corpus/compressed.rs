@@ -320,6 +320,26 @@ mod tests {
         assert!(error.contains("a window of 2048 MiB"), "{error}");
     }
 
+    proptest::proptest! {
+        /// Whatever is done to a file, it is read or an error.
+        #[test]
+        fn damaged_files_never_panic(
+            damages in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), 0..=255_u8), 1..4),
+            cut in proptest::prelude::any::<proptest::sample::Index>(),
+        ) {
+            let text = "def f(x):\n    return x + 1\n".repeat(40);
+            for (compression, part) in [(Compression::Gzip, gzip(&text)), (Compression::Zstd, zstd(&text))] {
+                let mut bytes = [&part[..], &part].concat();
+                for (place, value) in &damages {
+                    let at = place.index(bytes.len());
+                    bytes[at] = *value;
+                }
+                let _ = read(compression, &bytes);
+                let _ = read(compression, &bytes[..cut.index(bytes.len())]);
+            }
+        }
+    }
+
     #[test]
     fn streams_are_known_by_their_first_bytes() {
         assert_eq!(Compression::of_magic(&gzip("")[..4]), Compression::Gzip);

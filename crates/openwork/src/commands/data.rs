@@ -90,5 +90,12 @@ fn print(report: &CorpusReport) -> Result<()> {
     };
     let rows = [row("train", &report.train), row("validation", &report.validation)];
     table(["kept", "documents", "bytes", "tokens"], &rows)?;
+    for (half, part) in [("training", &report.train), ("validation", &report.validation)] {
+        if part.documents == 0 {
+            eprintln!(
+                "note: no document went to {half}, and training needs some; another --validation-fraction moves the share"
+            );
+        }
+    }
     show_left_out(&report.left_out)
 }

@@ -7,10 +7,11 @@ use anyhow::Result;
 use clap::ArgGroup;
 use openwork_model::Ties;
 use openwork_project::{Answer, TokenBatch, TokenFileError, answer, named_pass};
+use openwork_tensor::quoted_bytes;
 
 use crate::ui::{
     args::open_model,
-    show::{count, quoted_bytes, say, table},
+    show::{count, say, table},
     sources::refuse_overwrite,
 };
 

@@ -8,8 +8,9 @@ use std::{
 
 use anyhow::Result;
 use openwork_project::{FoundTokenizer, LineFormat, PromptLine, PromptLines, find_tokenizer};
+use openwork_tensor::quoted_bytes;
 
-use crate::ui::show::{count, quoted_bytes, say, table};
+use crate::ui::show::{count, say, table};
 
 /// Text that `--help` adds.
 const INPUT: &str = "\

@@ -10,11 +10,12 @@ use anyhow::Result;
 use openwork_circuit::Circuit;
 use openwork_data::Tokenizer;
 use openwork_project::{BadLine, LineFormat, PromptLine, PromptLines, VerdictFile, verdict_path};
+use openwork_tensor::quoted;
 use openwork_verify::{Alarm, Sighting, Watch, WatchSettings};
 
 use crate::ui::{
     args::ProjectArgs,
-    show::{count, quoted, say},
+    show::{count, say},
 };
 
 /// Text that `--help` adds.

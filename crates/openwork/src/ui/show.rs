@@ -58,27 +58,6 @@ pub fn explain_panics() {
     }));
 }
 
-/// A text in quotes, on one line: line ends, tabs and what cannot be seen are escaped.
-pub fn quoted(text: &str) -> String {
-    quoted_bytes(text.as_bytes())
-}
-
-/// Bytes as text in quotes, as [`quoted`]; those that are not UTF-8 are `\xE9`.
-pub fn quoted_bytes(bytes: &[u8]) -> String {
-    let mut shown = String::from("\"");
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '"' => shown.push('"'),
-                '\'' => shown.push('\''),
-                c => shown.extend(c.escape_debug()),
-            }
-        }
-        chunk.invalid().iter().for_each(|byte| shown.push_str(&format!("\\x{byte:02X}")));
-    }
-    shown + "\""
-}
-
 /// `1234567` as `1,234,567`.
 pub fn count(n: u64) -> String {
     indicatif::HumanCount(n).to_string()
