@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{ArgGroup, Subcommand, ValueEnum};
 use openwork_data::{Imported, PUBLISHED_VOCAB_SIZE, SplitRule, Tokenizer, corpus};
 
@@ -32,10 +32,10 @@ pub enum Command {
         #[arg(long)]
         generated: bool,
         /// Seed of the generated programs
-        #[arg(long, default_value_t = 0, requires = "generated")]
+        #[arg(long, default_value_t = 0, requires = "generated", conflicts_with = "from")]
         seed: u64,
         /// Megabytes of generated programs
-        #[arg(long, default_value_t = 8, requires = "generated", value_parser = clap::value_parser!(u64).range(1..1 << 20))]
+        #[arg(long, default_value_t = 8, requires = "generated", conflicts_with = "from", value_parser = clap::value_parser!(u64).range(1..1 << 20))]
         megabytes: u64,
         /// Number of tokens, <|endoftext|> included
         #[arg(long, default_value_t = PUBLISHED_VOCAB_SIZE)]
@@ -72,6 +72,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Train { out, from, documents, generated, seed, megabytes, vocab_size } => {
             refuse_overwrite(&out, from.iter().map(PathBuf::as_path))?;
+            ensure!(!generated || !documents.is_given(), "{}", DocumentArgs::UNUSED);
             let (tokenizer, left_out) = match generated {
                 true => (Tokenizer::train_on_programs(seed, megabytes * 1_000_000, vocab_size)?, Default::default()),
                 false => corpus::train_tokenizer(&documents.sources(from), vocab_size)?,
