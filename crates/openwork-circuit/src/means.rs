@@ -13,11 +13,12 @@ use crate::NodeSpace;
 
 const FORMAT: &str = "openwork-means 1";
 
-/// Mean value of every node, and over how many tokens.
+/// Mean value of every node, over how many tokens, and in sequences of which length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Means {
     values: Vec<f32>,
     n_tokens: u64,
+    seq_len: usize,
 }
 
 /// Errors of reading means.
@@ -53,7 +54,7 @@ impl Means {
             total.iter_mut().zip(sums).for_each(|(t, s)| *t += s);
         }
         let n_tokens = tokens.len() as u64;
-        Self { values: total.into_iter().map(|t| (t / n_tokens as f64) as f32).collect(), n_tokens }
+        Self { values: total.into_iter().map(|t| (t / n_tokens as f64) as f32).collect(), n_tokens, seq_len }
     }
 
     /// Mean of every node by number.
@@ -64,6 +65,11 @@ impl Means {
     /// Tokens the means are taken over.
     pub fn n_tokens(&self) -> u64 {
         self.n_tokens
+    }
+
+    /// Tokens of a sequence that they are taken over.
+    pub fn seq_len(&self) -> usize {
+        self.seq_len
     }
 
     /// SHA-256 of the values: the means hash of circuit files.
@@ -79,6 +85,8 @@ impl Means {
             ("format", FORMAT.to_owned()),
             ("model_sha256", model_sha256.to_owned()),
             ("n_tokens", self.n_tokens.to_string()),
+            ("seq_len", self.seq_len.to_string()),
+            ("means_sha256", self.sha256()),
         ];
         openwork_tensor::write(path, &tensors, &metadata.map(|(k, v)| (k.to_owned(), v)).into())
     }
@@ -100,7 +108,18 @@ impl Means {
             return Err(other(format!("{} values, expected {expected} finite ones", values.len())));
         }
         let n_tokens = metadata("n_tokens").parse().map_err(|_| other("no token count".into()))?;
-        Ok(Self { values, n_tokens })
+        // Files that do not say it were written when sequences were as long as the model takes.
+        let seq_len = match metadata("seq_len") {
+            "" => model.config.n_ctx,
+            text => text.parse().map_err(|_| other("its sequence length is no number".into()))?,
+        };
+        let means = Self { values, n_tokens, seq_len };
+        match metadata("means_sha256") {
+            recorded if recorded.is_empty() || recorded == means.sha256() => Ok(means),
+            recorded => {
+                Err(other(format!("they are damaged: SHA-256 {}, and the file records {recorded}", means.sha256())))
+            }
+        }
     }
 }
 

@@ -117,7 +117,7 @@ fn of_model(study: &Study, cell: &Cell, tasks: &[(&str, f64, Splits)]) -> Result
     let model = study.model(cell)?;
     let n_ctx = model.config.n_ctx;
     let mut windows = Windows::new(study.data.train.len(), n_ctx, 0).context("too few training tokens")?;
-    let means = Sample { tokens: windows.read(&study.data.train, 0, MEAN_TOKENS / n_ctx)?, n_ctx }.means(&model);
+    let means = Sample { tokens: windows.read(&study.data.train, 0, MEAN_TOKENS / n_ctx)?, n_ctx }.means(&model)?;
     let circuit = |(task, target_loss, splits): &(&str, f64, Splits)| {
         let masks = LearnedMasks { restarts: 1, ..LearnedMasks::default() };
         let settings = Settings { target_loss: *target_loss, masks, ..Settings::default() };

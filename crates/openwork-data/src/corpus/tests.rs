@@ -24,7 +24,7 @@ fn put(path: &Path, bytes: &[u8]) {
 fn documents_of(dir: &Path) -> Vec<String> {
     let shards = TokenShards::open(dir, tokenizer().sha256()).expect("opens");
     let mut tokens = vec![0; shards.len() as usize];
-    shards.read(0, &mut tokens);
+    shards.read(0, &mut tokens).expect("reads");
     tokens
         .split_inclusive(|&id| id == tokenizer().end_of_text())
         .map(|document| tokenizer().decode(document.strip_suffix(&[399]).expect("ends")))

@@ -12,6 +12,7 @@ use openwork_data::{
 use crate::ui::{
     args::open_tokenizer,
     progress::Progress,
+    ranges::{between, fraction, positive, seed},
     show::{count, say, table},
 };
 
@@ -24,16 +25,16 @@ pub enum Command {
         #[arg(long)]
         out: PathBuf,
         /// Megabytes of programs
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..1 << 20))]
+        #[arg(long, default_value_t = 50, value_parser = between::<u64>(1, 1 << 20))]
         megabytes: u64,
         /// Seed of the programs
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, default_value_t = 0, value_parser = seed)]
         seed: u64,
         /// The tokenizer.json
         #[arg(long)]
         tokenizer: PathBuf,
         /// Part of the programs that is only validated on
-        #[arg(long, default_value_t = 0.01)]
+        #[arg(long, default_value_t = 0.01, value_parser = fraction::<f64>())]
         validation_fraction: f64,
         /// Replace the folder if it exists
         #[arg(long)]
@@ -51,10 +52,10 @@ pub enum Command {
         #[arg(long)]
         tokenizer: PathBuf,
         /// Longer documents are left out
-        #[arg(long, default_value_t = 1 << 20)]
+        #[arg(long, default_value_t = 1 << 20, value_parser = positive::<u64>())]
         max_file_bytes: u64,
         /// Part of the documents that is only validated on; chosen by a hash of the content
-        #[arg(long, default_value_t = 0.01)]
+        #[arg(long, default_value_t = 0.01, value_parser = fraction::<f64>())]
         validation_fraction: f64,
         /// Replace the folder if it exists
         #[arg(long)]

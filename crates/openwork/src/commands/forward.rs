@@ -7,7 +7,7 @@ use openwork_model::Ties;
 use openwork_project::{TokenBatch, TokenFileError, named_pass};
 
 use crate::ui::{
-    args::open_model,
+    args::{check_outputs, open_model},
     show::{count, say},
 };
 
@@ -28,7 +28,7 @@ with the original implementation. All other commands choose by index.";
 pub struct Args {
     /// A model file, a finished run's folder or a published folder
     model: PathBuf,
-    /// A safetensors file with `tokens` (and `targets`), [batch, time], I64 or U16
+    /// A safetensors file with `tokens` (and `targets`), [batch, time], I64, I32 or U16
     #[arg(long, value_name = "FILE")]
     tokens: PathBuf,
     /// The safetensors file to write
@@ -44,13 +44,14 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
+    check_outputs([args.out.as_path()])?;
     let mut model = open_model(&args.model)?.model;
     model.ties = Ties::AsPyTorch;
     let batch = TokenBatch::read(&args.tokens, &model)?;
     if args.gradients && !batch.has_targets() {
         return Err(TokenFileError::NoTargets { path: args.tokens }.into());
     }
-    let tensors = named_pass(&model, &batch, args.activations, args.gradients);
+    let tensors = named_pass(&model, &batch, args.activations, args.gradients)?;
     openwork_tensor::write(&args.out, &tensors, &BTreeMap::new())?;
     say!("{}: {} tensors", args.out.display(), count(tensors.len() as u64));
     Ok(ExitCode::SUCCESS)

@@ -6,7 +6,11 @@ use anyhow::Result;
 use clap::{ArgGroup, Subcommand};
 use openwork_data::{CorpusOptions, Documents, PUBLISHED_VOCAB_SIZE, Tokenizer};
 
-use crate::ui::show::{count, say};
+use crate::ui::{
+    args::check_outputs,
+    ranges::{between, seed},
+    show::{count, say},
+};
 
 /// The commands of the group.
 #[derive(Subcommand)]
@@ -24,13 +28,13 @@ pub enum Command {
         #[arg(long)]
         generated: bool,
         /// Seed of the generated programs
-        #[arg(long, default_value_t = 0, requires = "generated")]
+        #[arg(long, default_value_t = 0, requires = "generated", value_parser = seed)]
         seed: u64,
         /// Megabytes of generated programs
-        #[arg(long, default_value_t = 8, requires = "generated", value_parser = clap::value_parser!(u64).range(1..1 << 20))]
+        #[arg(long, default_value_t = 8, requires = "generated", value_parser = between::<u64>(1, 1 << 20))]
         megabytes: u64,
         /// Number of tokens, <|endoftext|> included
-        #[arg(long, default_value_t = PUBLISHED_VOCAB_SIZE)]
+        #[arg(long, default_value_t = PUBLISHED_VOCAB_SIZE, value_parser = between::<usize>(257, 1 << 16))]
         vocab_size: usize,
     },
     /// Import the published vocabulary (vocab.bpe and encoder.json)
@@ -47,6 +51,8 @@ pub enum Command {
 
 /// Runs a command of the group.
 pub fn run(command: Command) -> Result<ExitCode> {
+    let (Command::Train { out, .. } | Command::Import { out, .. }) = &command;
+    check_outputs([out.as_path()])?;
     let (tokenizer, out) = match command {
         Command::Train { out, from, generated, seed, megabytes, vocab_size } => {
             let tokenizer = match generated {

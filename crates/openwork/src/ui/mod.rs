@@ -2,6 +2,8 @@
 
 pub mod args;
 pub mod interrupt;
+pub mod options;
 pub mod progress;
+pub mod ranges;
 pub mod show;
 pub mod training;
