@@ -63,8 +63,8 @@ pub enum LoadError {
         source: ConfigError,
     },
     /// Not a model file of ours.
-    #[error("{} is not an Openwork model: its metadata says format {found:?}, expected {FORMAT:?}; \
-             a published checkpoint folder goes through `openwork import`", path.display())]
+    #[error("{} is not an Openwork model: its metadata says format {}, expected `{FORMAT}`; \
+             a published checkpoint folder goes through `openwork import`", path.display(), found.as_deref().unwrap_or("none"))]
     Format {
         /// The file.
         path: PathBuf,

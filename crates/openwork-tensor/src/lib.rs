@@ -29,5 +29,5 @@ pub use lock::{FolderLock, LockError};
 pub use pt::{PtError, PtFile, PtProblem, write_pt};
 pub use shard::{Manifest, ShardError, ShardInfo, ShardWriter, TokenShards};
 pub use tensor::{Dtype, NotFinite, Tensor, ensure_finite};
-pub use text::{read_text, without_bom};
+pub use text::{quoted, quoted_bytes, quoted_list, read_text, without_bom};
 pub use write::{WriteError, write, write_with_csr};

@@ -39,9 +39,45 @@ pub fn without_bom(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
 }
 
+/// A text in quotes, on one line: line ends, tabs and what cannot be seen are escaped.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    quoted_bytes(text.as_bytes())
+}
+
+/// Texts as [`quoted`], in brackets.
+#[must_use]
+pub fn quoted_list(texts: &[impl AsRef<str>]) -> String {
+    format!("[{}]", texts.iter().map(|text| quoted(text.as_ref())).collect::<Vec<_>>().join(", "))
+}
+
+/// Bytes as text in quotes, as [`quoted`]; those that are not UTF-8 are `\xE9`.
+#[must_use]
+pub fn quoted_bytes(bytes: &[u8]) -> String {
+    let mut shown = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '"' => shown.push('"'),
+                '\'' => shown.push('\''),
+                c => shown.extend(c.escape_debug()),
+            }
+        }
+        chunk.invalid().iter().for_each(|byte| shown.push_str(&format!("\\x{byte:02X}")));
+    }
+    shown + "\""
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quoted_texts_are_on_one_line_and_say_what_cannot_be_seen() {
+        assert_eq!(quoted("(\"a'\n\té\\\0"), "\"(\"a'\\n\\té\\\\\\0\"");
+        assert_eq!(quoted_bytes(b"a\xC3"), "\"a\\xC3\"");
+        assert_eq!(quoted_list(&["(\"", "b"]), "[\"(\"\", \"b\"]");
+    }
 
     #[test]
     fn one_byte_order_mark_is_left_out() {

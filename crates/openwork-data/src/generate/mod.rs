@@ -62,4 +62,6 @@ impl Iterator for Programs {
 }
 
 #[cfg(test)]
+mod prompts;
+#[cfg(test)]
 mod tests;

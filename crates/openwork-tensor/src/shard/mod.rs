@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::atomic::sha256_bytes;
+
 pub use self::read::TokenShards;
 pub use self::write::ShardWriter;
 
@@ -27,8 +29,21 @@ pub struct Manifest {
     pub format_version: u32,
     /// SHA-256 of the tokenizer file that made the tokens.
     pub tokenizer_sha256: String,
+    /// Digest of the dataset that the tokens were drawn from, where they are a sample of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drawn_from: Option<String>,
     /// The shards, in order.
     pub shards: Vec<ShardInfo>,
+}
+
+impl Manifest {
+    /// Digest of the tokens: SHA-256 over tokenizer, lengths and digests of the shards, a line each.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        let mut lines = vec![self.tokenizer_sha256.clone()];
+        lines.extend(self.shards.iter().map(|shard| format!("{} {}", shard.tokens, shard.sha256)));
+        sha256_bytes(lines.join("\n").as_bytes())
+    }
 }
 
 /// One shard of a [`Manifest`].

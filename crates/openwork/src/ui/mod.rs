@@ -6,4 +6,5 @@ pub mod options;
 pub mod progress;
 pub mod ranges;
 pub mod show;
+pub mod sources;
 pub mod training;
