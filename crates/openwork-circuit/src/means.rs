@@ -6,18 +6,19 @@
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
 use openwork_model::{Matrix, Model, Site, Tap, Tokens};
-use openwork_tensor::{Tensor, TensorFile};
+use openwork_tensor::{Tensor, TensorFile, WriteError, ensure_finite};
 use rayon::prelude::*;
 
 use crate::NodeSpace;
 
 const FORMAT: &str = "openwork-means 1";
 
-/// Mean value of every node, and over how many tokens.
+/// Mean value of every node, over how many tokens, and in sequences of which length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Means {
     values: Vec<f32>,
     n_tokens: u64,
+    seq_len: usize,
 }
 
 /// Errors of reading means.
@@ -53,7 +54,7 @@ impl Means {
             total.iter_mut().zip(sums).for_each(|(t, s)| *t += s);
         }
         let n_tokens = tokens.len() as u64;
-        Self { values: total.into_iter().map(|t| (t / n_tokens as f64) as f32).collect(), n_tokens }
+        Self { values: total.into_iter().map(|t| (t / n_tokens as f64) as f32).collect(), n_tokens, seq_len }
     }
 
     /// Mean of every node by number.
@@ -66,6 +67,11 @@ impl Means {
         self.n_tokens
     }
 
+    /// Tokens of a sequence that they are taken over.
+    pub fn seq_len(&self) -> usize {
+        self.seq_len
+    }
+
     /// SHA-256 of the values: the means hash of circuit files.
     pub fn sha256(&self) -> String {
         let bytes: Vec<u8> = self.values.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -73,12 +79,19 @@ impl Means {
     }
 
     /// Writes the means of the model with this hash, atomically.
-    pub fn save(&self, path: &Path, model_sha256: &str) -> Result<(), openwork_tensor::WriteError> {
-        let tensors = BTreeMap::from([("means".to_owned(), Tensor::from(ndarray::Array1::from(self.values.clone())))]);
+    ///
+    /// # Errors
+    /// When the file cannot be written, or a mean is not finite.
+    pub fn save(&self, path: &Path, model_sha256: &str) -> Result<(), WriteError> {
+        let means = Tensor::from(ndarray::Array1::from(self.values.clone()));
+        ensure_finite(&means, "means").map_err(|source| WriteError::NotFinite { path: path.to_owned(), source })?;
+        let tensors = BTreeMap::from([("means".to_owned(), means)]);
         let metadata = [
             ("format", FORMAT.to_owned()),
             ("model_sha256", model_sha256.to_owned()),
             ("n_tokens", self.n_tokens.to_string()),
+            ("seq_len", self.seq_len.to_string()),
+            ("means_sha256", self.sha256()),
         ];
         openwork_tensor::write(path, &tensors, &metadata.map(|(k, v)| (k.to_owned(), v)).into())
     }
@@ -100,7 +113,18 @@ impl Means {
             return Err(other(format!("{} values, expected {expected} finite ones", values.len())));
         }
         let n_tokens = metadata("n_tokens").parse().map_err(|_| other("no token count".into()))?;
-        Ok(Self { values, n_tokens })
+        // Files that do not say it were written when sequences were as long as the model takes.
+        let seq_len = match metadata("seq_len") {
+            "" => model.config.n_ctx,
+            text => text.parse().map_err(|_| other("its sequence length is no number".into()))?,
+        };
+        let means = Self { values, n_tokens, seq_len };
+        match metadata("means_sha256") {
+            recorded if recorded.is_empty() || recorded == means.sha256() => Ok(means),
+            recorded => {
+                Err(other(format!("they are damaged: SHA-256 {}, and the file records {recorded}", means.sha256())))
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{ops::ControlFlow, time::Instant};
 
-use openwork_circuit::CircuitFile;
+use openwork_circuit::{CircuitFile, batches};
 use openwork_tasks::Splits;
 use openwork_verify::{
     Case, Control, ControlKind, Controls, Judgement, Limits, Meaning, Report, Settings, Shift, Split,
@@ -11,7 +11,7 @@ use openwork_verify::{
     verify,
 };
 
-use crate::{Project, ProjectError, SearchStep, control_searches};
+use crate::{Project, ProjectError, SearchStep, control_searches, tasks::check_finite};
 
 /// Highest level where nobody asks for another: everything that tries to refute. Certificates are asked for.
 pub const DEFAULT_LEVEL: u8 = 5;
@@ -62,6 +62,7 @@ pub fn verify_circuit(
     let Request { circuit, hypothesis, settings, limits, .. } = request;
     project.check_means(circuit)?;
     let splits = project.splits_of(circuit)?;
+    check_finite(&project.model, &batches(&splits.held_out, 8, project.model.config.n_ctx))?;
     let with_controls = request.with_controls && limits.level >= 3;
     let controls = match with_controls {
         true => controls_within(limits, project, circuit, &splits, on_stage)?,

@@ -11,7 +11,7 @@ use crate::csr::{CsrError, CsrTensor};
 use crate::element::encode;
 use crate::error::MAX_HEADER;
 use crate::header::render;
-use crate::tensor::{Dtype, Tensor, row_major};
+use crate::tensor::{Dtype, NotFinite, Tensor, row_major};
 
 /// Reason that a safetensors file could not be written. Nothing has been changed on disk.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,14 @@ pub enum WriteError {
         path: PathBuf,
         /// Error of the operating system.
         source: io::Error,
+    },
+    /// A tensor holds NaN or an infinity, which its reader would refuse.
+    #[error("{} is not written", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor, and the index in it.
+        source: NotFinite,
     },
     /// `__metadata__` is the format's own and cannot name a tensor.
     #[error("{}: no tensor can be called `__metadata__`", path.display())]
@@ -50,7 +58,7 @@ pub enum WriteError {
         source: CsrError,
     },
     /// So many tensors or so much metadata that no reader would take the file.
-    #[error("{}: the header has {len} bytes, more than the format allows ({MAX_HEADER})", path.display())]
+    #[error("{}: the header has {len} bytes, more than is read back ({MAX_HEADER})", path.display())]
     HeaderTooLarge {
         /// The file.
         path: PathBuf,
@@ -146,27 +154,31 @@ fn write_all(
     .map_err(|source| WriteError::Io { path: path.to_owned(), source })
 }
 
-fn write_data(tensor: &Tensor, out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn write_data(tensor: &Tensor, out: &mut impl Write) -> io::Result<()> {
     macro_rules! elements {
         ($array:expr) => {
             encode(row_major($array).as_slice().expect("row-major"), out)
         };
     }
     match tensor {
+        Tensor::F64(a) => elements!(a),
         Tensor::F32(a) => elements!(a),
         Tensor::F16(a) => elements!(a),
         Tensor::Bf16(a) => elements!(a),
         Tensor::I64(a) => elements!(a),
+        Tensor::I32(a) => elements!(a),
         Tensor::U16(a) => elements!(a),
     }
 }
 
 fn kind(dtype: Dtype) -> safetensors::Dtype {
     match dtype {
+        Dtype::F64 => safetensors::Dtype::F64,
         Dtype::F32 => safetensors::Dtype::F32,
         Dtype::F16 => safetensors::Dtype::F16,
         Dtype::Bf16 => safetensors::Dtype::BF16,
         Dtype::I64 => safetensors::Dtype::I64,
+        Dtype::I32 => safetensors::Dtype::I32,
         Dtype::U16 => safetensors::Dtype::U16,
     }
 }

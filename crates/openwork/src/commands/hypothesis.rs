@@ -9,7 +9,7 @@ use openwork_verify::hypothesis::{
     Comparison, Hypothesis, HypothesisSettings, HypothesisVerdict, Prompts, compare, examine,
 };
 
-use crate::ui::{args::open_model, show::say};
+use crate::ui::{args::open_model, ranges::seed, show::say};
 
 /// Text that `--help` adds.
 const FILE_FORMAT: &str = r#"A hypothesis is a TOML file:
@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long)]
     tokenizer: Option<PathBuf>,
     /// Seed of the prompts and of base and source
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = seed)]
     seed: u64,
 }
 

@@ -1,12 +1,15 @@
 //! `openwork prune`: find a circuit.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use openwork_project::find_circuit;
 
 use crate::ui::{
-    args::{SearchArgs, describe_annotations, describe_circuit},
+    args::{SearchArgs, check_folder, check_outputs, describe_annotations, describe_circuit},
     interrupt,
     progress::SearchProgress,
     show::say,
@@ -25,6 +28,11 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
     let (task, project, device) = args.search.open()?;
+    let out = args.out.unwrap_or_else(|| project.circuit_path(task.name()));
+    check_folder(out.parent().unwrap_or(Path::new("")))?;
+    if out.parent().is_some_and(Path::exists) {
+        check_outputs([out.as_path()])?;
+    }
     let settings = args.search.settings();
     let splits = project.splits(task, settings.seed)?;
     let progress = SearchProgress::default();
@@ -34,7 +42,6 @@ pub fn run(args: Args) -> Result<ExitCode> {
         eprintln!("interrupted before the first search was finished: nothing was written");
         return Ok(ExitCode::from(interrupt::INTERRUPTED));
     };
-    let out = args.out.unwrap_or_else(|| project.circuit_path(task.name()));
     project.save_circuit(&circuit, &out)?;
     say!("{}", describe_circuit(&circuit));
     for line in describe_annotations(&circuit.circuit) {

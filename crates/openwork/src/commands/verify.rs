@@ -15,9 +15,10 @@ use openwork_verify::{Limits, Settings, Verdict, hypothesis::Hypothesis};
 use crate::{
     page,
     ui::{
-        args::{ProjectArgs, describe_annotations, replay_command},
+        args::{ProjectArgs, check_outputs, describe_annotations, replay_command},
         interrupt,
         progress::VerificationProgress,
+        ranges::{between, duration},
         show::say,
     },
 };
@@ -37,7 +38,7 @@ pub struct Args {
     #[arg(long)]
     no_controls: bool,
     /// Random node sets of each kind
-    #[arg(long, default_value_t = Settings::default().random_sets)]
+    #[arg(long, default_value_t = Settings::default().random_sets, value_parser = between::<usize>(1, 1 << 20))]
     random_sets: usize,
     /// Highest level: 1 the model performs the task, 2 sufficiency, 3 necessity and controls, 4 adversaries, 5 causal
     /// scrubbing and hypotheses, 6 certificates
@@ -45,7 +46,7 @@ pub struct Args {
     level: u8,
     /// Time for all levels together, such as 90s or 10m, half of which the control searches may take; what does not
     /// fit is named in the report [default: as long as it takes]
-    #[arg(long, value_parser = humantime::parse_duration)]
+    #[arg(long, value_parser = duration)]
     budget: Option<Duration>,
     /// Hypothesis about the nodes, a file as `openwork hypothesis --help` explains; tested at level 5
     #[arg(long, value_name = "FILE")]
@@ -60,6 +61,8 @@ pub struct Args {
 
 /// Runs the command. Exit code 0: the circuit passes; 1: it does not.
 pub fn run(args: Args) -> Result<ExitCode> {
+    let out = args.out.unwrap_or_else(|| verdict_path(&args.circuit));
+    check_outputs([out.as_path()].into_iter().chain(args.html.as_deref()))?;
     let project = args.project.open()?;
     let circuit = project.circuit(&args.circuit)?;
     let settings = Settings { random_sets: args.random_sets, ..Settings::default() };
@@ -85,7 +88,6 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let model = args.project.model.display();
         eprintln!("{}: check it with openwork check-certificate {0} {model}", path.display());
     }
-    let out = args.out.unwrap_or_else(|| verdict_path(&args.circuit));
     let file = VerdictFile::new(&circuit, controls, report);
     file.write(&out)?;
     let verdict = file.report.verdict.clone();

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use openwork_data::{LeftOut, Sources};
 
-use super::show::{count, say, table};
+use super::{
+    ranges::positive,
+    show::{count, say, table},
+};
 
 /// Rules for documents; each has a default.
 #[derive(clap::Args)]
@@ -18,7 +21,7 @@ pub struct DocumentArgs {
     #[arg(long, value_name = "NAME")]
     field: Option<String>,
     /// Longer documents are left out [default: 1048576]
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "BYTES", value_parser = positive::<u64>())]
     max_file_bytes: Option<u64>,
     /// Follow links inside the folders; no folder is visited twice
     #[arg(long)]
