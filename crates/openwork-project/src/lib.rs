@@ -2,6 +2,7 @@
 
 mod forward;
 mod model;
+mod pairs;
 mod project;
 mod prompts;
 mod recipe;
@@ -12,6 +13,7 @@ mod search;
 mod tasks;
 mod training;
 mod verdict;
+mod verdict_log;
 mod verification;
 
 pub use forward::{TokenBatch, TokenFileError, named_pass};
@@ -20,10 +22,14 @@ pub use project::{Notice, Project, ProjectError, find_task, splits};
 pub use prompts::{LineFormat, PromptError, PromptLine, prompt_lines, read_prompts};
 pub use recipe::{FindRecipeError, find_recipe};
 pub use replay::{ReplayError, Replayed, replay_verdict};
-pub use report::{CircuitReport, Example, ModelReport, ReportError, TaskRow, Writing};
+pub use report::{CircuitReport, Example, ModelReport, ReportError, TaskRow, UnjudgedCircuit, Writing};
 pub use sample::{SAMPLE_TOKENS, Sample, SampleError};
 pub use search::{OnSearchStep, SearchError, SearchStep, SeedStudy, control_searches, find_circuit, study_seeds};
 pub use tasks::{TaskScore, task_scores};
 pub use training::{LogError, TrainingError, TrainingRun, read_log};
-pub use verdict::{VerdictError, VerdictFile, verdict_path, write_certificates};
-pub use verification::{DEFAULT_LEVEL, Request, Stage, Verification, verify_circuit};
+pub use verdict::{
+    About, Found, Part, Standing, VerdictError, VerdictFile, circuit_of_verdict, files_beside, pairs_path, stale,
+    verdict_path, write_certificates,
+};
+pub use verdict_log::{LoggedVerdict, earlier_verdicts};
+pub use verification::{DEFAULT_LEVEL, Recorded, Request, Stage, Verification, verify_circuit};

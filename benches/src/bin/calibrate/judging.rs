@@ -40,7 +40,8 @@ impl Judged {
             Expected::NoTask => self.verdict == Verdict::NoTask,
             Expected::Error => matches!(self.verdict, Verdict::Error { .. }),
             Expected::Undefined => self.verdict == Verdict::Undefined,
-            Expected::Weak(_) => self.verdict == Verdict::Weak,
+            // Of a circuit that is nearly the whole model, some checks leave nothing to make.
+            Expected::Weak(_) => matches!(self.verdict, Verdict::Weak | Verdict::Incomplete),
         }
     }
 

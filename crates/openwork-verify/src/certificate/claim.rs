@@ -14,6 +14,11 @@ pub enum Kind {
     Relaxation,
 }
 
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Exhaustive, Self::Statistical, Self::Relaxation];
+}
+
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

@@ -24,6 +24,11 @@ pub enum Quantity {
     NearerThanNothing,
 }
 
+impl Quantity {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Direction, Self::Loss, Self::Accuracy, Self::Agreement, Self::NearerThanNothing];
+}
+
 impl std::fmt::Display for Quantity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -60,6 +65,8 @@ pub enum CheckId {
         /// Ablation.
         scheme: Scheme,
     },
+    /// Level 2: the circuit was asked to reach no looser target than the verifier's.
+    ClaimedTarget,
     /// Level 2: spread of the circuit's logits under its own norms beside that under the model's.
     Amplification,
     /// Levels 2 and 4: normalised faithfulness.
@@ -152,6 +159,7 @@ impl CheckId {
             Self::Faithfulness { split, .. } if split != Split::HeldOut => 4,
             Self::Sufficiency { .. }
             | Self::SufficiencyUnder { .. }
+            | Self::ClaimedTarget
             | Self::Amplification
             | Self::Faithfulness { .. }
             | Self::Equivalence
@@ -204,6 +212,7 @@ impl CheckId {
             // Other templates are what every circuit is asked for; lengths and words where there are any.
             Self::ShiftPairs { .. }
             | Self::SufficiencyUnder { .. }
+            | Self::ClaimedTarget
             | Self::Equivalence
             | Self::NotTrivial
             | Self::LargerAdversary
@@ -253,7 +262,8 @@ impl CheckId {
             Self::Identified => Family::Rival,
             Self::Scrubbing => Family::Scrubbing,
             Self::Exhaustive => Family::Exhaustive,
-            Self::Faithfulness { .. }
+            Self::ClaimedTarget
+            | Self::Faithfulness { .. }
             | Self::SignTest
             | Self::FaithfulnessBySize
             | Self::Independence
@@ -297,6 +307,7 @@ impl std::fmt::Display for CheckId {
             Self::EnoughPairs => "enough pairs",
             Self::Task => "the model does the task",
             Self::ThroughNodes => "the task goes through nodes",
+            Self::ClaimedTarget => "target of the search",
             Self::Amplification => "frozen norms: amplification",
             Self::Faithfulness { .. } => "faithfulness",
             Self::Equivalence => "equivalence",

@@ -19,12 +19,13 @@ pub struct Case<'a> {
     pub circuit: &'a Circuit,
     /// Scale and shift of the circuit's logit difference, fitted with the circuit under mean ablation.
     pub calibration: Calibration,
-    /// Loss the circuit was asked to reach, nats per sequence.
+    /// Loss that whoever found the circuit asked of it, nats per sequence. It sets no threshold: those are the settings'. A
+    /// looser one than theirs is a reservation.
     pub target_loss: f64,
     /// Fresh pairs of the templates the circuit was selected on.
     pub held_out: &'a [Pair],
-    /// Pairs from elsewhere: other templates, lengths, words. Fewer than [`Settings::min_pairs`](crate::Settings::min_pairs) of a split, or none of
-    /// other templates, leave at most a weak pass.
+    /// Pairs from elsewhere: other templates, lengths, words. Fewer than [`Settings::min_pairs`](crate::Settings::min_pairs) of a split leave
+    /// at most a weak pass; too few of other templates leave the verdict incomplete.
     pub shifts: &'a [Shift<'a>],
     /// The pairs the circuit was selected on. None may recur above; node sets that come without a calibration
     /// are calibrated on them.

@@ -2,7 +2,7 @@
 
 use openwork_circuit::{Calibration, NodeSet};
 
-use super::{Evaluators, Shown, Stop, Verifier, is_frozen, other_schemes, worst_pair};
+use super::{Evaluators, Shown, Stop, Verifier, has_norms, is_frozen, other_schemes, worst_pair};
 use crate::{
     checks::{Check, Role, Status, id::CheckId},
     levels::rules,
@@ -43,7 +43,7 @@ impl Verifier<'_> {
         let done = task.status == Status::Passed;
         self.push(task);
         if !done {
-            return Err(Stop::NoTask);
+            return Err(Stop::Gate);
         }
         let published = self.measure(Split::HeldOut, evaluator, &evaluators.selection, resamples, Scheme::MEAN)?;
         let cell = self.report.cell(Split::HeldOut, Kept::Circuit, Some(published.scheme)).expect("measured");
@@ -51,7 +51,7 @@ impl Verifier<'_> {
         let defined = through.status == Status::Passed;
         self.push(through);
         if !defined {
-            return Err(Stop::Undefined);
+            return Err(Stop::Gate);
         }
         Ok(published)
     }
@@ -60,8 +60,9 @@ impl Verifier<'_> {
     pub(super) fn sufficiency(&mut self, evaluators: &Evaluators<'_>, published: &Measurement) -> Result<(), Stop> {
         let (evaluator, resamples) = (&evaluators.held_out, &evaluators.resamples);
         self.sufficient(Split::HeldOut, evaluator, published, resamples);
+        self.push(rules::claimed_target(self.case.target_loss, self.settings));
         self.equivalence(evaluator, published, resamples);
-        let has_norms = self.has_norms();
+        let has_norms = has_norms(self.case);
         for scheme in other_schemes().filter(|s| !is_frozen(*s) || has_norms) {
             if self.has_time(CheckId::SufficiencyUnder { scheme }) {
                 let measured = self.measure(Split::HeldOut, evaluator, &evaluators.selection, resamples, scheme)?;
@@ -74,11 +75,6 @@ impl Verifier<'_> {
         self.size_curve(&evaluators.few)?;
         self.push(rules::selective(self.report.size.expect("known by now"), self.settings));
         Ok(())
-    }
-
-    /// A model without norms has none to freeze.
-    fn has_norms(&self) -> bool {
-        self.case.model.config.norm != openwork_model::NormKind::None
     }
 
     pub(super) fn model_cell(&mut self, split: Split, evaluator: &Evaluator<'_>, resamples: &Resamples) -> Measured {
@@ -127,13 +123,7 @@ impl Verifier<'_> {
     ) {
         let cell = |kept, ablation| self.report.cell(split, kept, ablation).expect("measured");
         let (model, of_circuit) = (cell(Kept::Model, None), cell(Kept::Circuit, Some(m.scheme)));
-        let mut checks = rules::sufficiency(
-            (model, of_circuit),
-            (&m.circuit, &m.nothing),
-            resamples,
-            self.case.target_loss,
-            self.settings,
-        );
+        let mut checks = rules::sufficiency((model, of_circuit), (&m.circuit, &m.nothing), resamples, self.settings);
         checks.extend(of_circuit.faithfulness.as_ref().map(|f| reported_faithfulness(f, split, m.scheme)));
         let failed = checks.iter().find(|c| c.role == Role::Required && c.status == Status::Failed);
         if let Some(failed) = failed {

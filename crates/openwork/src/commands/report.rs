@@ -27,7 +27,11 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode> {
     let project = open_project(&args.run, None, args.data.as_deref())?;
     let out = args.out.unwrap_or_else(|| args.run.join("report.html"));
-    page::Page::of_model(ModelReport::new(&project)?, &project.dir)?.write(&out)?;
+    let report = ModelReport::new(&project)?;
+    for circuit in &report.unjudged {
+        say!("{}: {}", circuit.path.display(), circuit.words());
+    }
+    page::Page::of_model(report, &project.dir)?.write(&out)?;
     say!("{}", out.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -12,6 +12,7 @@ mod errors;
 mod forward;
 mod kill;
 mod pipeline;
+mod verdicts;
 mod watch;
 
 /// The program, with its arguments; runs in `dir`.
