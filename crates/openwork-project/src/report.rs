@@ -198,7 +198,7 @@ fn circuits(project: &Project) -> Result<(Vec<CircuitReport>, Vec<UnjudgedCircui
 /// True for a JSON file that is none of those that lie beside a circuit.
 fn is_circuit(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let beside = [".verdict.json", ".pairs.json", ".certificate.json"];
+    let beside = [".verdict.json", ".pairs.json", ".certificate.json", ".domain.json"];
     name.ends_with(".json") && !beside.iter().any(|end| name.ends_with(end))
 }
 

@@ -354,23 +354,38 @@ pub fn pairs_path(verdict: &Path) -> PathBuf {
 pub fn files_beside(path: &Path) -> Vec<PathBuf> {
     let verdict = verdict_path(path);
     let certificates = Kind::ALL.map(|kind| certificate_path(path, kind));
-    [pairs_path(&verdict), verdict].into_iter().chain(certificates).collect()
+    [pairs_path(&verdict), verdict, domain_path(path)].into_iter().chain(certificates).collect()
 }
 
 fn certificate_path(circuit: &Path, kind: Kind) -> PathBuf {
     circuit.with_extension(format!("{kind}.certificate.json"))
 }
 
-/// Writes the certificates of a circuit beside its file, as `NAME.KIND.certificate.json`; returns their paths.
+fn domain_path(circuit: &Path) -> PathBuf {
+    circuit.with_extension("domain.json")
+}
+
+/// Writes the certificates of a circuit beside its file, as `NAME.KIND.certificate.json`, and the domain that they are over, as
+/// `NAME.domain.json`; returns the paths of the certificates. `task` says what is claimed, in words.
 ///
 /// # Errors
 /// When one cannot be written.
-pub fn write_certificates(circuit: &Path, certificates: &[(Kind, Certificate)]) -> Result<Vec<PathBuf>, VerdictError> {
-    let write = |(kind, certificate): &(Kind, Certificate)| {
-        let path = certificate_path(circuit, *kind);
-        openwork_tensor::write_atomic(&path, |w| w.write_all(certificate.to_json().as_bytes()))
-            .map_err(|source| VerdictError::Write { path: path.clone(), source })?;
+pub fn write_certificates(
+    circuit: &Path,
+    task: &str,
+    certificates: &[(Kind, Certificate)],
+) -> Result<Vec<PathBuf>, VerdictError> {
+    let domain = domain_path(circuit);
+    let name = domain.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let write = |path: &Path, text: String| {
+        openwork_tensor::write_atomic(path, |w| w.write_all(text.as_bytes()))
+            .map_err(|source| VerdictError::Write { path: path.to_owned(), source })
+    };
+    let certificate = |(kind, certificate): &(Kind, Certificate)| {
+        let (path, certificate) = (certificate_path(circuit, *kind), certificate.clone().named(task, &name));
+        write(&domain, certificate.domain_json())?;
+        write(&path, certificate.to_json())?;
         Ok(path)
     };
-    certificates.iter().map(write).collect()
+    certificates.iter().map(certificate).collect()
 }

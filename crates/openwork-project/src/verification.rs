@@ -79,7 +79,8 @@ impl Verification {
         // The log first: a run that is killed here was still a try.
         log_verdict(path, &verdict)?;
         write_text(&pairs_path(out), &pairs)?;
-        let certificates = write_certificates(path, &self.certificates)?;
+        let task = format!("{}: held-out pairs of seed {}", circuit.task, verdict.report.settings.seed);
+        let certificates = write_certificates(path, &task, &self.certificates)?;
         verdict.write(out)?;
         Ok(Recorded { verdict, certificates, unreadable })
     }
