@@ -241,11 +241,12 @@ struct Format {
 fn read<T: serde::de::DeserializeOwned>(path: &Path, expected: &str) -> Result<T, Rejected> {
     let unreadable = |reason: String| Rejected::Unreadable { path: path.into(), reason };
     let text = text_of(path)?;
-    let Format { format } = serde_json::from_str(&text).map_err(|e| unreadable(e.to_string()))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text); // a byte order mark
+    let Format { format } = serde_json::from_str(text).map_err(|e| unreadable(e.to_string()))?;
     if format != expected {
         return Err(unreadable(format!("its format is {format:?}, expected {expected:?}")));
     }
-    serde_json::from_str(&text).map_err(|e| unreadable(e.to_string()))
+    serde_json::from_str(text).map_err(|e| unreadable(e.to_string()))
 }
 
 impl Certificate {
