@@ -265,13 +265,14 @@ fn nothing_is_loaded_and_nothing_runs() {
 
 /// Puts a hostile text into every string that is free.
 fn spoil(value: &mut serde_json::Value) {
-    const FREE: [&str; 7] = ["explanation", "how", "what", "value", "node", "reason", "scope"];
+    const FREE: [&str; 5] = ["explanation", "how", "node", "reason", "scope"];
     match value {
         serde_json::Value::Object(map) => {
+            // Of a declaration both parts are free; elsewhere these keys hold tags.
+            let is_declaration = map.len() == 2 && map.contains_key("what") && map.contains_key("value");
             for (key, value) in map {
                 match value {
-                    // The values of ablations are called so, too.
-                    serde_json::Value::String(text) if FREE.contains(&key.as_str()) && text != "mean" => {
+                    serde_json::Value::String(text) if is_declaration || FREE.contains(&key.as_str()) => {
                         *text = HOSTILE.into();
                     }
                     other => spoil(other),
