@@ -13,12 +13,13 @@ use crate::NodeSpace;
 
 const FORMAT: &str = "openwork-means 2";
 
-/// Mean value of every node, and the data that it is taken over.
+/// Mean value of every node, the data that it is taken over, and in sequences of which length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Means {
     values: Vec<f32>,
     n_tokens: u64,
     data_sha256: String,
+    seq_len: usize,
 }
 
 /// Errors of reading means.
@@ -55,7 +56,7 @@ impl Means {
         }
         let n_tokens = tokens.len() as u64;
         let values = total.into_iter().map(|t| (t / n_tokens as f64) as f32).collect();
-        Self { values, n_tokens, data_sha256: data_sha256(tokens, seq_len) }
+        Self { values, n_tokens, seq_len, data_sha256: data_sha256(tokens, seq_len) }
     }
 
     /// Mean of every node by number.
@@ -73,6 +74,11 @@ impl Means {
         &self.data_sha256
     }
 
+    /// Tokens of a sequence that they are taken over.
+    pub fn seq_len(&self) -> usize {
+        self.seq_len
+    }
+
     /// SHA-256 of the values: the means hash of circuit files.
     pub fn sha256(&self) -> String {
         let bytes: Vec<u8> = self.values.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -87,6 +93,8 @@ impl Means {
             ("model_sha256", model_sha256.to_owned()),
             ("n_tokens", self.n_tokens.to_string()),
             ("data_sha256", self.data_sha256.clone()),
+            ("seq_len", self.seq_len.to_string()),
+            ("means_sha256", self.sha256()),
         ];
         openwork_tensor::write(path, &tensors, &metadata.map(|(k, v)| (k.to_owned(), v)).into())
     }
@@ -112,7 +120,14 @@ impl Means {
         }
         let n_tokens = metadata("n_tokens").parse().map_err(|_| other("no token count".into()))?;
         let data_sha256 = metadata("data_sha256").to_owned();
-        Ok(Self { values, n_tokens, data_sha256 })
+        let seq_len = metadata("seq_len").parse().map_err(|_| other("its sequence length is no number".into()))?;
+        let means = Self { values, n_tokens, seq_len, data_sha256 };
+        match metadata("means_sha256") {
+            recorded if recorded == means.sha256() => Ok(means),
+            recorded => {
+                Err(other(format!("they are damaged: SHA-256 {}, and the file records {recorded}", means.sha256())))
+            }
+        }
     }
 }
 

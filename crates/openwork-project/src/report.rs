@@ -6,14 +6,14 @@ use std::{
 };
 
 use openwork_circuit::{Ablation, Calibration, CircuitFile, Keep, Size, batches, evaluate};
-use openwork_model::{Config, Model, NoTap, Sampling};
-use openwork_tasks::{Pair, TaskError};
+use openwork_model::{Config, Model, NoTap, NotFinite, Sampling};
+use openwork_tasks::Pair;
 use openwork_train::LogLine;
 use openwork_verify::{Control, Report, Verdict};
 
 use crate::{
-    Part, Project, ProjectError, Standing, TaskScore, VerdictError, VerdictFile, read_log, stale, task_scores,
-    verdict_path,
+    Part, Project, ProjectError, Standing, TaskScore, TaskScoreError, VerdictError, VerdictFile, read_log, stale,
+    task_scores, verdict_path,
 };
 
 /// Pairs per split that the whole model is measured on.
@@ -54,7 +54,7 @@ pub struct TaskRow {
     /// Description of the task.
     pub description: &'static str,
     /// Scores on fresh pairs and on held-out templates, or the reason that there are none.
-    pub scores: Result<[TaskScore; 2], TaskError>,
+    pub scores: Result<[TaskScore; 2], TaskScoreError>,
 }
 
 /// A circuit without a verdict that is about it.
@@ -149,7 +149,7 @@ impl ModelReport {
             model_sha256: project.model_sha256.clone(),
             // A model may lie in a folder in which nothing was trained.
             log: read_log(&project.dir).unwrap_or_default(),
-            writing: writing(project),
+            writing: writing(project).map_err(ProjectError::from)?,
             circuits,
             unjudged,
             tasks: openwork_tasks::all().iter().map(row).collect(),
@@ -158,14 +158,14 @@ impl ModelReport {
 }
 
 /// A text that the model writes from nothing but a first word.
-fn writing(project: &Project) -> Writing {
+fn writing(project: &Project) -> Result<Writing, NotFinite> {
     let prompt = "def ";
     let tokens = project.tokenizer.encode(prompt);
-    let sampling = Sampling { temperature: 0.8, top_k: 50, seed: 0 };
+    let sampling = Sampling { temperature: 0.8, top_k: 50, tokens: project.tokenizer.vocab_size(), seed: 0 };
     let end = Some(project.tokenizer.end_of_text());
-    let mut text = project.model.generate(&tokens, 160, end, sampling);
+    let mut text = project.model.generate(&tokens, 160, end, sampling)?;
     text.pop_if(|last| Some(*last) == end);
-    Writing { prompt: prompt.to_owned(), continuation: project.tokenizer.decode(&text) }
+    Ok(Writing { prompt: prompt.to_owned(), continuation: project.tokenizer.decode(&text) })
 }
 
 /// Every circuit beside the model, in order of name: those with a verdict about them, and the others.

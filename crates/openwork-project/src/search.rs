@@ -2,14 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use openwork_circuit::{CircuitFile, LearnedMasks, Means, SearchSettings, Size};
+use openwork_circuit::{CircuitFile, LearnedMasks, Means, SearchSettings, Size, batches};
 use openwork_extract::{PruneError, Search, Settings, Stability, nonsense_labels, random_weights};
-use openwork_model::Model;
+use openwork_model::{Model, NotFinite};
 use openwork_ops::Device;
 use openwork_tasks::{Splits, Task};
 use openwork_verify::{Control, ControlKind};
 
-use crate::{Project, ProjectError};
+use crate::{Project, ProjectError, tasks::check_finite};
 
 /// Tokens that the means of a model of random weights are taken over: their last digits decide nothing.
 const RANDOM_MODEL_TOKENS: usize = 1 << 18;
@@ -61,6 +61,14 @@ pub enum SearchError {
         /// The target.
         target: f64,
     },
+    /// A value of the model is not finite on a prompt of the task.
+    #[error("no circuit for {task}")]
+    NotFinite {
+        /// Name of the task.
+        task: String,
+        /// The value.
+        source: NotFinite,
+    },
     /// The task, its pairs or a file.
     #[error(transparent)]
     Project(#[from] ProjectError),
@@ -88,6 +96,8 @@ pub fn find_circuit(
     on_step: &mut OnSearchStep<'_>,
 ) -> Result<Option<CircuitFile>, SearchError> {
     let Project { model, means, .. } = project;
+    let prompts = batches(&[&splits.train[..], &splits.selection].concat(), 8, model.config.n_ctx);
+    check_finite(model, &prompts).map_err(|source| SearchError::NotFinite { task: task.to_owned(), source })?;
     let search = Search { model, means, train: &splits.train, validation: &splits.selection, settings };
     let pruned = search.prune(device, &mut |p| on_step(step(task, None, settings, p)));
     let pruned = match pruned {
@@ -200,7 +210,7 @@ pub fn control_searches(
     let relabel = |pairs: &[openwork_tasks::Pair]| nonsense_labels(pairs, &vocabulary, settings.seed);
     let nonsense = Splits { train: relabel(&splits.train), selection: relabel(&splits.selection), ..Splits::default() };
     let random = random_weights(&project.model, settings.seed);
-    let random_means = project.sample.first(RANDOM_MODEL_TOKENS).means(&random);
+    let random_means = project.sample.first(RANDOM_MODEL_TOKENS).means(&random)?;
     let found = [
         search(ControlKind::NonsenseLabels, &project.model, &project.means, &nonsense),
         search(ControlKind::RandomWeights, &random, &random_means, splits),

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use openwork_circuit::CircuitFile;
+use openwork_circuit::{CircuitFile, batches};
 use openwork_tasks::{Pair, Splits};
 use openwork_verify::{
     Case, Control, ControlKind, Controls, Judgement, Limits, Meaning, Report, Settings, Shift, Split,
@@ -21,6 +21,7 @@ use crate::{
     Project, ProjectError, SearchStep, VerdictError, VerdictFile, control_searches, earlier_verdicts,
     pairs::{pairs_json, write_text},
     pairs_path,
+    tasks::check_finite,
     verdict_log::log_verdict,
     write_certificates,
 };
@@ -113,6 +114,7 @@ pub fn verify_circuit(
     let Request { circuit, hypothesis, settings, limits, .. } = request;
     project.check_means(circuit)?;
     let splits = judging_splits(project, circuit, settings.seed)?;
+    check_finite(&project.model, &batches(&splits.held_out, 8, project.model.config.n_ctx))?;
     let with_controls = request.with_controls && limits.level >= 3;
     let controls = match with_controls {
         true => controls_within(request, project, &splits, on_stage)?,

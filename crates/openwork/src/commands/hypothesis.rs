@@ -12,6 +12,7 @@ use openwork_verify::hypothesis::{
 
 use crate::ui::{
     args::{note_standing, open_model},
+    ranges::seed,
     show::say,
 };
 
@@ -60,7 +61,7 @@ pub struct Args {
     #[arg(long)]
     tokenizer: Option<PathBuf>,
     /// Seed of the prompts and of base and source
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = seed)]
     seed: u64,
 }
 

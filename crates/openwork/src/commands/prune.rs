@@ -1,12 +1,15 @@
 //! `openwork prune`: find a circuit.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use openwork_project::find_circuit;
 
 use crate::ui::{
-    args::{SearchArgs, describe_annotations, describe_circuit},
+    args::{SearchArgs, check_folder, check_outputs, describe_annotations, describe_circuit},
     interrupt,
     progress::SearchProgress,
     show::say,
@@ -31,12 +34,16 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
     let (task, project, device) = args.search.open()?;
-    let settings = args.search.settings();
     let name = args.name.as_deref().unwrap_or(task.name());
     let out = args.out.unwrap_or_else(|| project.circuit_path(name));
     if !args.force {
         project.check_free(&out)?;
     }
+    check_folder(out.parent().unwrap_or(Path::new("")))?;
+    if out.parent().is_some_and(Path::exists) {
+        check_outputs([out.as_path()])?;
+    }
+    let settings = args.search.settings();
     let splits = project.splits(task, settings.seed)?;
     let progress = SearchProgress::default();
     let found = find_circuit(&project, task.name(), &splits, &settings, &device, &mut |p| progress.step(p))?;

@@ -16,17 +16,18 @@ use openwork_data::{
 use openwork_extract::Settings as SearchSettings;
 use openwork_ops::{Device, DeviceChoice};
 use openwork_project::{
-    DEFAULT_LEVEL, ModelReport, Project, Request, Standing, TrainingRun, VerdictFile, find_circuit, find_recipe,
-    find_task, verdict_path, verify_circuit,
+    Beside, DEFAULT_LEVEL, ModelReport, Project, Request, Standing, TrainingRun, VerdictFile, find_circuit,
+    find_recipe, find_task, verdict_path, verify_circuit,
 };
 use openwork_tasks::Task;
+use openwork_tensor::FolderLock;
 use openwork_train::Stopped;
 use openwork_verify::{Limits, Settings};
 
 use crate::{
     page::Page,
     ui::{
-        args::{describe_circuit, open_device, open_project},
+        args::{check_outputs, describe_circuit, open_device, open_project},
         interrupt,
         progress::{Progress, SearchProgress, VerificationProgress},
         show::{count, say},
@@ -80,6 +81,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let device = open_device(args.device)?;
     let out = &args.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    let _lock = FolderLock::exclusive(out)?;
+    openwork_tensor::remove_leftovers_in(out).with_context(|| format!("cannot clear {}", out.display()))?;
+    let page = out.join("report.html");
+    check_outputs([page.as_path()])?;
 
     stage("data: generated Python programs", started);
     let tokenizer = tokenizer(&out.join("tokenizer.json"), recipe.seed)?;
@@ -94,7 +99,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
     stage("training", started);
     let run = out.join("run");
-    if !run.join("model.safetensors").exists() {
+    // The sample is written last.
+    if !run.join("sample/manifest.json").exists() {
         let resume = run.join("checkpoint.safetensors").exists();
         let training = TrainingRun::open(recipe, &data, &tokenizer, &run, resume, device.clone())?;
         if let Stopped::Interrupted { step } = training::show(training)? {
@@ -103,7 +109,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
     }
 
-    let project = open_project(&run, None, Some(&data))?;
+    let project = open_project(&run, Beside { data: Some(&data), ..Beside::default() })?;
     interrupt::listen()?;
     let mut passed = 0;
     for task in tasks {
@@ -120,7 +126,6 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
 
     stage("report", started);
-    let page = out.join("report.html");
     Page::of_model(ModelReport::new(&project)?, &project.dir)?.write(&page)?;
     say!("{} of {} circuits pass", passed, args.tasks.len());
     say!("{}", page.display());

@@ -13,9 +13,10 @@ use openwork_verify::{Limits, Settings, Verdict, hypothesis::Hypothesis};
 use crate::{
     page,
     ui::{
-        args::{ProjectArgs, describe_annotations, replay_command},
+        args::{ProjectArgs, check_outputs, describe_annotations, replay_command},
         interrupt,
         progress::VerificationProgress,
+        ranges::{between, duration, positive, seed},
         show::say,
     },
 };
@@ -51,19 +52,19 @@ pub struct Args {
     #[arg(long)]
     no_controls: bool,
     /// Restarts of a control search at least; a circuit whose own search had more gives its controls as many
-    #[arg(long, default_value_t = Settings::default().control_restarts)]
+    #[arg(long, default_value_t = Settings::default().control_restarts, value_parser = between::<usize>(1, 1 << 20))]
     control_restarts: usize,
     /// Steps of each restart at least, likewise
-    #[arg(long, default_value_t = Settings::default().control_steps)]
+    #[arg(long, default_value_t = Settings::default().control_steps, value_parser = between::<usize>(1, 1 << 20))]
     control_steps: usize,
     /// Loss to ask of the circuit and of control searches, nats per sequence, whatever the circuit was found for
-    #[arg(long, default_value_t = Settings::default().target_loss)]
+    #[arg(long, default_value_t = Settings::default().target_loss, value_parser = positive::<f64>())]
     target_loss: f64,
     /// Seed of pairs, node sets and control searches, whatever the circuit was found with
-    #[arg(long, default_value_t = Settings::default().seed)]
+    #[arg(long, default_value_t = Settings::default().seed, value_parser = seed)]
     seed: u64,
     /// Random node sets of each kind
-    #[arg(long, default_value_t = Settings::default().random_sets)]
+    #[arg(long, default_value_t = Settings::default().random_sets, value_parser = between::<usize>(1, 1 << 20))]
     random_sets: usize,
     /// Highest level: 1 the model performs the task, 2 sufficiency, 3 necessity and controls, 4 adversaries, 5 causal
     /// scrubbing and hypotheses, 6 certificates
@@ -71,7 +72,7 @@ pub struct Args {
     level: u8,
     /// Time for all levels together, such as 90s or 10m, half of which the control searches may take; what does not
     /// fit is named in the report [default: as long as it takes]
-    #[arg(long, value_parser = humantime::parse_duration)]
+    #[arg(long, value_parser = duration)]
     budget: Option<Duration>,
     /// Hypothesis about the nodes, a file as `openwork hypothesis --help` explains; tested at level 5
     #[arg(long, value_name = "FILE")]
@@ -86,6 +87,8 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
+    let out = args.out.unwrap_or_else(|| verdict_path(&args.circuit));
+    check_outputs([out.as_path()].into_iter().chain(args.html.as_deref()))?;
     let project = args.project.open()?;
     let circuit = project.circuit(&args.circuit)?;
     let settings = Settings {
@@ -114,7 +117,6 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut progress = VerificationProgress::new(&circuit.task);
     let verification = verify_circuit(&project, request, &mut |stage| progress.show(stage))?;
     drop(progress);
-    let out = args.out.unwrap_or_else(|| verdict_path(&args.circuit));
     let Recorded { verdict: file, certificates, unreadable } =
         verification.record(&project, &circuit, &args.circuit, &out)?;
     for path in certificates {

@@ -15,6 +15,7 @@ use openwork_verify::{Alarm, Sighting, Watch, WatchSettings};
 
 use crate::ui::{
     args::{ProjectArgs, note_standing},
+    ranges::not_negative,
     show::{count, say},
 };
 
@@ -50,7 +51,7 @@ pub struct Args {
     json: bool,
     /// Distance that a node may leave its range, in widths of the range [default: learned, so that about one prompt in a
     /// hundred of the same kind is flagged for it]
-    #[arg(long)]
+    #[arg(long, value_parser = not_negative::<f32>())]
     margin: Option<f32>,
 }
 

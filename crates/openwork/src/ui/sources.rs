@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use openwork_data::{LeftOut, Sources};
 
-use super::show::{count, say, table};
+use super::{
+    ranges::positive,
+    show::{count, say, table},
+};
 
 /// Rules for documents.
 #[derive(clap::Args)]
@@ -17,7 +20,7 @@ pub struct DocumentArgs {
     #[arg(long, value_name = "NAME", requires = "from", default_value = "text")]
     field: String,
     /// Longer documents are left out
-    #[arg(long, value_name = "BYTES", requires = "from", default_value_t = 1 << 20, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "BYTES", requires = "from", default_value_t = 1 << 20, value_parser = positive::<u64>())]
     max_file_bytes: u64,
     /// Follow links inside the folders; no folder is visited twice
     #[arg(long, requires = "from")]
