@@ -9,6 +9,8 @@
 //! After the cases of Gao et al. 2025, Wang et al. 2022 (backup and negative heads) and Drori 2026 (norms, roles, nodes that
 //! cancel).
 
+mod size;
+
 use openwork_circuit::{Node, NodeSet};
 use openwork_model::{NormKind, Site, SiteKind};
 
@@ -40,6 +42,34 @@ pub enum Pathology {
     DirectPath,
     /// Two cues: `yes` where the first kind is `+` and the second `-`. Nothing is wrong; two variables to be mistaken.
     TwoVariables,
+    /// Neurons in the circuit that write a twentieth to a fifth of the answer each, and together nothing.
+    LiveJunk(LiveJunk),
+    /// A second path that the circuit leaves out carries a share of the answer.
+    FaintPath,
+    /// Hundreds of neurons in the circuit write where nobody reads.
+    Crowd,
+    /// Nothing: hundreds of neurons share the answer.
+    Large,
+    /// A token that is no candidate would be likelier than both, but for neurons that the circuit leaves out.
+    ThirdToken,
+}
+
+/// Way in which live nodes add nothing in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LiveJunk {
+    /// Pairs of neurons with opposite weights.
+    Pairs,
+    /// Groups of neurons whose weights add up to zero.
+    ZeroSum,
+    /// Groups of neurons whose weights add up to a 250th of the answer's.
+    TinySum,
+    /// Two heads that fetch the same, each with neurons of its own, of opposite weights.
+    Heads,
+}
+
+impl LiveJunk {
+    /// All four.
+    pub const ALL: [Self; 4] = [Self::Pairs, Self::ZeroSum, Self::TinySum, Self::Heads];
 }
 
 /// Logical numbers of the tokens of the cue task.
@@ -242,6 +272,11 @@ impl Plan {
                 s.all()
             }
             Pathology::TwoVariables => Self::two_variables(),
+            Pathology::LiveJunk(way) => Self::live_junk(way, strength),
+            Pathology::FaintPath => Self::faint_path(strength),
+            Pathology::Crowd => Self::crowd(strength),
+            Pathology::Large => Self::large(),
+            Pathology::ThirdToken => Self::third_token(strength),
         }
     }
 

@@ -131,7 +131,7 @@ fn confusion(out: &mut String, all: &[Judged]) {
         "---|".repeat(families.len())
     );
     for kind in CaseKind::all() {
-        let full: Vec<&Judged> = of(all, kind).into_iter().filter(|j| j.severity == 1.0).collect();
+        let full: Vec<&Judged> = of(all, kind).into_iter().filter(|j| j.severity == kind.full()).collect();
         let Some(first) = full.first() else { continue };
         let cell = |family: &Family| {
             let n = full.iter().filter(|j| j.fired.contains(family)).count();
@@ -152,7 +152,7 @@ fn holes(out: &mut String, all: &[Judged]) {
     let _ = writeln!(out, "## Holes\n");
     let mut none = true;
     for kind in CaseKind::all() {
-        let full: Vec<&Judged> = of(all, kind).into_iter().filter(|j| j.severity == 1.0).collect();
+        let full: Vec<&Judged> = of(all, kind).into_iter().filter(|j| j.severity == kind.full()).collect();
         let missed = full.iter().filter(|j| !j.is_right()).count();
         if missed > 0 {
             none = false;

@@ -52,6 +52,8 @@ impl CheckId {
             Self::Necessity | Self::Adversary | Self::LargerAdversary => Rule::LowerEndAtLeast,
             Self::NecessityAgainstRandomSets | Self::SufficiencyAgainstRandomSets => Rule::PAtMost,
             Self::Completeness => Rule::Within,
+            Self::VocabularyDivergence => Rule::UpperEndAtMost,
+            Self::VocabularyTop => Rule::LowerEndAtLeast,
             Self::Equivalence => Rule::PAtMostAlpha,
             Self::SelfChecks
             | Self::EnoughPairs
@@ -99,6 +101,8 @@ impl CheckId {
             Self::ClaimedTarget => Threshold::Given(settings.target_loss),
             Self::Amplification => Threshold::Given(settings.max_amplification),
             Self::NotTrivial => Threshold::Given(settings.max_share),
+            Self::VocabularyDivergence => Threshold::Given(settings.max_divergence),
+            Self::VocabularyTop => Threshold::Given(settings.min_agreement),
             Self::NecessityAgainstRandomSets | Self::SufficiencyAgainstRandomSets => Threshold::Given(settings.alpha),
             Self::Adversary | Self::LargerAdversary => Threshold::Given(settings.min_accuracy),
             Self::Equivalence => Threshold::Given(settings.equivalence_margin),

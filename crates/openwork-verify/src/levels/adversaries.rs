@@ -38,18 +38,16 @@ impl Verifier<'_> {
 
     /// Inputs that differ from those of the search in one respect.
     fn shifts(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
-        for split in [Split::HeldOutTemplates, Split::Lengths, Split::Vocabulary] {
+        for split in Split::ELSEWHERE {
             let evaluator = evaluators.shifts.iter().find(|(s, _)| *s == split).map(|(_, evaluator)| evaluator);
             let n = evaluator.map_or(0, |evaluator| evaluator.pairs.len());
             let id = CheckId::ShiftPairs { split };
             let Some(evaluator) = evaluator.filter(|_| n >= self.settings.min_pairs) else {
-                if split == Split::HeldOutTemplates || n > 0 {
-                    let words = format!(
-                        "there are {n} pairs of {split}, at least {} are needed: nothing is known about them",
-                        self.settings.min_pairs
-                    );
-                    self.push(Check::new(id, Status::NotApplicable, words));
-                }
+                let words = format!(
+                    "there are {n} pairs of {split}, at least {} are needed: nothing is known about them",
+                    self.settings.min_pairs
+                );
+                self.not_applicable(&[id], &words);
                 continue;
             };
             if !self.has_time(id) {
@@ -68,7 +66,10 @@ impl Verifier<'_> {
     /// The circuit's run as the rest is restored, and as the circuit's own nodes get the model's values.
     fn interpolation_curves(&mut self, evaluators: &Evaluators<'_>) {
         let (id, circuit) = (CheckId::Interchange, self.case.circuit.nodes());
-        if circuit.is_empty() || circuit.complement().is_empty() || !self.has_time(id) {
+        if circuit.is_empty() || circuit.complement().is_empty() {
+            return self.not_applicable(&[id], "a circuit of no nodes or of all has nothing to interpolate to");
+        }
+        if !self.has_time(id) {
             return;
         }
         let points = interpolation::relaxation(&evaluators.few, circuit);
@@ -92,9 +93,10 @@ impl Verifier<'_> {
         let (id, evaluator) = (CheckId::Adversary, &evaluators.held_out);
         if circuit.is_empty() || circuit.complement().is_empty() {
             let words = "a circuit of no nodes or of all leaves an adversary nothing to compare";
-            return self.push(Check::not_asked(id, words));
+            let both = [id, CheckId::LargerAdversary];
+            return both.into_iter().for_each(|id| self.push(Check::not_asked(id, words)));
         }
-        if !self.has_time(id) {
+        if !self.has_time_for(&[id, CheckId::LargerAdversary]) {
             return;
         }
         let small = (settings.adversary_share * circuit.len() as f64).ceil().max(1.0);
@@ -173,7 +175,10 @@ impl Verifier<'_> {
     /// Roles: correlation of every node's values in the circuit's run with those in the model's.
     fn roles(&mut self, evaluator: &Evaluator<'_>) {
         let (id, circuit) = (CheckId::Roles, self.case.circuit.nodes());
-        if circuit.is_empty() || !self.has_time(id) {
+        if circuit.is_empty() {
+            return self.not_applicable(&[id], "a circuit of no nodes has no roles");
+        }
+        if !self.has_time(id) {
             return;
         }
         let roles = adversary::roles(evaluator, circuit);
@@ -256,7 +261,11 @@ impl Verifier<'_> {
     /// Rivals: other circuits that do as well.
     fn rivals(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
         let (id, circuit, settings) = (CheckId::Identified, self.case.circuit.nodes(), self.settings);
-        if circuit.is_empty() || circuit.len() > MOST_NODES || !self.has_time(id) {
+        if circuit.is_empty() {
+            self.not_applicable(&[id], "a circuit of no nodes has none that a rival could share");
+            return Ok(());
+        }
+        if !self.has_time(id) {
             return Ok(());
         }
         let clock = self.clock;
@@ -297,6 +306,11 @@ impl Verifier<'_> {
         };
         let rivals = &self.report.findings.rivals;
         let rival = rivals.iter().find(good);
+        if rival.is_none() && self.clock.is_over() {
+            // The search that found none was cut short.
+            self.left_out(id);
+            return Ok(());
+        }
         let words = format!(
             "{} of the circuit's {} nodes are irreplaceable: without any one of them nothing else in the model does the \
              task; {}",
@@ -317,6 +331,3 @@ impl Verifier<'_> {
         Ok(())
     }
 }
-
-/// Circuits beyond this are not taken apart node by node.
-const MOST_NODES: usize = 400;

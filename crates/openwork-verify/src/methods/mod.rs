@@ -3,6 +3,7 @@
 pub mod adversary;
 pub mod dissociation;
 pub mod interpolation;
+pub(crate) mod junk;
 pub mod knockouts;
 pub mod random_sets;
 pub mod rival;

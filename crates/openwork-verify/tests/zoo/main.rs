@@ -9,10 +9,14 @@ mod hypothesis;
 mod inputs;
 mod interpolation;
 mod knockouts;
+mod known;
 mod limits;
 mod micro;
+mod minimality;
+mod outcomes;
 mod prose;
 mod scrub;
+mod vocabulary;
 mod watch;
 
 use openwork_verify::{Check, Report, Scheme, Verdict};
