@@ -41,6 +41,7 @@ impl Judged {
             Expected::Error => matches!(self.verdict, Verdict::Error { .. }),
             Expected::Undefined => self.verdict == Verdict::Undefined,
             Expected::Weak(_) => self.verdict == Verdict::Weak,
+            Expected::NotStrong(_) => matches!(self.verdict, Verdict::Weak | Verdict::Refuted { .. }),
         }
     }
 
@@ -152,7 +153,7 @@ impl Ablator for Skips {
 /// fire too unless the circuit is true.
 fn families(kind: CaseKind) -> &'static [Family] {
     match kind {
-        CaseKind::AllNodes | CaseKind::True => &[],
+        CaseKind::AllNodes | CaseKind::True | CaseKind::LiveCompany => &[],
         CaseKind::Empty => &[Family::Sufficiency],
         // Under means or under another ablation.
         CaseKind::OneMissing => &[Family::Sufficiency, Family::AblationMatrix],
@@ -170,6 +171,12 @@ fn families(kind: CaseKind) -> &'static [Family] {
         CaseKind::Leak => &[Family::Leak],
         CaseKind::Undefined => &[Family::Undefined],
         CaseKind::TwoCircuits => &[Family::Rival, Family::Necessity],
+        CaseKind::Guard => &[Family::Adversary],
+        CaseKind::CancellingGroup => &[Family::Groups, Family::LargerAdversary, Family::Adversary],
+        CaseKind::OpposedWrite => &[Family::Interchange],
+        // Common ones show in agreement.
+        CaseKind::RareToken => &[Family::Inputs, Family::Sufficiency],
+        CaseKind::Companion => &[Family::Inputs],
     }
 }
 

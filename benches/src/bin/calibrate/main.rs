@@ -1,5 +1,5 @@
-//! `cargo xtask calibrate`: how often is the verifier wrong? It judges circuits whose truth is known, true ones and flawed ones of
-//! twenty kinds, and writes down what it said: the calibration card.
+//! `cargo xtask calibrate`: how often is the verifier wrong? It judges circuits whose truth is known, true ones and flawed
+//! ones, and writes down what it said: the calibration card.
 
 mod card;
 mod exchange;
@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use openwork_benches::{Csv, Machine, commit, exit, repository, today};
-use openwork_truth::zoo::CaseKind;
+use openwork_truth::zoo::{CaseKind, Expected};
 use rayon::prelude::*;
 
 use injected::Host;
@@ -77,7 +77,7 @@ fn run(args: Args) -> Result<()> {
     let started = Instant::now();
     let mut all: Vec<Judged> = Vec::new();
     let mut invariant = Vec::new();
-    let seeds_of = |kind: CaseKind| if kind == CaseKind::True { args.honest } else { args.seeds };
+    let seeds_of = |kind: CaseKind| if kind.expected() == Expected::Pass { args.honest } else { args.seeds };
     for &kind in &kinds {
         let seeds = seeds_of(kind);
         for &severity in kind.severities() {

@@ -1,4 +1,4 @@
-//! Ground-truth cases: twenty kinds of circuits, true ones and flawed ones, each with everything that a verifier needs and
+//! Ground-truth cases: kinds of circuits, true ones and flawed ones, each with everything that a verifier needs and
 //! the verdict that it should reach. Refuting a true circuit is a false alarm; passing a flawed one is a miss.
 
 mod cue;
@@ -54,6 +54,19 @@ pub enum CaseKind {
     Undefined,
     /// 20. One of two paths that share nothing.
     TwoCircuits,
+    /// 21. A true circuit beside live nodes that bend the answer under some ablations and on some inputs, and never turn it.
+    LiveCompany,
+    /// 22. Nodes outside keep others outside quiet that would turn the answer: two or three together, no one alone; the
+    /// severity is how far it turns.
+    Guard,
+    /// 23. Groups of 8, 16 and 30 nodes outside that cancel each other.
+    CancellingGroup,
+    /// 24. A node of the circuit that means the opposite in the model; the more severe, the more it is worth.
+    OpposedWrite,
+    /// 25. A rare token turns the model's answer, by nodes outside: on one pair in ten at full severity.
+    RareToken,
+    /// 26. The circuit follows one of two cues that agree in all data, the model the other.
+    Companion,
 }
 
 /// The respect in which pairs differ from those that the circuit was selected on.
@@ -82,6 +95,8 @@ pub enum Expected {
     Undefined,
     /// A pass with a reservation.
     Weak(&'static str),
+    /// A pass with a reservation or none: weak or refuted.
+    NotStrong(&'static str),
 }
 
 /// A circuit to be judged.
@@ -132,8 +147,8 @@ pub struct GroundTruthCase {
 }
 
 impl CaseKind {
-    /// All twenty, in order.
-    pub fn all() -> [Self; 20] {
+    /// All of them, in order.
+    pub fn all() -> [Self; 26] {
         use CaseKind::*;
         [
             AllNodes,
@@ -156,6 +171,12 @@ impl CaseKind {
             Leak,
             Undefined,
             TwoCircuits,
+            LiveCompany,
+            Guard,
+            CancellingGroup,
+            OpposedWrite,
+            RareToken,
+            Companion,
         ]
     }
 
@@ -187,6 +208,12 @@ impl CaseKind {
             Self::Leak => "leak",
             Self::Undefined => "bypass",
             Self::TwoCircuits => "two circuits",
+            Self::LiveCompany => "true among live nodes",
+            Self::Guard => "guard",
+            Self::CancellingGroup => "cancelling group",
+            Self::OpposedWrite => "opposed write",
+            Self::RareToken => "rare token",
+            Self::Companion => "companion cue",
         }
     }
 
@@ -204,6 +231,14 @@ impl CaseKind {
             // Below one half roles are weaker, not swapped.
             Self::RoleSwap => &[0.75, 1.0],
             Self::MeanOnly => &[0.5, 1.0],
+            // Answers turn from one half on.
+            Self::Guard => &[0.6, 0.8, 1.0],
+            Self::Companion => &[0.75, 1.0],
+            // 8, 16 and 30 nodes.
+            Self::CancellingGroup => &[0.25, 0.5, 1.0],
+            Self::OpposedWrite => &[0.5, 0.75, 1.0],
+            // 0.3, 1, 3 and 10 % of pairs.
+            Self::RareToken => &[0.03, 0.1, 0.3, 1.0],
             _ => &[1.0],
         }
     }
@@ -213,7 +248,10 @@ impl CaseKind {
         match self {
             Self::AllNodes => Expected::Weak("trivial"),
             Self::MeanOnly => Expected::Weak("mean-dependent"),
-            Self::True => Expected::Pass,
+            Self::True | Self::LiveCompany => Expected::Pass,
+            Self::CancellingGroup => Expected::NotStrong("cancelling outside"),
+            Self::RareToken => Expected::NotStrong("rare inputs"),
+            Self::Companion => Expected::NotStrong("companion cues"),
             Self::Nonsense | Self::DeadSalmon => Expected::NoTask,
             Self::DeadHook | Self::Leak => Expected::Error,
             Self::Undefined => Expected::Undefined,
@@ -228,7 +266,9 @@ impl CaseKind {
             | Self::FixedLength
             | Self::RoleSwap
             | Self::WrongHypothesis
-            | Self::TwoCircuits => Expected::Refuted,
+            | Self::TwoCircuits
+            | Self::Guard
+            | Self::OpposedWrite => Expected::Refuted,
         }
     }
 

@@ -1,15 +1,18 @@
 //! The run: what is checked in which order, how long it may take, and where it stops.
 
 mod adversaries;
+mod attacks;
 pub mod case;
 mod certify;
 mod completeness;
 mod inputs;
 mod meaning;
 mod necessity;
+mod roles;
 mod rules;
 mod seal;
 mod sufficiency;
+mod worst_inputs;
 
 use std::time::Instant;
 

@@ -60,6 +60,7 @@ impl Verifier<'_> {
     pub(super) fn sufficiency(&mut self, evaluators: &Evaluators<'_>, published: &Measurement) -> Result<(), Stop> {
         let (evaluator, resamples) = (&evaluators.held_out, &evaluators.resamples);
         self.sufficient(Split::HeldOut, evaluator, published, resamples);
+        self.push(rules::turned_pairs(Split::HeldOut, &published.circuit));
         self.equivalence(evaluator, published, resamples);
         let has_norms = self.has_norms();
         for scheme in other_schemes().filter(|s| !is_frozen(*s) || has_norms) {

@@ -10,6 +10,7 @@ mod interpolation;
 mod knockouts;
 mod limits;
 mod micro;
+mod outside;
 mod prose;
 mod scrub;
 mod watch;
