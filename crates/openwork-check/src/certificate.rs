@@ -161,7 +161,8 @@ impl Certificate {
     pub fn read(path: &Path) -> Result<Self, Rejected> {
         let unreadable = |reason: String| Rejected::Unreadable { path: path.into(), reason };
         let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
-        let certificate: Self = serde_json::from_str(&text).map_err(|e| unreadable(e.to_string()))?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text); // a byte order mark
+        let certificate: Self = serde_json::from_str(text).map_err(|e| unreadable(e.to_string()))?;
         match certificate.format.as_str() {
             "openwork-certificate 1" => Ok(certificate),
             other => Err(unreadable(format!("its format is {other:?}, expected \"openwork-certificate 1\""))),

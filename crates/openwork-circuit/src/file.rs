@@ -193,7 +193,7 @@ impl CircuitFile {
     /// When the file cannot be read, has another format, belongs to another model, or names a node, an edge, a group or
     /// a label that the model or the circuit does not have.
     pub fn load(path: &Path, model: &Model, model_sha256: &str) -> Result<Self, CircuitError> {
-        let text = std::fs::read_to_string(path).map_err(|source| CircuitError::Io { path: path.into(), source })?;
+        let text = openwork_tensor::read_text(path).map_err(|source| CircuitError::Io { path: path.into(), source })?;
         let wrong = |reason: String| CircuitError::Format { path: path.into(), reason };
         // The format first: files of another one have other fields.
         let Format { format } = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;

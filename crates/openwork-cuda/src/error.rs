@@ -1,12 +1,44 @@
 //! Errors of a GPU.
 
+use std::path::PathBuf;
+
 /// Reason that there is no GPU to work with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The machine has no NVIDIA driver.
-    #[error("there is no NVIDIA driver (libcuda.so was not found)")]
+    #[error("there is no NVIDIA driver (libcuda.so was not found, nor in /usr/lib/wsl/lib)")]
     NoDriver,
+    /// A file under the name of the driver is no library of this machine.
+    #[error("{} does not load as the NVIDIA driver: it is damaged, or of another architecture ({reason})", path.display())]
+    Unloadable {
+        /// The file.
+        path: PathBuf,
+        /// Message of the loader.
+        reason: String,
+    },
+    /// The driver's library lies where only its path leads to it.
+    #[error("the NVIDIA driver {} has another name inside; put its folder on LD_LIBRARY_PATH", path.display())]
+    NotFoundByName {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The driver's library lacks functions.
+    #[error("{library} is no working NVIDIA driver: it lacks {missing}{}; install the driver anew", others(*number))]
+    Incomplete {
+        /// Name or path of the library.
+        library: String,
+        /// The first function that it lacks.
+        missing: &'static str,
+        /// Number of functions that it lacks.
+        number: usize,
+    },
+    /// The driver's library is the one that programs are linked against.
+    #[error(
+        "the NVIDIA driver that was found is the stub of the CUDA toolkit, which is for linking; take its folder (stubs) off \
+         LD_LIBRARY_PATH, or install a driver"
+    )]
+    Stub,
     /// The driver does not start.
     #[error("the NVIDIA driver does not start: {reason}")]
     Driver {
@@ -47,6 +79,15 @@ pub enum OpenError {
         /// Message of the driver.
         reason: String,
     },
+}
+
+/// ` and 3 other functions` of 4.
+fn others(number: usize) -> String {
+    match number {
+        0 | 1 => String::new(),
+        2 => " and another function".into(),
+        n => format!(" and {} other functions", n - 1),
+    }
 }
 
 /// Error of a GPU. The first one stays: nothing is launched after it.

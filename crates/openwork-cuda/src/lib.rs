@@ -10,6 +10,7 @@ mod elementwise;
 mod error;
 mod gpu;
 mod kernel;
+mod loader;
 mod nvidia;
 mod parameters;
 mod products;

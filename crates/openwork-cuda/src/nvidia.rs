@@ -15,7 +15,7 @@ use cudarc::{
     nvrtc::Ptx,
 };
 
-use crate::{Address, Driver, Factor, Gemm, GpuError, Kernel, Launch, OpenError, kernel};
+use crate::{Address, Driver, Factor, Gemm, GpuError, Kernel, Launch, OpenError, kernel, loader};
 
 /// The CUDA version that the PTX is of.
 const CUDA_MAJOR: i32 = 13;
@@ -45,11 +45,11 @@ pub fn devices() -> Result<Vec<DeviceInfo>, OpenError> {
 /// Starts the driver, if there is one and it is new enough.
 #[allow(unsafe_code)]
 fn start() -> Result<(), OpenError> {
-    // SAFETY: looks for the library and opens it; its initialisers are NVIDIA's.
-    if !unsafe { sys::is_culib_present() } {
-        return Err(OpenError::NoDriver);
-    }
-    result::init().map_err(|e| OpenError::Driver { reason: text(&e) })?;
+    loader::driver()?;
+    result::init().map_err(|e| match e.0 {
+        sys::CUresult::CUDA_ERROR_STUB_LIBRARY => OpenError::Stub,
+        _ => OpenError::Driver { reason: text(&e) },
+    })?;
     let mut version: c_int = 0;
     // SAFETY: writes one integer, which outlives the call.
     let status = unsafe { sys::cuDriverGetVersion(&mut version) };
@@ -87,7 +87,7 @@ fn text(error: &DriverError) -> String {
     let words = error.error_string().map(|words| words.to_string_lossy().into_owned());
     match (name, words) {
         (Ok(name), Ok(words)) => format!("{words} ({name})"),
-        _ => format!("error {:?}", error.0),
+        _ => format!("error {}", error.0 as u32),
     }
 }
 
@@ -127,8 +127,7 @@ unsafe impl Sync for Blas {}
 impl Blas {
     /// None where there is no library, or it does not start.
     fn open(stream: &CudaStream) -> Option<Self> {
-        // SAFETY: looks for the library and opens it; its initialisers are NVIDIA's.
-        if !unsafe { blas_sys::is_culib_present() } {
+        if !loader::blas() {
             return None;
         }
         let handle = blas::create_handle().ok()?;
@@ -335,7 +334,12 @@ impl Driver for Nvidia {
                 blas_sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
             )
         };
-        Some(result.map_err(|e| GpuError::Kernel { kernel: "cublasGemmEx".into(), reason: format!("{:?}", e.0) }))
+        Some(
+            result.map_err(|e| GpuError::Kernel {
+                kernel: "cublasGemmEx".into(),
+                reason: format!("error {}", e.0 as u32),
+            }),
+        )
     }
 
     fn synchronize(&self) -> Result<(), GpuError> {

@@ -11,6 +11,9 @@ pub mod corpus;
 mod generate;
 mod tokenizer;
 
-pub use corpus::{CorpusError, CorpusOptions, CorpusReport, Documents, GeneratedOptions, Progress};
+pub use corpus::{CorpusError, CorpusOptions, CorpusReport, Documents, GeneratedOptions, LeftOut, Progress, Sources};
 pub use generate::Programs;
-pub use tokenizer::{END_OF_TEXT, PUBLISHED_VOCAB_SIZE, SPLIT_REGEX, Tokenizer, TokenizerError};
+pub use tokenizer::{
+    END_OF_TEXT, Imported, PUBLISHED_VOCAB_SIZE, SPLIT_REGEX, SplitRule, TRIAL_THREAD, Tokenizer, TokenizerError,
+    Unusable,
+};

@@ -4,6 +4,10 @@
 //! of GPT-2 without GPT-2's own regex and without a leading space. Python's `tokenizers` reads the saved file and gives
 //! the same ids.
 
+mod published;
+mod requirements;
+
+use std::any::Any;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +22,8 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 use crate::Programs;
+pub use published::{Imported, SplitRule};
+pub use requirements::Unusable;
 
 /// Marks the end of a document; always the last id of the vocabulary (2047 of 2048 in the published models).
 pub const END_OF_TEXT: &str = "<|endoftext|>";
@@ -49,6 +55,14 @@ pub enum TokenizerError {
         /// Fault that was found.
         reason: String,
     },
+    /// A file is a tokenizer that has a property which makes it useless.
+    #[error("{path} cannot be used: {property}", path = path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// The property.
+        property: Unusable,
+    },
     /// The text has too few different pairs to fill the vocabulary.
     #[error("the training text yields only {reached} of {wanted} tokens; give it more text or ask for fewer tokens")]
     TooLittleText {
@@ -71,7 +85,11 @@ pub enum TokenizerError {
     },
 }
 
-/// A byte-level BPE tokenizer whose ids fit in 16 bits. Every text can be encoded and decodes to itself.
+/// Name of the thread that tries a tokenizer: the library under it may panic, and the error then says so.
+pub const TRIAL_THREAD: &str = "tokenizer trial";
+
+/// A byte-level BPE tokenizer whose ids fit in 16 bits. Every text can be encoded, has the same ids every time, and decodes
+/// to itself; a file of which that is not true is refused by the property it lacks.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -128,42 +146,40 @@ impl Tokenizer {
     /// Reads a `tokenizer.json`, as [`Tokenizer::save`] or Python's `tokenizers` writes it.
     ///
     /// # Errors
-    /// [`TokenizerError::Malformed`] when ids have gaps, do not fit in 16 bits, lack one of the 256 bytes, or do not end
-    /// with [`END_OF_TEXT`].
+    /// [`TokenizerError::Unusable`] when it loses text (truncation, padding, normalizers, ..), draws lots (dropout), or its
+    /// ids have gaps, do not fit in 16 bits, lack one of the 256 bytes, or do not end with [`END_OF_TEXT`].
     pub fn load(path: &Path) -> Result<Self, TokenizerError> {
         Self::from_json(read(path)?, path)
     }
 
-    /// Imports the published vocabulary (`vocab.bpe`, `encoder.json`: the GPT-2 format).
-    ///
-    /// # Errors
-    /// As [`Tokenizer::load`].
-    pub fn import_published(vocab_bpe: &Path, encoder_json: &Path) -> Result<Self, TokenizerError> {
-        let malformed = |reason: String| TokenizerError::Malformed { path: encoder_json.to_owned(), reason };
-        // Read first for a plain message about a missing file; the library parses both again.
-        read(vocab_bpe)?;
-        read(encoder_json)?;
-        let bpe = BPE::from_file(&encoder_json.to_string_lossy(), &vocab_bpe.to_string_lossy())
-            .build()
-            .map_err(|error| malformed(error.to_string()))?;
-        let mut inner = assemble(bpe).map_err(|error| malformed(error.to_string()))?;
-        mark_end_of_text(&mut inner).map_err(|error| malformed(error.to_string()))?;
-        let json = inner.to_string(true).map_err(|error| malformed(error.to_string()))?;
-        Self::from_json(json, encoder_json)
-    }
-
     fn from_json(json: String, path: &Path) -> Result<Self, TokenizerError> {
         let malformed = |reason: String| TokenizerError::Malformed { path: path.to_owned(), reason };
-        let mut inner =
-            tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(|error| malformed(error.to_string()))?;
-        let vocab_size = inner.get_vocab_size(true);
-        check(&inner, vocab_size).map_err(malformed)?;
+        let unusable = |property| TokenizerError::Unusable { path: path.to_owned(), property };
+        let value: serde_json::Value = serde_json::from_str(&json).map_err(|error| malformed(error.to_string()))?;
+        if value.get("model").is_none() {
+            return Err(malformed(
+                "it has no `model`; a tokenizer.json is the file that `tokenizer train` writes".into(),
+            ));
+        }
+        requirements::check_parts(&value).map_err(unusable)?;
+        let tried = on_trial(|| {
+            let tokenizer = Self::parse(json).map_err(malformed)?;
+            requirements::check_ids(&tokenizer.inner, &value, tokenizer.vocab_size).map_err(unusable)?;
+            requirements::check_texts(&tokenizer).map_err(unusable)?;
+            Ok(tokenizer)
+        });
+        tried.unwrap_or_else(|panic| Err(unusable(Unusable::Panic(panic))))
+    }
+
+    fn parse(json: String) -> Result<Self, String> {
+        let mut inner = tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(|error| error.to_string())?;
         // The literal text "<|endoftext|>" in a document is text; only this crate writes the token.
         inner.set_encode_special_tokens(true);
         // Parsed and written anew, so that spaces, order of keys and defaults left out make no difference.
-        let parsed = inner.to_string(false).map_err(|error| malformed(error.to_string()))?;
-        let canonical = openwork_tensor::canonical_json(&parsed).map_err(|error| malformed(error.to_string()))?;
+        let parsed = inner.to_string(false).map_err(|error| error.to_string())?;
+        let canonical = openwork_tensor::canonical_json(&parsed).map_err(|error| error.to_string())?;
         let sha256 = openwork_tensor::sha256_bytes(canonical.as_bytes());
+        let vocab_size = inner.get_vocab_size(true);
         Ok(Self { inner, json, sha256, vocab_size })
     }
 
@@ -224,6 +240,13 @@ impl Tokenizer {
         }
     }
 
+    /// The bytes that a token stands for. An id outside the vocabulary has none.
+    pub fn bytes(&self, id: u16) -> Vec<u8> {
+        let text = self.inner.id_to_token(u32::from(id)).unwrap_or_default();
+        let bytes: Option<Vec<u8>> = text.chars().map(symbol_byte).collect();
+        bytes.unwrap_or_else(|| text.into_bytes())
+    }
+
     /// Hash of the tokenizer by content, in lower-case hexadecimal: SHA-256 of what was parsed, as JSON with sorted keys and
     /// without spaces. A file that another program wrote anew has the same hash.
     pub fn sha256(&self) -> &str {
@@ -258,22 +281,16 @@ fn mark_end_of_text(inner: &mut tokenizers::Tokenizer) -> Result<(), tokenizers:
     Ok(())
 }
 
-/// Checks the conditions of this crate: ids without gaps, 16 bits, all bytes, end-of-text last.
-fn check(inner: &tokenizers::Tokenizer, vocab_size: usize) -> Result<(), String> {
-    if vocab_size > 65_536 {
-        return Err(format!("{vocab_size} tokens do not fit in 16-bit ids"));
-    }
-    if let Some(gap) = (0..vocab_size as u32).find(|&id| inner.id_to_token(id).is_none()) {
-        return Err(format!("no token has id {gap}, of {vocab_size} tokens"));
-    }
-    let last = inner.token_to_id(END_OF_TEXT);
-    if last != Some(vocab_size as u32 - 1) {
-        return Err(format!("{END_OF_TEXT} has id {last:?}, not the last one ({})", vocab_size - 1));
-    }
-    match (0..=255).find(|&byte| inner.token_to_id(&byte_symbol(byte).to_string()).is_none()) {
-        Some(byte) => Err(format!("byte {byte} is not in the vocabulary")),
-        None => Ok(()),
-    }
+/// Runs `work` on a thread of its own, so that a panic in the library is an error with the library's message.
+fn on_trial<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> {
+    let message = |panic: Box<dyn Any + Send>| match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => panic.downcast_ref::<&str>().map_or("it panics", |text| text).to_owned(),
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name(TRIAL_THREAD.into()).spawn_scoped(scope, work);
+        thread.map_err(|error| error.to_string())?.join().map_err(message)
+    })
 }
 
 /// The printable character that stands for `byte` in byte-level vocabularies (the table of GPT-2).
@@ -286,8 +303,13 @@ fn byte_symbol(byte: u8) -> char {
     char::from_u32(256 + rank).expect("256..512 are characters")
 }
 
+/// The byte that a character of a byte-level vocabulary stands for.
+fn symbol_byte(symbol: char) -> Option<u8> {
+    (0..=255).find(|&byte| byte_symbol(byte) == symbol)
+}
+
 fn read(path: &Path) -> Result<String, TokenizerError> {
-    std::fs::read_to_string(path).map_err(|source| TokenizerError::Io { path: path.to_owned(), source })
+    openwork_tensor::read_text(path).map_err(|source| TokenizerError::Io { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

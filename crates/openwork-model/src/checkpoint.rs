@@ -58,8 +58,8 @@ pub enum LoadError {
         source: ConfigError,
     },
     /// Not a model file of ours.
-    #[error("{} is not an Openwork model: its metadata says format {found:?}, expected {FORMAT:?}; \
-             a published checkpoint folder goes through `openwork import`", path.display())]
+    #[error("{} is not an Openwork model: its metadata says format {}, expected `{FORMAT}`; \
+             a published checkpoint folder goes through `openwork import`", path.display(), found.as_deref().unwrap_or("none"))]
     Format {
         /// The file.
         path: PathBuf,
@@ -166,7 +166,7 @@ impl Model {
     pub fn import(dir: impl AsRef<Path>) -> Result<(Self, Vec<String>), LoadError> {
         let dir = dir.as_ref();
         let config_path = dir.join("beeg_config.json");
-        let text = std::fs::read_to_string(&config_path)
+        let text = openwork_tensor::read_text(&config_path)
             .map_err(|source| LoadError::Io { path: config_path.clone(), source })?;
         let (config, unknown) =
             Config::from_published(&text).map_err(|source| LoadError::Config { path: config_path, source })?;

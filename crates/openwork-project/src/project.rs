@@ -184,7 +184,7 @@ impl Project {
     /// # Errors
     /// When the tokenizer lacks an answer or the task has too few pairs.
     pub fn splits(&self, task: &Task, seed: u64) -> Result<Splits, ProjectError> {
-        splits(task, &self.tokenizer, seed)
+        splits(task, &self.tokenizer, self.model.config.n_ctx, seed)
     }
 
     /// The splits that a circuit was found and is judged on: those of its task and seed.
@@ -208,13 +208,13 @@ pub(crate) fn load_circuit(path: &Path, model: &Model, model_sha256: &str) -> Re
     }
 }
 
-/// Draws the splits of a task under a tokenizer.
+/// Draws the splits of a task under a tokenizer, for a model that reads `context` tokens.
 ///
 /// # Errors
 /// When the tokenizer lacks an answer or the task has too few pairs.
-pub fn splits(task: &Task, tokenizer: &Tokenizer, seed: u64) -> Result<Splits, ProjectError> {
+pub fn splits(task: &Task, tokenizer: &Tokenizer, context: usize, seed: u64) -> Result<Splits, ProjectError> {
     let named = |source| ProjectError::Pairs { task: task.name().to_owned(), source };
-    Splits::draw(task, &|text| tokenizer.encode(text), seed).map_err(named)
+    Splits::draw(task, &|text| tokenizer.encode(text), context, seed).map_err(named)
 }
 
 /// The task of this name.

@@ -50,5 +50,5 @@ pub fn find_recipe(name: &str) -> Result<Recipe, FindRecipeError> {
         return Err(FindRecipeError::Unknown { name: name.to_owned() });
     }
     let read = |source| FindRecipeError::Read { path: path.to_owned(), source };
-    parse(&std::fs::read_to_string(path).map_err(read)?)
+    parse(&openwork_tensor::read_text(path).map_err(read)?)
 }

@@ -42,6 +42,28 @@ pub enum SampleError {
         /// Tokens of a window.
         n_ctx: usize,
     },
+    /// The sample beside the model is of other data than what was named.
+    #[error(
+        "the sample in {} is not of the data in {}, which is not used where there is a sample; leave out --data, or name \
+         the data that the model was trained on", dir.display(), data.display()
+    )]
+    OtherData {
+        /// Folder of the sample.
+        dir: PathBuf,
+        /// The data that was named.
+        data: PathBuf,
+    },
+    /// The sample beside the model does not say which data it is of.
+    #[error(
+        "the sample in {} does not say which data it is of, so that {} cannot be compared with it; leave out --data, or \
+         remove the sample to have it drawn anew", dir.display(), data.display()
+    )]
+    UnknownData {
+        /// Folder of the sample.
+        dir: PathBuf,
+        /// The data that was named.
+        data: PathBuf,
+    },
     /// Shards cannot be read or written.
     #[error(transparent)]
     Shards(#[from] ShardError),
@@ -72,8 +94,9 @@ impl Sample {
         let n = SAMPLE_TOKENS.div_ceil(n_ctx).min((train.len() / n_ctx as u64) as usize);
         let too_short = || SampleError::TooShort { data: data.to_owned(), n_ctx };
         let mut windows = Windows::new(train.len(), n_ctx, seed).ok_or_else(too_short)?;
-        let mut writer = ShardWriter::create(&dir, tokenizer_sha256, SAMPLE_TOKENS as u64 * 2)?;
-        writer.push(&windows.read(&train, 0, n))?;
+        let mut writer =
+            ShardWriter::create(&dir, tokenizer_sha256, SAMPLE_TOKENS as u64 * 2)?.drawn_from(train.manifest());
+        writer.push(&windows.read(&train, 0, n)?)?;
         writer.finish()?;
         Ok(())
     }
@@ -81,7 +104,7 @@ impl Sample {
     /// Reads the sample beside the model; draws it first (with seed 0) if there is none and `data` is given.
     ///
     /// # Errors
-    /// As [`Sample::write`], and when there is neither a sample nor `data`.
+    /// As [`Sample::write`], when there is neither a sample nor `data`, and when the sample is not of `data`.
     pub fn open(
         model_dir: &Path,
         data: Option<&Path>,
@@ -94,9 +117,12 @@ impl Sample {
             None if !dir.join("manifest.json").exists() => return Err(SampleError::Missing { dir }),
             None => (),
         }
-        let shards = TokenShards::open(dir, tokenizer_sha256)?;
+        let shards = TokenShards::open(&dir, tokenizer_sha256)?;
+        if let Some(data) = data {
+            check_source(&dir, &shards, data, tokenizer_sha256)?;
+        }
         let mut tokens = vec![0; shards.len() as usize / n_ctx * n_ctx];
-        shards.read(0, &mut tokens);
+        shards.read(0, &mut tokens)?;
         Ok(Self { tokens, n_ctx })
     }
 
@@ -116,5 +142,50 @@ impl Sample {
         let mut count = std::collections::BTreeMap::new();
         self.tokens.iter().for_each(|&t| *count.entry(t).or_insert(0_usize) += 1);
         count.into_iter().filter(|&(_, n)| n * 10_000 >= self.tokens.len()).map(|(t, _)| t).collect()
+    }
+}
+
+/// Refuses a sample that is not of `data`: nobody names data that are not used.
+fn check_source(dir: &Path, sample: &TokenShards, data: &Path, tokenizer_sha256: &str) -> Result<(), SampleError> {
+    let train = TokenShards::open(data.join("train"), tokenizer_sha256)?;
+    match &sample.manifest().drawn_from {
+        Some(source) if *source == train.manifest().sha256() => Ok(()),
+        Some(_) => Err(SampleError::OtherData { dir: dir.to_owned(), data: data.to_owned() }),
+        None => Err(SampleError::UnknownData { dir: dir.to_owned(), data: data.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(dir: &Path, tokens: &[u16]) {
+        let mut writer = ShardWriter::create(dir.join("train"), "tok", 8).unwrap();
+        writer.push(tokens).unwrap();
+        writer.finish().unwrap();
+    }
+
+    #[test]
+    fn data_that_is_not_used_is_an_error_unless_it_is_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let [model, one, copy, other] = ["model", "one", "copy", "other"].map(|name| dir.path().join(name));
+        let tokens: Vec<u16> = (0..40).collect();
+        data(&one, &tokens);
+        data(&copy, &tokens);
+        data(&other, &tokens[1..]);
+        let open = |data: Option<&Path>| Sample::open(&model, data, "tok", 4);
+        assert!(matches!(open(None), Err(SampleError::Missing { .. })));
+        let drawn = open(Some(&one)).unwrap();
+        assert_eq!(open(Some(&copy)).unwrap().tokens, drawn.tokens);
+        assert_eq!(open(None).unwrap().tokens, drawn.tokens);
+        assert!(matches!(open(Some(&other)), Err(SampleError::OtherData { .. })));
+        assert!(matches!(open(Some(&dir.path().join("nowhere"))), Err(SampleError::Shards(_))));
+        // As earlier versions wrote it.
+        let manifest = model.join("sample/manifest.json");
+        let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&manifest).unwrap()).unwrap();
+        json.as_object_mut().unwrap().remove("drawn_from").unwrap();
+        std::fs::write(&manifest, json.to_string()).unwrap();
+        assert!(matches!(open(Some(&one)), Err(SampleError::UnknownData { .. })));
+        assert_eq!(open(None).unwrap().tokens, drawn.tokens);
     }
 }

@@ -221,7 +221,7 @@ pub enum LogError {
 pub fn read_log(dir: &Path) -> Result<Vec<LogLine>, LogError> {
     let path = dir.join("log.jsonl");
     let read = |source| LogError::Read { dir: dir.to_owned(), path: path.clone(), source };
-    let text = std::fs::read_to_string(&path).map_err(read)?;
+    let text = openwork_tensor::read_text(&path).map_err(read)?;
     let mut log = Vec::new();
     for (i, line) in text.lines().enumerate() {
         match serde_json::from_str(line) {

@@ -111,7 +111,7 @@ impl VerdictFile {
     /// When the file cannot be read, is not a verdict file or is of another version.
     pub fn read(path: &Path) -> Result<Self, VerdictError> {
         let text =
-            std::fs::read_to_string(path).map_err(|source| VerdictError::Read { path: path.to_owned(), source })?;
+            openwork_tensor::read_text(path).map_err(|source| VerdictError::Read { path: path.to_owned(), source })?;
         let json = |source| VerdictError::Json { path: path.to_owned(), source };
         // The format first: files of another version have other fields.
         let Format { format: found } = serde_json::from_str(&text).map_err(json)?;

@@ -107,10 +107,11 @@ fn controls_within(
     })
 }
 
-/// The splits of other templates and lengths, as the verifier takes them.
-fn shifts(splits: &Splits) -> [Shift<'_>; 2] {
+/// The splits of other templates, words and lengths, as the verifier takes them.
+fn shifts(splits: &Splits) -> [Shift<'_>; 3] {
     [
         Shift { split: Split::HeldOutTemplates, pairs: &splits.held_out_templates },
+        Shift { split: Split::Vocabulary, pairs: &splits.vocabulary },
         Shift { split: Split::Lengths, pairs: &splits.lengths },
     ]
 }

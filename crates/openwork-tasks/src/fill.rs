@@ -1,7 +1,8 @@
 //! Fills templates: `$thing`, `$(thing)_count`, `$word2` and so on become names, words and numbers.
 //!
 //! The same placeholder has the same value throughout a pair; placeholders that differ in their digit have different
-//! values. Train and validation use different words (about two thirds and one third), held-out templates use all.
+//! values. Train, validation and vocabulary use different words (about two, one and one in four), held-out templates use
+//! all. Longer prompts begin with a longer context.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -25,25 +26,45 @@ const CONTEXT: &[&str] = &[
     "import $module\n",
 ];
 
-const MODULES: &[&str] = &["os", "sys", "json", "math", "random", "time", "re", "csv", "string"];
+pub(crate) const MODULES: &[&str] = &[
+    "os",
+    "sys",
+    "json",
+    "math",
+    "random",
+    "time",
+    "re",
+    "csv",
+    "string",
+    "logging",
+    "itertools",
+    "argparse",
+    "typing",
+    "datetime",
+    "collections",
+    "functools",
+];
 
 /// Draws the values of one pair after another.
 pub(crate) struct Filler {
     rng: ChaCha8Rng,
     split: Split,
     bound: Vec<(String, String)>,
+    /// True until the first context of a pair is drawn.
+    first_context: bool,
 }
 
 impl Filler {
     pub(crate) fn new(split: Split, seed: u64, stream: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);
-        Self { rng, split, bound: Vec::new() }
+        Self { rng, split, bound: Vec::new(), first_context: true }
     }
 
     /// Forgets all values, before the next pair.
     pub(crate) fn start(&mut self) {
         self.bound.clear();
+        self.first_context = true;
     }
 
     /// Uniform in `0..n` (up to a bias of `n / 2^32`).
@@ -92,14 +113,19 @@ impl Filler {
     pub(crate) fn pick(&mut self, pool: &[&'static str]) -> &'static str {
         loop {
             let word = pool[self.below(pool.len())];
-            let fits = match self.split {
-                Split::Train => !is_validation(word),
-                Split::Validation => is_validation(word),
-                Split::HeldOutTemplate => true,
-            };
-            if fits {
+            if self.may_draw(word) {
                 return word;
             }
+        }
+    }
+
+    /// True if a word belongs to the split.
+    pub(crate) fn may_draw(&self, word: &str) -> bool {
+        match self.split {
+            Split::Train => part(word) == Part::Train,
+            Split::Validation | Split::Longer => part(word) == Part::Validation,
+            Split::Vocabulary => part(word) == Part::Vocabulary,
+            Split::HeldOutTemplate => true,
         }
     }
 
@@ -161,11 +187,13 @@ impl Filler {
         }
     }
 
-    /// Zero to three lines, indented by `indent`, with values of their own.
+    /// Zero to three statements, indented by `indent`, with values of their own; four to seven at the start of longer prompts.
     fn context(&mut self, indent: &str) -> String {
         let outer = std::mem::take(&mut self.bound);
         let mut out = String::new();
-        for _ in 0..self.below(4) {
+        let first = std::mem::take(&mut self.first_context);
+        let least = if first && self.split == Split::Longer { 4 } else { 0 };
+        for _ in 0..least + self.below(4) {
             // The last line imports a module, which stands at the top level only.
             let usable = CONTEXT.len() - usize::from(!indent.is_empty());
             let template = CONTEXT[self.below(usable)];
@@ -179,10 +207,24 @@ impl Filler {
     }
 }
 
-/// One word in three belongs to validation, in whatever pool it stands (FNV-1a of its bytes).
-fn is_validation(word: &str) -> bool {
-    let hash = word.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    (hash >> 8) % 3 == 2
+/// Share of the words that a split draws from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Train,
+    Validation,
+    Vocabulary,
+}
+
+/// The part of a word, the same in whatever pool it stands: FNV-1a of its bytes, from an offset under which every pool has
+/// words in every part.
+fn part(word: &str) -> Part {
+    const OFFSET: u32 = 0x811c_9dc5 + 150;
+    let hash = word.bytes().fold(OFFSET, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    match (hash >> 8) % 4 {
+        0 | 1 => Part::Train,
+        2 => Part::Validation,
+        _ => Part::Vocabulary,
+    }
 }
 
 fn capitalized(word: &str) -> String {

@@ -21,7 +21,7 @@ pub(crate) static TASKS: &[Task] = &[
             t("$(context)logger.info(\"$message", "$(context)logger.info('$message"),
             t("$(context)$things.append(\"$word", "$(context)$things.append('$word"),
             t("def $func($text):\n$(inner)    print(\"$message", "def $func($text):\n$(inner)    print('$message"),
-            t("if $num == $n:\n    print(\"$message", "if $num == $n:\n    print('$message"),
+            t("$(context)if $num == $n:\n    print(\"$message", "$(context)if $num == $n:\n    print('$message"),
         ],
         held_out: &[
             t("$(context)logger.error(\"$message", "$(context)logger.error('$message"),
@@ -46,6 +46,7 @@ pub(crate) static TASKS: &[Task] = &[
             t("if $num == $n1:\n    $things = [[$ints, $n", "if $num == $n1:\n    $things = [$ints, $n"),
             t("while $flag:\n    $things = [[$n1], [$n2], [$n3], [$n4", "while $flag:\n    $things = [$n1, $n2, $n3, $n4"),
             t("for $thing in $things1:\n    $things = [[$n1, $n2], [$ints", "for $thing in $things1:\n    $things = [$n1, $n2, $ints"),
+            t("$(context)$flag = True\n$things = [[$n1, $n2], [$n3, $ints", "$(context)$flag = True\n$things = [$n1, $n2, $n3, $ints"),
         ],
     },
     Task {
@@ -62,11 +63,13 @@ pub(crate) static TASKS: &[Task] = &[
         held_out: &[
             t("def $func($things):\n    $gathered = set()\n    for $thing in $things:\n        if $thing in $things1:\n            $gathered", "def $func($things):\n    $gathered = \"\"\n    for $thing in $things:\n        if $thing in $things1:\n            $gathered"),
             t("$gathered = set()\n$(context)for $counter, $thing in enumerate($things):\n    print(\"$message\")\n    $gathered", "$gathered = \"\"\n$(context)for $counter, $thing in enumerate($things):\n    print(\"$message\")\n    $gathered"),
+            t("$(context)$gathered = set()\nwhile $flag:\n    $gathered", "$(context)$gathered = \"\"\nwhile $flag:\n    $gathered"),
+            t("class $Class:\n    def $func(self):\n        $gathered = set()\n        for $thing in $things:\n            $gathered", "class $Class:\n    def $func(self):\n        $gathered = \"\"\n        for $thing in $things:\n            $gathered"),
         ],
     },
     Task {
         name: "set_or_string_fixedvarname",
-        description: "the same with a variable that is always called `current`",
+        description: "use a variable that is always called `current` as what it was made: `.add` for a set, ` +=` for a text",
         answers: &[(".add", " +=")],
         open: false,
         templates: &[
@@ -78,6 +81,8 @@ pub(crate) static TASKS: &[Task] = &[
         held_out: &[
             t("def $func($things):\n    current = set()\n    for $thing in $things:\n        if $thing in $things1:\n            current", "def $func($things):\n    current = \"\"\n    for $thing in $things:\n        if $thing in $things1:\n            current"),
             t("current = set()\n$(context)for $counter, $thing in enumerate($things):\n    print(\"$message\")\n    current", "current = \"\"\n$(context)for $counter, $thing in enumerate($things):\n    print(\"$message\")\n    current"),
+            t("$(context)current = set()\nwhile $flag:\n    current", "$(context)current = \"\"\nwhile $flag:\n    current"),
+            t("class $Class:\n    def $func(self):\n        current = set()\n        for $thing in $things:\n            current", "class $Class:\n    def $func(self):\n        current = \"\"\n        for $thing in $things:\n            current"),
         ],
     },
     Task {
@@ -89,11 +94,13 @@ pub(crate) static TASKS: &[Task] = &[
             t("$(context)for $thing", "$(context)while $thing"),
             t("$(context)$flag = True\nfor $thing", "$(context)$flag = True\nwhile $thing"),
             t("def $func($things):\n$(inner)    for $thing", "def $func($things):\n$(inner)    while $thing"),
-            t("if $num == $n:\n    for $thing", "if $num == $n:\n    while $thing"),
+            t("$(context)if $num == $n:\n    for $thing", "$(context)if $num == $n:\n    while $thing"),
         ],
         held_out: &[
             t("class $Class:\n    def $func(self):\n        for $thing", "class $Class:\n    def $func(self):\n        while $thing"),
             t("for $thing1 in $things:\n    for $thing", "for $thing1 in $things:\n    while $thing"),
+            t("def $func($text):\n    print(\"$message\")\n    for $thing", "def $func($text):\n    print(\"$message\")\n    while $thing"),
+            t("while $flag:\n$(inner)    for $thing", "while $flag:\n$(inner)    while $thing"),
         ],
     },
     Task {
@@ -102,14 +109,16 @@ pub(crate) static TASKS: &[Task] = &[
         answers: &[(" ==", " =")],
         open: false,
         templates: &[
-            t("$(context)if $num", "$(context)$num"),
-            t("$(context)$flag = True\nif $text", "$(context)$flag = True\n$text"),
             t("def $func($num, $text):\n$(inner)    if $num", "def $func($num, $text):\n$(inner)    $num"),
-            t("for $thing in $things:\n    if $num", "for $thing in $things:\n    $num"),
+            t("def $func($text):\n$(inner)    if $text", "def $func($text):\n$(inner)    $text"),
+            t("$(context)for $thing in $things:\n    if $num", "$(context)for $thing in $things:\n    $num"),
+            t("$(context)while $flag:\n    print(\"$message\")\n    if $text", "$(context)while $flag:\n    print(\"$message\")\n    $text"),
         ],
         held_out: &[
             t("while True:\n    $thing = input(\"$message\")\n    if $text", "while True:\n    $thing = input(\"$message\")\n    $text"),
             t("class $Class:\n    def $func(self):\n        if $num", "class $Class:\n    def $func(self):\n        $num"),
+            t("for $counter, $thing in enumerate($things):\n$(inner)    if $num", "for $counter, $thing in enumerate($things):\n$(inner)    $num"),
+            t("if $flag:\n$(inner)    if $text", "if $flag:\n$(inner)    $text"),
         ],
     },
     Task {
@@ -121,11 +130,13 @@ pub(crate) static TASKS: &[Task] = &[
             t("def $func($num):\n$(inner)    while True", "def $func($num):\n$(inner)    return True"),
             t("def $func($thing, $text):\n$(inner)    print(\"$message\")\n    while True", "def $func($thing, $text):\n$(inner)    print(\"$message\")\n    return True"),
             t("def $func($num):\n$(inner)    if $num == $n:\n        while True", "def $func($num):\n$(inner)    if $num == $n:\n        return True"),
-            t("class $Class:\n    def $func(self):\n        while True", "class $Class:\n    def $func(self):\n        return True"),
+            t("$(context)class $Class:\n    def $func(self):\n        while True", "$(context)class $Class:\n    def $func(self):\n        return True"),
         ],
         held_out: &[
             t("def $func($things):\n    for $thing in $things:\n        if $text == \"$word\":\n            while True", "def $func($things):\n    for $thing in $things:\n        if $text == \"$word\":\n            return True"),
             t("class $Class:\n    def $func(self):\n        $num = $n\n        while True", "class $Class:\n    def $func(self):\n        $num = $n\n        return True"),
+            t("def $func($flag):\n    if not $flag:\n        while True", "def $func($flag):\n    if not $flag:\n        return True"),
+            t("def $func($things):\n    $num = $n\n$(inner)    while True", "def $func($things):\n    $num = $n\n$(inner)    return True"),
         ],
     },
     Task {
@@ -141,6 +152,8 @@ pub(crate) static TASKS: &[Task] = &[
         held_out: &[
             t("class $Class:\n    def __init__(self, $attr1=None, $attr2=None, $attr3", "class $Class:\n    def __init__(self, $attr1, $attr2, $attr3"),
             t("$(context)def $func($text=None, $thing=None, $num=None, $flag", "$(context)def $func($text, $thing, $num, $flag"),
+            t("class $Class:\n    def $func(self, $num=None, $text", "class $Class:\n    def $func(self, $num, $text"),
+            t("$(context)def $func($flag=None, $things", "$(context)def $func($flag, $things"),
         ],
     },
     Task {
@@ -149,24 +162,32 @@ pub(crate) static TASKS: &[Task] = &[
         answers: &[(" $attr2", " $attr3")],
         open: true,
         templates: &[
-            t("class $Class:\n    def __init__(self, $attr1, $attr2, $attr3):\n        self.$attr1 = $attr1\n        self.$attr2 =", "class $Class:\n    def __init__(self, $attr1, $attr2, $attr3):\n        self.$attr1 = $attr1\n        self.$attr3 ="),
+            t("$(context)class $Class:\n    def __init__(self, $attr1, $attr2, $attr3):\n        self.$attr1 = $attr1\n        self.$attr2 =", "$(context)class $Class:\n    def __init__(self, $attr1, $attr2, $attr3):\n        self.$attr1 = $attr1\n        self.$attr3 ="),
             t("$(context)class $Class:\n    def __init__(self, $attr2, $attr3):\n        self.$attr2 =", "$(context)class $Class:\n    def __init__(self, $attr2, $attr3):\n        self.$attr3 ="),
         ],
         held_out: &[
             t("class $Class:\n    def __init__(self, $attr3, $attr1, $attr2, $attr4):\n        self.$attr2 =", "class $Class:\n    def __init__(self, $attr3, $attr1, $attr2, $attr4):\n        self.$attr3 ="),
+            t("class $Class:\n    def __init__(self, $attr1, $attr3, $attr2):\n        self.$attr1 = $attr1\n        self.$attr2 =", "class $Class:\n    def __init__(self, $attr1, $attr3, $attr2):\n        self.$attr1 = $attr1\n        self.$attr3 ="),
+            t("class $Class($Class1):\n    def __init__(self, $attr3, $attr2):\n        self.$attr2 =", "class $Class($Class1):\n    def __init__(self, $attr3, $attr2):\n        self.$attr3 ="),
+            t("class $Class:\n    def $func(self):\n        return True\n\n    def __init__(self, $attr2, $attr1, $attr3):\n        self.$attr2 =", "class $Class:\n    def $func(self):\n        return True\n\n    def __init__(self, $attr2, $attr1, $attr3):\n        self.$attr3 ="),
         ],
     },
     Task {
         name: "with_as",
-        description: "a file opened by `with` goes on with ` as`; by an assignment, with a new line",
-        answers: &[("\")", "\")\n")],
+        description: "` as` after a file is opened by `with`, ` if` after it is opened by an assignment",
+        answers: &[(" as", " if")],
         open: false,
         templates: &[
-            t("$(context)with open(\"$rfile\", \"r", "$(context)file = open(\"$rfile\", \"r"),
-            t("$(context)with open(\"$wfile\", \"w", "$(context)f = open(\"$wfile\", \"w"),
+            t("$(context)with open(\"$rfile\", \"r\")", "$(context)file = open(\"$rfile\", \"r\")"),
+            t("$(context)with open(\"$wfile\", \"w\")", "$(context)f = open(\"$wfile\", \"w\")"),
+            t("def $func($text):\n$(inner)    with open('$rfile', 'r')", "def $func($text):\n$(inner)    f = open('$rfile', 'r')"),
+            t("$(context)for $thing in $things:\n    with open(\"$wfile\", \"w\")", "$(context)for $thing in $things:\n    file = open(\"$wfile\", \"w\")"),
         ],
         held_out: &[
-            t("def $func($text):\n$(inner)    with open(\"$rfile\", \"r", "def $func($text):\n$(inner)    f = open(\"$rfile\", \"r"),
+            t("def $func($text):\n$(inner)    with open(\"$rfile\", \"r\")", "def $func($text):\n$(inner)    f = open(\"$rfile\", \"r\")"),
+            t("while $flag:\n    with open(\"$rfile\", \"r\")", "while $flag:\n    file = open(\"$rfile\", \"r\")"),
+            t("$(context)$num = $n\nwith open('$wfile', 'w')", "$(context)$num = $n\nf = open('$wfile', 'w')"),
+            t("class $Class:\n    def $func(self):\n        with open(\"$wfile\", \"w\")", "class $Class:\n    def $func(self):\n        file = open(\"$wfile\", \"w\")"),
         ],
     },
     Task {
@@ -181,6 +202,9 @@ pub(crate) static TASKS: &[Task] = &[
         ],
         held_out: &[
             t("def $func($num):\n    $things = {\"$word1\": $n1, \"$word2", "def $func($num):\n    $things = [\"$word1\", \"$word2"),
+            t("while $flag:\n    $things = {\"$word1", "while $flag:\n    $things = [\"$word1"),
+            t("if $num == $n:\n    $things = {\"$word1\": $n1, \"$word2", "if $num == $n:\n    $things = [\"$word1\", \"$word2"),
+            t("class $Class:\n    def $func(self):\n        $things = {\"$word1", "class $Class:\n    def $func(self):\n        $things = [\"$word1"),
         ],
     },
     Task {
@@ -191,22 +215,30 @@ pub(crate) static TASKS: &[Task] = &[
         templates: &[
             t("$(context)with open(\"$rfile\", \"", "$(context)with open(\"$wfile\", \""),
             t("$(context)f = open('$rfile', '", "$(context)f = open('$wfile', '"),
+            t("def $func($text):\n$(inner)    with open(\"$rfile\", \"", "def $func($text):\n$(inner)    with open(\"$wfile\", \""),
         ],
         held_out: &[
             t("def $func($text):\n$(inner)    with open('$rfile', '", "def $func($text):\n$(inner)    with open('$wfile', '"),
+            t("while $flag:\n    file = open(\"$rfile\", \"", "while $flag:\n    file = open(\"$wfile\", \""),
+            t("for $thing in $things:\n    with open(\"$rfile\", \"", "for $thing in $things:\n    with open(\"$wfile\", \""),
+            t("class $Class:\n    def $func(self):\n        f = open('$rfile', '", "class $Class:\n    def $func(self):\n        f = open('$wfile', '"),
         ],
     },
     Task {
         name: "else_elif",
-        description: "`:` after `else`, the variable of the condition after `elif`",
-        answers: &[(":\n", " $num"), (":", " $num")],
-        open: true,
+        description: "` else` may follow the branch of an `elif`, ` return` the branch of an `else`",
+        answers: &[(" else", " return")],
+        open: false,
         templates: &[
-            t("$(context)if $num == $n:\n    print(\"$message\")\nelse", "$(context)if $num == $n:\n    print(\"$message\")\nelif"),
-            t("$(context)if $num > $n:\n    $flag = True\nelse", "$(context)if $num > $n:\n    $flag = True\nelif"),
+            t("def $func($num):\n$(inner)    if $num == $n1:\n        print(\"$message1\")\n    elif $num == $n2:\n        print(\"$message2\")\n   ", "def $func($num):\n$(inner)    if $num == $n1:\n        print(\"$message1\")\n    else:\n        print(\"$message2\")\n   "),
+            t("def $func($text, $flag):\n$(inner)    if $text == \"$word1\":\n        $flag = True\n    elif $text == \"$word2\":\n        $flag = False\n   ", "def $func($text, $flag):\n$(inner)    if $text == \"$word1\":\n        $flag = True\n    else:\n        $flag = False\n   "),
+            t("def $func($num, $things):\n$(inner)    if $num > $n1:\n        $things.append(\"$word1\")\n    elif $num > $n2:\n        $things.append(\"$word2\")\n   ", "def $func($num, $things):\n$(inner)    if $num > $n1:\n        $things.append(\"$word1\")\n    else:\n        $things.append(\"$word2\")\n   "),
         ],
         held_out: &[
-            t("def $func($num):\n    if $num == $n:\n        return True\n    else", "def $func($num):\n    if $num == $n:\n        return True\n    elif"),
+            t("class $Class:\n    def $func(self):\n        if $num == $n1:\n            print(\"$message1\")\n        elif $num == $n2:\n            print(\"$message2\")\n       ", "class $Class:\n    def $func(self):\n        if $num == $n1:\n            print(\"$message1\")\n        else:\n            print(\"$message2\")\n       "),
+            t("def $func($flag, $flag1):\n$(inner)    if $flag:\n        print(\"$message1\")\n    elif $flag1:\n        print(\"$message2\")\n   ", "def $func($flag, $flag1):\n$(inner)    if $flag:\n        print(\"$message1\")\n    else:\n        print(\"$message2\")\n   "),
+            t("def $func($num, $text):\n$(inner)    if $num == $n1:\n        $text = \"$word1\"\n    elif $num == $n2:\n        $text = \"$word2\"\n   ", "def $func($num, $text):\n$(inner)    if $num == $n1:\n        $text = \"$word1\"\n    else:\n        $text = \"$word2\"\n   "),
+            t("def $func($things):\n    print(\"$message\")\n    if $num > $n1:\n        $num1 = $n3\n    elif $num > $n2:\n        $num1 = $n4\n   ", "def $func($things):\n    print(\"$message\")\n    if $num > $n1:\n        $num1 = $n3\n    else:\n        $num1 = $n4\n   "),
         ],
     },
     Task {
@@ -217,9 +249,13 @@ pub(crate) static TASKS: &[Task] = &[
         templates: &[
             t("$(context)print(f\"$Label", "$(context)print(\"$Label"),
             t("$(context)print(f\"The $thing is", "$(context)print(\"The $thing is"),
+            t("def $func($num):\n$(inner)    print(f\"$Label", "def $func($num):\n$(inner)    print(\"$Label"),
         ],
         held_out: &[
             t("for $thing in $things:\n    print(f\"$Label", "for $thing in $things:\n    print(\"$Label"),
+            t("while $flag:\n    print(f\"The $thing is", "while $flag:\n    print(\"The $thing is"),
+            t("if $num == $n:\n$(inner)    print(f\"$Label", "if $num == $n:\n$(inner)    print(\"$Label"),
+            t("class $Class:\n    def $func(self):\n        print(f\"The $thing is", "class $Class:\n    def $func(self):\n        print(\"The $thing is"),
         ],
     },
     Task {
@@ -228,11 +264,15 @@ pub(crate) static TASKS: &[Task] = &[
         answers: &[(" else", ":\n"), (" else", ":")],
         open: false,
         templates: &[
-            t("$(context)$num = $n if $flag", "$(context)if $flag"),
-            t("$(context)$text = \"$word\" if $flag", "$(context)if $flag"),
+            t("def $func($flag):\n$(inner)    $num = $n if $flag", "def $func($flag):\n$(inner)    $num = $n\n    if $flag"),
+            t("def $func($text):\n$(inner)    $text = \"$word\" if $flag", "def $func($text):\n$(inner)    $text = \"$word\"\n    if $flag"),
+            t("$(context)for $thing in $things:\n    $num = $n if $flag", "$(context)for $thing in $things:\n    $num = $n\n    if $flag"),
         ],
         held_out: &[
-            t("def $func($flag):\n$(inner)    $num = $n if $flag", "def $func($flag):\n$(inner)    if $flag"),
+            t("def $func($flag):\n    print(\"$message\")\n    $num = $n if $flag", "def $func($flag):\n    print(\"$message\")\n    $num = $n\n    if $flag"),
+            t("while $flag1:\n    $text = \"$word\" if $flag", "while $flag1:\n    $text = \"$word\"\n    if $flag"),
+            t("class $Class:\n    def $func(self):\n        $num = $n if $flag", "class $Class:\n    def $func(self):\n        $num = $n\n        if $flag"),
+            t("if $num1 == $n1:\n$(inner)    $text = \"$word\" if $flag", "if $num1 == $n1:\n$(inner)    $text = \"$word\"\n    if $flag"),
         ],
     },
     Task {
@@ -242,23 +282,31 @@ pub(crate) static TASKS: &[Task] = &[
         open: true,
         templates: &[
             t("$(context)$swapped1, $swapped2 = $swapped2,", "$(context)$swapped2, $swapped1 = $swapped1,"),
-            t("if $num == $n:\n    $swapped1, $swapped2 = $swapped2,", "if $num == $n:\n    $swapped2, $swapped1 = $swapped1,"),
+            t("$(context)if $num == $n:\n    $swapped1, $swapped2 = $swapped2,", "$(context)if $num == $n:\n    $swapped2, $swapped1 = $swapped1,"),
+            t("$(context)$swapped1 = $n1\n$swapped2 = $n2\n$swapped1, $swapped2 = $swapped2,", "$(context)$swapped1 = $n1\n$swapped2 = $n2\n$swapped2, $swapped1 = $swapped1,"),
         ],
         held_out: &[
             t("def $func($num):\n    $swapped1, $swapped2 = $swapped2,", "def $func($num):\n    $swapped2, $swapped1 = $swapped1,"),
+            t("while $flag:\n    $swapped1, $swapped2 = $swapped2,", "while $flag:\n    $swapped2, $swapped1 = $swapped1,"),
+            t("for $thing in $things:\n$(inner)    $swapped1, $swapped2 = $swapped2,", "for $thing in $things:\n$(inner)    $swapped2, $swapped1 = $swapped1,"),
+            t("class $Class:\n    def $func(self):\n        $swapped1, $swapped2 = $swapped2,", "class $Class:\n    def $func(self):\n        $swapped2, $swapped1 = $swapped1,"),
         ],
     },
     Task {
         name: "indent_for",
-        description: "the body of a `for` is one level deeper: 4 columns or 8",
+        description: "the body of a `for` is one level deeper than the `for`: 4 columns or 8",
         answers: &[("   ", "       ")],
         open: false,
         templates: &[
-            t("$(context)for $thing in $things:\n", "def $func($things):\n$(inner)    for $thing in $things:\n"),
-            t("$(context)for $counter in range($num):\n", "def $func($num):\n$(inner)    for $counter in range($num):\n"),
+            t("def $func($thing1):\n    print(\"$message\")\n$(inner)for $thing in $things:\n", "def $func($thing1):\n    print(\"$message\")\n$(inner)    for $thing in $things:\n"),
+            t("def $func($num):\n$(inner)    print($num)\nfor $counter in range($num):\n", "def $func($num):\n$(inner)    print($num)\n    for $counter in range($num):\n"),
+            t("$(context)if $flag:\n    $num = $n\nfor $thing in $things:\n", "$(context)if $flag:\n    $num = $n\n    for $thing in $things:\n"),
         ],
         held_out: &[
-            t("$(context)for $counter, $thing in enumerate($things):\n", "if $num == $n:\n    for $counter, $thing in enumerate($things):\n"),
+            t("if $num == $n:\n    print(\"$message\")\nfor $counter, $thing in enumerate($things):\n", "if $num == $n:\n    print(\"$message\")\n    for $counter, $thing in enumerate($things):\n"),
+            t("while $flag:\n    $flag = False\nfor $thing in $things:\n", "while $flag:\n    $flag = False\n    for $thing in $things:\n"),
+            t("for $thing1 in $things1:\n    print($thing1)\nfor $thing in $things:\n", "for $thing1 in $things1:\n    print($thing1)\n    for $thing in $things:\n"),
+            t("def $func($text):\n    $num = $n\n$(inner)for $counter in range($num):\n", "def $func($text):\n    $num = $n\n$(inner)    for $counter in range($num):\n"),
         ],
     },
     Task {
@@ -269,9 +317,13 @@ pub(crate) static TASKS: &[Task] = &[
         templates: &[
             t("$(context)$func = lambda $thing", "$(context)def $thing"),
             t("$(context)$text = lambda $thing", "$(context)def $thing"),
+            t("$(context)if $flag:\n    $func = lambda $thing", "$(context)if $flag:\n    def $thing"),
         ],
         held_out: &[
             t("while $flag:\n    $func = lambda $num", "while $flag:\n    def $num"),
+            t("def $func1($text):\n$(inner)    $func = lambda $thing", "def $func1($text):\n$(inner)    def $thing"),
+            t("for $thing1 in $things:\n    $text = lambda $thing", "for $thing1 in $things:\n    def $thing"),
+            t("$(context)$flag = True\n$func = lambda $num", "$(context)$flag = True\ndef $num"),
         ],
     },
     Task {
@@ -281,10 +333,14 @@ pub(crate) static TASKS: &[Task] = &[
         open: false,
         templates: &[
             t("$(context)$things = [$ints]\nfor $counter, $thing in", "$(context)$things = [$ints]\nfor $counter in"),
-            t("def $func($thing, $things):\n$(inner)    for $counter, $thing in", "def $func($thing, $things):\n$(inner)    for $counter in"),
+            t("def $func($thing1, $things):\n$(inner)    for $counter, $thing in", "def $func($thing1, $things):\n$(inner)    for $counter in"),
+            t("$(context)if $flag:\n    for $counter, $thing in", "$(context)if $flag:\n    for $counter in"),
         ],
         held_out: &[
             t("if $num == $n:\n    print(\"$message\")\n    for $counter, $thing in", "if $num == $n:\n    print(\"$message\")\n    for $counter in"),
+            t("while $flag:\n$(inner)    for $counter, $thing in", "while $flag:\n$(inner)    for $counter in"),
+            t("class $Class:\n    def $func(self):\n        for $counter, $thing in", "class $Class:\n    def $func(self):\n        for $counter in"),
+            t("for $thing1 in $things:\n    for $counter, $thing in", "for $thing1 in $things:\n    for $counter in"),
         ],
     },
     Task {
@@ -295,9 +351,13 @@ pub(crate) static TASKS: &[Task] = &[
         templates: &[
             t("$(context)if $flag == True", "$(context)$flag = True"),
             t("def $func($flag):\n$(inner)    if $flag == True", "def $func($flag):\n$(inner)    $flag = True"),
+            t("$(context)for $thing in $things:\n    if $flag == True", "$(context)for $thing in $things:\n    $flag = True"),
         ],
         held_out: &[
             t("for $thing in $things:\n    if $flag == True", "for $thing in $things:\n    $flag = True"),
+            t("while True:\n$(inner)    if $flag == True", "while True:\n$(inner)    $flag = True"),
+            t("class $Class:\n    def $func(self):\n        if $flag == True", "class $Class:\n    def $func(self):\n        $flag = True"),
+            t("if $num == $n:\n    print(\"$message\")\n    if $flag == True", "if $num == $n:\n    print(\"$message\")\n    $flag = True"),
         ],
     },
 ];

@@ -7,8 +7,12 @@ pub enum Split {
     Train,
     /// The templates of `Train` with words that `Train` never uses.
     Validation,
-    /// Templates that the other two never use.
+    /// Templates that no other split uses, with words of all.
     HeldOutTemplate,
+    /// The templates of `Train` with words that neither `Train` nor `Validation` uses.
+    Vocabulary,
+    /// The templates of `Train` and the words of `Validation` after a longer context.
+    Longer,
 }
 
 /// A pair of prompts as text.

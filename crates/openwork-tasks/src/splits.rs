@@ -17,7 +17,9 @@ pub struct Splits {
     pub held_out: Vec<Pair>,
     /// Pairs of templates that occur nowhere else.
     pub held_out_templates: Vec<Pair>,
-    /// Fresh pairs with prompts longer than 95 % of those of `selection`.
+    /// Pairs of the templates of `train` with words that neither `train` nor `selection` uses.
+    pub vocabulary: Vec<Pair>,
+    /// Fresh pairs with prompts longer than 95 % of those of `selection`, with words of `selection`.
     pub lengths: Vec<Pair>,
 }
 
@@ -31,25 +33,39 @@ impl Splits {
     /// Pairs drawn beyond [`Splits::HELD_OUT`]; those that share a prompt with another split are left out.
     const SPARE: usize = 48;
     /// Pairs among which long ones are looked for.
-    const POOL: usize = 2400;
+    const POOL: usize = 480;
 
     /// Draws the splits of `task` under `encode`. The same arguments give the same pairs.
     ///
+    /// No prompt has more than `context` tokens: a draw of more is left out, since a model reads no more.
+    ///
     /// # Errors
-    /// Those of [`Task::pairs`]. A task that has too few pairs for `lengths` has none there, which is no error.
-    pub fn draw(task: &Task, encode: &dyn Fn(&str) -> Vec<u16>, seed: u64) -> Result<Self, TaskError> {
-        let draw = |split, n| task.pairs(encode, split, n, seed);
+    /// Those of [`Task::pairs`]. A task with too few words or too short a context for `vocabulary` or `lengths` has fewer
+    /// pairs there, or none, which is no error.
+    pub fn draw(task: &Task, encode: &dyn Fn(&str) -> Vec<u16>, context: usize, seed: u64) -> Result<Self, TaskError> {
+        let fits = |p: &Pair| p.prompts().iter().all(|prompt| prompt.len() <= context);
+        let draw = |split, n| {
+            task.pairs(encode, split, n, seed).map(|mut pairs| {
+                pairs.retain(fits);
+                pairs
+            })
+        };
+        let as_many = |split, n| match draw(split, n) {
+            Err(TaskError::TooFew { found, .. }) => draw(split, found).unwrap_or_default(),
+            Err(_) => vec![],
+            Ok(pairs) => pairs,
+        };
         let train = draw(Split::Train, Self::TRAIN)?;
         let mut selection = draw(Split::Validation, Self::SELECTION + Self::HELD_OUT + Self::SPARE)?;
-        let mut held_out = selection.split_off(Self::SELECTION);
+        let mut held_out = selection.split_off(Self::SELECTION.min(selection.len()));
         let mut held_out_templates = draw(Split::HeldOutTemplate, Self::HELD_OUT + Self::SPARE)?;
-        // A larger draw adds to a smaller one; tasks of few words have no more.
-        let mut lengths = draw(Split::Validation, Self::POOL).unwrap_or_default();
+        let mut vocabulary = as_many(Split::Vocabulary, Self::HELD_OUT + Self::SPARE);
+        let mut lengths = as_many(Split::Longer, Self::POOL);
         let limit = length_at_95_percent(&selection);
         lengths.retain(|p| p.positive.len() > limit && p.negative.len() > limit);
         let prompts = |p: &Pair| [p.positive.clone(), p.negative.clone()];
         let mut seen: HashSet<Vec<u16>> = train.iter().chain(&selection).flat_map(prompts).collect();
-        for pairs in [&mut held_out, &mut held_out_templates, &mut lengths] {
+        for pairs in [&mut held_out, &mut held_out_templates, &mut vocabulary, &mut lengths] {
             pairs.retain(|p| {
                 let fresh = prompts(p).iter().all(|prompt| !seen.contains(prompt));
                 seen.extend(prompts(p));
@@ -57,7 +73,7 @@ impl Splits {
             });
             pairs.truncate(Self::HELD_OUT);
         }
-        Ok(Self { train, selection, held_out, held_out_templates, lengths })
+        Ok(Self { train, selection, held_out, held_out_templates, vocabulary, lengths })
     }
 }
 

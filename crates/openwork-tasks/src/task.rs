@@ -175,7 +175,7 @@ impl Task {
     fn draw(&self, split: Split, seed: u64) -> impl Iterator<Item = TextPair> {
         let (templates, first) = match split {
             Split::HeldOutTemplate => (self.held_out, self.templates.len()),
-            Split::Train | Split::Validation => (self.templates, 0),
+            _ => (self.templates, 0),
         };
         let stream = self.name.bytes().fold(split as u64, |hash, byte| hash.wrapping_mul(31) ^ u64::from(byte));
         let mut filler = Filler::new(split, seed, stream);

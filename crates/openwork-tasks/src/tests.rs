@@ -2,7 +2,13 @@
 
 use std::collections::HashSet;
 
-use crate::{Pair, Split, Splits, Task, TaskError, all, fill::Filler, find, sha256, task::Template, words};
+use crate::{
+    Pair, Split, Splits, Task, TaskError, all,
+    fill::{Filler, MODULES},
+    find, sha256,
+    task::Template,
+    words,
+};
 
 mod recorded;
 
@@ -46,7 +52,7 @@ fn toy(text: &str) -> Vec<u16> {
     ids
 }
 
-const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::HeldOutTemplate];
+const SPLITS: [Split; 5] = [Split::Train, Split::Validation, Split::HeldOutTemplate, Split::Vocabulary, Split::Longer];
 
 #[test]
 fn names_are_unique_and_found() {
@@ -95,7 +101,10 @@ fn held_out_templates_are_others_and_all_templates_are_drawn() {
     for task in all() {
         let used = |split| task.text_pairs(split, 300, 5).iter().map(|p| p.template).collect::<HashSet<_>>();
         assert_eq!(used(Split::Train), (0..task.templates.len()).collect());
-        assert_eq!(used(Split::Validation), used(Split::Train));
+        for split in [Split::Validation, Split::Vocabulary, Split::Longer] {
+            assert_eq!(used(split), used(Split::Train));
+        }
+        assert!(task.held_out.len() >= 4, "{}", task.name());
         let all = task.templates.len() + task.held_out.len();
         assert_eq!(used(Split::HeldOutTemplate), (task.templates.len()..all).collect());
     }
@@ -169,16 +178,24 @@ fn asking_for_more_than_there_is_says_how_many_there_are() {
 }
 
 #[test]
-fn every_pool_serves_both_splits() {
+fn every_pool_serves_every_split() {
     for pool in [
+        MODULES,
         words::SWAPPED,
-        words::ROLES.prompts(),
+        words::ADJECTIVES.prompts(),
+        words::ATTRIBUTES.prompts(),
         words::FLAGS.prompts(),
+        words::GATHERED.prompts(),
+        words::NUMBERS.prompts(),
         words::READ_STEMS.prompts(),
+        words::ROLES.prompts(),
+        words::TEXTS.prompts(),
+        words::VERBS.prompts(),
         words::WRITE_STEMS.prompts(),
     ] {
-        for split in [Split::Train, Split::Validation] {
+        for split in [Split::Train, Split::Validation, Split::Vocabulary] {
             let mut filler = Filler::new(split, 0, 0);
+            assert!(pool.iter().any(|word| filler.may_draw(word)), "{split:?} has none of {pool:?}");
             let drawn: HashSet<&str> = (0..1000).map(|_| filler.pick(pool)).collect();
             assert!(drawn.len() >= 3, "{split:?}: {drawn:?} of {pool:?}");
         }
@@ -210,8 +227,10 @@ fn every_word_is_in_one_split_whatever_its_pool() {
         let pools = [words::THINGS, words::TEXTS, words::ATTRIBUTES, words::WORDS];
         pools.iter().flat_map(|pool| (0..2000).map(|_| filler.pick(pool.prompts())).collect::<Vec<_>>()).collect()
     };
-    let [train, validation]: [HashSet<&str>; 2] = [Split::Train, Split::Validation].map(drawn);
-    assert!(train.len() > 100 && validation.len() > 50 && train.is_disjoint(&validation));
+    let [train, validation, vocabulary]: [HashSet<&str>; 3] =
+        [Split::Train, Split::Validation, Split::Vocabulary].map(drawn);
+    assert!(train.len() > 100 && validation.len() > 25 && vocabulary.len() > 25);
+    assert!(train.is_disjoint(&validation) && train.is_disjoint(&vocabulary) && validation.is_disjoint(&vocabulary));
 }
 
 #[test]
@@ -225,4 +244,50 @@ fn sequences_are_positive_and_negative_of_pair_after_pair() {
     for (sequence, side, number) in [(0, Side::Positive, 0), (1, Side::Negative, 0), (7, Side::Negative, 3)] {
         assert_eq!((Side::of_sequence(sequence), side.sequence(number)), (side, sequence));
     }
+}
+
+/// Both answers stand in the description, so that it says what is scored.
+#[test]
+fn descriptions_name_the_answers_that_are_scored() {
+    for task in all() {
+        let named: HashSet<&str> = task.description().split('`').skip(1).step_by(2).collect();
+        let (answer, alternative) = task.answers[0];
+        for scored in [answer, alternative] {
+            let mark = scored.trim_end_matches('\n');
+            let said = match mark {
+                "" => task.description().contains("a new line"),
+                _ if mark.starts_with(" $") => task.description().contains("name"),
+                _ if mark.trim().is_empty() => task.description().contains(&format!("{}", mark.len() + 1)),
+                // A mark that closes a string and goes on is named by what goes on.
+                _ => named.contains(mark) || named.contains(mark.trim_start_matches('"')),
+            };
+            assert!(said, "{}: {:?} lacks {scored:?}", task.name(), task.description());
+        }
+    }
+}
+
+#[test]
+fn longer_prompts_are_longer_and_other_words_are_other() {
+    for task in all() {
+        let median = |split| {
+            let mut lengths: Vec<usize> =
+                task.text_pairs(split, 200, 4).iter().map(|pair| pair.positive.len()).collect();
+            lengths.sort_unstable();
+            lengths[lengths.len() / 2]
+        };
+        assert!(median(Split::Longer) > median(Split::Validation) + 40, "{}", task.name());
+        let begins_with_context = |t: &Template| ["$(context)", "$(inner)"].iter().any(|c| t.positive.contains(c));
+        assert!(task.templates.iter().all(begins_with_context), "{}: a template has no context", task.name());
+    }
+}
+
+#[test]
+fn prompts_beyond_the_context_are_left_out() {
+    let task = find("for_while").expect("is there");
+    let longest = |splits: &Splits| {
+        let all = [&splits.train, &splits.selection, &splits.held_out, &splits.lengths];
+        all.into_iter().flatten().flat_map(|pair| pair.prompts().map(<[u16]>::len)).max().expect("has pairs")
+    };
+    let [wide, narrow] = [256, 40].map(|context| Splits::draw(task, &toy, context, 2).expect("enough pairs"));
+    assert!(longest(&wide) > 40 && longest(&narrow) <= 40);
 }

@@ -44,15 +44,30 @@ pub fn remove_leftovers(path: &Path) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
-    let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
+    let own = path.file_name().unwrap_or_default().as_encoded_bytes();
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
-        let middle = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(".tmp"));
-        let ours = middle.is_some_and(|ids| ids.bytes().all(|b| b.is_ascii_digit() || b == b'-'));
+        let rest =
+            name.as_encoded_bytes().strip_prefix(b".").and_then(|name| name.strip_prefix(own)?.strip_prefix(b"."));
+        let ids = rest.and_then(|rest| rest.strip_suffix(b".tmp"));
+        let ours = ids.is_some_and(|ids| ids.iter().all(|b| b.is_ascii_digit() || *b == b'-'));
         if ours {
             fs::remove_file(entry.path())?;
         }
+    }
+    Ok(())
+}
+
+/// Gives a folder another name, for good: both places are synced to disk.
+///
+/// # Errors
+/// The folder cannot be renamed, or a place not be synced.
+pub fn rename_folder(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_folder(parent(to))?;
+    if parent(from) != parent(to) {
+        sync_folder(parent(from))?;
     }
     Ok(())
 }
@@ -225,6 +240,18 @@ mod tests {
         left.sort();
         assert_eq!(left, [".a.json.notes.tmp", ".b.json.1-0.tmp", "a.json"]);
         remove_leftovers(&dir.path().join("nowhere/a.json")).unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn leftovers_of_a_name_that_is_not_utf8_are_removed() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tempfile::tempdir().unwrap();
+        let name = |bytes: &[u8]| dir.path().join(std::ffi::OsStr::from_bytes(bytes));
+        fs::write(name(b".caf\xE9.7-0.tmp"), b"").unwrap();
+        fs::write(name(b".caf\xEA.7-0.tmp"), b"").unwrap();
+        remove_leftovers(&name(b"caf\xE9")).unwrap();
+        assert_eq!(names(dir.path()), [name(b".caf\xEA.7-0.tmp").file_name().unwrap()]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use openwork_cuda::GpuError;
 use openwork_model::SaveError;
+use openwork_tensor::ShardError;
 
 use crate::CheckpointError;
 
@@ -66,6 +67,9 @@ pub enum RunError {
         /// Steps done at the last checkpoint.
         checkpoint: u64,
     },
+    /// The data cannot be read. The last checkpoint is as good as ever.
+    #[error(transparent)]
+    Shards(#[from] ShardError),
     /// A checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),

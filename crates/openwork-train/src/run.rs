@@ -153,7 +153,7 @@ impl Run {
         while self.step_count() < steps {
             let step = self.step_count();
             let started = Instant::now();
-            let batch = self.windows.read(&self.train, step * sequences as u64, sequences);
+            let batch = self.windows.read(&self.train, step * sequences as u64, sequences)?;
             self.check_vocabulary(&batch)?;
             let report = match &mut self.gpu {
                 None => {
@@ -195,7 +195,7 @@ impl Run {
         let n_ctx = self.recipe.config.n_ctx as u64;
         let n = (self.recipe.validation_sequences as u64).min(self.validation.len() / n_ctx);
         let mut tokens = vec![0; (n * n_ctx) as usize];
-        self.validation.read(0, &mut tokens);
+        self.validation.read(0, &mut tokens)?;
         self.check_vocabulary(&tokens)?;
         match &mut self.gpu {
             None => {

@@ -1,6 +1,6 @@
 //! Order of the windows of the corpus in training.
 
-use openwork_tensor::TokenShards;
+use openwork_tensor::{ShardError, TokenShards};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -47,13 +47,16 @@ impl Windows {
     }
 
     /// The `n` windows from the `first`-th of the run, one after the other.
-    pub fn read(&mut self, shards: &TokenShards, first: u64, n: usize) -> Vec<u16> {
+    ///
+    /// # Errors
+    /// When a shard cannot be read, or has been cut off since it was opened.
+    pub fn read(&mut self, shards: &TokenShards, first: u64, n: usize) -> Result<Vec<u16>, ShardError> {
         let mut tokens = vec![0; n * self.n_ctx];
         for (i, window) in tokens.chunks_exact_mut(self.n_ctx).enumerate() {
             let start = self.start(first + i as u64);
-            shards.read(start, window);
+            shards.read(start, window)?;
         }
-        tokens
+        Ok(tokens)
     }
 }
 

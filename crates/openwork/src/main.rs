@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 
 use commands::{
     check_certificate, data, devices, dissociate, exchange, forward, generate, hypothesis, plot, prune, quickstart,
-    replay, report, stability, tasks, tokenizer, train, verify, watch,
+    replay, report, stability, tasks, tokenize, tokenizer, train, verify, watch,
 };
 
 /// Rows of matrices begin at cache lines with it, which the kernels gain by, and memory comes back warm.
@@ -34,13 +34,15 @@ enum Command {
     /// Make a tokenizer, by training or from published files
     #[command(subcommand)]
     Tokenizer(tokenizer::Command),
+    /// Show the tokens of a text, with their ids and positions
+    Tokenize(tokenize::Args),
     /// Train a model from a recipe
     Train(train::Args),
     /// Draw the curves of a training run
     Plot(plot::Args),
     /// Continue a text
     Generate(generate::Args),
-    /// Run a model over given tokens and write logits, activations and gradients
+    /// Show what a model finds likeliest after a prompt, or write logits, activations and gradients over given tokens
     Forward(forward::Args),
     /// Name, show and measure the tasks that circuits are for
     #[command(subcommand)]
@@ -74,6 +76,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    ui::show::explain_panics();
     ui::show::finish(run(Cli::parse().command))
 }
 
@@ -82,6 +85,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Data(command) => data::run(command),
         Command::Tokenizer(command) => tokenizer::run(command),
+        Command::Tokenize(args) => tokenize::run(args),
         Command::Train(args) => train::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Generate(args) => generate::run(args),

@@ -84,13 +84,14 @@ const TENSOR_TREE: [(&str, &str); 8] = [
 const GPU: &str = concat!("cud", "arc");
 
 /// Files that may hold `unsafe` code.
-const UNSAFE: [&str; 12] = [
+const UNSAFE: [&str; 13] = [
     "crates/openwork-cuda-sim/src/device.rs",
     "crates/openwork-cuda-sim/src/lib.rs",
     "crates/openwork-cuda/src/attention.rs",
     "crates/openwork-cuda/src/driver.rs",
     "crates/openwork-cuda/src/elementwise.rs",
     "crates/openwork-cuda/src/gpu.rs",
+    "crates/openwork-cuda/src/loader.rs",
     "crates/openwork-cuda/src/nvidia.rs",
     "crates/openwork-cuda/src/parameters/update.rs",
     "crates/openwork-cuda/src/products.rs",
@@ -341,6 +342,78 @@ fn libraries_do_not_print() {
         let found = code(text).find(|(_, line)| library && macros.iter().any(|m| line.contains(m)));
         assert_eq!(found, None, "{name} prints");
     }
+}
+
+#[test]
+fn text_files_are_read_with_or_without_a_byte_order_mark() {
+    // The checker shares no code, and the system's files have none.
+    let own = ["crates/openwork-tensor/src/text.rs", "crates/openwork-check/src/certificate.rs"];
+    for (name, text) in files(&["rs"]) {
+        let library = name.starts_with("crates/") && name.contains("/src/") && !name.ends_with("tests.rs");
+        let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let reads = |line: &str| line.contains("fs::read_to_string(") && !line.contains("\"/proc/");
+        let found = code(text).find(|(_, line)| library && !own.contains(&name.as_str()) && reads(line));
+        assert_eq!(found, None, "{name}: openwork_tensor::read_text reads text files");
+    }
+}
+
+/// Names of the values that messages may show as Rust does: shapes, and texts and lists of texts in quotes.
+const SHOWN: [&str; 18] = [
+    "FORMAT",
+    "answer",
+    "answers",
+    "candidate",
+    "cues",
+    "entry",
+    "expected",
+    "found",
+    "given",
+    "index",
+    "name",
+    "other",
+    "pieces",
+    "prompt",
+    "shape",
+    "storage",
+    "text",
+    "used",
+];
+
+/// The values that a message shows in Rust's debug format; a value without a name is empty.
+fn debugged(message: &str) -> impl Iterator<Item = &str> {
+    let debug = [":?}", ":#?}"];
+    debug.into_iter().flat_map(move |form| {
+        message
+            .match_indices(form)
+            .filter_map(move |(at, _)| message[..at].rfind('{').map(|start| &message[start + 1..at]))
+    })
+}
+
+#[test]
+fn messages_are_not_debug_output() {
+    for (name, text) in files(&["rs"]) {
+        if !name.starts_with("crates/") || !name.contains("/src/") || name.ends_with("tests.rs") {
+            continue;
+        }
+        let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let errors =
+            text.split("#[error(").skip(1).filter_map(|rest| rest.split_once(")]\n")).map(|(message, _)| message);
+        for message in errors {
+            let found = debugged(message).find(|value| !SHOWN.contains(value));
+            assert_eq!(found, None, "{name}: {message}");
+        }
+        if name.starts_with("crates/openwork/src/") {
+            for (line, code) in code(text) {
+                assert_eq!(debugged(code).next(), None, "{name}:{line}: openwork_tensor::quoted shows a text");
+            }
+        }
+    }
+}
+
+#[test]
+fn debug_formats_are_found() {
+    assert_eq!(debugged("a {found:?} b {} c {x:#?}").collect::<Vec<_>>(), ["found", "x"]);
+    assert_eq!(debugged("a {:?}").collect::<Vec<_>>(), [""]);
 }
 
 #[test]

@@ -159,7 +159,7 @@ impl Study {
         self.check_vocabulary(recipe.config.vocab_size, &validation)?;
         let (mut curve, mut seconds, mut diverged) = (Vec::new(), 0.0, false);
         for step in 0..steps {
-            let batch = windows.read(&self.data.train, step * sequences as u64, sequences);
+            let batch = windows.read(&self.data.train, step * sequences as u64, sequences)?;
             self.check_vocabulary(recipe.config.vocab_size, &batch)?;
             let started = processor_time();
             let Ok(report) = trainer.step(&batch, n_ctx);
@@ -220,7 +220,7 @@ impl Study {
         let there = self.data.validation.len() as usize / n_ctx;
         ensure!(there > 0, "the validation shards are shorter than a window of {n_ctx} tokens");
         let mut tokens = vec![0; sequences.min(there) * n_ctx];
-        self.data.validation.read(0, &mut tokens);
+        self.data.validation.read(0, &mut tokens)?;
         Ok(tokens)
     }
 

@@ -85,10 +85,6 @@ pub fn task_names() -> [&'static str; TASKS.len()] {
 pub fn find(study: &Study, tokenizer: &Path, outcomes: &[Outcome]) -> Result<()> {
     let tokenizer = Tokenizer::load(tokenizer)?;
     study.check_tokenizer(tokenizer.sha256())?;
-    let mut pairs = Vec::new();
-    for (name, target) in TASKS {
-        pairs.push((name, target, splits(find_task(name)?, &tokenizer, 0)?));
-    }
     let finished = |cell: &Cell| outcomes.iter().any(|outcome| outcome.is(cell) && !outcome.diverged);
     let cells: Vec<Cell> = design::circuit_cells().into_iter().filter(finished).collect();
     cells.par_iter().try_for_each(|cell| {
@@ -97,7 +93,7 @@ pub fn find(study: &Study, tokenizer: &Path, outcomes: &[Outcome]) -> Result<()>
             println!("{run} was looked at before");
             return Ok(());
         }
-        let circuits = of_model(study, cell, &pairs).with_context(|| run.clone())?;
+        let circuits = of_model(study, cell, &tokenizer).with_context(|| run.clone())?;
         for Circuit { task, target_loss, found } in &circuits {
             match found {
                 Some(Size { nodes, edges, .. }) => println!("{run} {task}: {nodes} nodes, {edges} edges"),
@@ -113,12 +109,13 @@ pub fn find(study: &Study, tokenizer: &Path, outcomes: &[Outcome]) -> Result<()>
 }
 
 /// A circuit of a model for each task.
-fn of_model(study: &Study, cell: &Cell, tasks: &[(&str, f64, Splits)]) -> Result<Vec<Circuit>> {
+fn of_model(study: &Study, cell: &Cell, tokenizer: &Tokenizer) -> Result<Vec<Circuit>> {
     let model = study.model(cell)?;
     let n_ctx = model.config.n_ctx;
     let mut windows = Windows::new(study.data.train.len(), n_ctx, 0).context("too few training tokens")?;
-    let means = Sample { tokens: windows.read(&study.data.train, 0, MEAN_TOKENS / n_ctx), n_ctx }.means(&model);
-    let circuit = |(task, target_loss, splits): &(&str, f64, Splits)| {
+    let means = Sample { tokens: windows.read(&study.data.train, 0, MEAN_TOKENS / n_ctx)?, n_ctx }.means(&model);
+    let circuit = |(task, target_loss): &(&'static str, f64)| {
+        let splits: Splits = splits(find_task(task)?, tokenizer, n_ctx, 0)?;
         let masks = LearnedMasks { restarts: 1, ..LearnedMasks::default() };
         let settings = Settings { target_loss: *target_loss, masks, ..Settings::default() };
         let search = Search {
@@ -131,7 +128,7 @@ fn of_model(study: &Study, cell: &Cell, tasks: &[(&str, f64, Splits)]) -> Result
         let pruned = search.prune(&Device::Cpu, &mut |_| ControlFlow::Continue(())).ok().filter(|p| p.reached);
         let found =
             pruned.map(|p| Size { loss: p.loss, nodes: p.circuit.nodes().len(), edges: p.circuit.edges().len() });
-        Circuit { task: (*task).to_owned(), target_loss: *target_loss, found }
+        Ok(Circuit { task: (*task).to_owned(), target_loss: *target_loss, found })
     };
-    Ok(tasks.iter().map(circuit).collect())
+    TASKS.iter().map(circuit).collect()
 }

@@ -4,54 +4,55 @@
 //! [`END_OF_TEXT`](crate::END_OF_TEXT). Training and validation are told apart by a hash of the content, so a document
 //! stays where it is when others come or go. The folder appears whole or not at all.
 
+mod compressed;
+mod documents;
+mod error;
+mod folder;
+mod left_out;
 mod source;
-mod unfinished;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 
-use openwork_tensor::{ShardError, ShardWriter};
+use openwork_tensor::{ShardError, ShardWriter, write_atomic};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use thiserror::Error;
 
 use crate::generate::Programs;
 use crate::tokenizer::Tokenizer;
-pub use source::{Documents, Skipped};
-use unfinished::Unfinished;
+pub use documents::Documents;
+pub use error::CorpusError;
+use folder::Unfinished;
+pub use left_out::{Cases, LeftOut, Reason};
+pub use source::{STANDARD_INPUT, Sources};
 
 /// Documents are encoded in batches of about this many bytes.
 const BATCH_BYTES: usize = 4 << 20;
 
+/// File with the [`CorpusReport`], written last.
+const REPORT: &str = "report.json";
+
 /// Sources and settings of a corpus from files.
 #[derive(Clone, Debug)]
 pub struct CorpusOptions {
-    /// Folders, `.py` files and JSONL files (plain, `.gz` or `.zst`; the field `text` counts).
-    pub from: Vec<PathBuf>,
-    /// Longer documents are left out.
-    pub max_file_bytes: u64,
+    /// Files and pipes, and what of them is a document.
+    pub sources: Sources,
     /// Part of the documents that goes to validation, 0 to 1.
     pub validation_fraction: f64,
     /// Decides, together with the content, which documents go to validation.
     pub seed: u64,
     /// Length of a shard.
     pub tokens_per_shard: u64,
-    /// True if an existing folder is replaced.
+    /// True if an existing corpus is replaced. Other folders never are.
     pub replace: bool,
 }
 
 impl CorpusOptions {
-    /// The usual options: documents up to 1 MiB, 1 % validation, shards of 2^26 tokens (128 MiB), nothing replaced.
-    pub fn new(from: Vec<PathBuf>) -> Self {
-        Self {
-            from,
-            max_file_bytes: 1 << 20,
-            validation_fraction: 0.01,
-            seed: 0,
-            tokens_per_shard: 1 << 26,
-            replace: false,
-        }
+    /// The usual options: 1 % validation, shards of 2^26 tokens (128 MiB), nothing replaced.
+    pub fn new(sources: Sources) -> Self {
+        Self { sources, validation_fraction: 0.01, seed: 0, tokens_per_shard: 1 << 26, replace: false }
     }
 }
 
@@ -66,7 +67,7 @@ pub struct GeneratedOptions {
     pub validation_fraction: f64,
     /// Length of a shard.
     pub tokens_per_shard: u64,
-    /// True if an existing folder is replaced.
+    /// True if an existing corpus is replaced. Other folders never are.
     pub replace: bool,
 }
 
@@ -87,24 +88,22 @@ pub enum Split {
 }
 
 impl Split {
-    /// Decided by the content and the seed alone: the first 8 bytes of SHA-256(seed, text), as a fraction of 2^64.
+    /// Decided by the content and the seed alone: the first 8 bytes of SHA-256(seed, text), as a fraction of 2^64. Byte order
+    /// mark and line ends are no content.
     pub fn of(text: &str, validation_fraction: f64, seed: u64) -> Self {
         let mut hash = Sha256::new();
         hash.update(seed.to_le_bytes());
-        hash.update(text.as_bytes());
+        hash.update(canonical(text).as_bytes());
         let digest = hash.finalize();
         let first = digest.iter().take(8).fold(0_u64, |word, &byte| (word << 8) | u64::from(byte));
         if (first as f64) < validation_fraction * 2_f64.powi(64) { Split::Validation } else { Split::Train }
     }
 }
 
-/// One document of a corpus.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Document {
-    /// The text.
-    pub text: String,
-    /// Folder that it is written to.
-    pub split: Split,
+/// The text without a byte order mark and with `\n` as its line ends: copies that differ in those alone are one document.
+fn canonical(text: &str) -> Cow<'_, str> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n").into() } else { text.into() }
 }
 
 /// Progress of the work.
@@ -140,73 +139,30 @@ pub struct CorpusReport {
     pub validation: SplitReport,
     /// The seed of the generated programs, where there are any.
     pub generated_seed: Option<u64>,
-    /// Counts of documents left out.
-    pub skipped: Skipped,
-}
-
-/// Reason that a corpus could not be built.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum CorpusError {
-    /// A source is not there.
-    #[error("there is no {path}", path = path.display())]
-    NotFound {
-        /// The source.
-        path: PathBuf,
-    },
-    /// The folder to be made is there already.
-    #[error("{path} exists already; choose another folder or ask for it to be replaced", path = path.display())]
-    Exists {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The part for validation is not a fraction.
-    #[error("a validation fraction of {given} is not between 0 and 1")]
-    ValidationFraction {
-        /// The fraction given.
-        given: f64,
-    },
-    /// There is not one usable document.
-    #[error("no usable document was found ({skipped:?})")]
-    NoDocuments {
-        /// Counts of documents left out.
-        skipped: Box<Skipped>,
-    },
-    /// A file or folder of the corpus could not be written.
-    #[error("cannot write {path}", path = path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// Error of the operating system.
-        source: std::io::Error,
-    },
-    /// The token shards could not be written.
-    #[error("cannot write the token shards")]
-    Shards {
-        /// The error.
-        #[from]
-        source: ShardError,
-    },
+    /// Files and rows left out, by reason.
+    pub left_out: LeftOut,
 }
 
 /// Builds `out/train`, `out/validation` and `out/report.json` from files.
 ///
 /// # Errors
-/// See [`CorpusError`]; `out` is then as it was.
+/// See [`CorpusError`]; `out` is then as it was. Whether `out` can be written is found out before anything is read.
 pub fn build(
     options: &CorpusOptions,
     tokenizer: &Tokenizer,
     out: &Path,
     progress: &dyn Fn(Progress),
 ) -> Result<CorpusReport, CorpusError> {
-    check_fraction(options.validation_fraction)?;
-    let folder = Unfinished::start(out, options.replace)?;
-    let mut documents = Documents::open(options)?;
+    let CorpusOptions { validation_fraction, seed, .. } = *options;
+    check_fraction(validation_fraction)?;
+    let folder = Unfinished::start(out, options.replace, &options.sources.from)?;
+    let mut documents = Documents::open(&options.sources)?;
     let mut writer = Writer::create(&folder, tokenizer, options.tokens_per_shard, progress)?;
-    for document in documents.by_ref() {
-        writer.push(document)?;
+    for text in documents.by_ref() {
+        let split = Split::of(&text, validation_fraction, seed);
+        writer.push(text, split)?;
     }
-    writer.report.skipped = documents.skipped().clone();
+    writer.report.left_out = documents.left_out().clone();
     let report = writer.finish(&folder)?;
     folder.finish()?;
     Ok(report)
@@ -223,26 +179,40 @@ pub fn write_generated(
     progress: &dyn Fn(Progress),
 ) -> Result<CorpusReport, CorpusError> {
     check_fraction(options.validation_fraction)?;
-    let folder = Unfinished::start(out, options.replace)?;
+    let folder = Unfinished::start(out, options.replace, &[])?;
     let mut writer = Writer::create(&folder, tokenizer, options.tokens_per_shard, progress)?;
     writer.report.generated_seed = Some(options.seed);
     let mut seen: HashSet<[u8; 32]> = HashSet::new();
     let mut bytes = 0;
-    for text in Programs::new(options.seed) {
+    for (number, text) in Programs::new(options.seed).enumerate() {
         if bytes >= options.target_bytes {
             break;
         }
         if !seen.insert(Sha256::digest(text.as_bytes()).into()) {
-            writer.report.skipped.duplicates += 1;
+            writer.report.left_out.add_program(number);
             continue;
         }
         bytes += text.len() as u64;
         let split = Split::of(&text, options.validation_fraction, options.seed);
-        writer.push(Document { text, split })?;
+        writer.push(text, split)?;
     }
     let report = writer.finish(&folder)?;
     folder.finish()?;
     Ok(report)
+}
+
+/// Trains a tokenizer on the documents of files; returns it with what was left out.
+///
+/// # Errors
+/// See [`CorpusError`]: there is no usable document, or too little text for `vocab_size` tokens.
+pub fn train_tokenizer(sources: &Sources, vocab_size: usize) -> Result<(Tokenizer, LeftOut), CorpusError> {
+    let mut documents = Documents::open(sources)?;
+    let mut texts = documents.by_ref().peekable();
+    if texts.peek().is_none() {
+        return Err(CorpusError::NoDocuments { left_out: Box::new(documents.left_out().clone()) });
+    }
+    let tokenizer = Tokenizer::train(texts, vocab_size)?;
+    Ok((tokenizer, documents.left_out().clone()))
 }
 
 fn check_fraction(given: f64) -> Result<(), CorpusError> {
@@ -282,10 +252,10 @@ impl<'a> Writer<'a> {
         })
     }
 
-    fn push(&mut self, document: Document) -> Result<(), ShardError> {
-        self.batch_bytes += document.text.len();
-        self.texts.push(document.text);
-        self.splits.push(document.split);
+    fn push(&mut self, text: String, split: Split) -> Result<(), ShardError> {
+        self.batch_bytes += text.len();
+        self.texts.push(text);
+        self.splits.push(split);
         if self.batch_bytes >= BATCH_BYTES {
             self.write_batch()?;
         }
@@ -320,14 +290,14 @@ impl<'a> Writer<'a> {
     fn finish(mut self, folder: &Unfinished) -> Result<CorpusReport, CorpusError> {
         self.write_batch()?;
         if self.report.train.documents + self.report.validation.documents == 0 {
-            return Err(CorpusError::NoDocuments { skipped: Box::new(self.report.skipped) });
+            return Err(CorpusError::NoDocuments { left_out: Box::new(self.report.left_out) });
         }
         for shards in self.shards {
             shards.finish()?;
         }
-        let path = folder.path.join("report.json");
+        let path = folder.path.join(REPORT);
         let json = serde_json::to_vec_pretty(&self.report).expect("a report is plain data");
-        fs::write(&path, json).map_err(|source| CorpusError::Io { path, source })?;
+        write_atomic(&path, |file| file.write_all(&json)).map_err(|source| CorpusError::Io { path, source })?;
         Ok(self.report)
     }
 }

@@ -1,269 +1,182 @@
-//! Sources of documents: folders of `.py` files and JSONL files, in sorted order, with every refusal counted.
+//! Sources of documents: the files under the folders that were named, in sorted order, and pipes.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
+use std::fs::{self, File, FileType};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
-use super::{CorpusError, CorpusOptions, Document, Split};
+use super::CorpusError;
+use super::compressed::Compression;
+use super::left_out::{LeftOut, Place, Reason};
 
-/// Counts of documents left out of a corpus, by reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Skipped {
-    /// Files that are neither `.py` nor `.jsonl`, `.jsonl.gz` or `.jsonl.zst`.
-    pub other_files: u64,
-    /// Documents that contain a NUL byte.
-    pub binary: u64,
-    /// Documents that are not UTF-8.
-    pub invalid_utf8: u64,
-    /// Documents longer than the limit.
-    pub too_large: u64,
-    /// Documents of nothing but white space.
-    pub empty: u64,
-    /// Documents that occurred before, byte for byte.
-    pub duplicates: u64,
-    /// Files and folders that could not be read (to their end), dangling links and loops of links.
-    pub unreadable: u64,
-    /// The first of them, and why.
-    pub first_unreadable: Option<String>,
-    /// JSONL lines that are no object with a text in the field `text`.
-    pub bad_json_lines: u64,
-    /// The first of them, as `file:line`.
-    pub first_bad_json_line: Option<String>,
+/// The path that stands for standard input.
+pub const STANDARD_INPUT: &str = "-";
+
+/// Places that documents come from, and the rules that say what is one.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// Folders, files and pipes; `-` is standard input, and pipes are rows. Rows of JSON are files that end in `.jsonl`,
+    /// plain or compressed (`.gz`, `.zst`).
+    pub from: Vec<PathBuf>,
+    /// Extensions of the files that are one document each, without the dot; they may be compressed, too.
+    pub extensions: Vec<String>,
+    /// Field of a row that holds the document.
+    pub field: String,
+    /// Longer documents are left out.
+    pub max_file_bytes: u64,
+    /// True if links inside the folders are followed. Those that are named themselves always are.
+    pub follow_symlinks: bool,
 }
 
-impl Skipped {
-    fn unreadable(&mut self, path: &Path, why: &dyn std::fmt::Display) {
-        self.unreadable += 1;
-        self.first_unreadable.get_or_insert_with(|| format!("{}: {why}", path.display()));
+impl Sources {
+    /// The usual rules: `.py`, `.txt` and `.md` are text, rows have a field `text`, documents have up to 1 MiB, no links.
+    pub fn new(from: Vec<PathBuf>) -> Self {
+        let extensions = ["py", "txt", "md"].map(str::to_owned).to_vec();
+        Self { from, extensions, field: "text".into(), max_file_bytes: 1 << 20, follow_symlinks: false }
     }
-}
 
-/// The documents of a corpus, without duplicates, in the order of the sorted paths.
-///
-/// Nothing is tokenized: this is also what a tokenizer is trained on.
-pub struct Documents {
-    max_bytes: u64,
-    validation_fraction: f64,
-    seed: u64,
-    files: std::vec::IntoIter<PathBuf>,
-    rows: Option<Rows>,
-    seen: HashSet<[u8; 32]>,
-    skipped: Skipped,
-}
-
-/// A JSONL file being read.
-struct Rows {
-    path: PathBuf,
-    line: u64,
-    reader: Box<dyn BufRead + Send>,
-}
-
-#[derive(Deserialize)]
-struct Row {
-    text: String,
-}
-
-impl Documents {
-    /// Lists the files of `options.from`, without reading them yet.
+    /// Lists the files, sorted by path, and then the pipes; counts what is left out.
     ///
     /// # Errors
-    /// [`CorpusError::NotFound`] when one of the sources does not exist. What cannot be read inside a source is counted,
-    /// not an error.
-    pub fn open(options: &CorpusOptions) -> Result<Self, CorpusError> {
-        let mut skipped = Skipped::default();
-        let mut files = Vec::new();
-        for source in &options.from {
-            if !source.exists() {
-                return Err(CorpusError::NotFound { path: source.clone() });
-            }
-            for entry in WalkDir::new(source).follow_links(true) {
-                match entry {
-                    Ok(entry) if !entry.file_type().is_file() => {}
-                    Ok(entry) if kind(entry.path()).is_some() => files.push(entry.into_path()),
-                    Ok(_) => skipped.other_files += 1,
-                    Err(error) => {
-                        let path = error.path().unwrap_or(source).to_owned();
-                        skipped.unreadable(&path, &error);
-                    }
+    /// [`CorpusError::NotFound`] when one of the sources does not exist, and [`CorpusError::Repeated`] when standard input is
+    /// named twice.
+    pub(super) fn list(&self, left_out: &mut LeftOut) -> Result<Vec<Input>, CorpusError> {
+        let (mut files, mut pipes, mut visited) = (Vec::new(), Vec::new(), HashSet::new());
+        for source in &self.from {
+            if source.as_os_str() == STANDARD_INPUT {
+                if pipes.contains(&Input::StandardInput) {
+                    return Err(CorpusError::Repeated { path: source.clone() });
                 }
+                pipes.push(Input::StandardInput);
+                continue;
+            }
+            let metadata = fs::metadata(source).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => CorpusError::NotFound { path: source.clone() },
+                _ => CorpusError::Unreadable { path: source.clone(), source: error },
+            })?;
+            // A redirected file has a name that says nothing, too.
+            match is_pipe(metadata.file_type()) || ["/dev/stdin", "/dev/fd"].iter().any(|dir| source.starts_with(dir)) {
+                true => pipes.push(Input::Pipe(source.clone())),
+                false => self.walk(source, &mut visited, &mut files, left_out),
             }
         }
-        files.sort();
-        files.dedup();
-        Ok(Self {
-            max_bytes: options.max_file_bytes,
-            validation_fraction: options.validation_fraction,
-            seed: options.seed,
-            files: files.into_iter(),
-            rows: None,
-            seen: HashSet::new(),
-            skipped,
-        })
+        files.sort_by(|a, b| a.0.cmp(&b.0));
+        files.dedup_by(|a, b| a.0 == b.0);
+        Ok(files.into_iter().map(|(path, kind)| Input::File(path, kind)).chain(pipes).collect())
     }
 
-    /// Counts of documents left out so far; complete once the iterator has ended.
-    pub fn skipped(&self) -> &Skipped {
-        &self.skipped
-    }
-
-    /// Accepts `bytes` as a document, or counts why not.
-    fn accept(&mut self, bytes: Vec<u8>) -> Option<Document> {
-        if bytes.len() as u64 > self.max_bytes {
-            self.skipped.too_large += 1;
-            return None;
-        }
-        if bytes.contains(&0) {
-            self.skipped.binary += 1;
-            return None;
-        }
-        let Ok(text) = String::from_utf8(bytes) else {
-            self.skipped.invalid_utf8 += 1;
-            return None;
-        };
-        if text.trim().is_empty() {
-            self.skipped.empty += 1;
-            return None;
-        }
-        if !self.seen.insert(Sha256::digest(text.as_bytes()).into()) {
-            self.skipped.duplicates += 1;
-            return None;
-        }
-        let split = Split::of(&text, self.validation_fraction, self.seed);
-        Some(Document { text, split })
-    }
-
-    fn next_file(&mut self, path: PathBuf) -> Option<Document> {
-        match kind(&path)? {
-            Kind::Python => match read_at_most(&path, self.max_bytes) {
-                Ok(bytes) => self.accept(bytes),
+    /// Lists what is in one source. No folder is visited twice, whatever links lead to it.
+    fn walk(
+        &self,
+        source: &Path,
+        visited: &mut HashSet<PathBuf>,
+        files: &mut Vec<(PathBuf, Kind)>,
+        left_out: &mut LeftOut,
+    ) {
+        let mut entries = WalkDir::new(source).follow_links(self.follow_symlinks).sort_by_file_name().into_iter();
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
                 Err(error) => {
-                    self.skipped.unreadable(&path, &error);
-                    None
-                }
-            },
-            rows => {
-                match open_rows(&path, rows) {
-                    Ok(reader) => {
-                        let line = 0;
-                        self.rows = Some(Rows { path, line, reader });
-                    }
-                    Err(error) => self.skipped.unreadable(&path, &error),
-                }
-                None
-            }
-        }
-    }
-
-    /// The next line of the JSONL file being read; `None` also when that line gave no document.
-    fn next_row(&mut self, mut rows: Rows) -> Option<Document> {
-        let most = self.max_bytes.saturating_mul(6).saturating_add(65_536);
-        let mut line = Vec::new();
-        let read = (&mut rows.reader).take(most).read_until(b'\n', &mut line);
-        match read {
-            Ok(0) => return None,
-            Ok(_) => rows.line += 1,
-            Err(error) => {
-                self.skipped.unreadable(&rows.path, &error);
-                return None;
-            }
-        }
-        if line.len() as u64 == most && line.last() != Some(&b'\n') {
-            self.skipped.too_large += 1;
-            match skip_line(&mut rows.reader) {
-                Ok(()) => self.rows = Some(rows),
-                Err(error) => self.skipped.unreadable(&rows.path, &error),
-            }
-            return None;
-        }
-        let place = || format!("{}:{}", rows.path.display(), rows.line);
-        let row = if line.trim_ascii().is_empty() {
-            None
-        } else {
-            let row: Option<Row> = serde_json::from_slice(&line).ok();
-            if row.is_none() {
-                self.skipped.bad_json_lines += 1;
-                self.skipped.first_bad_json_line.get_or_insert_with(place);
-            }
-            row
-        };
-        self.rows = Some(rows);
-        self.accept(row?.text.into_bytes())
-    }
-}
-
-impl Iterator for Documents {
-    type Item = Document;
-
-    fn next(&mut self) -> Option<Document> {
-        loop {
-            let document = match self.rows.take() {
-                Some(rows) => self.next_row(rows),
-                None => {
-                    let path = self.files.next()?;
-                    self.next_file(path)
+                    let (path, again) = (error.path().unwrap_or(source), error.loop_ancestor().is_some());
+                    let reason = if again { Reason::FolderAgain } else { Reason::Unreadable };
+                    let fault = error.io_error().map(ToString::to_string).unwrap_or_default();
+                    left_out.add(reason, &Place::file(path), &fault);
+                    continue;
                 }
             };
-            if document.is_some() {
-                return document;
+            let (path, place) = (entry.path(), Place::file(entry.path()));
+            let named = entry.depth() == 0;
+            match entry.file_type() {
+                kind if kind.is_dir() || (named && path.is_dir()) => {
+                    let seen = fs::canonicalize(path).is_ok_and(|folder| !visited.insert(folder));
+                    if seen {
+                        left_out.add(Reason::FolderAgain, &place, "");
+                        entries.skip_current_dir();
+                    }
+                }
+                kind if kind.is_symlink() && !named => left_out.add(Reason::Link, &place, ""),
+                _ if !path.is_file() => left_out.add(Reason::Special, &place, ""),
+                _ => match self.kind(path) {
+                    Some(kind) => files.push((entry.into_path(), kind)),
+                    None => left_out.add(Reason::OtherKind, &place, ""),
+                },
             }
         }
     }
+
+    /// The kind of file that the name tells.
+    fn kind(&self, path: &Path) -> Option<Kind> {
+        let name = path.file_name()?.as_encoded_bytes().to_ascii_lowercase();
+        let unpacked = |ending: &[u8]| name.strip_suffix(ending);
+        let (name, compression) = match (unpacked(b".gz"), unpacked(b".zst")) {
+            (Some(name), _) => (name, Compression::Gzip),
+            (_, Some(name)) => (name, Compression::Zstd),
+            _ => (&name[..], Compression::None),
+        };
+        let ends_in = |extension: &str| {
+            let stem = name.strip_suffix(extension.to_ascii_lowercase().as_bytes());
+            stem.is_some_and(|stem| stem.last() == Some(&b'.'))
+        };
+        let rows = ends_in("jsonl");
+        (rows || self.extensions.iter().any(|extension| ends_in(extension))).then_some(Kind { rows, compression })
+    }
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    Python,
-    Rows,
-    GzipRows,
-    ZstdRows,
+fn is_pipe(kind: FileType) -> bool {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileTypeExt::is_fifo(&kind);
+    #[cfg(not(unix))]
+    return {
+        let _ = kind;
+        false
+    };
 }
 
-fn kind(path: &Path) -> Option<Kind> {
-    let name = path.file_name()?.to_str()?.to_ascii_lowercase();
-    [(".py", Kind::Python), (".jsonl", Kind::Rows), (".jsonl.gz", Kind::GzipRows), (".jsonl.zst", Kind::ZstdRows)]
-        .into_iter()
-        .find(|(ending, _)| name.ends_with(ending))
-        .map(|(_, kind)| kind)
+/// Rows or one text, and how they are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kind {
+    pub(super) rows: bool,
+    compression: Compression,
 }
 
-/// The file, or its first `most + 1` bytes when it is longer.
-fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let size = fs::metadata(path)?.len().min(most.saturating_add(1));
-    let mut bytes = Vec::with_capacity(size as usize);
-    File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// A file or pipe to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    File(PathBuf, Kind),
+    Pipe(PathBuf),
+    StandardInput,
 }
 
-fn open_rows(path: &Path, kind: Kind) -> io::Result<Box<dyn BufRead + Send>> {
-    let file = BufReader::new(File::open(path)?);
-    Ok(match kind {
-        Kind::GzipRows => Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(file))),
-        Kind::ZstdRows => {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(file)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-            Box::new(BufReader::new(decoder))
-        }
-        Kind::Rows | Kind::Python => Box::new(file),
-    })
-}
-
-/// Reads on to the end of the line, keeping nothing.
-fn skip_line(reader: &mut dyn BufRead) -> io::Result<()> {
-    loop {
-        let available = reader.fill_buf()?;
-        if available.is_empty() {
-            return Ok(());
-        }
-        let end = available.iter().position(|&byte| byte == b'\n');
-        let used = end.map_or(available.len(), |at| at + 1);
-        reader.consume(used);
-        if end.is_some() {
-            return Ok(());
+impl Input {
+    /// The path by which messages name it.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::File(path, _) | Self::Pipe(path) => path,
+            Self::StandardInput => Path::new("(standard input)"),
         }
     }
+
+    pub(super) fn has_rows(&self) -> bool {
+        !matches!(self, Self::File(_, Kind { rows: false, .. }))
+    }
+
+    /// Opens it for reading, decompressed.
+    pub(super) fn open(&self) -> io::Result<Box<dyn BufRead + Send>> {
+        match self {
+            Self::File(path, kind) => Ok(kind.compression.open(Box::new(BufReader::new(File::open(path)?)))),
+            Self::Pipe(path) => open_pipe(File::open(path)?),
+            Self::StandardInput => open_pipe(io::stdin()),
+        }
+    }
+}
+
+/// A pipe has no name that tells how it is compressed: its first bytes do.
+fn open_pipe(mut pipe: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
+    let mut magic = Vec::new();
+    pipe.by_ref().take(4).read_to_end(&mut magic)?;
+    let compression = Compression::of_magic(&magic);
+    Ok(compression.open(Box::new(BufReader::new(Cursor::new(magic).chain(pipe)))))
 }

@@ -1,11 +1,15 @@
 //! Documents that are kept and counted; an interrupted or refused build leaves nothing behind.
 
+use std::fs;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use openwork_tensor::TokenShards;
 
 use super::*;
+
+mod places;
 
 fn tokenizer() -> &'static Tokenizer {
     static TRAINED: OnceLock<Tokenizer> = OnceLock::new();
@@ -24,11 +28,29 @@ fn put(path: &Path, bytes: &[u8]) {
 fn documents_of(dir: &Path) -> Vec<String> {
     let shards = TokenShards::open(dir, tokenizer().sha256()).expect("opens");
     let mut tokens = vec![0; shards.len() as usize];
-    shards.read(0, &mut tokens);
+    shards.read(0, &mut tokens).expect("reads");
     tokens
         .split_inclusive(|&id| id == tokenizer().end_of_text())
         .map(|document| tokenizer().decode(document.strip_suffix(&[399]).expect("ends")))
         .collect()
+}
+
+/// The documents of `sources`, and what was left out.
+fn read(sources: &Sources) -> (Vec<String>, LeftOut) {
+    let mut documents = Documents::open(sources).expect("opens");
+    (documents.by_ref().collect(), documents.left_out().clone())
+}
+
+fn counts(left_out: &LeftOut) -> Vec<(Reason, u64)> {
+    left_out.iter().map(|(reason, cases)| (reason, cases.count)).collect()
+}
+
+fn sources(root: &Path) -> Sources {
+    Sources { max_file_bytes: 1000, ..Sources::new(vec![root.to_owned()]) }
+}
+
+fn options(root: &Path) -> CorpusOptions {
+    CorpusOptions { validation_fraction: 0.0, ..CorpusOptions::new(sources(root)) }
 }
 
 /// One file for every reason to leave a document out, and what is to be kept.
@@ -40,32 +62,37 @@ fn mixed_sources(root: &Path) {
     put(&root.join("latin.py"), b"# caf\xe9\n");
     put(&root.join("empty.py"), b" \n\n");
     put(&root.join("large.py"), &[b'x'; 2000]);
-    put(&root.join("notes.txt"), b"not code");
-    put(&root.join("rows.jsonl"), b"{\"text\": \"from_rows = 1\\n\"}\n\nnonsense\n{\"no_text\": 1}\n");
-}
-
-fn options(root: &Path) -> CorpusOptions {
-    CorpusOptions { max_file_bytes: 1000, validation_fraction: 0.0, ..CorpusOptions::new(vec![root.to_owned()]) }
+    put(&root.join("picture.png"), b"no text");
+    put(
+        &root.join("rows.jsonl"),
+        b"{\"text\": \"from_rows = 1\\n\"}\n\nnonsense\n{\"content\": 1, \"id\": 2}\n{\"text\": 3}\n[]\n",
+    );
 }
 
 #[test]
 fn keeps_counts_and_orders() {
     let root = folder();
-    mixed_sources(&root.path().join("in"));
+    let input = root.path().join("in");
+    mixed_sources(&input);
     let out = root.path().join("out");
-    let report = build(&options(&root.path().join("in")), tokenizer(), &out, &|_| {}).expect("builds");
-    let expected = Skipped {
-        other_files: 1,
-        binary: 1,
-        invalid_utf8: 1,
-        too_large: 1,
-        empty: 1,
-        duplicates: 1,
-        bad_json_lines: 2,
-        first_bad_json_line: Some(format!("{}:3", root.path().join("in/rows.jsonl").display())),
-        ..Skipped::default()
-    };
-    assert_eq!(report.skipped, expected);
+    let report = build(&options(&input), tokenizer(), &out, &|_| {}).expect("builds");
+    let expected = [
+        (Reason::OtherKind, 1),
+        (Reason::Binary, 1),
+        (Reason::NotUtf8, 1),
+        (Reason::TooLarge, 1),
+        (Reason::Empty, 1),
+        (Reason::Duplicate, 1),
+        (Reason::NotJson, 1),
+        (Reason::NoText, 3),
+    ];
+    assert_eq!(counts(&report.left_out), expected);
+    let words = report.left_out.to_string();
+    let rows = input.join("rows.jsonl");
+    for line in ["4: its fields are `content`, `id`", "5: its `text` is no text", "6: it is no object"] {
+        assert!(words.contains(&format!("{}:{line}", rows.display())), "{words}");
+    }
+    assert!(words.contains("--field names the field") && words.contains("--extensions"), "{words}");
     assert_eq!(documents_of(&out.join("train")), ["x = '<|endoftext|>'\n", "print('b')\n", "from_rows = 1\n"]);
     assert_eq!(report.train.documents, 3);
     assert!(documents_of(&out.join("validation")).is_empty());
@@ -76,25 +103,68 @@ fn keeps_counts_and_orders() {
 }
 
 #[test]
-fn compressed_rows_are_read_and_broken_ones_counted() {
+fn text_of_all_extensions_and_rows_of_any_field_are_read() {
     let root = folder();
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(b"{\"text\": \"gz = 1\"}\n{\"text\": \"gz = 2\"}").expect("compresses");
-    let gzip = gzip.finish().expect("compresses");
-    put(&root.path().join("a.jsonl.gz"), &gzip);
-    let broken: Vec<u8> = gzip[..gzip.len() / 2].to_vec();
-    put(&root.path().join("broken.jsonl.gz"), &broken);
-    let zstd = ruzstd::encoding::compress_to_vec(
-        b"{\"text\": \"zst = 1\"}\n".as_slice(),
-        ruzstd::encoding::CompressionLevel::Uncompressed,
-    );
-    put(&root.path().join("b.jsonl.zst"), &zstd);
+    for name in ["a.md", "b.TXT", "c.py", "d.rs", "e.d.ts"] {
+        put(&root.path().join(name), name.as_bytes());
+    }
+    put(&root.path().join("f.jsonl"), b"{\"content\": \"row\", \"text\": \"other\"}\n");
+    assert_eq!(read(&sources(root.path())).0, ["a.md", "b.TXT", "c.py", "other"]);
+    let extensions = ["rs", "d.ts"].map(str::to_owned).to_vec();
+    let others = Sources { extensions, field: "content".into(), ..sources(root.path()) };
+    assert_eq!(read(&others).0, ["d.rs", "e.d.ts", "row"]);
+    assert_eq!(counts(&read(&others).1), [(Reason::OtherKind, 3)]);
+}
+
+#[test]
+fn copies_that_differ_in_byte_order_mark_or_line_ends_are_one_document() {
+    let root = folder();
+    let text = "a = 1\nb = 2\n";
+    for (i, copy) in
+        [text, &format!("\u{feff}{text}"), &text.replace('\n', "\r\n"), &text.replace('\n', "\r"), text.trim_end()]
+            .iter()
+            .enumerate()
+    {
+        put(&root.path().join(format!("{i}.py")), copy.as_bytes());
+    }
+    put(&root.path().join("row.jsonl"), b"\xEF\xBB\xBF{\"text\": \"\\ufeffa = 1\\r\\nb = 2\"}\n");
+    let (texts, left_out) = read(&sources(root.path()));
+    assert_eq!(texts, [text]);
+    assert_eq!(counts(&left_out), [(Reason::Duplicate, 5)]);
+    for fraction in [0.1, 0.5, 0.9] {
+        let split = |text: &str| Split::of(text, fraction, 7);
+        assert_eq!(split(&format!("\u{feff}{}", text.replace('\n', "\r\n"))), split(text));
+    }
+}
+
+#[test]
+fn compressed_files_are_read_and_broken_ones_counted() {
+    let root = folder();
+    let gzip = |text: &[u8]| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(text).expect("compresses");
+        gzip.finish().expect("compresses")
+    };
+    let zstd = |text: &[u8]| ruzstd::encoding::compress_to_vec(text, ruzstd::encoding::CompressionLevel::Uncompressed);
+    let rows = gzip(b"{\"text\": \"gz = 1\"}\n{\"text\": \"gz = 2\"}");
+    put(&root.path().join("a.jsonl.gz"), &rows);
+    put(&root.path().join("broken.jsonl.gz"), &rows[..rows.len() / 2]);
+    let frames = [zstd(b"{\"text\": \"zst = 1\"}\n"), zstd(b"{\"text\": \"zst = 2\"}\n")].concat();
+    put(&root.path().join("b.jsonl.zst"), &frames);
     put(&root.path().join("c.jsonl.zst"), b"not zstd");
-    let mut documents = Documents::open(&options(root.path())).expect("opens");
-    let texts: Vec<String> = documents.by_ref().map(|d| d.text).collect();
-    assert_eq!(texts, ["gz = 1", "gz = 2", "zst = 1"]);
-    assert_eq!(documents.skipped().unreadable, 2);
-    assert!(documents.skipped().first_unreadable.as_ref().is_some_and(|f| f.contains("broken.jsonl.gz")));
+    put(&root.path().join("d.py.gz"), &gzip(b"py = 1\n"));
+    put(&root.path().join("e.py.zst"), &[&zstd(b"py = 2\n")[..], b"garbage"].concat());
+    let (texts, left_out) = read(&sources(root.path()));
+    assert_eq!(texts, ["gz = 1", "gz = 2", "zst = 1", "zst = 2", "py = 1\n"]);
+    assert_eq!(counts(&left_out), [(Reason::Unreadable, 3)]);
+    let words = left_out.to_string();
+    for word in [
+        "broken.jsonl.gz:1: the gzip member at byte 0 is cut off",
+        "c.jsonl.zst:1: the file is not zstd",
+        "are not zstd",
+    ] {
+        assert!(words.contains(word), "{words}");
+    }
 }
 
 #[test]
@@ -103,50 +173,32 @@ fn a_line_without_end_does_not_fill_the_memory() {
     let mut rows = vec![b'x'; 200_000];
     rows.extend_from_slice(b"\n{\"text\": \"after\"}\n");
     put(&root.path().join("rows.jsonl"), &rows);
-    let mut documents = Documents::open(&options(root.path())).expect("opens");
-    assert_eq!(documents.next().expect("one").text, "after");
-    assert_eq!((documents.next(), documents.skipped().too_large), (None, 1));
-}
-
-#[cfg(unix)]
-#[test]
-fn loops_of_links_and_dangling_links_are_counted() {
-    let root = folder();
-    put(&root.path().join("in/a.py"), b"a = 1\n");
-    std::os::unix::fs::symlink(root.path().join("in"), root.path().join("in/again")).expect("links");
-    std::os::unix::fs::symlink("nowhere.py", root.path().join("in/gone.py")).expect("links");
-    let mut documents = Documents::open(&options(&root.path().join("in"))).expect("opens");
-    assert_eq!(documents.by_ref().count(), 1);
-    assert_eq!(documents.skipped().unreadable, 2);
+    let (texts, left_out) = read(&sources(root.path()));
+    assert_eq!((texts, counts(&left_out)), (vec!["after".to_owned()], vec![(Reason::TooLarge, 1)]));
 }
 
 #[test]
-fn nothing_is_overwritten_unless_asked_and_failures_leave_nothing() {
+fn without_a_document_the_error_says_why() {
     let root = folder();
-    let (input, out) = (root.path().join("in"), root.path().join("out"));
-    put(&input.join("a.py"), b"a = 1\n");
-    put(&out.join("precious"), b"keep me");
-    let mut options = options(&input);
-    let refused = build(&options, tokenizer(), &out, &|_| {});
-    assert!(matches!(refused, Err(CorpusError::Exists { .. })));
-    assert!(out.join("precious").exists());
-
-    options.replace = true;
-    put(&input.join("a.py"), b"");
-    let empty = build(&options, tokenizer(), &out, &|_| {});
-    assert!(matches!(empty, Err(CorpusError::NoDocuments { skipped }) if skipped.empty == 1));
-    assert!(out.join("precious").exists());
-
-    put(&input.join("a.py"), b"a = 1\n");
-    build(&options, tokenizer(), &out, &|_| {}).expect("replaces");
-    assert!(!out.join("precious").exists());
-    options.from.push(root.path().join("missing"));
-    let missing = build(&options, tokenizer(), &out, &|_| {});
-    assert!(matches!(missing, Err(CorpusError::NotFound { path }) if path.ends_with("missing")));
-    options.validation_fraction = f64::NAN;
-    let fraction = build(&options, tokenizer(), &out, &|_| {});
-    assert!(matches!(fraction, Err(CorpusError::ValidationFraction { .. })));
-    assert_eq!(fs::read_dir(root.path()).expect("lists").count(), 2);
+    let refused =
+        |root: &Path| build(&options(root), tokenizer(), &root.join("../out"), &|_| {}).unwrap_err().to_string();
+    fs::create_dir(root.path().join("in")).expect("makes a folder");
+    let input = root.path().join("in");
+    assert_eq!(refused(&input), "no usable document was found: there is no file");
+    for i in 0..5 {
+        put(&input.join(format!("{i}.py")), b"caf\xe9");
+    }
+    put(&input.join("a.rs"), b"fn main() {}");
+    put(&input.join("rows.jsonl"), b"{\"content\": \"x\"}");
+    let message = refused(&input);
+    for words in ["1 other kinds of files", "a.rs", "5 not UTF-8", "2.py; ..", "its fields are `content`", "--field"] {
+        assert!(message.contains(words), "{message}");
+    }
+    let message = train_tokenizer(&sources(&input), 300).unwrap_err().to_string();
+    assert!(message.contains("5 not UTF-8"), "{message}");
+    put(&input.join("good.py"), "letters = 'abcdefgh'\n".repeat(20).as_bytes());
+    let (tokenizer, left_out) = train_tokenizer(&sources(&input), 260).expect("trains");
+    assert_eq!((tokenizer.vocab_size(), left_out.count(Reason::NotUtf8)), (260, 5));
 }
 
 #[test]

@@ -180,10 +180,9 @@ fn assign_flag(w: &mut Writer) {
 }
 
 fn swap(w: &mut Writer) {
-    let short = &["a", "b", "c", "x", "y", "z", "i", "j", "left", "right", "first", "second", "low", "high"];
-    let first = w.draw.pick(short);
+    let first = w.draw.pick(words::SWAPPED);
     let second = loop {
-        let name = w.draw.pick(short);
+        let name = w.draw.pick(words::SWAPPED);
         if name != first {
             break name;
         }
@@ -220,13 +219,18 @@ fn lambda(w: &mut Writer) {
     }
 }
 
-/// Work on a file, in a `with` block or with an assignment and `close()`.
+/// Work on a file: in a `with` block, or with an assignment and `close()`, at times only if a flag says so.
 pub(crate) fn open_file(w: &mut Writer) {
     let (call, writes) = open_call(w);
     let file = w.draw.pick(&["f", "f", "file", "fp", "handle", "infile"]);
     let with = w.draw.chance(55);
+    let on_condition = w.depth() < 2 && w.draw.chance(40);
     if with {
         w.line(format_args!("with {call} as {file}:"));
+    } else if on_condition {
+        let flag = w.name(Kind::Flag);
+        w.line(format_args!("{file} = {call} if {flag} else None"));
+        w.line(format_args!("if {file}:"));
     } else {
         w.line(format_args!("{file} = {call}"));
     }
@@ -253,6 +257,11 @@ pub(crate) fn open_file(w: &mut Writer) {
     };
     if with {
         w.block(body);
+    } else if on_condition {
+        w.block(|w| {
+            body(w);
+            w.line(format_args!("{file}.close()"));
+        });
     } else {
         body(w);
         w.line(format_args!("{file}.close()"));

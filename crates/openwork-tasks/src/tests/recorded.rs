@@ -1,58 +1,58 @@
 //! Every task yields, for a seed, the pairs that it yielded when these hashes were taken.
 //!
 //! Circuits and verdicts name pairs by seed alone, so a change of a pair invalidates them. Hashes are [`sha256`] of pairs
-//! under the encoding of the tests beside this file; taken before the words of prompts and programs became one pool.
+//! under the encoding of the tests beside this file; taken when every task got four held-out templates, other words and longer prompts.
 
 use super::*;
 
-/// Pairs of the three splits, forty each for the seeds 1 and 7.
+/// Pairs of the five splits, forty each for the seeds 1 and 7.
 #[rustfmt::skip]
 const PAIRS: [(&str, &str); 20] = [
-    ("single_double_quote", "75877addef5e2a7f9668f75755c9cc51f1e474cc6844866a83b61315bd538c26"),
-    ("bracket_counting", "856f228b88cd153af5c872d09295ff2d4a1e720a8cba0625426524165ee0e03c"),
-    ("set_or_string", "031dd6a926404fc6490e264cfef585238818c33ca832b78c0363d81d43b90f7e"),
-    ("set_or_string_fixedvarname", "3bf8f4516d50aca7c9cf677aaf52aaefa4d7841a9bd325933b51e6ceb8e38608"),
-    ("for_while", "6f8ff21542043ae0f8ec2913f8b979745760cbc1d0da2255c2850a68e46f320a"),
-    ("if_equals", "5987a962e7646e7014e884023ad00a4041422cc83c52019b82e01a557610e215"),
-    ("while_return_true", "a2e752514b769d1729cc44bd8d17ca252810769e9df37d9d8c752bac7a45c6d9"),
-    ("final_kwarg", "1c3c3781980ac75a41d8707ca3249bfcbe014a2ac655d81400e74f2af96820b2"),
-    ("class_init", "48fba90d2b25779d644b8aeda9b6a23fc0aca6e9ca09d48d648d9714b8bc5f25"),
-    ("with_as", "696d35a2a0102e990025dd4fd22025dd73398e1d7a452282330a514cc746d2b9"),
-    ("bracket_brace", "4fa077d15c3801d1dba96aa5acaab5555b8b7b40fb0878335ed2b8235add1bef"),
-    ("with_open", "276279c99119eb183da06ace71e9f34d79f00d5dab91a9822dca771c8f7acc10"),
-    ("else_elif", "efb01ad6411336a26e01a42e5901ebb01805facea2d6b9d548057d2d6998532e"),
-    ("fstring_brace", "4050e015e70880b9dea01f4ecf53250dd5f9ecd40d44758ac9fb0bd1d56b8aba"),
-    ("if_ternary", "72141060c5d9103e41084e765638632514e2ee0f75d911995b74a001b9cc89ba"),
-    ("var_swap", "9d25476712a552321732a8460a4f23e40f1469b6115002ccddc62db1d7157e10"),
-    ("indent_for", "503c39b1490df55de635b1d97099aee9de36b7f95b5ac545d5c2af7dffa047b5"),
-    ("lambda_func", "f77331e52672f224bc8d9ee62aa5535fdbf230ac45a03cb8e61b25a288c0d973"),
-    ("enumerate_range", "65a8e42b911f05bc015b45b05ab2081eb07b599ce131b5e0bfdbf2661b27d496"),
-    ("var_if", "bf7b4b8084b63b4a34fcb96d5c84c84100f5c1c08abd6018684f9311a530009f"),
+    ("single_double_quote", "dd5d9a4b167a2b9be322cdbf153e5b76261354309c76caae9edce841e53634a2"),
+    ("bracket_counting", "d2abfafe831356c049977e9ccc391f56b5853f6d42b364f8071560d513868ead"),
+    ("set_or_string", "5f3fb8dfb7214de86cf4e26eee35054ba387d0d8da42285013b5c47ada33031f"),
+    ("set_or_string_fixedvarname", "ba52b5d2b3ba8fddc293afc3667e17429ccfc0d3fa74a6f705fbac02d5c452a5"),
+    ("for_while", "b27a16de42a6ed247cc41121645b110ae3dfe6d496abcf48104348e1f3d5e8d2"),
+    ("if_equals", "22ebcd50ebe8d1956f779389baa2b8013c41a2f6ca2e1d4b378df74430060d9b"),
+    ("while_return_true", "caa1cba3dfc0febda556ff5b2a246ab0effd19cf9c28ac8b788cbfded42c1f01"),
+    ("final_kwarg", "c2121d71f969ba50b6158a4125a651f33ce4258757686acf095c6634a051cc60"),
+    ("class_init", "6fffa55fba4f6ec90ccf7f704f195db8ac03e7e70ae0647b83b74839dcc69f6e"),
+    ("with_as", "4ce7288dc468c01b81029ee5467c58aec3af58b5f5038f8d23ed54b08bdfc6a9"),
+    ("bracket_brace", "810304faa3e3712e28e1895ac548f8631a67a71bca2d87dab945137aefb1b2d3"),
+    ("with_open", "1b359771843ee041fff3e6be3200044d16e4c191cbfeb0830c962a1e36e81c49"),
+    ("else_elif", "b427de2cd824dce70cbdf250d13303110e43568473f3de999d900f7ebec864bb"),
+    ("fstring_brace", "ac35863836ba2707f21312ae613293061e3fb526d134198dba204ebf91650fb4"),
+    ("if_ternary", "2a60a31ff72109e8258d848bf6b120c08b08e8a640aa6cc5d247450c7eb67df8"),
+    ("var_swap", "bab7cad7c5bb3738ab5ecbd45334eeb222501d9c5ef992760c448f8056a8bad2"),
+    ("indent_for", "daf61da2eb47b1f973c1a4505bd7cd70439bdd2bf949b7e01b0f8142932c13bc"),
+    ("lambda_func", "38dd4faa1bc043eeabb9cdebe34537cf140aede9e104d6fd99ed9e2b146eecdb"),
+    ("enumerate_range", "f4d82d6b117b599492aa3305f555795f34ccee3c761a25eefaa6c9e6051d3a4b"),
+    ("var_if", "363fa3b1be6aa3154051102feaca093dc88306ca22801a8816289b542fd992b2"),
 ];
 
 /// Number of pairs in every part of [`Splits`] of seed 5, and the hash of all.
 #[rustfmt::skip]
-const SPLIT_PAIRS: [(&str, [usize; 5], &str); 20] = [
-    ("single_double_quote", [384, 128, 192, 192, 94], "bf4c9b0290b611e09fd424aa341e5e458e4a873af305da510ee95637e9754028"),
-    ("bracket_counting", [384, 128, 192, 192, 117], "0a990e10bf68b532577b86bd7f2be3517217353b6c3998137ea8529eaa6eb25d"),
-    ("set_or_string", [384, 128, 192, 192, 86], "80595476e4c59d927178373d4207629257aa3bc08f9e0b043d88956ee56b7b80"),
-    ("set_or_string_fixedvarname", [384, 128, 192, 192, 44], "56ff49e35298b0c61fc88a6371aabd118b25bd6f10732784b39ea72f33955b6b"),
-    ("for_while", [384, 128, 192, 192, 167], "5def0f09f6a4006888ac24a635511be8835c7dd934a87c9ed3b658dea1bde2a5"),
-    ("if_equals", [384, 128, 192, 192, 54], "bd66cb4bc035da242d89b4cd5c149142d270f3cf79526c1915b7e8ec31effde6"),
-    ("while_return_true", [384, 128, 192, 192, 76], "aaffcf82d8b7936e009b063ca975ca0e37751686451a94a8f571d42bba9c578e"),
-    ("final_kwarg", [384, 128, 192, 192, 71], "960af5df34a0cc17f0002ef141c69a604df785f68a3d8946a026c1c9a87aee4f"),
-    ("class_init", [384, 128, 192, 192, 143], "8f9429c4937a84ba4400f72b726cd8b820054e6f6e1cabfe518f91889c4fcffd"),
-    ("with_as", [384, 128, 192, 192, 64], "6547841bfeab32471a40eb727dab95b100253540346e29340f22b48e68e09db5"),
-    ("bracket_brace", [384, 128, 192, 192, 72], "e5f45f75a15a308a220e690b75997f9a267158767afe9317665f51628bb71692"),
-    ("with_open", [384, 128, 176, 192, 142], "dd5007dd44b15c7b51e787d05a8e79d14390d96efc760dc889f1a3a0e21e81bf"),
-    ("else_elif", [384, 128, 192, 192, 91], "d624eee5ec18b63d6bfc96aace266a655dafc0e6a331eac5541c77261aceac10"),
-    ("fstring_brace", [384, 128, 192, 192, 79], "1a80e4879905d6552df19fbad79b9ffd2c309199512bd08be61acebbba7f5f6c"),
-    ("if_ternary", [384, 128, 172, 192, 39], "1ac5afeea97925703b8e31893f2f88543f5eed71001f9e3bf87308e4f31b50e7"),
-    ("var_swap", [384, 128, 192, 192, 191], "f42e5dc8668c0c6582f09aea5da7f3c19b942795ecb968eeb8392526b2ae5bd6"),
-    ("indent_for", [384, 128, 192, 192, 0], "8d94994a9fc180ae3037302be952ed3d2c2d4c317542b302a68cb6e948a6cc73"),
-    ("lambda_func", [384, 128, 192, 192, 32], "1e6604f8c7fcff96d445a5129193bd0dfa290691924d2dc40e02e1756612089f"),
-    ("enumerate_range", [384, 128, 192, 192, 50], "62106e340f8bef34bc2a40c3369c91abb1b7d37220f2fdc48d50473b94cf2ae3"),
-    ("var_if", [384, 128, 192, 192, 54], "61e00210220ccf760bbe911f9191d4ae05b5d786781c7a7c7bd766807a6faad9"),
+const SPLIT_PAIRS: [(&str, [usize; 6], &str); 20] = [
+    ("single_double_quote", [384, 128, 192, 192, 192, 192], "1e7ece02fad4200f2bd67976758dd32b13251e025872c6214e14f1efc7e10767"),
+    ("bracket_counting", [384, 128, 192, 192, 192, 192], "3c70c4886a441ff6fcf27724aceb69f63c12e5d5d6e9a76023f509e7cfbcff05"),
+    ("set_or_string", [384, 128, 192, 192, 192, 192], "62bad06c524e31c9b5b2862c7cc9559c98718b9b14104293dfa43d43329d82d9"),
+    ("set_or_string_fixedvarname", [384, 128, 192, 192, 192, 192], "bb315de20a1cc5c4e7c18969e87b394b06c937e82b1c478f1409d0e525c21329"),
+    ("for_while", [384, 128, 192, 192, 192, 192], "33900ec5419c74326ec6e46337d6e0239c8d2bf1697fb7e077eb6a3a35d90bf5"),
+    ("if_equals", [384, 128, 192, 192, 192, 192], "79aec7a1c88b56bca3b845b253c14ebccb6ab8e508bb5ad6e5cf9b667c04601d"),
+    ("while_return_true", [384, 128, 192, 192, 192, 192], "b8aa520be74ce60756a319336ea644a70c08198133cd635e53fcb644bda11cd0"),
+    ("final_kwarg", [384, 128, 192, 192, 192, 192], "a3de9cd3e50e46d4f55017a70317c490d56a8dc240a46cb0e1e4337ddeeb83fc"),
+    ("class_init", [384, 128, 192, 192, 192, 192], "adef08d01459f37aad3bfc74582bdf03ac198b12ba85d4ee79ea0ec06a18af12"),
+    ("with_as", [384, 128, 192, 192, 192, 192], "df494081d62ed304a1bbc4d6da77eb5732ed6e5c498fa18dc99dcf40d0fc060a"),
+    ("bracket_brace", [384, 128, 192, 192, 192, 192], "6f1f5e3b04e03146968bfa8c4fb508b950356a4574b24cf81cbe16002b80638a"),
+    ("with_open", [384, 128, 192, 192, 192, 192], "6a5b2d0f22241859dc80626662423243eb5b8e4c9edc333cbe9f0a7914679213"),
+    ("else_elif", [384, 128, 192, 192, 192, 192], "2e5c14e4529d5e5435cfc86a1f5c93d32b5ed81e99393de72ef4e240af9a8a63"),
+    ("fstring_brace", [384, 128, 192, 192, 192, 192], "9008005b2fe808c5d3a3a39bada899f99ee21e8dcbc16ebcf567961caca85e87"),
+    ("if_ternary", [384, 128, 192, 192, 192, 192], "7f45b528296a1b0c708832b9f35476e57ebc65db373da87d428bed678e61a4a8"),
+    ("var_swap", [384, 128, 192, 192, 192, 192], "3f6b74c936b8fb6f29d309eff25afeca00d630163b58783d2ea4616231ab1a56"),
+    ("indent_for", [384, 128, 192, 192, 192, 192], "3c917580a0d9673c532b33085827885878c4b70850dbeb3e3d731e6d80dea779"),
+    ("lambda_func", [384, 128, 192, 192, 192, 192], "ade8cd055d6dca222b4da2242f7237ed218510448c6cb814c97b1540ffcd0733"),
+    ("enumerate_range", [384, 128, 192, 192, 192, 192], "008c731f60fe92acb465a2404838d4cceacdaebd6eb78abb9224d0b309ba2354"),
+    ("var_if", [384, 128, 192, 192, 192, 192], "da273b66b5908a2a47dbee3af284b7e2f7309891b7cd8550023b1ea7fc6711bb"),
 ];
 
 #[test]
@@ -68,9 +68,9 @@ fn pairs_of_a_seed_stay_the_same() {
 #[test]
 fn splits_of_a_seed_stay_the_same() {
     for (name, lengths, hash) in SPLIT_PAIRS {
-        let Splits { train, selection, held_out, held_out_templates, lengths: long } =
-            Splits::draw(find(name).expect("is there"), &toy, 5).expect("enough pairs");
-        let parts = [train, selection, held_out, held_out_templates, long];
+        let Splits { train, selection, held_out, held_out_templates, vocabulary, lengths: long } =
+            Splits::draw(find(name).expect("is there"), &toy, 256, 5).expect("enough pairs");
+        let parts = [train, selection, held_out, held_out_templates, vocabulary, long];
         assert_eq!(parts.each_ref().map(Vec::len), lengths, "{name}");
         assert_eq!(sha256(&parts.concat()), hash, "{name}");
     }
@@ -79,9 +79,10 @@ fn splits_of_a_seed_stay_the_same() {
 #[test]
 fn no_prompt_is_in_two_parts() {
     for task in all() {
-        let splits = Splits::draw(task, &toy, 9).expect("enough pairs");
+        let splits = Splits::draw(task, &toy, 256, 9).expect("enough pairs");
         let mut owner = std::collections::HashMap::new();
-        let parts = [&splits.train, &splits.selection, &splits.held_out, &splits.held_out_templates, &splits.lengths];
+        let Splits { train, selection, held_out, held_out_templates, vocabulary, lengths } = &splits;
+        let parts = [train, selection, held_out, held_out_templates, vocabulary, lengths];
         for (part, pairs) in parts.into_iter().enumerate() {
             for prompt in pairs.iter().flat_map(|p| [&p.positive, &p.negative]) {
                 assert_eq!(*owner.entry(prompt).or_insert(part), part, "{}: {prompt:?}", task.name());

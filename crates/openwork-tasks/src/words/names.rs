@@ -133,7 +133,8 @@ pub const ATTRIBUTES: Pool = pool!(
     ]
 );
 
-/// Names that a swap exchanges; of prompts alone.
+/// Names that a swap exchanges.
 pub const SWAPPED: &[&str] = &[
-    "a", "b", "c", "x", "y", "z", "i", "j", "left", "right", "first", "second", "low", "high",
+    "a", "b", "c", "x", "y", "z", "i", "j", "left", "right", "first", "second", "low", "high", "n", "m", "p", "q", "u",
+    "v", "head", "tail", "start", "end", "lower", "upper", "old", "new",
 ];

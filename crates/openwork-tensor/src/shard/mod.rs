@@ -1,4 +1,4 @@
-//! Token shards: a tokenised corpus on disk, read through a memory map.
+//! Token shards: a tokenised corpus on disk.
 //!
 //! A dataset is a folder of `shard-00000.bin`, `shard-00001.bin`, .. (tokens as raw little-endian 16-bit
 //! numbers) and a `manifest.json` with the number of tokens and the SHA-256 of each shard and the SHA-256 of
@@ -12,6 +12,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::atomic::sha256_bytes;
 
 pub use self::read::TokenShards;
 pub use self::write::ShardWriter;
@@ -27,8 +29,21 @@ pub struct Manifest {
     pub format_version: u32,
     /// SHA-256 of the tokenizer file that made the tokens.
     pub tokenizer_sha256: String,
+    /// Digest of the dataset that the tokens were drawn from, where they are a sample of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drawn_from: Option<String>,
     /// The shards, in order.
     pub shards: Vec<ShardInfo>,
+}
+
+impl Manifest {
+    /// Digest of the tokens: SHA-256 over tokenizer, lengths and digests of the shards, a line each.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        let mut lines = vec![self.tokenizer_sha256.clone()];
+        lines.extend(self.shards.iter().map(|shard| format!("{} {}", shard.tokens, shard.sha256)));
+        sha256_bytes(lines.join("\n").as_bytes())
+    }
 }
 
 /// One shard of a [`Manifest`].
@@ -108,6 +123,12 @@ pub enum ShardError {
         tokens: u64,
         /// Its length in bytes.
         found: u64,
+    },
+    /// A shard became shorter while it was open.
+    #[error("shard {} is shorter than when it was opened: something has changed it meanwhile", path.display())]
+    Changed {
+        /// The shard.
+        path: PathBuf,
     },
     /// A shard's contents are not those that were written.
     #[error("shard {} has SHA-256 {found}, but the manifest says {expected}", path.display())]

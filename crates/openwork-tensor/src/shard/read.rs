@@ -1,22 +1,25 @@
 //! Reading a dataset.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use super::{FORMAT_VERSION, MANIFEST, Manifest, ShardError, at, shard_name};
-use crate::atomic::sha256_bytes;
-use crate::element::Element;
-use crate::mmap::Bytes;
+use crate::atomic::hex;
+use crate::text::without_bom;
 
 /// A folder of token shards, open for reading: one long row of tokens.
+///
+/// Shards are read where they are asked for, and not mapped into memory: a shard that somebody cuts off meanwhile gives an
+/// error.
 #[derive(Debug)]
 pub struct TokenShards {
     dir: PathBuf,
     manifest: Manifest,
-    shards: Vec<Bytes>,
+    shards: Vec<File>,
     /// Number of tokens before each shard, and the total at the end.
     starts: Vec<u64>,
 }
@@ -42,7 +45,7 @@ impl TokenShards {
         for (i, info) in manifest.shards.iter().enumerate() {
             // The name is fixed, so that a manifest cannot point outside its folder.
             if info.file != shard_name(i) {
-                let reason = format!("shard {i} is called {:?}", info.file);
+                let reason = format!("shard {i} is called `{}`, expected `{}`", info.file, shard_name(i));
                 return Err(ShardError::BadManifest { path, reason });
             }
             shards.push(open_shard(dir.join(&info.file), info.tokens)?);
@@ -66,10 +69,13 @@ impl TokenShards {
 
     /// Copies tokens `start .. start + out.len()`, across shard borders.
     ///
+    /// # Errors
+    /// [`ShardError::Changed`] where a shard has become shorter since it was opened.
+    ///
     /// # Panics
     /// If that range reaches past the end.
     #[track_caller]
-    pub fn read(&self, start: u64, mut out: &mut [u16]) {
+    pub fn read(&self, start: u64, mut out: &mut [u16]) -> Result<(), ShardError> {
         let end = start.checked_add(out.len() as u64);
         assert!(
             end.is_some_and(|end| end <= self.len()),
@@ -81,11 +87,14 @@ impl TokenShards {
         let mut shard = self.starts.partition_point(|&s| s <= start) - 1;
         let mut skip = start - self.starts[shard];
         while !out.is_empty() {
-            let bytes = &self.shards[shard][2 * skip as usize..];
-            let (now, later) = out.split_at_mut(out.len().min(bytes.len() / 2));
-            copy_tokens(bytes, now);
+            let left = self.starts[shard + 1] - self.starts[shard] - skip;
+            let n = usize::try_from(left).map_or(out.len(), |left| left.min(out.len()));
+            let (now, later) = out.split_at_mut(n);
+            self.read_bytes(shard, 2 * skip, bytemuck::cast_slice_mut(now))?;
+            now.iter_mut().for_each(|token| *token = u16::from_le(*token));
             (out, shard, skip) = (later, shard + 1, 0);
         }
+        Ok(())
     }
 
     /// Reads every shard and compares its SHA-256 with the manifest.
@@ -93,8 +102,16 @@ impl TokenShards {
     /// # Errors
     /// [`ShardError::WrongHash`] names the first shard that differs.
     pub fn verify_hashes(&self) -> Result<(), ShardError> {
-        for (info, bytes) in self.manifest.shards.iter().zip(&self.shards) {
-            let found = sha256_bytes(bytes);
+        let mut buffer = vec![0; 1 << 18];
+        for (shard, info) in self.manifest.shards.iter().enumerate() {
+            let (mut hash, mut done, bytes) = (Sha256::new(), 0, 2 * info.tokens);
+            while done < bytes {
+                let n = (bytes - done).min(buffer.len() as u64) as usize;
+                self.read_bytes(shard, done, &mut buffer[..n])?;
+                hash.update(&buffer[..n]);
+                done += n as u64;
+            }
+            let found = hex(hash);
             if found != info.sha256 {
                 return Err(ShardError::WrongHash {
                     path: self.dir.join(&info.file),
@@ -104,6 +121,16 @@ impl TokenShards {
             }
         }
         Ok(())
+    }
+
+    fn read_bytes(&self, shard: usize, start: u64, out: &mut [u8]) -> Result<(), ShardError> {
+        read_exact_at(&self.shards[shard], start, out).map_err(|source| {
+            let path = self.dir.join(&self.manifest.shards[shard].file);
+            match source.kind() {
+                io::ErrorKind::UnexpectedEof => ShardError::Changed { path },
+                _ => ShardError::Io { path, source },
+            }
+        })
     }
 
     /// The manifest.
@@ -123,38 +150,42 @@ fn read_manifest(path: &Path) -> Result<Manifest, ShardError> {
         io::ErrorKind::NotFound => ShardError::NoManifest { path: path.to_owned() },
         _ => at(path)(source),
     })?;
+    let text = without_bom(&text);
     let bad = |error: serde_json::Error| ShardError::BadManifest { path: path.to_owned(), reason: error.to_string() };
-    let version: Version = serde_json::from_slice(&text).map_err(bad)?;
+    let version: Version = serde_json::from_slice(text).map_err(bad)?;
     if version.format_version != FORMAT_VERSION {
         return Err(ShardError::Version { path: path.to_owned(), found: version.format_version });
     }
-    serde_json::from_slice(&text).map_err(bad)
+    serde_json::from_slice(text).map_err(bad)
 }
 
-fn open_shard(path: PathBuf, tokens: u64) -> Result<Bytes, ShardError> {
-    let bytes = match Bytes::open(&path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            return Err(ShardError::MissingShard { path });
-        }
+fn open_shard(path: PathBuf, tokens: u64) -> Result<File, ShardError> {
+    let opened = File::open(&path).and_then(|file| Ok((file.metadata()?, file)));
+    let (metadata, file) = match opened {
+        Ok(opened) => opened,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(ShardError::MissingShard { path }),
         Err(source) => return Err(ShardError::Io { path, source }),
     };
-    let found = bytes.len() as u64;
-    if tokens.checked_mul(2) != Some(found) {
-        return Err(ShardError::WrongLength { path, tokens, found });
+    let found = metadata.len();
+    match metadata.is_file() && tokens.checked_mul(2) == Some(found) {
+        true => Ok(file),
+        false => Err(ShardError::WrongLength { path, tokens, found }),
     }
-    Ok(bytes)
 }
 
-fn copy_tokens(bytes: &[u8], out: &mut [u16]) {
-    let bytes = &bytes[..2 * out.len()];
-    if cfg!(target_endian = "little")
-        && let Ok(tokens) = bytemuck::try_cast_slice(bytes)
+/// Fills `out` from byte `start` of a file on.
+fn read_exact_at(file: &File, start: u64, out: &mut [u8]) -> io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::read_exact_at(file, out, start);
+    #[cfg(windows)]
     {
-        out.copy_from_slice(tokens);
-        return;
-    }
-    for (token, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-        *token = Element::from_le(pair);
+        let (mut start, mut out) = (start, out);
+        while !out.is_empty() {
+            match std::os::windows::fs::FileExt::seek_read(file, out, start)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => (start, out) = (start + n as u64, &mut out[n..]),
+            }
+        }
+        Ok(())
     }
 }

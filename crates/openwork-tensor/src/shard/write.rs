@@ -51,10 +51,18 @@ impl ShardWriter {
             manifest: Manifest {
                 format_version: FORMAT_VERSION,
                 tokenizer_sha256: tokenizer_sha256.to_owned(),
+                drawn_from: None,
                 shards: Vec::new(),
             },
             open: None,
         })
+    }
+
+    /// Records that the tokens are a sample of the dataset with this manifest.
+    #[must_use]
+    pub fn drawn_from(mut self, dataset: &Manifest) -> Self {
+        self.manifest.drawn_from = Some(dataset.sha256());
+        self
     }
 
     /// Appends tokens, starting new shards as they fill up.

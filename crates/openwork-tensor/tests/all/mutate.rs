@@ -173,7 +173,7 @@ proptest! {
         std::fs::write(path, text).unwrap();
         if let Ok(shards) = TokenShards::open(dir, "ab") {
             let mut out = vec![0; shards.len() as usize];
-            shards.read(0, &mut out);
+            shards.read(0, &mut out).unwrap();
             let _ = shards.verify_hashes();
         }
     }

@@ -59,7 +59,7 @@ proptest! {
             let start = start.index(all.len() + 1);
             let len = len.index(all.len() - start + 1);
             let mut out = vec![0; len];
-            shards.read(start as u64, &mut out);
+            shards.read(start as u64, &mut out).unwrap();
             prop_assert_eq!(&out, &all[start..start + len]);
         }
     }
@@ -86,7 +86,7 @@ fn the_layout_is_as_documented() {
 fn reading_past_the_end_panics() {
     let dir = tempfile::tempdir().unwrap();
     dataset(dir.path(), &[1, 2, 3], 2);
-    TokenShards::open(dir.path(), TOKENIZER).unwrap().read(2, &mut [0; 2]);
+    TokenShards::open(dir.path(), TOKENIZER).unwrap().read(2, &mut [0; 2]).unwrap();
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn reading_past_the_end_panics() {
 fn a_start_near_the_end_of_u64_panics_too() {
     let dir = tempfile::tempdir().unwrap();
     dataset(dir.path(), &[1, 2, 3], 2);
-    TokenShards::open(dir.path(), TOKENIZER).unwrap().read(u64::MAX, &mut [0; 2]);
+    TokenShards::open(dir.path(), TOKENIZER).unwrap().read(u64::MAX, &mut [0; 2]).unwrap();
 }
 
 #[test]
@@ -139,6 +139,30 @@ fn a_shard_of_wrong_length_is_refused() {
     }
     let error = damaged(edit_manifest("\"tokens\": 2", "\"tokens\": 9223372036854775809"));
     assert!(matches!(error, ShardError::WrongLength { .. }));
+}
+
+#[test]
+fn a_shard_that_shrinks_while_it_is_open_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    dataset(dir.path(), &(0..10).collect::<Vec<_>>(), 4);
+    let shards = TokenShards::open(dir.path(), TOKENIZER).unwrap();
+    fs::OpenOptions::new().write(true).open(dir.path().join("shard-00001.bin")).unwrap().set_len(2).unwrap();
+    let mut out = [0; 5];
+    shards.read(0, &mut out).unwrap();
+    assert_eq!(out, [0, 1, 2, 3, 4]);
+    for error in [shards.read(4, &mut out).unwrap_err(), shards.verify_hashes().unwrap_err()] {
+        assert!(matches!(&error, ShardError::Changed { path } if path.ends_with("shard-00001.bin")), "{error}");
+    }
+}
+
+#[test]
+fn a_manifest_with_a_byte_order_mark_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    dataset(dir.path(), &[1, 2, 3], 2);
+    let path = dir.path().join("manifest.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("\u{feff}{text}")).unwrap();
+    assert_eq!(TokenShards::open(dir.path(), TOKENIZER).unwrap().len(), 3);
 }
 
 #[test]

@@ -35,7 +35,8 @@ struct TomlVariable {
 impl Hypothesis {
     /// Reads a hypothesis about a model of this configuration.
     pub fn load(path: &Path, config: &Config) -> Result<Self, HypothesisError> {
-        let text = std::fs::read_to_string(path).map_err(|source| HypothesisError::Io { path: path.into(), source })?;
+        let text =
+            openwork_tensor::read_text(path).map_err(|source| HypothesisError::Io { path: path.into(), source })?;
         Self::parse(&text, &path.display().to_string(), config)
     }
 

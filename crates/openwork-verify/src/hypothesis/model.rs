@@ -61,7 +61,12 @@ impl<'a> HighLevel<'a> {
 
     /// The error that an expression fails on a prompt.
     pub fn fails(&self, what: String, prompt: &[String], reason: EvaluationError) -> HypothesisError {
-        HypothesisError::Evaluation { file: self.hypothesis.file.clone(), what, prompt: format!("{prompt:?}"), reason }
+        HypothesisError::Evaluation {
+            file: self.hypothesis.file.clone(),
+            what,
+            prompt: openwork_tensor::quoted_list(prompt),
+            reason,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Report on a hypothesis: settings, verdict, and every check.
 
+use openwork_tensor::{quoted, quoted_list};
 use serde::{Deserialize, Serialize};
 
 use crate::{checks::Status, stats::intervals::Estimate};
@@ -203,10 +204,14 @@ impl HypothesisExample {
         let what: Vec<String> =
             self.swapped.iter().map(|(what, source)| format!("{what} as on prompt {source}")).collect();
         let what = if what.is_empty() { String::new() } else { format!(" with {}", what.join(", ")) };
-        let source = self.source_tokens.as_ref().map_or(String::new(), |s| format!(" (source {s:?})"));
+        let source = self.source_tokens.as_ref().map_or(String::new(), |s| format!(" (source {})", quoted_list(s)));
         format!(
-            "for example prompt {} {:?}{what}{source}: predicted {:?}, found {:?}, without intervention {:?}",
-            self.base, self.base_tokens, self.predicted, self.found, self.plain
+            "for example prompt {} {}{what}{source}: predicted {}, found {}, without intervention {}",
+            self.base,
+            quoted_list(&self.base_tokens),
+            quoted(&self.predicted),
+            quoted(&self.found),
+            quoted(&self.plain)
         )
     }
 }

@@ -1,5 +1,7 @@
 //! The circuit among random node sets of its size and kind.
 
+use std::fmt;
+
 use openwork_circuit::NodeSet;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -29,6 +31,16 @@ pub enum Draw {
     Others,
     /// From the active nodes outside the circuit, inactive ones only where those run out.
     ActiveOthers,
+}
+
+impl fmt::Display for Draw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Any => "of all nodes",
+            Self::Others => "of nodes outside",
+            Self::ActiveOthers => "of active nodes outside",
+        })
+    }
 }
 
 /// A circuit among random node sets.
@@ -163,7 +175,7 @@ impl Comparison<'_> {
             let round: Result<Vec<f64>, RunError> =
                 (losses.len()..end).into_par_iter().map(|i| loss(&set(i).0)).collect();
             losses.extend(round?);
-            progress(&format!("random sets {what} ({how:?}): {end} of {count}"));
+            progress(&format!("random sets {how} {what}: {end} of {count}"));
         }
         let shortfall = set(0).1;
         Ok((losses, (shortfall.iter().filter(|&&w| w > 0).count(), shortfall.iter().sum())))

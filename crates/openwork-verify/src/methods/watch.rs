@@ -105,7 +105,7 @@ pub enum Alarm {
         value: f32,
         /// Its range, margin included.
         range: (f32, f32),
-        /// Token of the prompt at which it has it, from 0.
+        /// Token of the prompt at which it has it, from 0; tokens that the model did not see count.
         position: usize,
         /// Number of nodes of the circuit that are out of their range anywhere.
         nodes: usize,
@@ -128,6 +128,8 @@ pub struct Sighting {
     pub differences: [f64; 2],
     /// KL(model ‖ circuit) over the two candidates in nats.
     pub kl: f64,
+    /// Tokens on the left of the prompt that the model did not see: they are beyond its context.
+    pub unseen: usize,
     /// Reasons for alarm; none if all is as it was verified.
     pub alarms: Vec<Alarm>,
 }
@@ -218,8 +220,12 @@ impl<'a> Watch<'a> {
     }
 
     /// Looks at some prompts. The result does not depend on threads.
+    ///
+    /// # Errors
+    /// When a prompt is empty or has a token outside the vocabulary, or logits after one are not finite.
     pub fn look(&self, prompts: &[&[u16]]) -> Result<Vec<Sighting>, WatchError> {
-        Ok(self.seen(prompts)?.into_iter().map(|seen| self.sighting(seen)).collect())
+        let unseen = prompts.iter().map(|prompt| prompt.len().saturating_sub(self.model.config.n_ctx));
+        Ok(self.seen(prompts)?.into_iter().zip(unseen).map(|(seen, unseen)| self.sighting(seen, unseen)).collect())
     }
 
     fn learn(&mut self, all: &[Seen], settings: WatchSettings) {
@@ -276,7 +282,7 @@ impl<'a> Watch<'a> {
         Seen { candidates, differences, kl, probability: of(&candidates), extremes }
     }
 
-    fn sighting(&self, seen: Seen) -> Sighting {
+    fn sighting(&self, seen: Seen, unseen: usize) -> Sighting {
         let Seen { candidates, differences, kl, probability, .. } = seen;
         let answer = |d: f64| if d >= 0.0 { candidates.0 } else { candidates.1 };
         let [model, circuit] = differences.map(answer);
@@ -287,14 +293,14 @@ impl<'a> Watch<'a> {
         if kl > self.max_kl {
             alarms.push(Alarm::Divergence { kl, limit: self.max_kl });
         }
-        alarms.extend(self.out_of_range(&seen.extremes));
+        alarms.extend(self.out_of_range(&seen.extremes, unseen));
         if probability < self.min_probability {
             alarms.push(Alarm::OffTask { probability, limit: self.min_probability });
         }
-        Sighting { candidates, differences, kl, alarms }
+        Sighting { candidates, differences, kl, unseen, alarms }
     }
 
-    fn out_of_range(&self, extremes: &[[Extreme; 2]]) -> Option<Alarm> {
+    fn out_of_range(&self, extremes: &[[Extreme; 2]], unseen: usize) -> Option<Alarm> {
         let (mut nodes, mut furthest, mut alarm) = (0, 0.0, None);
         for ((&number, ranges), extremes) in self.numbers.iter().zip(&self.ranges).zip(extremes) {
             let mut out = false;
@@ -310,7 +316,13 @@ impl<'a> Watch<'a> {
             }
             nodes += usize::from(out);
         }
-        alarm.map(|(node, value, range, position)| Alarm::Range { node, value, range, position, nodes })
+        alarm.map(|(node, value, range, position)| Alarm::Range {
+            node,
+            value,
+            range,
+            position: position + unseen,
+            nodes,
+        })
     }
 }
 

@@ -86,6 +86,27 @@ fn a_node_beyond_its_range_is_named_with_value_and_token() {
 }
 
 #[test]
+fn positions_are_those_of_the_prompt_as_given() {
+    let (bed, circuit) = (Bed::new(Plan::default()), circuit());
+    let watch = watch(&bed, &circuit, 0.1);
+    let n_ctx = bed.model.config.n_ctx;
+    let short: Vec<u16> = [4, 0, 0, 0, 0, 5].repeat(n_ctx).into_iter().rev().take(n_ctx).rev().collect();
+    let long = [&[4; 7], &short[..]].concat();
+    let [of_short, of_long] = [&short, &long].map(|prompt| watch.look(&[prompt]).unwrap().remove(0));
+    assert_eq!((of_short.unseen, of_long.unseen), (0, 7));
+    assert_eq!(of_short.differences, of_long.differences);
+    let place = |seen: &Sighting| {
+        let range = seen.alarms.iter().find_map(|a| match a {
+            Alarm::Range { node, position, .. } => Some((node.clone(), *position)),
+            _ => None,
+        });
+        range.unwrap_or_else(|| panic!("{seen:?}"))
+    };
+    let (node, position) = place(&of_short);
+    assert_eq!(place(&of_long), (node, position + 7));
+}
+
+#[test]
 fn a_prompt_that_is_not_of_the_task_is_flagged() {
     let (bed, circuit) = (Bed::new(Plan { cancel_elsewhere: 0.0, ..Plan::default() }), circuit());
     // No cue at all: the model has no opinion.

@@ -4,15 +4,13 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::Subcommand;
-use openwork_data::{
-    CorpusOptions, CorpusReport, GeneratedOptions,
-    corpus::{self, Skipped},
-};
+use openwork_data::{CorpusOptions, CorpusReport, GeneratedOptions, corpus};
 
 use crate::ui::{
     args::open_tokenizer,
     progress::Progress,
     show::{count, say, table},
+    sources::{DocumentArgs, show_left_out},
 };
 
 /// The commands of the group.
@@ -35,28 +33,27 @@ pub enum Command {
         /// Part of the programs that is only validated on
         #[arg(long, default_value_t = 0.01)]
         validation_fraction: f64,
-        /// Replace the folder if it exists
+        /// Replace the folder if it holds a corpus; other folders are never replaced
         #[arg(long)]
         replace: bool,
     },
     /// Write real code as token shards
     Build {
-        /// Folders, .py files and JSONL files with a field `text` (plain, .gz or .zst)
+        /// Folders, files and pipes (- is standard input): text, or rows of JSON (.jsonl and pipes), plain, .gz or .zst
         #[arg(long, num_args = 1.., required = true)]
         from: Vec<PathBuf>,
-        /// Folder for the shards (train/ and validation/)
+        /// Folder for the shards (train/ and validation/), apart from the inputs
         #[arg(long)]
         out: PathBuf,
         /// The tokenizer.json
         #[arg(long)]
         tokenizer: PathBuf,
-        /// Longer documents are left out
-        #[arg(long, default_value_t = 1 << 20)]
-        max_file_bytes: u64,
+        #[command(flatten)]
+        documents: DocumentArgs,
         /// Part of the documents that is only validated on; chosen by a hash of the content
         #[arg(long, default_value_t = 0.01)]
         validation_fraction: f64,
-        /// Replace the folder if it exists
+        /// Replace the folder if it holds a corpus; other folders are never replaced
         #[arg(long)]
         replace: bool,
     },
@@ -72,10 +69,11 @@ pub fn run(command: Command) -> Result<ExitCode> {
             let progress = Progress::new(Some(options.target_bytes), 0);
             (corpus::write_generated(&options, &tokenizer, &out, &|p| progress.documents(p))?, out)
         }
-        Command::Build { from, out, tokenizer, max_file_bytes, validation_fraction, replace } => {
+        Command::Build { from, out, tokenizer, documents, validation_fraction, replace } => {
             let paths = from.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ");
             let tokenizer = open_tokenizer(&tokenizer, &format!("--from {paths}"))?;
-            let options = CorpusOptions { max_file_bytes, validation_fraction, replace, ..CorpusOptions::new(from) };
+            let sources = documents.sources(from);
+            let options = CorpusOptions { validation_fraction, replace, ..CorpusOptions::new(sources) };
             let progress = Progress::new(None, 0);
             let report = corpus::build(&options, &tokenizer, &out, &|p| progress.documents(p))?;
             (report, out)
@@ -92,36 +90,12 @@ fn print(report: &CorpusReport) -> Result<()> {
     };
     let rows = [row("train", &report.train), row("validation", &report.validation)];
     table(["kept", "documents", "bytes", "tokens"], &rows)?;
-    let rows = reasons(&report.skipped);
-    if !rows.is_empty() {
-        say!();
-        table(["left out", "documents"], &rows)?;
-    }
-    for (what, first) in [
-        ("could not be read", &report.skipped.first_unreadable),
-        ("is no JSON object with a text in the field `text`", &report.skipped.first_bad_json_line),
-    ] {
-        if let Some(first) = first {
-            eprintln!("note: the first that {what}: {first}");
+    for (half, part) in [("training", &report.train), ("validation", &report.validation)] {
+        if part.documents == 0 {
+            eprintln!(
+                "note: no document went to {half}, and training needs some; another --validation-fraction moves the share"
+            );
         }
     }
-    Ok(())
-}
-
-/// The reasons that occurred, with their counts.
-fn reasons(skipped: &Skipped) -> Vec<[String; 2]> {
-    [
-        ("other kinds of files", skipped.other_files),
-        ("binary", skipped.binary),
-        ("not UTF-8", skipped.invalid_utf8),
-        ("too large", skipped.too_large),
-        ("empty", skipped.empty),
-        ("duplicates", skipped.duplicates),
-        ("unreadable", skipped.unreadable),
-        ("bad JSON lines", skipped.bad_json_lines),
-    ]
-    .into_iter()
-    .filter(|&(_, n)| n > 0)
-    .map(|(reason, n)| [reason.to_owned(), count(n)])
-    .collect()
+    show_left_out(&report.left_out)
 }

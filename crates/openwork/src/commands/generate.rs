@@ -13,7 +13,7 @@ pub struct Args {
     /// A model file, a finished run's folder or a published folder
     model: PathBuf,
     /// Text to continue; an empty one begins a document
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     prompt: String,
     /// Tokens to add at most; an end of text ends earlier
     #[arg(long, default_value_t = 100)]
@@ -40,6 +40,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut prompt = tokenizer.encode(&args.prompt);
     if prompt.is_empty() {
         prompt.push(end); // what stands before every document
+    }
+    let unseen = prompt.len().saturating_sub(open.model.config.n_ctx);
+    if unseen > 0 {
+        eprintln!(
+            "note: the first {unseen} of {} tokens are beyond the model's context and are not seen",
+            prompt.len()
+        );
     }
     let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, seed: args.seed };
     let mut text = tokenizer.encode(&args.prompt);

@@ -2,8 +2,9 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Result, bail};
-use openwork_project::{LineFormat, find_task, read_prompts, splits};
+use anyhow::{Context, Result, bail};
+use openwork_project::{LineFormat, PromptLines, find_task, splits};
+use openwork_tensor::{quoted, quoted_list};
 use openwork_verify::hypothesis::{
     Comparison, Hypothesis, HypothesisSettings, HypothesisVerdict, Prompts, compare, examine,
 };
@@ -66,12 +67,17 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let hypothesis = Hypothesis::load(&args.hypothesis, &open.model.config)?;
     let tokens: Vec<Vec<u16>> = match (&args.task, &args.prompts) {
         (Some(task), _) => {
-            let pairs = splits(find_task(task)?, &tokenizer, args.seed)?.held_out;
+            let pairs = splits(find_task(task)?, &tokenizer, open.model.config.n_ctx, args.seed)?.held_out;
             pairs.into_iter().flat_map(|p| [p.positive, p.negative]).collect()
         }
         (None, Some(path)) => {
             let format = if args.jsonl { LineFormat::Json } else { LineFormat::Text };
-            read_prompts(path, format)?.map(|line| Ok(tokenizer.encode(&line?.prompt))).collect::<Result<_>>()?
+            // All of them or none: a verdict is about the prompts that were named.
+            let lines = PromptLines::open(path, format)?.map(|line| {
+                let line = line?.with_context(|| format!("cannot use {}", path.display()))?;
+                Ok(tokenizer.encode(&line.prompt))
+            });
+            lines.collect::<Result<_>>()?
         }
         (None, None) => bail!("name the prompts: --task TASK or --prompts FILE"),
     };
@@ -99,23 +105,29 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
 /// A comparison as text.
 fn text_of(c: &Comparison) -> String {
-    let [a, b] = &c.names;
+    let [a, b] = [0, 1].map(|i| quoted(&c.names[i]));
     let mut lines = vec![format!(
-        "{a:?} and {b:?} predict otherwise on {} of {} runs considered ({} more cannot be predicted by both)",
+        "{a} and {b} predict otherwise on {} of {} runs considered ({} more cannot be predicted by both)",
         c.differ,
         c.considered - c.unpredicted,
         c.unpredicted
     )];
     if let Some([of_a, of_b]) = c.follows {
-        lines.push(format!("on {} of these the model answers as {a:?}: {of_a}, as {b:?}: {of_b}", c.runs));
-        lines.push(c.favoured().map_or("neither is favoured".into(), |name| format!("the model follows {name:?}")));
+        lines.push(format!("on {} of these the model answers as {a}: {of_a}, as {b}: {of_b}", c.runs));
+        lines.push(
+            c.favoured().map_or("neither is favoured".into(), |name| format!("the model follows {}", quoted(name))),
+        );
     }
     if let Some(e) = &c.example {
-        let source = e.source.as_ref().map_or(String::new(), |(_, tokens)| format!(" set as on {tokens:?}"));
+        let source =
+            e.source.as_ref().map_or(String::new(), |(_, tokens)| format!(" set as on {}", quoted_list(tokens)));
         let swapped = e.swapped.as_ref().map_or(String::new(), |s| format!(" with {s}"));
         lines.push(format!(
-            "for example {:?}{swapped}{source}: {a:?} says {:?}, {b:?} says {:?}, the model answers {:?}",
-            e.base_tokens, e.predicted[0], e.predicted[1], e.found
+            "for example {}{swapped}{source}: {a} says {}, {b} says {}, the model answers {}",
+            quoted_list(&e.base_tokens),
+            quoted(&e.predicted[0]),
+            quoted(&e.predicted[1]),
+            quoted(&e.found)
         ));
     }
     lines.join("\n")

@@ -17,6 +17,7 @@ pub mod replay;
 pub mod report;
 pub mod stability;
 pub mod tasks;
+pub mod tokenize;
 pub mod tokenizer;
 pub mod train;
 pub mod verify;

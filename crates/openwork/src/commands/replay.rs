@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 use openwork_project::{VerdictFile, replay_verdict};
+use openwork_tensor::quoted;
 
 use crate::ui::{
     args::ProjectArgs,
@@ -27,13 +28,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let example = replayed.example;
     say!("refuted by {}: {} ({} ablation)", example.check, example.intervention.what, example.intervention.scheme);
     let text = |tokens: &[u16]| project.tokenizer.decode(tokens);
-    let token = |t: u16| format!("{:?}", text(&[t]));
+    let token = |t: u16| quoted(&text(&[t]));
     let (answer, alternative) = example.candidates;
     say!("logit of {} above {}:", token(answer), token(alternative));
     let number = |x: f64| format!("{x:+.3}");
     let row = |i: usize| {
         let told = [example.model[i], example.run[i]].map(number).join(" / ");
-        [format!("{:?}", text(&example.prompts[i])), number(replayed.model[i]), number(replayed.run[i]), told]
+        [quoted(&text(&example.prompts[i])), number(replayed.model[i]), number(replayed.run[i]), told]
     };
     table(["prompt", "model", "run", "report: model / run"], &[row(0), row(1)])?;
     let partly = &example.intervention.partly;

@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use openwork_project::{TaskScore, find_task, task_scores};
 use openwork_tasks::Split;
+use openwork_tensor::quoted;
 
 use crate::ui::{
     args::open_model,
@@ -61,8 +62,8 @@ pub fn run(command: Command) -> Result<ExitCode> {
             let split = if held_out { Split::HeldOutTemplate } else { Split::Train };
             for pair in find_task(&task)?.text_pairs(split, pairs, seed) {
                 let (answer, alternative) = &pair.answers[0];
-                say!("--- template {} ---\n{}⟨{answer:?}⟩", pair.template, pair.positive);
-                say!("--- against ---\n{}⟨{alternative:?}⟩\n", pair.negative);
+                say!("--- template {} ---\n{}⟨{}⟩", pair.template, pair.positive, quoted(answer));
+                say!("--- against ---\n{}⟨{}⟩\n", pair.negative, quoted(alternative));
             }
         }
         Command::Eval { model, task, tokenizer, pairs, seed } => {

@@ -1,12 +1,18 @@
 //! `openwork tokenizer`: train one, or import the published vocabulary.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
-use clap::{ArgGroup, Subcommand};
-use openwork_data::{CorpusOptions, Documents, PUBLISHED_VOCAB_SIZE, Tokenizer};
+use clap::{ArgGroup, Subcommand, ValueEnum};
+use openwork_data::{Imported, PUBLISHED_VOCAB_SIZE, SplitRule, Tokenizer, corpus};
 
-use crate::ui::show::{count, say};
+use crate::ui::{
+    show::{count, say},
+    sources::{DocumentArgs, refuse_overwrite, show_left_out},
+};
 
 /// The commands of the group.
 #[derive(Subcommand)]
@@ -17,9 +23,11 @@ pub enum Command {
         /// The tokenizer.json to write
         #[arg(long)]
         out: PathBuf,
-        /// Folders, .py files and JSONL files (plain, .gz or .zst) to train on
+        /// Folders, files and pipes (- is standard input) to train on: text, or rows of JSON, plain, .gz or .zst
         #[arg(long, num_args = 1..)]
         from: Vec<PathBuf>,
+        #[command(flatten)]
+        documents: DocumentArgs,
         /// Train on generated programs
         #[arg(long)]
         generated: bool,
@@ -33,36 +41,65 @@ pub enum Command {
         #[arg(long, default_value_t = PUBLISHED_VOCAB_SIZE)]
         vocab_size: usize,
     },
-    /// Import the published vocabulary (vocab.bpe and encoder.json)
+    /// Import a vocabulary in the format of GPT-2, such as the published one (vocab.bpe and encoder.json)
     Import {
-        /// The merges
+        /// The merges: vocab.bpe, or merges.txt
         vocab_bpe: PathBuf,
-        /// The ids
+        /// The ids: encoder.json, or vocab.json
         encoder_json: PathBuf,
+        /// Rule that splits texts before merges: that of the published models, or of GPT-2
+        /// [default: the one that leaves more of the vocabulary's tokens in one piece]
+        #[arg(long, value_enum)]
+        split: Option<Split>,
         /// The tokenizer.json to write
         #[arg(long)]
         out: PathBuf,
     },
 }
 
+/// Rules that split texts.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Split {
+    /// That of the published models
+    #[value(name = "tinypython")]
+    TinyPython,
+    /// That of GPT-2
+    Gpt2,
+}
+
 /// Runs a command of the group.
 pub fn run(command: Command) -> Result<ExitCode> {
-    let (tokenizer, out) = match command {
-        Command::Train { out, from, generated, seed, megabytes, vocab_size } => {
-            let tokenizer = match generated {
-                true => Tokenizer::train_on_programs(seed, megabytes * 1_000_000, vocab_size)?,
-                false => {
-                    let documents = Documents::open(&CorpusOptions::new(from))?;
-                    Tokenizer::train(documents.map(|document| document.text), vocab_size)?
-                }
+    match command {
+        Command::Train { out, from, documents, generated, seed, megabytes, vocab_size } => {
+            refuse_overwrite(&out, from.iter().map(PathBuf::as_path))?;
+            let (tokenizer, left_out) = match generated {
+                true => (Tokenizer::train_on_programs(seed, megabytes * 1_000_000, vocab_size)?, Default::default()),
+                false => corpus::train_tokenizer(&documents.sources(from), vocab_size)?,
             };
-            (tokenizer, out)
+            tokenizer.save(&out)?;
+            say!("{}", described(&tokenizer, &out));
+            show_left_out(&left_out)?;
         }
-        Command::Import { vocab_bpe, encoder_json, out } => {
-            (Tokenizer::import_published(&vocab_bpe, &encoder_json)?, out)
+        Command::Import { vocab_bpe, encoder_json, split, out } => {
+            refuse_overwrite(&out, [vocab_bpe.as_path(), encoder_json.as_path()])?;
+            let split = split.map(|split| match split {
+                Split::TinyPython => SplitRule::TinyPython,
+                Split::Gpt2 => SplitRule::Gpt2,
+            });
+            let imported = Tokenizer::import_published(&vocab_bpe, &encoder_json, split)?;
+            let Imported { tokenizer, split, whole: (whole, all) } = imported;
+            tokenizer.save(&out)?;
+            say!("{}", described(&tokenizer, &out));
+            say!(
+                "texts are split as by {split}, which leaves {} of {} tokens in one piece",
+                count(whole as u64),
+                count(all as u64)
+            );
         }
     };
-    tokenizer.save(&out)?;
-    say!("{}: {} tokens, sha256 {}", out.display(), count(tokenizer.vocab_size() as u64), tokenizer.sha256());
     Ok(ExitCode::SUCCESS)
+}
+
+fn described(tokenizer: &Tokenizer, path: &Path) -> String {
+    format!("{}: {} tokens, sha256 {}", path.display(), count(tokenizer.vocab_size() as u64), tokenizer.sha256())
 }

@@ -1,15 +1,16 @@
 //! `openwork watch`: run a circuit beside its model on a stream of prompts and say where it can no longer be trusted.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::{BufReader, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use openwork_circuit::Circuit;
 use openwork_data::Tokenizer;
-use openwork_project::{LineFormat, PromptError, PromptLine, VerdictFile, prompt_lines, read_prompts, verdict_path};
+use openwork_project::{BadLine, LineFormat, PromptLine, PromptLines, VerdictFile, verdict_path};
+use openwork_tensor::quoted;
 use openwork_verify::{Alarm, Sighting, Watch, WatchSettings};
 
 use crate::ui::{
@@ -25,7 +26,10 @@ A prompt is flagged where
   - a circuit node has a value that it had on no held-out prompt (and beyond the margin),
   - the model gives the answers less probability than on any held-out prompt: it may be another task.
 
-Exit code 0: no prompt was flagged; 1: some were.";
+A line that is no prompt is reported and counted, and the next ones are watched. Positions are those
+of the prompt as given; the model sees its last tokens, as many as its context has.
+
+Exit code 0: no prompt was flagged; 1: some were, or some lines were no prompts.";
 
 /// Arguments of the command.
 #[derive(clap::Args)]
@@ -35,7 +39,7 @@ pub struct Args {
     project: ProjectArgs,
     /// Circuit file that `openwork prune` wrote
     circuit: PathBuf,
-    /// Prompts, one per line; empty lines are skipped [default: standard input]
+    /// Prompts, one per line; blank lines are skipped [default: standard input, which is also -]
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
     /// Lines are JSON: texts, or objects with a text `prompt` (so prompts can be of several lines)
@@ -61,22 +65,42 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let settings = WatchSettings { margin: args.margin, ..WatchSettings::default() };
     let watch = Watch::new(&project.model, &project.means, &circuit.circuit, circuit.calibration, &held_out, settings)?;
     eprintln!("ranges of {} nodes, widened by {:.2} of their width", circuit.circuit.nodes().len(), watch.margin());
-    let (mut seen, mut flagged) = (0, 0);
-    let format = if args.jsonl { LineFormat::Json } else { LineFormat::Text };
-    for line in prompts(args.prompts.as_deref(), format)? {
-        let PromptLine { number, prompt } = line?;
-        let mut tokens = project.tokenizer.encode(&prompt);
-        // Cut on the left, as everywhere: positions are those that the model sees.
-        tokens.drain(..tokens.len().saturating_sub(project.model.config.n_ctx));
-        let sighting = watch.look(&[&tokens]).with_context(|| format!("line {number}"))?.remove(0);
+    let (mut seen, mut flagged, mut bad) = (0, 0, 0);
+    let mut lines = prompts(args.prompts.as_deref(), if args.jsonl { LineFormat::Json } else { LineFormat::Text })?;
+    for line in lines.by_ref() {
+        let PromptLine { number, prompt } = match line? {
+            Ok(line) => line,
+            Err(BadLine { number, fault }) => {
+                show_bad(number, &fault, args.json)?;
+                bad += 1;
+                continue;
+            }
+        };
+        let tokens = project.tokenizer.encode(&prompt);
+        let sighting = match watch.look(&[&tokens]) {
+            Ok(mut sightings) => sightings.remove(0),
+            Err(fault) => {
+                show_bad(number, &fault, args.json)?;
+                bad += 1;
+                continue;
+            }
+        };
         seen += 1;
         flagged += u64::from(!sighting.alarms.is_empty());
         let reasons: Vec<String> =
             sighting.alarms.iter().map(|alarm| reason(alarm, &circuit.circuit, &project.tokenizer, &tokens)).collect();
         show((number, &prompt), &sighting, reasons, args.json)?;
     }
-    eprintln!("{} of {} prompts flagged", count(flagged), count(seen));
-    Ok(ExitCode::from(u8::from(flagged > 0)))
+    let blank = lines.blank() as u64;
+    let of = |n: u64, what: &str| if n > 0 { format!(", {} {what}", count(n)) } else { String::new() };
+    eprintln!(
+        "{} of {} prompts flagged{}{}",
+        count(flagged),
+        count(seen),
+        of(bad, "bad lines"),
+        of(blank, "blank lines skipped")
+    );
+    Ok(ExitCode::from(u8::from(flagged + bad > 0)))
 }
 
 /// Says so if the circuit did not pass or was never judged.
@@ -93,17 +117,14 @@ fn notice(circuit: &Path) {
 }
 
 /// Prompts of a file, or of standard input as they come.
-fn prompts(
-    path: Option<&Path>,
-    format: LineFormat,
-) -> Result<Box<dyn Iterator<Item = Result<PromptLine, PromptError>>>> {
-    if let Some(path) = path {
-        return Ok(Box::new(read_prompts(path, format)?));
+fn prompts(path: Option<&Path>, format: LineFormat) -> Result<PromptLines> {
+    if let Some(path) = path.filter(|path| path.as_os_str() != "-") {
+        return Ok(PromptLines::open(path, format)?);
     }
     if std::io::stdin().is_terminal() {
         eprintln!("reading prompts from standard input, one per line");
     }
-    Ok(Box::new(prompt_lines(std::io::stdin().lines(), "standard input".into(), format)))
+    Ok(PromptLines::new(BufReader::new(std::io::stdin()), "standard input".into(), format))
 }
 
 /// One line of JSON.
@@ -117,8 +138,27 @@ struct JsonLine<'a> {
     reasons: Vec<String>,
 }
 
+/// A line that is no prompt, in JSON.
+#[derive(serde::Serialize)]
+struct JsonBadLine {
+    line: usize,
+    error: String,
+}
+
+/// Says that a line is no prompt.
+fn show_bad(line: usize, fault: &dyn std::fmt::Display, json: bool) -> Result<()> {
+    eprintln!("line {line}: not watched: {fault}");
+    if json {
+        say!("{}", serde_json::to_string(&JsonBadLine { line, error: fault.to_string() })?);
+    }
+    Ok(std::io::stdout().flush()?)
+}
+
 /// Shows the sighting on a line, with its alarms as text.
 fn show((line, prompt): (usize, &str), sighting: &Sighting, reasons: Vec<String>, json: bool) -> Result<()> {
+    if sighting.unseen > 0 {
+        eprintln!("line {line}: the first {} tokens are beyond the model's context and were not seen", sighting.unseen);
+    }
     if json {
         say!("{}", serde_json::to_string(&JsonLine { line, prompt, sighting, reasons })?);
     } else if !reasons.is_empty() {
@@ -130,16 +170,16 @@ fn show((line, prompt): (usize, &str), sighting: &Sighting, reasons: Vec<String>
 
 /// An alarm in words.
 fn reason(alarm: &Alarm, circuit: &Circuit, tokenizer: &Tokenizer, tokens: &[u16]) -> String {
-    let text = |token: u16| tokenizer.decode(&[token]);
+    let text = |token: u16| quoted(&tokenizer.decode(&[token]));
     match alarm {
         Alarm::Answers { model, circuit } => {
-            format!("the model answers {:?}, the circuit {:?}", text(*model), text(*circuit))
+            format!("the model answers {}, the circuit {}", text(*model), text(*circuit))
         }
         Alarm::Divergence { kl, limit } => {
             format!("model and circuit are {kl:.3} nats apart, at most {limit:.3} on held-out prompts")
         }
         Alarm::Range { node, value, range, position, nodes } => format!(
-            "node {} is {value:.3} at token {position} ({:?}), outside {:.3} to {:.3}{}",
+            "node {} is {value:.3} at token {position} ({}), outside {:.3} to {:.3}{}",
             circuit.describe_name(node),
             text(tokens[*position]),
             range.0,

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use openwork_verify::{Check, Estimate, Kept, Report, Role, Settings, Status};
 
 use openwork_project::{CircuitReport, Example, TaskRow, TaskScore};
+use openwork_tensor::quoted;
 
 use super::{escape, prose};
 
@@ -25,8 +26,8 @@ pub fn examples(out: &mut String, examples: &[Example]) {
             "<tr><td><pre>{}</pre>{template}</td><td><code>{}</code></td><td><code>{}</code></td>\
              <td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
             escape(tail(&e.prompt)),
-            escape(&format!("{:?}", e.candidates.0)),
-            escape(&format!("{:?}", e.candidates.1)),
+            escape(&quoted(&e.candidates.0)),
+            escape(&quoted(&e.candidates.1)),
             cell(e.p_right.0),
             cell(e.p_right.1)
         );

@@ -9,6 +9,7 @@ use openwork_extract::Settings;
 use openwork_ops::{Device, DeviceChoice};
 use openwork_project::{Notice, OpenModel, Project, find_task};
 use openwork_tasks::Task;
+use openwork_tensor::quoted;
 
 use super::{interrupt, show::count};
 
@@ -154,10 +155,10 @@ pub fn describe_circuit(circuit: &openwork_circuit::CircuitFile) -> String {
 pub fn describe_annotations(circuit: &Circuit) -> Vec<String> {
     let note = |note: &Option<String>| note.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
     let labels =
-        circuit.labels().iter().map(|(node, label)| format!("{node} is {:?}{}", label.name, note(&label.note)));
+        circuit.labels().iter().map(|(node, label)| format!("{node} is {}{}", quoted(&label.name), note(&label.note)));
     let groups = circuit.groups().iter().map(|group| {
         let nodes: Vec<String> = group.nodes.iter().map(ToString::to_string).collect();
-        format!("group {:?} has {}{}", group.name, nodes.join(", "), note(&group.note))
+        format!("group {} has {}{}", quoted(&group.name), nodes.join(", "), note(&group.note))
     });
     labels.chain(groups).collect()
 }

@@ -4,4 +4,5 @@ pub mod args;
 pub mod interrupt;
 pub mod progress;
 pub mod show;
+pub mod sources;
 pub mod training;

@@ -41,6 +41,23 @@ pub fn finish(outcome: Result<ExitCode>) -> ExitCode {
     ExitCode::from(2)
 }
 
+/// Says in words that the program is at fault, should it ever panic. A tokenizer on trial may: that is an error of its file.
+pub fn explain_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        if std::thread::current().name() == Some(openwork_data::TRIAL_THREAD) {
+            return;
+        }
+        let payload = panic.payload();
+        let words = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+        let place = panic.location().map_or(String::new(), |place| format!(" ({}:{})", place.file(), place.line()));
+        eprintln!("error: this is a fault of openwork{place}: {}", words.unwrap_or("no reason is known"));
+        eprintln!("please report it with the command and its input; RUST_BACKTRACE=1 says more");
+        if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
+            eprintln!("{}", std::backtrace::Backtrace::force_capture());
+        }
+    }));
+}
+
 /// `1234567` as `1,234,567`.
 pub fn count(n: u64) -> String {
     indicatif::HumanCount(n).to_string()

@@ -48,7 +48,7 @@ fn missing_and_foreign_files_are_named() {
     fails(dir, "data build --from code --out d --tokenizer t.json", &["tokenizer train --from code --out t.json"]);
     fails(dir, "tokenizer train --out t.json", &["--generated"]);
     fails(dir, "tokenizer train --from nowhere --out t.json", &["there is no nowhere"]);
-    fails(dir, "tokenizer train --from empty --out t.json", &["more text"]);
+    fails(dir, "tokenizer train --from empty --out t.json", &["no usable document was found: there is no file"]);
     fails(dir, "tokenizer import vocab.bpe encoder.json --out t.json", &["vocab.bpe"]);
     fails(dir, "generate no.safetensors --prompt x", &["no.safetensors"]);
     fails(dir, "generate junk --prompt x", &["junk"]);

@@ -7,10 +7,12 @@ use std::{
 
 mod certificates;
 mod circuits;
+mod data;
 mod devices;
 mod errors;
 mod forward;
 mod kill;
+mod messages;
 mod pipeline;
 mod watch;
 

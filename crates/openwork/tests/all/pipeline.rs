@@ -152,7 +152,7 @@ fn real_files_give_a_table_of_what_was_left_out() {
         ("b.py", b"print('a')\n"),
         ("c.py", b"x = '\xff'\n"),
         ("d.py", b"\0"),
-        ("e.txt", b"text"),
+        ("e.rs", b"fn main() {}"),
         ("f.py", b"# a long line of words that goes over the limit\n"),
     ];
     for (name, bytes) in files {

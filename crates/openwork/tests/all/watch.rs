@@ -63,21 +63,53 @@ fn prompts_unlike_those_of_the_task_are_flagged_with_the_reason() {
         assert!(known && line["reasons"].as_array().unwrap().len() == line["alarms"].as_array().unwrap().len());
     }
 
-    for (content, options, message) in [
-        ("[1]", "--jsonl", "bad.txt, line 1"),
-        ("ok\n{", "--jsonl", "bad.txt, line 1"),
-        ("\"\"", "--jsonl", "that is not empty"),
-        ("x", "--margin -1", "the margin is -1"),
-    ] {
-        std::fs::write(dir.join("bad.txt"), content).unwrap();
-        let options = options.replace("--margin -1", "--margin=-1");
-        let output = run(dir, &format!("watch run run/circuits/for_while.json --prompts bad.txt {options}"));
-        assert_eq!(output.status.code(), Some(2));
-        assert!(stderr(&output).contains(message), "{}", stderr(&output));
-    }
+    bad_lines(dir, prompt);
+    let output = run(dir, "watch run run/circuits/for_while.json --prompts odd.txt --margin=-1");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("margin"), "{}", stderr(&output));
     let output = run(dir, "watch run run/circuits/for_while.json --prompts none.txt");
     assert!(stderr(&output).contains("cannot read none.txt"), "{}", stderr(&output));
     hypotheses(dir);
+}
+
+/// A line that is no prompt is counted, and the next ones are watched; positions are those of the prompt as given.
+fn bad_lines(dir: &std::path::Path, prompt: &str) {
+    let good = serde_json::to_string(prompt).unwrap();
+    let long = serde_json::to_string(&"@@ éé ~~ Ж\n".repeat(200)).unwrap();
+    let mut lines = format!("{good}\n[1]\n{{\n\"\"\n{{\"prompt\": \"\"}}\n\n{long}\r\n").into_bytes();
+    lines.extend_from_slice(b"\"caf\xE9\"\n");
+    lines.extend_from_slice("\"".repeat((1 << 20) + 2).as_bytes());
+    lines.extend_from_slice(format!("\n{good}").as_bytes());
+    std::fs::write(dir.join("lines.jsonl"), lines).unwrap();
+    let output = run(dir, "watch run run/circuits/for_while.json --prompts lines.jsonl --jsonl --json --margin 0");
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for words in [
+        "line 2: not watched: it is neither a text nor an object with a text `prompt`",
+        "line 3: not watched: it is not JSON",
+        "line 4: not watched: its prompt is empty",
+        "line 5: not watched: its prompt is empty",
+        "line 8: not watched: it is not UTF-8",
+        "line 9: not watched: it is longer than 1048576 bytes",
+        "of 3 prompts flagged, 6 bad lines, 1 blank lines skipped",
+        "line 7: the first ",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let numbers: Vec<u64> = lines.iter().map(|line| line["line"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 7, 8, 9, 10]);
+    let unseen = lines[5]["unseen"].as_u64().unwrap();
+    assert!(
+        unseen > 100 && said.contains(&format!("line 7: the first {unseen} tokens are beyond the model's context"))
+    );
+    let range = lines[5]["alarms"].as_array().unwrap().iter().find(|alarm| alarm["alarm"] == "range").unwrap();
+    assert!(range["position"].as_u64() >= Some(unseen), "{range}");
+    assert_eq!(
+        (&lines[0]["unseen"], &lines[1]["error"]),
+        (&0.into(), &"it is neither a text nor an object with a text `prompt`".into())
+    );
 }
 
 /// A hypothesis that an untrained model refutes, its comparison with another, and errors.
