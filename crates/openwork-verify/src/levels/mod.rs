@@ -1,6 +1,7 @@
 //! The run: what is checked in which order, how long it may take, and where it stops.
 
 mod adversaries;
+mod attacks;
 pub mod case;
 mod certify;
 mod completeness;
@@ -9,9 +10,11 @@ mod meaning;
 mod minimality;
 mod necessity;
 pub mod recompute;
+mod roles;
 mod rules;
 mod seal;
 mod sufficiency;
+mod worst_inputs;
 
 use std::time::Instant;
 

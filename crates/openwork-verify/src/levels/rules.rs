@@ -16,7 +16,7 @@ use crate::{
         scheme::{Scheme, Split},
     },
     settings::Settings,
-    stats::intervals::{Estimate, Resamples, binomial_tail},
+    stats::intervals::{Estimate, Resamples, binomial_tail, upper_bound},
 };
 
 /// Check that the model does the task: its mean loss is below ln 2 by bootstrap, and the loss of more than half the
@@ -230,6 +230,26 @@ pub(crate) fn likeliest_token(share: Estimate, asks: bool, settings: &Settings) 
 /// The claim that is left where the vocabulary speaks against the circuit.
 fn candidates_only(passed: bool) -> &'static str {
     if passed { "" } else { "what can be claimed is about the choice between the two candidates only: " }
+}
+
+/// The share of pairs that the circuit turns which these pairs cannot exclude: the exact upper bound, at 95 % confidence, for as
+/// many turned pairs as there are. Of a share p, so many pairs see none with probability `(1 − p)ⁿ`.
+pub(crate) fn turned_pairs(split: Split, circuit: &Measured) -> Check {
+    let n = circuit.agree.len();
+    let turned = circuit.agree.iter().filter(|a| **a < 1.0).count();
+    let bound = upper_bound(n, turned, 0.05);
+    Check {
+        split: Some(split),
+        ablation: Some(Scheme::MEAN),
+        ..Check::new(
+            CheckId::TurnedPairs { split },
+            Status::Passed,
+            format!(
+                "up to {:.2} % of pairs like these, at 95 %: an answer differs from the model's in {turned} of {n} {split}",
+                100.0 * bound
+            ),
+        )
+    }
 }
 
 /// Check that the model needs the circuit: the rise of its loss (at the best common shift) without it, pair by pair,

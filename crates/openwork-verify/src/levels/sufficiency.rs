@@ -63,6 +63,7 @@ impl Verifier<'_> {
         let (evaluator, resamples) = (&evaluators.held_out, &evaluators.resamples);
         self.sufficient(Split::HeldOut, evaluator, published, resamples);
         self.push(rules::claimed_target(self.case.target_loss, self.settings));
+        self.push(rules::turned_pairs(Split::HeldOut, &published.circuit));
         self.equivalence(evaluator, published, resamples);
         self.vocabulary(evaluator, published, resamples);
         let has_norms = has_norms(self.case);

@@ -14,6 +14,7 @@ mod limits;
 mod micro;
 mod minimality;
 mod outcomes;
+mod outside;
 mod prose;
 mod scrub;
 mod vocabulary;
