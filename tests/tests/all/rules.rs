@@ -386,8 +386,8 @@ fn text_files_are_read_with_or_without_a_byte_order_mark() {
     }
 }
 
-/// Names of the values that messages may show as Rust does: shapes, and texts and lists of texts in quotes.
-const SHOWN: [&str; 18] = [
+/// Names of the values that messages may show as Rust does: shapes, small fractions, and texts and lists of texts in quotes.
+const SHOWN: [&str; 19] = [
     "FORMAT",
     "answer",
     "answers",

@@ -46,10 +46,10 @@ impl Sources {
         let (mut files, mut pipes, mut visited) = (Vec::new(), Vec::new(), HashSet::new());
         for source in &self.from {
             if source.as_os_str() == STANDARD_INPUT {
-                if pipes.contains(&Input::StandardInput) {
+                if pipes.contains(&Input::Stdin) {
                     return Err(CorpusError::Repeated { path: source.clone() });
                 }
-                pipes.push(Input::StandardInput);
+                pipes.push(Input::Stdin);
                 continue;
             }
             let metadata = fs::metadata(source).map_err(|error| match error.kind() {
@@ -147,7 +147,7 @@ pub(super) struct Kind {
 pub(super) enum Input {
     File(PathBuf, Kind),
     Pipe(PathBuf),
-    StandardInput,
+    Stdin,
 }
 
 impl Input {
@@ -155,7 +155,7 @@ impl Input {
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::File(path, _) | Self::Pipe(path) => path,
-            Self::StandardInput => Path::new("(standard input)"),
+            Self::Stdin => Path::new("(standard input)"),
         }
     }
 
@@ -168,7 +168,7 @@ impl Input {
         match self {
             Self::File(path, kind) => Ok(kind.compression.open(Box::new(BufReader::new(File::open(path)?)))),
             Self::Pipe(path) => open_pipe(File::open(path)?),
-            Self::StandardInput => open_pipe(io::stdin()),
+            Self::Stdin => open_pipe(io::stdin()),
         }
     }
 }
