@@ -8,7 +8,7 @@ use openwork_model::{Model, NotFinite};
 use openwork_tasks::{Splits, Task, TaskError};
 use openwork_tensor::{FolderLock, LockError, WriteError};
 
-use crate::{OpenModel, OpenModelError, Sample, SampleError};
+use crate::{OpenModel, OpenModelError, Sample, SampleError, files_beside};
 
 /// Model, tokenizer, sample and means, and the folder that they and their circuits lie in.
 pub struct Project {
@@ -139,11 +139,48 @@ pub enum ProjectError {
         /// Hash of the means beside the model.
         expected: String,
     },
-    /// No search found the circuit, so that no control search can have the same budget.
-    #[error("no search found the circuit of {task}, so that none can be its control: say --no-controls")]
-    NoSettings {
+    /// The means are taken over other data than the sample beside them.
+    #[error(
+        "{} holds means over other data ({found}) than the sample beside it ({expected}); without the file they are taken again",
+        path.display()
+    )]
+    OtherSample {
+        /// File of the means.
+        path: PathBuf,
+        /// Hash of the data that the means name.
+        found: String,
+        /// Hash of the sample.
+        expected: String,
+    },
+    /// A circuit lies there already.
+    #[error(
+        "{} holds a circuit already; --force replaces it, with its verdict, pairs and certificates, and --name NAME keeps both",
+        path.display()
+    )]
+    Taken {
+        /// The circuit file.
+        path: PathBuf,
+    },
+    /// A file that belongs to a circuit which is replaced cannot be removed.
+    #[error("cannot remove {}", path.display())]
+    Remove {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The circuit's own search had far more effort than control searches have by default.
+    #[error(
+        "the circuit of {task} comes from a search of {restarts} restarts of {steps} steps, and its controls are owed as much: say \
+         --control-restarts {restarts} --control-steps {steps}, or --no-controls"
+    )]
+    ControlEffort {
         /// Task of the circuit.
         task: String,
+        /// Restarts of its search.
+        restarts: usize,
+        /// Steps of each.
+        steps: usize,
     },
     /// No task has this name.
     #[error("there is no task {name:?}; there are {}", task_names())]
@@ -197,7 +234,11 @@ impl Project {
                 means
             }
         };
-        Ok(Self { model, model_sha256, dir, tokenizer, sample, means, _lock: lock })
+        let (found, expected) = (means.data_sha256().to_owned(), sample.sha256());
+        match found == expected {
+            true => Ok(Self { model, model_sha256, dir, tokenizer, sample, means, _lock: lock }),
+            false => Err(ProjectError::OtherSample { path: means_path, found, expected }),
+        }
     }
 
     /// Reads a circuit of the model.
@@ -234,15 +275,33 @@ impl Project {
         self.dir.join("circuits").join(format!("{task}.json"))
     }
 
-    /// Writes a circuit and makes its folder. Groups and labels of the circuit that the file held go over to it, as far as
-    /// their nodes are kept.
+    /// Fails where a circuit file lies already, before hours of work on another.
     ///
     /// # Errors
-    /// When folder or file cannot be written.
-    pub fn save_circuit(&self, circuit: &CircuitFile, path: &Path) -> Result<(), ProjectError> {
+    /// [`ProjectError::Taken`].
+    pub fn check_free(&self, path: &Path) -> Result<(), ProjectError> {
+        match path.exists() {
+            true => Err(ProjectError::Taken { path: path.to_owned() }),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes a circuit and makes its folder. One that lies there already is kept, unless `replace`: then its verdict, pairs and
+    /// certificates go before it does, since they are about it; its groups and labels go over, as far as their nodes are
+    /// kept.
+    ///
+    /// # Errors
+    /// When a circuit lies there that is not to be replaced, or folder or file cannot be written.
+    pub fn save_circuit(&self, circuit: &CircuitFile, path: &Path, replace: bool) -> Result<(), ProjectError> {
+        if !replace {
+            self.check_free(path)?;
+        }
         if let Some(dir) = path.parent() {
             let failed = |source| ProjectError::Folder { path: dir.to_owned(), source };
             std::fs::create_dir_all(dir).map_err(failed)?;
+        }
+        for path in files_beside(path).into_iter().filter(|path| path.exists()) {
+            std::fs::remove_file(&path).map_err(|source| ProjectError::Remove { path, source })?;
         }
         let circuit = match self.circuit(path) {
             Ok(old) => &CircuitFile { circuit: circuit.circuit.clone().annotated_as(&old.circuit), ..circuit.clone() },

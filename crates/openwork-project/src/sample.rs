@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use openwork_circuit::Means;
+use openwork_circuit::{Means, data_sha256};
 use openwork_model::{Model, NoTap, NotFinite, Tokens};
 use openwork_tensor::{ShardError, ShardWriter, TokenShards};
 use openwork_train::{Recipe, Windows};
@@ -162,6 +162,11 @@ impl Sample {
     pub fn first(&self, n_tokens: usize) -> Self {
         let n = self.tokens.len().min(n_tokens / self.n_ctx * self.n_ctx);
         Self { tokens: self.tokens[..n].to_vec(), n_ctx: self.n_ctx }
+    }
+
+    /// Hash of the sample: that of the data that [`Means`] name.
+    pub fn sha256(&self) -> String {
+        data_sha256(&self.tokens, self.n_ctx)
     }
 
     /// Means of the nodes of `model` over the sample.

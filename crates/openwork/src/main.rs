@@ -51,7 +51,7 @@ enum Command {
     Prune(prune::Args),
     /// Find the circuit of a task from several seeds, and compare the circuits
     Stability(stability::Args),
-    /// Verify a circuit, or refute it: exit code 0 if it passes, 1 if it is refuted
+    /// Verify a circuit, or refute it: exit code 0 if it passes, 1 if it is refuted, 3 if not all was tested
     Verify(verify::Args),
     /// Run the counter-example of a refuted circuit again: exit code 0 if it is as the report says
     Replay(replay::Args),
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
     ui::show::finish(run(cli.command))
 }
 
-/// Exit codes: 0 done, 1 a circuit that fails verification, 2 an error, 130 interrupted.
+/// Exit codes: 0 done, 1 a circuit that fails verification, 2 an error, 3 a verification that is not complete, 130 interrupted.
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Data(command) => data::run(command),

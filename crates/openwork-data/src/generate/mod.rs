@@ -62,6 +62,4 @@ impl Iterator for Programs {
 }
 
 #[cfg(test)]
-mod prompts;
-#[cfg(test)]
 mod tests;

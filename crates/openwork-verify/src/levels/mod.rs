@@ -1,15 +1,20 @@
 //! The run: what is checked in which order, how long it may take, and where it stops.
 
 mod adversaries;
+mod attacks;
 pub mod case;
 mod certify;
 mod completeness;
 mod inputs;
 mod meaning;
+mod minimality;
 mod necessity;
+pub mod recompute;
+mod roles;
 mod rules;
 mod seal;
 mod sufficiency;
+mod worst_inputs;
 
 use std::time::Instant;
 
@@ -18,7 +23,7 @@ use openwork_tasks::Pair;
 
 use crate::{
     certificate::{Certificate, Kind},
-    checks::{Check, Status, Unfinished, control::Controls, id::CheckId},
+    checks::{Check, Status, Unfinished, control::Controls, id::CheckId, needs::Needs},
     levels::{
         case::{Case, Limits},
         seal::End,
@@ -44,8 +49,8 @@ use crate::{
 /// The reason that a run ends before its last check.
 enum Stop {
     Fault(Fault),
-    NoTask,
-    Undefined,
+    /// A gate failed.
+    Gate,
 }
 
 impl From<Fault> for Stop {
@@ -78,8 +83,8 @@ pub struct Judgement {
     pub certificates: Vec<(Kind, Certificate)>,
 }
 
-/// Judges a circuit. `controls` are what the search that found it achieved where it must fail; without one of each
-/// kind the verdict is [`Verdict::Weak`](crate::report::verdict::Verdict::Weak) at best. `progress` is told what is being done.
+/// Judges a circuit. `controls` are what a search achieved where it must fail; without one of each kind the verdict is
+/// [`Verdict::Incomplete`](crate::report::verdict::Verdict::Incomplete) at best. `progress` is told what is being done.
 ///
 /// The same case, controls and settings give the same report, whatever the number of threads, unless time runs out.
 pub fn verify(
@@ -102,7 +107,8 @@ pub fn verify_through(
     limits: &Limits<'_>,
     progress: &mut dyn FnMut(&str),
 ) -> Judgement {
-    let report = Draft::new(limits.level, declarations(case), settings.clone());
+    let needs = Needs { frozen_norms: has_norms(case), hypothesis: case.meaning.is_some() };
+    let report = Draft::new(limits.level, needs, declarations(case), settings.clone());
     let judged = match inputs::judged(case) {
         Ok(judged) => judged,
         Err(error) => return faulty(report, error.into()),
@@ -115,8 +121,7 @@ pub fn verify_through(
     let end = match verifier.run(controls) {
         Ok(()) => End::Whole { certified: verifier.certified.take() },
         Err(Stop::Fault(fault)) => End::Fault(fault),
-        Err(Stop::NoTask) => End::NoTask,
-        Err(Stop::Undefined) => End::Undefined,
+        Err(Stop::Gate) => End::Whole { certified: None },
     };
     let Verifier { mut report, counter_example, certificates, .. } = verifier;
     match end {
@@ -199,7 +204,7 @@ impl<'a> Verifier<'a> {
         if n < self.settings.min_pairs {
             let words = format!("{n} held-out pairs cannot decide, at least {} are needed", self.settings.min_pairs);
             self.push(Check::new(CheckId::EnoughPairs, Status::Failed, words));
-            return Err(Stop::Undefined);
+            return Err(Stop::Gate);
         }
         let evaluators = self.evaluators()?;
         let unit = Declaration { what: "intervals".into(), value: format!("over {}", evaluators.resamples.unit()) };
@@ -218,8 +223,18 @@ impl<'a> Verifier<'a> {
                 5 => self.meaning(&evaluators)?,
                 _ => self.certify()?,
             }
+            self.close(level);
         }
         Ok(())
+    }
+
+    /// Ends a level: of what it asks, nothing goes without an outcome.
+    fn close(&mut self, level: u8) {
+        for id in CheckId::asked_at(level) {
+            if !self.report.checks.iter().any(|c| c.id.answers(id)) {
+                self.push(Check::new(id, Status::NotApplicable, "not made, for no reason that is known"));
+            }
+        }
     }
 
     fn evaluators(&self) -> Result<Evaluators<'a>, RunError> {
@@ -250,12 +265,22 @@ impl<'a> Verifier<'a> {
 
     /// True if there is time for a step. If not, the check that it would have made is not made, and the report says so.
     fn has_time(&mut self, check: CheckId) -> bool {
+        self.has_time_for(&[check])
+    }
+
+    /// The same of a step that makes several checks.
+    fn has_time_for(&mut self, checks: &[CheckId]) -> bool {
         if self.clock.is_over() {
-            self.left_out(check);
+            checks.iter().for_each(|&check| self.left_out(check));
             return false;
         }
-        (self.progress)(&check.to_string());
+        (self.progress)(&checks[0].to_string());
         true
+    }
+
+    /// Checks that cannot be asked of the circuit at hand, each with the part in the verdict that it always has.
+    fn not_applicable(&mut self, checks: &[CheckId], reason: &str) {
+        checks.iter().for_each(|&check| self.push(Check::new(check, Status::NotApplicable, reason)));
     }
 
     /// A check that was not made for want of time.
@@ -443,6 +468,11 @@ fn granularity(edges: usize, left_out: usize) -> String {
         "nodes and edges: one feature at one site, for all tokens, and {edges} of the {all} weights between them; runs of \
          the circuit are without the other weights"
     )
+}
+
+/// A model without norms has none to freeze.
+fn has_norms(case: &Case<'_>) -> bool {
+    case.model.config.norm != openwork_model::NormKind::None
 }
 
 /// Schemes other than the published one.

@@ -16,7 +16,7 @@ use openwork_data::{
 use openwork_extract::Settings as SearchSettings;
 use openwork_ops::{Device, DeviceChoice};
 use openwork_project::{
-    Beside, DEFAULT_LEVEL, ModelReport, Project, Request, TrainingRun, VerdictFile, Verification, find_circuit,
+    Beside, DEFAULT_LEVEL, ModelReport, Project, Request, Standing, TrainingRun, VerdictFile, find_circuit,
     find_recipe, find_task, verdict_path, verify_circuit,
 };
 use openwork_tasks::Task;
@@ -46,7 +46,7 @@ pub struct Args {
     tasks: Vec<String>,
     /// Recipe file or name
     #[arg(long, default_value = "quickstart")]
-    recipe: String,
+    recipe: PathBuf,
     /// Device for training and for learning masks: cpu, cuda, cuda:N, or auto for a GPU if there is one (`openwork devices`)
     #[arg(long, default_value_t)]
     device: DeviceChoice,
@@ -69,7 +69,8 @@ fn search_settings() -> SearchSettings {
 
 /// Settings of the verifier: the fewest random sets it accepts, on fewer pairs, to keep within minutes.
 fn verifier_settings() -> Settings {
-    Settings { random_sets: 100, random_pairs: 32, ..Settings::default() }
+    let target_loss = search_settings().target_loss;
+    Settings { target_loss, random_sets: 100, random_pairs: 32, ..Settings::default() }
 }
 
 /// Runs the command.
@@ -157,27 +158,26 @@ fn circuit(project: &Project, task: &Task, device: &Device) -> Result<CircuitFil
     progress.finish();
     // One that was cut short is not kept.
     let circuit = circuit.filter(|_| !interrupt::requested()).context("interrupted")?;
-    project.save_circuit(&circuit, &path)?;
+    project.save_circuit(&circuit, &path, false)?;
     say!("{}", describe_circuit(&circuit));
     Ok(circuit)
 }
 
-/// Verifies a circuit, unless that has been done; says the verdict and whether it is a pass.
+/// Verifies a circuit, unless that has been done and the verdict is about it; says the verdict and whether it is a pass.
 fn verified(project: &Project, circuit: &CircuitFile) -> Result<bool> {
-    let path = verdict_path(&project.circuit_path(&circuit.task));
-    if !path.exists() {
+    let path = project.circuit_path(&circuit.task);
+    if !matches!(Standing::of(&path, circuit, Some(project))?, Standing::Judged(_)) {
         let limits = Limits { interrupted: &interrupt::requested, ..Limits::level(DEFAULT_LEVEL) };
         let settings = verifier_settings();
         let request = Request { circuit, hypothesis: None, with_controls: true, settings: &settings, limits: &limits };
         let mut progress = VerificationProgress::new(&circuit.task);
-        let Verification { controls, report, .. } =
-            verify_circuit(project, request, &mut |stage| progress.show(stage))?;
+        let verification = verify_circuit(project, request, &mut |stage| progress.show(stage))?;
         drop(progress);
         ensure!(!interrupt::requested(), "interrupted");
-        VerdictFile::new(circuit, controls, report).write(&path)?;
+        verification.record(project, circuit, &path, &verdict_path(&path))?;
     }
-    let report = VerdictFile::read(&path)?.report;
-    say!("{}: {}", circuit.task, report.verdict.word());
+    let report = VerdictFile::read(&verdict_path(&path))?.report;
+    say!("{}: {}", circuit.task, report.headline());
     for reason in &report.reasons {
         say!("  {reason}");
     }

@@ -28,7 +28,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let project = args.project.open()?;
     let out = args.out.unwrap_or_else(|| project.dir.join("report.html"));
     check_outputs([out.as_path()])?;
-    page::Page::of_model(ModelReport::new(&project)?, &project.dir)?.write(&out)?;
+    let report = ModelReport::new(&project)?;
+    for circuit in &report.unjudged {
+        say!("{}: {}", circuit.path.display(), circuit.words());
+    }
+    page::Page::of_model(report, &project.dir)?.write(&out)?;
     say!("{}", out.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,9 @@
 //! `openwork stability`: does the same search find the same circuit from other seeds?
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result};
 use openwork_extract::Stability;
@@ -23,6 +26,9 @@ pub struct Args {
     /// Folder to write the circuits to, as TASK.SEED.json
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Replace circuits that lie there; their verdicts, pairs and certificates are removed with them
+    #[arg(long, requires = "out")]
+    force: bool,
     /// Write JSON in place of text
     #[arg(long)]
     json: bool,
@@ -39,6 +45,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let settings = args.search.settings();
     let last = settings.seed.checked_add(args.seeds).context("--seed and --seeds together are beyond 64 bits")?;
     let seeds = settings.seed..last;
+    let file = |out: &Path, seed: u64| out.join(format!("{}.{seed}.json", task.name()));
+    if let Some(out) = args.out.as_ref().filter(|_| !args.force) {
+        seeds.clone().try_for_each(|seed| project.check_free(&file(out, seed)))?;
+    }
     let progress = SearchProgress::default();
     let mut found = |circuit: &openwork_circuit::CircuitFile| -> Result<()> {
         progress.finish();
@@ -46,7 +56,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             say!("seed {}: {}", circuit.seed, describe_circuit(circuit));
         }
         if let Some(out) = &args.out {
-            project.save_circuit(circuit, &out.join(format!("{}.{}.json", task.name(), circuit.seed)))?;
+            project.save_circuit(circuit, &file(out, circuit.seed), args.force)?;
         }
         Ok(())
     };

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use openwork_circuit::{Circuit, LearnedMasks, Objective};
+use openwork_circuit::{Circuit, CircuitFile, LearnedMasks, Objective};
 use openwork_data::Tokenizer;
 use openwork_extract::Settings;
 use openwork_ops::{Device, DeviceChoice};
-use openwork_project::{Beside, Notice, OpenModel, Project, find_task};
+use openwork_project::{Beside, Notice, OpenModel, Project, Standing, find_task};
 use openwork_tasks::Task;
 use openwork_tensor::quoted;
 
@@ -167,8 +167,25 @@ pub fn replay_command(model: &Path, verdict: &Path) -> String {
     format!("openwork replay {} {}", quoted(model), quoted(verdict))
 }
 
+/// Says so on standard error if the circuit at `path` did not pass, has no verdict, or lies beside one that is about something
+/// else.
+pub fn note_standing(path: &Path, circuit: &CircuitFile, project: Option<&Project>) {
+    match Standing::of(path, circuit, project) {
+        Ok(standing) => {
+            if let Some(words) = standing.reservation() {
+                eprintln!("note: {}: {words}", path.display());
+            }
+        }
+        Err(error) => {
+            let causes = std::iter::successors(std::error::Error::source(&error), |e| e.source());
+            let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+            eprintln!("note: the verdict on this circuit cannot be used: {error}{causes}");
+        }
+    }
+}
+
 /// One line on a circuit.
-pub fn describe_circuit(circuit: &openwork_circuit::CircuitFile) -> String {
+pub fn describe_circuit(circuit: &CircuitFile) -> String {
     let size = circuit.circuit.size();
     format!(
         "{}: {} nodes, {} edges, loss {:.3} nats (target {})",

@@ -18,6 +18,7 @@ mod messages;
 mod models;
 mod pipeline;
 mod runs;
+mod verdicts;
 mod watch;
 
 /// The program, with its arguments; runs in `dir`.
