@@ -52,6 +52,13 @@ impl Parts {
         std::fs::write(path, [&length[..], &header, &data].concat()).unwrap();
     }
 
+    /// True if a weight is so large that its square, which norms take, overflows f32: the network as it runs is another one than in
+    /// exact arithmetic, whoever reads it.
+    fn overflows(&self) -> bool {
+        let is_large = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().unwrap()).abs() > 1e12;
+        self.tensors.iter().any(|(_, dtype, _, bytes)| dtype == "F32" && bytes.chunks_exact(4).any(is_large))
+    }
+
     /// Changes an entry of the configuration.
     fn configure(&mut self, change: impl FnOnce(&mut Map<String, Value>)) {
         let Value::Object(mut config) = serde_json::from_str(self.metadata["config"].as_str().unwrap()).unwrap() else {
@@ -140,7 +147,9 @@ fn both(path: &Path, prompt: &[u16]) -> [Result<Vec<f64>, String>; 2] {
         catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| panic!("{name} panics"))
     };
     let loaded = quiet("the loader", &mut || {
-        let model = Model::load(path).map_err(|e| e.to_string())?.model;
+        let causes =
+            |e: openwork_model::LoadError| format!("{e} {:?}", std::error::Error::source(&e).map(ToString::to_string));
+        let model = Model::load(path).map_err(causes)?.model;
         let fits =
             prompt.len() <= model.config.n_ctx && prompt.iter().all(|&t| usize::from(t) < model.config.vocab_size);
         if !fits {
@@ -187,7 +196,7 @@ fn loader_and_checker_read_the_same_network_or_both_refuse() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.safetensors");
     let mut rng = rng(11);
-    let (mut read, mut refused) = (0, 0);
+    let (mut read, mut refused, mut differ) = (0, 0, Vec::new());
     for config in configs {
         let mut model = random_model(config, &mut rng);
         // A matrix that is written sparse.
@@ -199,22 +208,27 @@ fn loader_and_checker_read_the_same_network_or_both_refuse() {
         for case in 0..700 {
             let mut parts = whole.clone();
             // The recorded hash would refuse nearly all of them; a forger leaves it out.
-            if case % 8 > 0 {
-                parts.metadata.retain(|key, _| key == "format" || key == "config");
-            }
+            parts.metadata.retain(|key, _| key == "format" || key == "config");
             (0..rng.random_range(1..3)).for_each(|_| parts.mutate(&mut rng));
             parts.write(&path);
             match both(&path, &[1, 5, 2]) {
                 [Ok(loaded), Ok(checked)] => {
-                    assert!(same(&loaded, &checked), "case {case}: {loaded:?}, {checked:?}\n{:?}", parts.metadata);
+                    if !parts.overflows() && !same(&loaded, &checked) {
+                        differ.push(format!("case {case}: {loaded:?}, {checked:?}\n{:?}", parts.metadata));
+                    }
                     read += 1;
                 }
                 [Err(_), Err(_)] => refused += 1,
-                [Ok(_), Err(e)] => panic!("case {case}: only the checker refuses: {e}\n{:?}", parts.metadata),
-                [Err(e), Ok(_)] => panic!("case {case}: only the loader refuses: {e}\n{:?}", parts.metadata),
+                [Ok(_), Err(e)] => {
+                    differ.push(format!("case {case}: only the checker refuses: {e}\n{:?}", parts.metadata))
+                }
+                [Err(e), Ok(_)] => {
+                    differ.push(format!("case {case}: only the loader refuses: {e}\n{:?}", parts.metadata))
+                }
             }
         }
     }
+    assert!(differ.is_empty(), "{} differences:\n{}", differ.len(), differ.join("\n"));
     assert!(read > 200 && refused > 500, "{read} were read and {refused} refused");
 }
 
