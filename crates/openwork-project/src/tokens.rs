@@ -27,12 +27,14 @@ pub struct FoundTokenizer {
 /// When there is none, or it cannot be used.
 pub fn find_tokenizer(path: &Path, given: Option<&Path>) -> Result<FoundTokenizer, OpenModelError> {
     let of_file = |path: &Path| Ok(FoundTokenizer { tokenizer: Tokenizer::load(path)?, n_ctx: None });
-    if is_json(path) {
+    if given.is_none() && is_json(path) {
         return of_file(path);
     }
     match OpenModel::open(path) {
         Ok(open) => Ok(FoundTokenizer { tokenizer: open.tokenizer(given)?, n_ctx: Some(open.model.config.n_ctx) }),
-        Err(OpenModelError::NoModel { .. } | OpenModelError::Unfinished { .. }) if beside(path).exists() => {
+        Err(OpenModelError::NoModel { .. } | OpenModelError::Unfinished { .. })
+            if given.is_none() && beside(path).exists() =>
+        {
             of_file(&beside(path))
         }
         Err(error) => Err(error),

@@ -30,7 +30,7 @@ pub use levels::{
     verify, verify_through,
 };
 pub use methods::{
-    adversary::Attack,
+    adversary::{Attack, Attacker, Search},
     dissociation::{Claim, Contrast, Cost, Dissociation, DissociationError, dissociate},
     random_sets::{Draw, RandomSets, Subset},
     scrub::{

@@ -41,6 +41,9 @@ pub struct Settings {
     /// Ablating the circuit must take at least this share of the model's loss reduction `ln 2 − loss`: with less,
     /// the rest of the model does most of the task without it.
     pub min_necessity: f64,
+    /// KL(model ‖ circuit) over the vocabulary may be this share of KL(model ‖ nothing kept): of what the model knows beyond the
+    /// text's means, a circuit of half knows more than it lacks.
+    pub max_divergence: f64,
     /// A normalised faithfulness needs a denominator of so many standard errors; below, it is undefined.
     pub min_denominator_se: f64,
     /// And it must be at least this share of the model's loss reduction `ln 2 − loss`: a tiny denominator can be
@@ -66,6 +69,10 @@ pub struct Settings {
     pub adversary_share: f64,
     /// Steps of an attack from each of its starts.
     pub adversary_steps: usize,
+    /// Random starts of an attack, and restarts from what it found before.
+    pub adversary_restarts: usize,
+    /// Runs in which large sets of nodes are cut down to those that turn answers.
+    pub adversary_runs: usize,
     /// A rival that shares at most this part of the circuit's nodes makes it one of several.
     pub rival_overlap: f64,
     /// Steps of the search for a rival.
@@ -78,6 +85,8 @@ pub struct Settings {
     pub max_amplification: f64,
     /// Inputs that a search for the worst tries.
     pub inputs: usize,
+    /// Tokens that are tried in places where prompts may have others.
+    pub tokens: usize,
     /// Causal scrubbing must leave this share of what the model gains over nothing: more than it takes.
     pub min_scrubbed: f64,
     /// Restarts of a control search at least. A circuit whose own search had more gives its controls as many.
@@ -103,6 +112,7 @@ impl Default for Settings {
             min_agreement: 0.9,
             min_template: 0.75,
             min_necessity: 0.5,
+            max_divergence: 0.5,
             min_denominator_se: 5.0,
             min_denominator_share: 0.1,
             active_share: 0.01,
@@ -113,11 +123,14 @@ impl Default for Settings {
             max_incompleteness: 0.5,
             adversary_share: 0.25,
             adversary_steps: 4,
+            adversary_restarts: 4,
+            adversary_runs: 384,
             rival_overlap: 0.5,
             rival_steps: 120,
             equivalence_margin: 0.1,
             max_amplification: 2.0,
             inputs: 512,
+            tokens: 2048,
             min_scrubbed: 0.5,
             control_restarts: 2,
             control_steps: 300,
@@ -177,6 +190,7 @@ impl Settings {
             self.min_agreement,
             self.min_template,
             self.min_necessity,
+            self.max_divergence,
             self.min_denominator_se,
             self.min_denominator_share,
             self.active_share,

@@ -1,5 +1,5 @@
 //! `cargo xtask calibrate`: how often is the verifier wrong? It judges circuits whose truth is known, true ones and flawed ones of
-//! twenty kinds, and writes down what it said: the calibration card.
+//! many kinds, and writes down what it said: the calibration card.
 
 mod card;
 mod exchange;
@@ -88,9 +88,9 @@ fn run(args: Args) -> Result<()> {
             all.extend(judged);
         }
         // Judged as they are above, at full severity.
-        let as_it_is = |seed: u64| all.iter().find(|j| j.kind == kind && j.severity == 1.0 && j.seed == seed);
+        let as_it_is = |seed: u64| all.iter().find(|j| j.kind == kind && j.severity == kind.full() && j.seed == seed);
         let again = |seed: u64| {
-            let shuffled = judge(kind.build(1.0, seed).shuffled(seed + 1));
+            let shuffled = judge(kind.build(kind.full(), seed).shuffled(seed + 1));
             Some((kind, as_it_is(seed)?.has_verdict_of(&shuffled)))
         };
         let seeds = args.first_seed..args.first_seed + args.shuffled.min(seeds_of(kind));

@@ -1,4 +1,4 @@
-//! Ground-truth cases: twenty kinds of circuits, true ones and flawed ones, each with everything that a verifier needs and
+//! Ground-truth cases: many kinds of circuits, true ones and flawed ones, each with everything that a verifier needs and
 //! the verdict that it should reach. Refuting a true circuit is a false alarm; passing a flawed one is a miss.
 
 mod cue;
@@ -8,8 +8,10 @@ mod programs;
 use openwork_circuit::{Means, NodeSet};
 use openwork_model::Model;
 use openwork_tasks::Pair;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
 
-use crate::{Carrier, HandBuilt, Prompt, Shuffle};
+use crate::{Carrier, HandBuilt, Prompt, Shuffle, reaching};
 
 /// Kind of a ground-truth case. Numbers are those of the calibration card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,6 +56,35 @@ pub enum CaseKind {
     Undefined,
     /// 20. One of two paths that share nothing.
     TwoCircuits,
+    /// 21. A true circuit with parts that stand in for each other; a second head or path is as strong as the severity.
+    Redundant,
+    /// 22. The same with idle nodes, as many as the severity's share of its size.
+    RedundantPadded,
+    /// 23. The true circuit and live nodes that add nothing in the end; the more severe, the more of them.
+    LiveJunk,
+    /// 24. A path that carries all but the severity's share of the lead; the circuit leaves out the other one.
+    FaintPath,
+    /// 25. The true circuit and hundreds of idle neurons.
+    Crowd,
+    /// 26. A true circuit of hundreds of neurons that share the answer.
+    Large,
+    /// 27. A circuit that is right between the candidates and has a third token above both.
+    ThirdToken,
+    /// 28. The true circuit, judged without pairs of other lengths or of other words.
+    NoSplit,
+    /// 29. A true circuit beside live nodes that bend the answer under some ablations and on some inputs, and never turn it.
+    LiveCompany,
+    /// 30. Nodes outside keep others outside quiet that would turn the answer: two or three together, no one alone; the
+    /// severity is how far it turns.
+    Guard,
+    /// 31. Groups of 8, 16 and 30 nodes outside that cancel each other.
+    CancellingGroup,
+    /// 32. A node of the circuit that means the opposite in the model; the more severe, the more it is worth.
+    OpposedWrite,
+    /// 33. A rare token turns the model's answer, by nodes outside: on one pair in ten at full severity.
+    RareToken,
+    /// 34. The circuit follows one of two cues that agree in all data, the model the other.
+    Companion,
 }
 
 /// The respect in which pairs differ from those that the circuit was selected on.
@@ -82,6 +113,8 @@ pub enum Expected {
     Undefined,
     /// A pass with a reservation.
     Weak(&'static str),
+    /// A pass with a reservation or none: weak or refuted.
+    NotStrong(&'static str),
 }
 
 /// A circuit to be judged.
@@ -132,8 +165,8 @@ pub struct GroundTruthCase {
 }
 
 impl CaseKind {
-    /// All twenty, in order.
-    pub fn all() -> [Self; 20] {
+    /// All, in order.
+    pub fn all() -> [Self; 34] {
         use CaseKind::*;
         [
             AllNodes,
@@ -156,6 +189,20 @@ impl CaseKind {
             Leak,
             Undefined,
             TwoCircuits,
+            Redundant,
+            RedundantPadded,
+            LiveJunk,
+            FaintPath,
+            Crowd,
+            Large,
+            ThirdToken,
+            NoSplit,
+            LiveCompany,
+            Guard,
+            CancellingGroup,
+            OpposedWrite,
+            RareToken,
+            Companion,
         ]
     }
 
@@ -187,10 +234,24 @@ impl CaseKind {
             Self::Leak => "leak",
             Self::Undefined => "bypass",
             Self::TwoCircuits => "two circuits",
+            Self::Redundant => "redundant circuit",
+            Self::RedundantPadded => "redundant, padded",
+            Self::LiveJunk => "live junk",
+            Self::FaintPath => "faint path left out",
+            Self::Crowd => "crowd of idle nodes",
+            Self::Large => "large circuit",
+            Self::ThirdToken => "right between candidates only",
+            Self::NoSplit => "no other lengths or words",
+            Self::LiveCompany => "true among live nodes",
+            Self::Guard => "guard",
+            Self::CancellingGroup => "cancelling group",
+            Self::OpposedWrite => "opposed write",
+            Self::RareToken => "rare token",
+            Self::Companion => "companion cue",
         }
     }
 
-    /// Severities of the flaw, ascending; the last is 1.
+    /// Severities of the flaw, ascending; the last is the full one.
     pub fn severities(self) -> &'static [f32] {
         match self {
             // By how much the missing node does.
@@ -204,16 +265,41 @@ impl CaseKind {
             // Below one half roles are weaker, not swapped.
             Self::RoleSwap => &[0.75, 1.0],
             Self::MeanOnly => &[0.5, 1.0],
+            Self::Redundant | Self::RedundantPadded | Self::LiveJunk => &[0.25, 0.5, 1.0],
+            Self::FaintPath => &[0.003, 0.01, 0.05, 0.2, 0.6],
+            Self::Crowd => &[0.25, 1.0],
+            Self::ThirdToken => &[0.75, 1.0],
+            // Answers turn from one half on.
+            Self::Guard => &[0.6, 0.8, 1.0],
+            Self::Companion => &[0.75, 1.0],
+            // 8, 16 and 30 nodes.
+            Self::CancellingGroup => &[0.25, 0.5, 1.0],
+            Self::OpposedWrite => &[0.5, 0.75, 1.0],
+            // 0.3, 1, 3 and 10 % of pairs.
+            Self::RareToken => &[0.03, 0.1, 0.3, 1.0],
             _ => &[1.0],
         }
     }
 
+    /// The severity that shows the flaw most.
+    pub fn full(self) -> f32 {
+        *self.severities().last().expect("a kind has a severity")
+    }
+
     /// The verdict that it should get.
-    pub fn expected(self) -> Expected {
+    pub fn expected(self, severity: f32) -> Expected {
         match self {
+            // A twentieth of the lead is a logit of 0.5 of 10, which alone would be right 62 times in 100.
+            Self::FaintPath if severity <= 0.05 => Expected::Pass,
+            Self::Redundant | Self::Large => Expected::Pass,
+            Self::ThirdToken => Expected::Weak("between the candidates only"),
+            Self::NoSplit => Expected::Weak("splits missing"),
             Self::AllNodes => Expected::Weak("trivial"),
             Self::MeanOnly => Expected::Weak("mean-dependent"),
-            Self::True => Expected::Pass,
+            Self::True | Self::LiveCompany => Expected::Pass,
+            Self::CancellingGroup => Expected::NotStrong("cancelling outside"),
+            Self::RareToken => Expected::NotStrong("rare inputs"),
+            Self::Companion => Expected::NotStrong("companion cues"),
             Self::Nonsense | Self::DeadSalmon => Expected::NoTask,
             Self::DeadHook | Self::Leak => Expected::Error,
             Self::Undefined => Expected::Undefined,
@@ -228,7 +314,13 @@ impl CaseKind {
             | Self::FixedLength
             | Self::RoleSwap
             | Self::WrongHypothesis
-            | Self::TwoCircuits => Expected::Refuted,
+            | Self::TwoCircuits
+            | Self::RedundantPadded
+            | Self::LiveJunk
+            | Self::FaintPath
+            | Self::Crowd
+            | Self::Guard
+            | Self::OpposedWrite => Expected::Refuted,
         }
     }
 
@@ -245,7 +337,8 @@ impl CaseKind {
             }
             Self::FixedLength | Self::DeadHook | Self::Leak => self.of_program(severity, seed),
             // One true circuit in four is built by hand.
-            Self::True if seed % 4 != 3 => self.of_program(severity, seed),
+            Self::True | Self::NoSplit if seed % 4 != 3 => self.of_program(severity, seed),
+            Self::Redundant | Self::RedundantPadded if seed % 5 > 2 => self.of_program(severity, seed),
             Self::DeadSalmon => hand::dead_salmon(seed),
             _ => self.by_hand(severity, seed),
         }
@@ -296,7 +389,11 @@ struct Bed {
 }
 
 impl Bed {
-    fn case(self, kind: CaseKind, severity: f32, seed: u64, circuit: NodeSet) -> GroundTruthCase {
+    fn case(mut self, kind: CaseKind, severity: f32, seed: u64, circuit: NodeSet) -> GroundTruthCase {
+        if kind == CaseKind::NoSplit {
+            let missing = if seed.is_multiple_of(2) { Shift::Lengths } else { Shift::Vocabulary };
+            self.shifted.retain(|(shift, _)| *shift != missing);
+        }
         let means = Means::compute(&self.model, &self.text, self.seq_len);
         GroundTruthCase {
             kind,
@@ -318,8 +415,19 @@ impl Bed {
             variables: vec![],
             true_variables: vec![],
             dead_hook: false,
-            expected: kind.expected(),
+            expected: kind.expected(severity),
         }
+    }
+}
+
+impl Bed {
+    /// The truth and nodes from which nothing reaches the output, as many as a share of its size.
+    fn padded(&self, share: f32, rng: &mut ChaCha8Rng) -> NodeSet {
+        let reaching = reaching(&self.model);
+        let mut idle: Vec<usize> = reaching.complement().numbers().collect();
+        let n = ((self.truth.len() as f32 * share).ceil() as usize).min(idle.len());
+        let idle: Vec<usize> = (0..n).map(|_| idle.swap_remove(rng.random_range(0..idle.len()))).collect();
+        NodeSet::of(reaching.space().clone(), self.truth.numbers().chain(idle))
     }
 }
 

@@ -67,6 +67,11 @@ pub enum CheckId {
     },
     /// Level 2: the circuit was asked to reach no looser target than the verifier's.
     ClaimedTarget,
+    /// Levels 2 and 4: share of pairs that the circuit may turn, for all that is seen.
+    TurnedPairs {
+        /// Pairs.
+        split: Split,
+    },
     /// Level 2: spread of the circuit's logits under its own norms beside that under the model's.
     Amplification,
     /// Levels 2 and 4: normalised faithfulness.
@@ -84,6 +89,10 @@ pub enum CheckId {
     FaithfulnessBySize,
     /// Level 2: the circuit leaves out part of the active nodes.
     NotTrivial,
+    /// Level 2: KL(model ‖ circuit) over the vocabulary beside KL(model ‖ nothing kept).
+    VocabularyDivergence,
+    /// Level 2: the circuit's likeliest token is a candidate where the model's is one.
+    VocabularyTop,
     /// Level 3: dependence between the model's scores and those of all but the circuit.
     Independence,
     /// Level 3: rise of the model's loss without the circuit.
@@ -127,6 +136,14 @@ pub enum CheckId {
     Adversary,
     /// Level 4: the same with a budget of the circuit's size.
     LargerAdversary,
+    /// Level 4: the first of these attacks after the best common shift of the two answers.
+    AdversaryShifted,
+    /// Level 4: the second of them after that shift.
+    LargerAdversaryShifted,
+    /// Level 4: ablation of groups of nodes outside the circuit as one.
+    Groups,
+    /// Level 4: partial ablation with a scheme of its own for every prompt.
+    AdversaryPerPrompt,
     /// Level 4, a step: the same attack on random node sets.
     AttacksOnRandomSets,
     /// Level 4: nodes carry in the circuit what they carry in the model.
@@ -135,6 +152,10 @@ pub enum CheckId {
     Interchange,
     /// Level 4: prompts made by exchanging tokens.
     WorstInputs,
+    /// Level 4: tokens that few pairs or none have.
+    RareTokens,
+    /// Level 4: pairs that differ in several places.
+    Companions,
     /// Level 4: no other circuit does as well.
     Identified,
     /// Level 5: causal scrubbing.
@@ -151,21 +172,91 @@ pub enum CheckId {
 }
 
 impl CheckId {
+    /// What a level asks of every circuit, 1 to 5: a report of the level has an outcome of each ([`CheckId::answers`]), if only
+    /// that it was not made and why. Level 6 writes certificates, and `unfinished` has those that it left out.
+    pub fn asked_at(level: u8) -> Vec<Self> {
+        match level {
+            1 => vec![Self::Task, Self::ThroughNodes],
+            2 => Scheme::all()
+                .map(|scheme| Self::SufficiencyUnder { scheme })
+                .chain([
+                    Self::Amplification,
+                    Self::Equivalence,
+                    Self::SignTest,
+                    Self::FaithfulnessBySize,
+                    Self::NotTrivial,
+                    Self::VocabularyDivergence,
+                    Self::VocabularyTop,
+                    Self::TurnedPairs { split: Split::HeldOut },
+                ])
+                .collect(),
+            3 => ControlKind::ALL
+                .map(|kind| Self::Control { kind })
+                .into_iter()
+                .chain([
+                    Self::Independence,
+                    Self::Necessity,
+                    Self::NecessityAgainstRandomSets,
+                    Self::SufficiencyAgainstRandomSets,
+                    Self::Completeness,
+                    Self::CompletenessBesideRandom,
+                    Self::MinimalityNodes,
+                    Self::MinimalitySubsets,
+                    Self::MinimalityEdges,
+                ])
+                .collect(),
+            4 => Split::ELSEWHERE
+                .map(|split| Self::ShiftPairs { split })
+                .into_iter()
+                .chain([
+                    Self::Adversary,
+                    Self::AdversaryShifted,
+                    Self::LargerAdversary,
+                    Self::LargerAdversaryShifted,
+                    Self::Groups,
+                    Self::AdversaryPerPrompt,
+                    Self::Roles,
+                    Self::Interchange,
+                    Self::WorstInputs,
+                    Self::RareTokens,
+                    Self::Companions,
+                    Self::Identified,
+                ])
+                .collect(),
+            5 => vec![Self::Scrubbing, Self::Hypothesis],
+            _ => vec![],
+        }
+    }
+
+    /// True if a check of this identity is an outcome of `asked`: the same, or a quantity of it.
+    pub fn answers(self, asked: Self) -> bool {
+        match self {
+            Self::Sufficiency { scheme, .. } | Self::Faithfulness { split: Split::HeldOut, scheme } => {
+                asked == Self::SufficiencyUnder { scheme }
+            }
+            Self::Shift { split, .. } | Self::Faithfulness { split, .. } => asked == Self::ShiftPairs { split },
+            _ => self == asked,
+        }
+    }
+
     /// The level that asks it, 0 to 6.
     pub fn level(self) -> u8 {
         match self {
             Self::SelfChecks | Self::EnoughPairs => 0,
             Self::Task | Self::ThroughNodes => 1,
-            Self::Faithfulness { split, .. } if split != Split::HeldOut => 4,
+            Self::Faithfulness { split, .. } | Self::TurnedPairs { split } if split != Split::HeldOut => 4,
             Self::Sufficiency { .. }
             | Self::SufficiencyUnder { .. }
             | Self::ClaimedTarget
             | Self::Amplification
             | Self::Faithfulness { .. }
+            | Self::TurnedPairs { .. }
             | Self::Equivalence
             | Self::SignTest
             | Self::FaithfulnessBySize
-            | Self::NotTrivial => 2,
+            | Self::NotTrivial
+            | Self::VocabularyDivergence
+            | Self::VocabularyTop => 2,
             Self::Independence
             | Self::Necessity
             | Self::NecessityAgainstRandomSets
@@ -181,10 +272,16 @@ impl CheckId {
             | Self::Shift { .. }
             | Self::Adversary
             | Self::LargerAdversary
+            | Self::AdversaryShifted
+            | Self::LargerAdversaryShifted
+            | Self::Groups
+            | Self::AdversaryPerPrompt
             | Self::AttacksOnRandomSets
             | Self::Roles
             | Self::Interchange
             | Self::WorstInputs
+            | Self::RareTokens
+            | Self::Companions
             | Self::Identified => 4,
             Self::Scrubbing | Self::Hypothesis => 5,
             Self::Exhaustive | Self::Certificate { .. } => 6,
@@ -196,7 +293,9 @@ impl CheckId {
     pub fn role(self) -> Role {
         match self {
             Self::SelfChecks | Self::EnoughPairs | Self::Task | Self::ThroughNodes => Role::Gate,
-            Self::Sufficiency { scheme, .. } | Self::Shift { scheme, .. } => role_under(scheme),
+            Self::Sufficiency { scheme, .. } | Self::SufficiencyUnder { scheme } | Self::Shift { scheme, .. } => {
+                role_under(scheme)
+            }
             Self::ShiftPairs { split: Split::HeldOutTemplates }
             | Self::Amplification
             | Self::Necessity
@@ -209,17 +308,22 @@ impl CheckId {
             | Self::Roles
             | Self::Hypothesis
             | Self::Exhaustive => Role::Required,
-            // Other templates are what every circuit is asked for; lengths and words where there are any.
+            // Pairs of other templates are what every pass needs, of other lengths and words a strong one.
             Self::ShiftPairs { .. }
-            | Self::SufficiencyUnder { .. }
             | Self::ClaimedTarget
             | Self::Equivalence
             | Self::NotTrivial
+            | Self::VocabularyDivergence
+            | Self::VocabularyTop
             | Self::LargerAdversary
+            | Self::Groups
             | Self::WorstInputs
+            | Self::RareTokens
+            | Self::Companions
             | Self::Identified
             | Self::Scrubbing => Role::ForStrong,
             Self::Faithfulness { .. }
+            | Self::TurnedPairs { .. }
             | Self::SignTest
             | Self::FaithfulnessBySize
             | Self::Independence
@@ -227,6 +331,9 @@ impl CheckId {
             | Self::CompletenessBesideRandom
             | Self::MinimalitySubsets
             | Self::MinimalityEdges
+            | Self::AdversaryShifted
+            | Self::LargerAdversaryShifted
+            | Self::AdversaryPerPrompt
             | Self::AttacksOnRandomSets
             | Self::Interchange
             | Self::Certificate { .. } => Role::Reported,
@@ -249,6 +356,7 @@ impl CheckId {
             Self::Amplification => Family::FrozenNorm,
             Self::Equivalence => Family::Equivalence,
             Self::NotTrivial => Family::Trivial,
+            Self::VocabularyDivergence | Self::VocabularyTop => Family::Vocabulary,
             Self::Necessity | Self::NecessityAgainstRandomSets => Family::Necessity,
             Self::SufficiencyAgainstRandomSets => Family::Random,
             Self::Control { .. } => Family::Control,
@@ -257,12 +365,14 @@ impl CheckId {
             Self::ShiftPairs { .. } | Self::Shift { .. } => Family::Shift,
             Self::Adversary => Family::Adversary,
             Self::LargerAdversary => Family::LargerAdversary,
+            Self::Groups => Family::Groups,
             Self::Roles | Self::Hypothesis => Family::Interchange,
-            Self::WorstInputs => Family::Inputs,
+            Self::WorstInputs | Self::RareTokens | Self::Companions => Family::Inputs,
             Self::Identified => Family::Rival,
             Self::Scrubbing => Family::Scrubbing,
             Self::Exhaustive => Family::Exhaustive,
             Self::ClaimedTarget
+            | Self::TurnedPairs { .. }
             | Self::Faithfulness { .. }
             | Self::SignTest
             | Self::FaithfulnessBySize
@@ -271,6 +381,9 @@ impl CheckId {
             | Self::CompletenessBesideRandom
             | Self::MinimalitySubsets
             | Self::MinimalityEdges
+            | Self::AdversaryShifted
+            | Self::LargerAdversaryShifted
+            | Self::AdversaryPerPrompt
             | Self::AttacksOnRandomSets
             | Self::Interchange
             | Self::Certificate { .. } => Family::Other,
@@ -303,6 +416,9 @@ impl std::fmt::Display for CheckId {
             Self::Control { kind } => return write!(f, "control: {kind}"),
             Self::ShiftPairs { split } => return split.fmt(f),
             Self::Shift { split, quantity, .. } => return write!(f, "{split}: {quantity}"),
+            Self::TurnedPairs { split } => return write!(f, "{split}: pairs that may be turned"),
+            Self::RareTokens => "rare tokens",
+            Self::Companions => "companion cues",
             Self::SelfChecks => "self-checks",
             Self::EnoughPairs => "enough pairs",
             Self::Task => "the model does the task",
@@ -314,6 +430,8 @@ impl std::fmt::Display for CheckId {
             Self::SignTest => "sign test",
             Self::FaithfulnessBySize => "faithfulness by size",
             Self::NotTrivial => "not trivial",
+            Self::VocabularyDivergence => "vocabulary: divergence",
+            Self::VocabularyTop => "vocabulary: likeliest token",
             Self::Independence => "independence of the rest",
             Self::Necessity => "necessity: effect",
             Self::NecessityAgainstRandomSets => "necessity: against random sets",
@@ -326,6 +444,10 @@ impl std::fmt::Display for CheckId {
             Self::MinimalityEdges => "minimality: edges",
             Self::Adversary => "adversary",
             Self::LargerAdversary => "adversary of the circuit's size",
+            Self::AdversaryShifted => "adversary, answers shifted",
+            Self::LargerAdversaryShifted => "adversary of the circuit's size, answers shifted",
+            Self::Groups => "groups outside",
+            Self::AdversaryPerPrompt => "adversary of every prompt",
             Self::AttacksOnRandomSets => "attacks on random sets",
             Self::Roles => "roles",
             Self::Interchange => "interchange with the model",
@@ -361,6 +483,8 @@ pub enum Family {
     Exhaustive,
     /// The published ablation under the model's norms.
     FrozenNorm,
+    /// Attacks with groups of nodes.
+    Groups,
     /// Searched inputs.
     Inputs,
     /// Roles of nodes and hypotheses.
@@ -393,6 +517,8 @@ pub enum Family {
     Trivial,
     /// Nothing can be said of any circuit.
     Undefined,
+    /// The distribution over the vocabulary.
+    Vocabulary,
 }
 
 impl std::fmt::Display for Family {
@@ -405,6 +531,7 @@ impl std::fmt::Display for Family {
             Self::Equivalence => "equivalence",
             Self::Exhaustive => "exhaustive",
             Self::FrozenNorm => "frozen norm",
+            Self::Groups => "groups",
             Self::Inputs => "inputs",
             Self::Interchange => "interchange",
             Self::LargerAdversary => "larger adversary",
@@ -421,6 +548,7 @@ impl std::fmt::Display for Family {
             Self::Task => "task",
             Self::Trivial => "trivial",
             Self::Undefined => "undefined",
+            Self::Vocabulary => "vocabulary",
         })
     }
 }

@@ -49,9 +49,16 @@ impl CheckId {
                 Quantity::Accuracy | Quantity::Agreement => Rule::LowerEndAtLeast,
                 Quantity::NearerThanNothing => Rule::UpperEndBelow,
             },
-            Self::Necessity | Self::Adversary | Self::LargerAdversary => Rule::LowerEndAtLeast,
+            Self::Necessity
+            | Self::Adversary
+            | Self::AdversaryShifted
+            | Self::LargerAdversary
+            | Self::LargerAdversaryShifted
+            | Self::Groups
+            | Self::VocabularyTop => Rule::LowerEndAtLeast,
             Self::NecessityAgainstRandomSets | Self::SufficiencyAgainstRandomSets => Rule::PAtMost,
             Self::Completeness => Rule::Within,
+            Self::VocabularyDivergence => Rule::UpperEndAtMost,
             Self::Equivalence => Rule::PAtMostAlpha,
             Self::SelfChecks
             | Self::EnoughPairs
@@ -70,11 +77,15 @@ impl CheckId {
             | Self::MinimalityNodes
             | Self::MinimalitySubsets
             | Self::MinimalityEdges
+            | Self::TurnedPairs { .. }
             | Self::ShiftPairs { .. }
+            | Self::AdversaryPerPrompt
             | Self::AttacksOnRandomSets
             | Self::Roles
             | Self::Interchange
             | Self::WorstInputs
+            | Self::RareTokens
+            | Self::Companions
             | Self::Identified
             | Self::Scrubbing
             | Self::Hypothesis
@@ -99,8 +110,14 @@ impl CheckId {
             Self::ClaimedTarget => Threshold::Given(settings.target_loss),
             Self::Amplification => Threshold::Given(settings.max_amplification),
             Self::NotTrivial => Threshold::Given(settings.max_share),
+            Self::VocabularyDivergence => Threshold::Given(settings.max_divergence),
+            Self::VocabularyTop => Threshold::Given(settings.min_agreement),
             Self::NecessityAgainstRandomSets | Self::SufficiencyAgainstRandomSets => Threshold::Given(settings.alpha),
-            Self::Adversary | Self::LargerAdversary => Threshold::Given(settings.min_accuracy),
+            Self::Adversary
+            | Self::AdversaryShifted
+            | Self::LargerAdversary
+            | Self::LargerAdversaryShifted
+            | Self::Groups => Threshold::Given(settings.min_accuracy),
             Self::Equivalence => Threshold::Given(settings.equivalence_margin),
             Self::Scrubbing => Threshold::Given(settings.min_scrubbed),
             _ => Threshold::Measured,

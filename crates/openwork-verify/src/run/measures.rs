@@ -161,8 +161,14 @@ pub(crate) fn faithfulness(
 /// Task loss of every pair after the common shift of the logit difference that makes the mean loss least.
 ///
 /// An ablation that merely moves both logits apart everywhere has destroyed nothing that tells a positive prompt
-/// from a negative one. The slope of the convex mean loss `Σ σ(d + s) − ½` is bisected.
+/// from a negative one.
 pub(crate) fn losses_at_best_shift(run: &Outcome) -> Vec<f64> {
+    run.pair_losses(best_shift(run))
+}
+
+/// The common shift of the logit difference that makes the mean task loss least: the slope of the convex
+/// `Σ σ(d + s) − ½` is bisected.
+pub(crate) fn best_shift(run: &Outcome) -> Calibration {
     let d = &run.differences;
     let slope = |shift: f64| d.iter().map(|d| 1.0 / (1.0 + (-(d + shift)).exp()) - 0.5).sum::<f64>();
     let (mut low, mut high) = d.iter().fold((0.0_f64, 0.0_f64), |(l, h), d| (l.min(-d), h.max(-d)));
@@ -170,7 +176,7 @@ pub(crate) fn losses_at_best_shift(run: &Outcome) -> Vec<f64> {
         let middle = (low + high) / 2.0;
         if slope(middle) < 0.0 { low = middle } else { high = middle }
     }
-    run.pair_losses(Calibration { scale: 1.0, shift: (low + high) / 2.0 })
+    Calibration { scale: 1.0, shift: (low + high) / 2.0 }
 }
 
 /// The calibration of least loss, or none where all differences are equal.

@@ -46,7 +46,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "task")]
     prompts: Option<PathBuf>,
     /// Lines of --prompts are JSON: texts, or objects with a text `prompt`
-    #[arg(long, requires = "prompts")]
+    #[arg(long, requires = "prompts", conflicts_with = "task")]
     jsonl: bool,
     /// Also test each node of this circuit that the hypothesis does not name
     #[arg(long)]

@@ -46,7 +46,7 @@ pub struct Args {
     tasks: Vec<String>,
     /// Recipe file or name
     #[arg(long, default_value = "quickstart")]
-    recipe: String,
+    recipe: PathBuf,
     /// Device for training and for learning masks: cpu, cuda, cuda:N, or auto for a GPU if there is one (`openwork devices`)
     #[arg(long, default_value_t)]
     device: DeviceChoice,

@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{ArgGroup, Subcommand, ValueEnum};
 use openwork_data::{Imported, PUBLISHED_VOCAB_SIZE, SplitRule, Tokenizer, corpus};
 
@@ -34,10 +34,10 @@ pub enum Command {
         #[arg(long)]
         generated: bool,
         /// Seed of the generated programs
-        #[arg(long, default_value_t = 0, requires = "generated", value_parser = seed)]
+        #[arg(long, default_value_t = 0, requires = "generated", conflicts_with = "from", value_parser = seed)]
         seed: u64,
         /// Megabytes of generated programs
-        #[arg(long, default_value_t = 8, requires = "generated", value_parser = between::<u64>(1, 1 << 20))]
+        #[arg(long, default_value_t = 8, requires = "generated", conflicts_with = "from", value_parser = between::<u64>(1, 1 << 20))]
         megabytes: u64,
         /// Number of tokens, <|endoftext|> included
         #[arg(long, default_value_t = PUBLISHED_VOCAB_SIZE, value_parser = between::<usize>(257, 1 << 16))]
@@ -76,6 +76,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Train { out, from, documents, generated, seed, megabytes, vocab_size } => {
             refuse_overwrite(&out, from.iter().map(PathBuf::as_path))?;
+            ensure!(!generated || !documents.is_given(), "{}", DocumentArgs::UNUSED);
             let (tokenizer, left_out) = match generated {
                 true => (Tokenizer::train_on_programs(seed, megabytes * 1_000_000, vocab_size)?, Default::default()),
                 false => corpus::train_tokenizer(&documents.sources(from), vocab_size)?,

@@ -18,7 +18,7 @@ use crate::ui::{
 #[derive(clap::Args)]
 pub struct Args {
     /// A recipe file, or the name of a shipped recipe: quickstart, python-1x, gao-4x
-    recipe: String,
+    recipe: PathBuf,
     /// Folder with train/ and validation/ shards, as `openwork data` writes it
     #[arg(long)]
     data: PathBuf,
@@ -52,7 +52,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             eprintln!(
                 "interrupted after step {step}; a checkpoint is written. To go on:\n  \
                  openwork train {} --data {} --tokenizer {} --out {} --resume",
-                args.recipe,
+                args.recipe.display(),
                 args.data.display(),
                 args.tokenizer.display(),
                 args.out.display()

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use openwork_circuit::{Calibration, Circuit, CircuitFile, Group, Label, Node, NodeSet, NodeSpace, SearchSettings};
 use openwork_verify::{
-    AblationValue, Attack, Cell, Change, Check, CheckId, Contents, CounterExample, Curve, CurveKind, Declaration,
-    Estimate, Fault, Findings, Incompleteness, Intervention, Kept, Needs, NodeWorth, Norms, Quantity, Reason, Report,
-    Role, Scheme, Settings, Split, Status, Subset, Unfinished, Verdict, Why,
+    AblationValue, Attack, Attacker, Cell, Change, Check, CheckId, Contents, CounterExample, Curve, CurveKind,
+    Declaration, Estimate, Fault, Findings, Incompleteness, Intervention, Kept, Needs, NodeWorth, Norms, Quantity,
+    Reason, Report, Role, Scheme, Search, Settings, Split, Status, Subset, Unfinished, Verdict, Why,
 };
 
 use openwork_project::{CircuitReport, UnjudgedCircuit};
@@ -82,8 +82,16 @@ fn sealed(contents: &Contents) -> Report {
 
 fn contents() -> Contents {
     let worth = NodeWorth { node: "0.attn.q[<1>]".into(), in_circuit: E, p_value: 0.5, in_model: 0.1, role: None };
-    let attack =
-        Attack { on: Subset::Circuit, budget: 2.0, kl: E, agreement: E, nodes: vec![("0.attn.q[<1>]".into(), 0.5)] };
+    let attack = Attack {
+        on: Subset::Circuit,
+        attacker: Attacker::OneScheme,
+        search: Search::Slopes,
+        budget: 2.0,
+        kl: E,
+        agreement: E,
+        agreement_shifted: E,
+        nodes: vec![("0.attn.q[<1>]".into(), 0.5)],
+    };
     let incompleteness = Incompleteness {
         on: Subset::Random,
         nodes: 7,
