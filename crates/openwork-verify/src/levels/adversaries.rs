@@ -7,6 +7,7 @@ use crate::{
     checks::{Check, Status, id::CheckId},
     methods::{
         adversary, interpolation,
+        knockouts::whole_scale,
         random_sets::{Draw, Subset, draw},
         rival,
     },
@@ -17,7 +18,7 @@ use crate::{
     run::{
         error::RunError,
         evaluator::Evaluator,
-        measures::{Measured, calibrate},
+        measures::{Measured, calibrate_within},
         scheme::{AblationValue, Kept, Scheme, Split},
     },
     stats::intervals::fraction,
@@ -270,7 +271,8 @@ impl Verifier<'_> {
         }
         let clock = self.clock;
         let out_of_time = || clock.is_over();
-        let limit = settings.loss_limit(self.case.target_loss);
+        let loss = settings.loss_limit(self.case.target_loss);
+        let limit = rival::Limit { loss, scale: whole_scale(self.case.calibration) };
         let (evaluator, selection) = (&evaluators.few, &evaluators.few_selection);
         let Some(core) = rival::core(selection, circuit, limit, &out_of_time)? else {
             self.left_out(id);
@@ -289,7 +291,7 @@ impl Verifier<'_> {
                 break;
             };
             let run = evaluator.run_in_model(&found, Scheme::MEAN)?;
-            let calibration = calibrate(&selection.run_without(&found.complement(), Scheme::MEAN)?);
+            let calibration = calibrate_within(&selection.run_without(&found.complement(), Scheme::MEAN)?, limit.scale);
             let measured = Measured::new(&run, calibration, &evaluator.model);
             let shared = found.numbers().filter(|&n| circuit.kept()[n]).count();
             self.report.findings.rivals.push(Rival {
@@ -302,7 +304,7 @@ impl Verifier<'_> {
         }
         let overlap = settings.rival_overlap * circuit.len() as f64;
         let good = |r: &&Rival| {
-            r.shared as f64 <= overlap && r.loss.mean <= limit && r.agreement.ci95.0 >= settings.min_template
+            r.shared as f64 <= overlap && r.loss.mean <= limit.loss && r.agreement.ci95.0 >= settings.min_template
         };
         let rivals = &self.report.findings.rivals;
         let rival = rivals.iter().find(good);
