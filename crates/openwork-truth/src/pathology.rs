@@ -6,9 +6,12 @@
 //!
 //! `sign → head → x → ReLU(x), ReLU(−x) → yes, no`.
 //!
+//! `outside` has those whose flaw lies in nodes outside the circuit that say nothing on most inputs.
+//!
 //! After the cases of Gao et al. 2025, Wang et al. 2022 (backup and negative heads) and Drori 2026 (norms, roles, nodes that
 //! cancel).
 
+mod outside;
 mod size;
 
 use openwork_circuit::{Node, NodeSet};
@@ -52,6 +55,21 @@ pub enum Pathology {
     Large,
     /// A token that is no candidate would be likelier than both, but for neurons that the circuit leaves out.
     ThirdToken,
+    /// Parts outside the circuit speak against the answer, and other nodes outside, the guards, keep them quiet: without all
+    /// guards the answer turns, without some of them nothing happens.
+    Guard(Guards),
+    /// So many neurons outside the circuit write the same, half of them with the opposite sign.
+    CancellingGroup(usize),
+    /// A node of the circuit that others outside turn round: in the model it means the opposite of what it means in the circuit.
+    OpposedWrite,
+    /// A head outside the circuit looks for a rare token, and neurons turn the answer where it is.
+    RareToken,
+    /// Two cues that agree in all data. The circuit follows one; in the model, neurons outside make the answer follow the other
+    /// where they differ.
+    Companion {
+        /// True if the circuit follows the second kind of cue and the model the first.
+        second: bool,
+    },
 }
 
 /// Way in which live nodes add nothing in the end.
@@ -72,6 +90,19 @@ impl LiveJunk {
     pub const ALL: [Self; 4] = [Self::Pairs, Self::ZeroSum, Self::TinySum, Self::Heads];
 }
 
+/// Guards of [`Pathology::Guard`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Guards {
+    /// Two neurons of one block.
+    Two,
+    /// Three neurons of one block.
+    Three,
+    /// Two neurons of different blocks.
+    AcrossBlocks,
+    /// Two heads.
+    Heads,
+}
+
 /// Logical numbers of the tokens of the cue task.
 pub mod token {
     /// Cues of the first kind: for `yes` and for `no`.
@@ -84,6 +115,8 @@ pub mod token {
     pub const SECOND_CUE: [usize; 2] = [15, 16];
     /// Number of tokens.
     pub const COUNT: usize = 17;
+    /// The rare token, one more, of models that look for it.
+    pub const RARE: usize = COUNT;
 }
 
 /// Longest prompt of the cue task.
@@ -99,6 +132,8 @@ pub struct HandBuilt {
     pub truth: NodeSet,
     /// High-level variables.
     pub variables: Vec<Carrier>,
+    /// Parts outside the circuit that do something together: guards, and the two halves of a group that cancels.
+    pub outside: Vec<NodeSet>,
 }
 
 /// A high-level variable, true or false, and the nodes said to carry it at the last token.
@@ -124,6 +159,7 @@ struct Plan {
     without: Vec<Place>,
     /// Variables: name, logical token, nodes of residual channels, and neurons.
     variables: Vec<(&'static str, usize, Vec<Place>, Parts)>,
+    outside: Vec<Parts>,
 }
 
 impl HandBuilt {
@@ -155,6 +191,7 @@ impl HandBuilt {
             circuit: NodeSet::of(space.clone(), circuit),
             truth: plan.builder.nodes(&built, &plan.truth),
             variables: plan.variables.iter().map(variable).collect(),
+            outside: plan.outside.iter().map(|parts| plan.builder.nodes(&built, parts)).collect(),
             built,
         }
     }
@@ -182,7 +219,11 @@ struct Start {
 
 impl Start {
     fn new() -> Self {
-        let mut b = Builder::new(token::COUNT, CUE_CONTEXT);
+        Self::with_tokens(token::COUNT)
+    }
+
+    fn with_tokens(count: usize) -> Self {
+        let mut b = Builder::new(count, CUE_CONTEXT);
         // Channel 0 is nobody's; `equal_norms` fills it.
         b.variable(1);
         let always = b.tokens(1, |_| Some(0));
@@ -231,7 +272,7 @@ impl Start {
     }
 
     fn plan(self, circuit: Parts, truth: Parts) -> Plan {
-        Plan { builder: self.b, circuit, truth, without: vec![], variables: vec![] }
+        Plan { builder: self.b, circuit, truth, without: vec![], variables: vec![], outside: vec![] }
     }
 
     fn all(self) -> Plan {
@@ -277,6 +318,11 @@ impl Plan {
             Pathology::Crowd => Self::crowd(strength),
             Pathology::Large => Self::large(),
             Pathology::ThirdToken => Self::third_token(strength),
+            Pathology::Guard(guards) => Self::guard(guards, strength),
+            Pathology::CancellingGroup(neurons) => Self::cancelling_group(neurons, strength),
+            Pathology::OpposedWrite => Self::opposed_write(strength),
+            Pathology::RareToken => Self::rare_token(strength),
+            Pathology::Companion { second } => Self::companion(second, strength),
         }
     }
 

@@ -43,6 +43,10 @@ pub(crate) enum Stream {
     AttackedSet(u64),
     /// One random node set whose completeness is measured, by its number.
     CompletenessSet(u64),
+    /// Random starts and sets of an adversary.
+    Adversary,
+    /// Places in which tokens are tried.
+    RareTokens,
     /// Orders in which nodes take the model's values.
     Interchange,
     /// One random node set that is ablated beside a circuit of several tasks, by its number.
@@ -74,6 +78,8 @@ impl Stream {
             Self::CompletenessSet(number) => (1 << 45) + number,
             Self::Interchange => 1 << 46,
             Self::Minimality => 1 << 47,
+            Self::Adversary => 1 << 48,
+            Self::RareTokens => 1 << 49,
         }
     }
 }
@@ -124,14 +130,13 @@ mod tests {
             Stream::DissociationSet(_) => (Scope::Dissociation, MOST),
             Stream::Source { .. } => (Scope::Verdict, 2 * MOST),
             Stream::RandomSet(_) | Stream::AttackedSet(_) | Stream::CompletenessSet(_) => (Scope::Verdict, MOST),
-            Stream::Knockouts | Stream::WorstInputs | Stream::Rival | Stream::Interchange | Stream::Minimality => {
-                (Scope::Verdict, 1)
-            }
+            Stream::Knockouts | Stream::WorstInputs | Stream::Rival | Stream::Interchange => (Scope::Verdict, 1),
+            Stream::Minimality | Stream::Adversary | Stream::RareTokens => (Scope::Verdict, 1),
         };
         (scope, first..first + count)
     }
 
-    const ALL: [Stream; 17] = [
+    const ALL: [Stream; 19] = [
         Stream::Bootstrap,
         Stream::OptimalConstants,
         Stream::GradientCheck,
@@ -149,6 +154,8 @@ mod tests {
         Stream::Interchange,
         Stream::DissociationSet(0),
         Stream::Minimality,
+        Stream::Adversary,
+        Stream::RareTokens,
     ];
 
     #[test]
@@ -168,7 +175,7 @@ mod tests {
         let numbers = ALL.map(Stream::number);
         let powers = |power: u32| 1_u64 << power;
         assert_eq!(numbers[..8], [0, 0, 0, 0, 0, 0, 0, 1]);
-        assert_eq!(numbers[8..], [40, 41, 42, 43, 44, 45, 46, 42, 47].map(powers));
+        assert_eq!(numbers[8..], [40, 41, 42, 43, 44, 45, 46, 42, 47, 48, 49].map(powers));
         assert_eq!(Stream::Source { sequence: 3, same_template: true }.number(), (1 << 40) + 7);
         assert_eq!([Stream::RandomSet(4), Stream::Scrub(4)].map(Stream::number), [5, 4]);
     }

@@ -66,7 +66,7 @@ fn of(all: &[Judged], kind: CaseKind) -> Vec<&Judged> {
 }
 
 fn true_circuits(out: &mut String, all: &[Judged]) {
-    let true_ones = of(all, CaseKind::True);
+    let true_ones: Vec<&Judged> = all.iter().filter(|j| j.expected == Expected::Pass).collect();
     if true_ones.is_empty() {
         return;
     }
@@ -97,7 +97,7 @@ fn detection(out: &mut String, all: &[Judged]) {
          by severity (1 is full).\n\n| # | case | expected | severity | verdict as expected | caught by its check | check |\n\
          |---|---|---|---|---|---|---|"
     );
-    for kind in CaseKind::all().into_iter().filter(|p| *p != CaseKind::True) {
+    for kind in CaseKind::all().into_iter().filter(|kind| *kind != CaseKind::True) {
         for &severity in kind.severities() {
             let judged: Vec<&Judged> = of(all, kind).into_iter().filter(|j| j.severity == severity).collect();
             let Some(first) = judged.first() else { continue };
@@ -105,6 +105,7 @@ fn detection(out: &mut String, all: &[Judged]) {
             let caught = judged.iter().filter(|j| j.is_caught()).count();
             let expected = match first.expected {
                 Expected::Weak(why) => format!("weak: {why}"),
+                Expected::NotStrong(why) => format!("not strong: {why}"),
                 other => format!("{other:?}").to_lowercase(),
             };
             let _ = writeln!(

@@ -28,16 +28,30 @@ pub(super) struct Kind {
     pub lengths: Range<usize>,
     pub fillers: Range<usize>,
     pub at: CuePlace,
-    /// True if there is a cue of the second kind too, and the answer depends on both.
-    pub two: bool,
+    /// The second kind of cue.
+    pub second: Second,
+    /// Share of pairs whose prompts have the rare token, and true if it turns the right answers.
+    pub rare: Option<(f32, bool)>,
     pub template: usize,
+}
+
+/// The second kind of cue in a prompt.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Second {
+    /// Not there.
+    Absent,
+    /// Has its own sign, and the answer depends on both.
+    Independent,
+    /// Has the sign of the first.
+    Companion,
 }
 
 impl Kind {
     /// The prompts circuits are selected on.
-    pub fn usual(at: CuePlace, two: bool) -> Self {
+    pub fn usual(at: CuePlace, second: Second) -> Self {
         // The last fillers are for the shift of vocabulary alone.
-        Self { lengths: 4..7, fillers: token::FILLERS.start..token::FILLERS.end - 2, at, two, template: 0 }
+        let fillers = token::FILLERS.start..token::FILLERS.end - 2;
+        Self { lengths: 4..7, fillers, at, second, rare: None, template: 0 }
     }
 }
 
@@ -67,11 +81,11 @@ impl Source {
         let first = place(&mut self.rng);
         let mut which = first;
         let mut cues = token::CUE;
-        if kind.two {
-            let mut second = first;
-            while second == first {
-                second = place(&mut self.rng);
-            }
+        let mut second = first;
+        while kind.second != Second::Absent && second == first {
+            second = place(&mut self.rng);
+        }
+        if kind.second == Second::Independent {
             x[second] = token::SECOND_CUE[1];
             x[first] = token::CUE[0];
             // `yes` is `+` and `-`; either may change.
@@ -79,9 +93,16 @@ impl Source {
                 (which, cues) = (second, [token::SECOND_CUE[1], token::SECOND_CUE[0]]);
             }
         }
-        cues.map(|cue| {
+        if kind.rare.is_some_and(|(share, _)| self.rng.random::<f32>() < share) {
+            let free: Vec<usize> = (1..x.len()).filter(|&t| t != first && t != second).collect();
+            x[free[self.rng.random_range(0..free.len())]] = token::RARE;
+        }
+        [0, 1].map(|side| {
             let mut x = x.clone();
-            x[which] = cue;
+            if kind.second == Second::Companion {
+                x[second] = token::SECOND_CUE[side];
+            }
+            x[which] = cues[side];
             x
         })
     }
@@ -94,11 +115,13 @@ impl Source {
             if self.seen.contains(&positive) || self.seen.contains(&negative) {
                 continue;
             }
+            let turned = kind.rare.is_some_and(|(_, turns)| turns) && positive.contains(&token::RARE);
+            let [answer, alternative] = [usize::from(turned), usize::from(!turned)].map(|i| self.ids[token::ANSWER[i]]);
             let pair = Pair {
                 positive: self.named(&positive),
                 negative: self.named(&negative),
-                answer: self.ids[token::ANSWER[0]],
-                alternative: self.ids[token::ANSWER[1]],
+                answer,
+                alternative,
                 template: kind.template,
             };
             self.seen.extend([positive, negative]);

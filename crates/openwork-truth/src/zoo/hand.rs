@@ -7,9 +7,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{
     Bed, CaseKind, GroundTruthCase, HELD_OUT, HandBuilt, SELECTION, SHIFTED, Shift, TRAINING,
-    cue::{CuePlace, Kind, Source},
+    cue::{CuePlace, Kind, Second, Source},
 };
-use crate::{CUE_CONTEXT, LiveJunk, Options, Pathology, layout::plain_config, token};
+use crate::{CUE_CONTEXT, Guards, LiveJunk, Options, Pathology, layout::plain_config, token};
 
 /// Sequences of training text, a quarter.
 const TEXT: usize = 100;
@@ -39,19 +39,36 @@ impl CaseKind {
             Self::WrongHypothesis => Pathology::TwoVariables,
             Self::Undefined => Pathology::DirectPath,
             Self::TwoCircuits => Pathology::TwoCircuits,
+            Self::LiveCompany => live_company(seed).0,
+            Self::Guard => {
+                Pathology::Guard([Guards::Two, Guards::Three, Guards::AcrossBlocks, Guards::Heads][(seed % 4) as usize])
+            }
+            // Of a circuit of 13 nodes an adversary of its size may ablate all that write the same of 8 and of 16, not of 30.
+            Self::CancellingGroup => Pathology::CancellingGroup(if severity < 0.5 {
+                8
+            } else if severity < 1.0 {
+                16
+            } else {
+                30
+            }),
+            Self::OpposedWrite => Pathology::OpposedWrite,
+            Self::RareToken => Pathology::RareToken,
+            Self::Companion => Pathology::Companion { second: seed % 2 == 1 },
             other => unreachable!("{other:?} is not built by hand"),
         };
         let strength = match (self, pathology) {
             // A negative head as strong as the other would leave no answer.
             (Self::True | Self::NoSplit, Pathology::NegativeHead) => 0.5,
-            (Self::PositionalShortcut | Self::RedundantPadded, _) => 1.0,
+            (Self::PositionalShortcut | Self::RedundantPadded | Self::CancellingGroup | Self::RareToken, _) => 1.0,
+            (Self::LiveCompany, _) => live_company(seed).1,
+            (Self::OpposedWrite, _) => 0.3 * severity,
             _ => severity,
         };
         let hand = HandBuilt::new(pathology, strength, &Options::random(seed));
         let is_whole = matches!(self, Self::True | Self::NoSplit | Self::Redundant | Self::RedundantPadded);
         let mut circuit = if is_whole { hand.truth.clone() } else { hand.circuit.clone() };
         let variables = hand.variables.clone();
-        let bed = bed(hand, pathology, severity, seed);
+        let bed = bed(hand, (self, pathology), severity, seed);
         if self == Self::RedundantPadded {
             circuit = bed.padded(severity, &mut ChaCha8Rng::seed_from_u64(seed ^ 0x7A02));
         }
@@ -74,6 +91,36 @@ impl CaseKind {
     }
 }
 
+/// A true circuit whose model has live nodes outside, and their strength, by seed: they bend the answer on some inputs and
+/// under some ablations, and turn it in none.
+fn live_company(seed: u64) -> (Pathology, f32) {
+    match seed % 5 {
+        0 => (Pathology::Guard(Guards::Two), 0.2),
+        1 => (Pathology::CancellingGroup(30), 0.2),
+        // Worth 0.004 nats of a loss reduction of 0.64.
+        2 => (Pathology::OpposedWrite, 0.03),
+        3 => (Pathology::RareToken, 0.2),
+        // Alone it carries a thirtieth of the answer.
+        _ => (Pathology::Companion { second: seed / 5 % 2 == 1 }, 0.03),
+    }
+}
+
+/// Name of the host in tables.
+fn host(pathology: Pathology) -> &'static str {
+    match pathology {
+        Pathology::Guard(Guards::Two) => "guard of two neurons",
+        Pathology::Guard(Guards::Three) => "guard of three neurons",
+        Pathology::Guard(Guards::AcrossBlocks) => "guard of two blocks",
+        Pathology::Guard(Guards::Heads) => "guard of two heads",
+        Pathology::CancellingGroup(_) => "cancelling group",
+        Pathology::OpposedWrite => "opposed write",
+        Pathology::RareToken => "rare token",
+        Pathology::Companion { second: false } => "companion of the first cue",
+        Pathology::Companion { second: true } => "companion of the second cue",
+        _ => "by hand",
+    }
+}
+
 /// The circuit without nodes whose means do as well as they: what a search under mean ablation would leave.
 fn without_constants(case: &GroundTruthCase) -> NodeSet {
     let batch = batches(&case.held_out, HELD_OUT, CUE_CONTEXT);
@@ -90,14 +137,24 @@ fn without_constants(case: &GroundTruthCase) -> NodeSet {
     NodeSet::of(circuit.space().clone(), circuit.numbers().filter(needed).collect::<Vec<_>>())
 }
 
-fn bed(hand: HandBuilt, pathology: Pathology, severity: f32, seed: u64) -> Bed {
+fn bed(hand: HandBuilt, (kind, pathology): (CaseKind, Pathology), severity: f32, seed: u64) -> Bed {
     let mut source = Source::new(ChaCha8Rng::seed_from_u64(seed ^ 0x7A00), &hand.built.ids);
     let at = match pathology {
         Pathology::PositionalShortcut => CuePlace::First,
         Pathology::DirectPath => CuePlace::Last,
         _ => CuePlace::Anywhere,
     };
-    let usual = Kind::usual(at, pathology == Pathology::TwoVariables);
+    let second = match pathology {
+        Pathology::TwoVariables => Second::Independent,
+        Pathology::Companion { .. } => Second::Companion,
+        _ => Second::Absent,
+    };
+    let mut usual = Kind::usual(at, second);
+    if pathology == Pathology::RareToken {
+        // One in ten at full severity; in a true circuit's company one in thirty, and answers stay.
+        let turns = kind == CaseKind::RareToken;
+        usual.rare = Some((if turns { 0.1 * severity } else { 0.03 }, turns));
+    }
     let selection = source.pairs(SELECTION, &usual);
     let held_out = source.pairs(HELD_OUT, &usual);
     let longer = Kind { lengths: 7..10, template: 1, ..usual.clone() };
@@ -120,7 +177,7 @@ fn bed(hand: HandBuilt, pathology: Pathology, severity: f32, seed: u64) -> Bed {
     let training = source.pairs(TRAINING, &usual);
     let HandBuilt { built, truth, .. } = hand;
     Bed {
-        host: "by hand",
+        host: host(pathology),
         model: built.model,
         text,
         seq_len: CUE_CONTEXT,
@@ -155,7 +212,7 @@ pub(super) fn dead_salmon(seed: u64) -> GroundTruthCase {
     model.params.final_norm.gain.update(|g| g.fill(1.0));
     let ids: Vec<u16> = (0..token::COUNT as u16).collect();
     let mut source = Source::new(ChaCha8Rng::seed_from_u64(seed ^ 0x7A01), &ids);
-    let usual = Kind::usual(CuePlace::Anywhere, false);
+    let usual = Kind::usual(CuePlace::Anywhere, Second::Absent);
     let (selection, held_out) = (source.pairs(SELECTION, &usual), source.pairs(HELD_OUT, &usual));
     let longer = source.pairs(SHIFTED, &Kind { lengths: 7..10, template: 1, ..usual.clone() });
     let text = source.text(TEXT, &usual);

@@ -72,6 +72,19 @@ pub enum CaseKind {
     ThirdToken,
     /// 28. The true circuit, judged without pairs of other lengths or of other words.
     NoSplit,
+    /// 29. A true circuit beside live nodes that bend the answer under some ablations and on some inputs, and never turn it.
+    LiveCompany,
+    /// 30. Nodes outside keep others outside quiet that would turn the answer: two or three together, no one alone; the
+    /// severity is how far it turns.
+    Guard,
+    /// 31. Groups of 8, 16 and 30 nodes outside that cancel each other.
+    CancellingGroup,
+    /// 32. A node of the circuit that means the opposite in the model; the more severe, the more it is worth.
+    OpposedWrite,
+    /// 33. A rare token turns the model's answer, by nodes outside: on one pair in ten at full severity.
+    RareToken,
+    /// 34. The circuit follows one of two cues that agree in all data, the model the other.
+    Companion,
 }
 
 /// The respect in which pairs differ from those that the circuit was selected on.
@@ -100,6 +113,8 @@ pub enum Expected {
     Undefined,
     /// A pass with a reservation.
     Weak(&'static str),
+    /// A pass with a reservation or none: weak or refuted.
+    NotStrong(&'static str),
 }
 
 /// A circuit to be judged.
@@ -151,7 +166,7 @@ pub struct GroundTruthCase {
 
 impl CaseKind {
     /// All, in order.
-    pub fn all() -> [Self; 28] {
+    pub fn all() -> [Self; 34] {
         use CaseKind::*;
         [
             AllNodes,
@@ -182,6 +197,12 @@ impl CaseKind {
             Large,
             ThirdToken,
             NoSplit,
+            LiveCompany,
+            Guard,
+            CancellingGroup,
+            OpposedWrite,
+            RareToken,
+            Companion,
         ]
     }
 
@@ -221,6 +242,12 @@ impl CaseKind {
             Self::Large => "large circuit",
             Self::ThirdToken => "right between candidates only",
             Self::NoSplit => "no other lengths or words",
+            Self::LiveCompany => "true among live nodes",
+            Self::Guard => "guard",
+            Self::CancellingGroup => "cancelling group",
+            Self::OpposedWrite => "opposed write",
+            Self::RareToken => "rare token",
+            Self::Companion => "companion cue",
         }
     }
 
@@ -242,6 +269,14 @@ impl CaseKind {
             Self::FaintPath => &[0.003, 0.01, 0.05, 0.2, 0.6],
             Self::Crowd => &[0.25, 1.0],
             Self::ThirdToken => &[0.75, 1.0],
+            // Answers turn from one half on.
+            Self::Guard => &[0.6, 0.8, 1.0],
+            Self::Companion => &[0.75, 1.0],
+            // 8, 16 and 30 nodes.
+            Self::CancellingGroup => &[0.25, 0.5, 1.0],
+            Self::OpposedWrite => &[0.5, 0.75, 1.0],
+            // 0.3, 1, 3 and 10 % of pairs.
+            Self::RareToken => &[0.03, 0.1, 0.3, 1.0],
             _ => &[1.0],
         }
     }
@@ -261,7 +296,10 @@ impl CaseKind {
             Self::NoSplit => Expected::Weak("splits missing"),
             Self::AllNodes => Expected::Weak("trivial"),
             Self::MeanOnly => Expected::Weak("mean-dependent"),
-            Self::True => Expected::Pass,
+            Self::True | Self::LiveCompany => Expected::Pass,
+            Self::CancellingGroup => Expected::NotStrong("cancelling outside"),
+            Self::RareToken => Expected::NotStrong("rare inputs"),
+            Self::Companion => Expected::NotStrong("companion cues"),
             Self::Nonsense | Self::DeadSalmon => Expected::NoTask,
             Self::DeadHook | Self::Leak => Expected::Error,
             Self::Undefined => Expected::Undefined,
@@ -280,7 +318,9 @@ impl CaseKind {
             | Self::RedundantPadded
             | Self::LiveJunk
             | Self::FaintPath
-            | Self::Crowd => Expected::Refuted,
+            | Self::Crowd
+            | Self::Guard
+            | Self::OpposedWrite => Expected::Refuted,
         }
     }
 

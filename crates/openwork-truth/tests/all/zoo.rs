@@ -6,7 +6,7 @@ use openwork_circuit::{Ablation, Keep, NodeSet, edges};
 use openwork_model::{Matrix, NoTap, Site, SiteKind, Tap};
 use openwork_tasks::Pair;
 use openwork_truth::{
-    BOS, Behaviour, Carrier, HandBuilt, Options, Pathology, Prompt, PromptBatch, token,
+    BOS, Behaviour, Carrier, Guards, HandBuilt, Options, Pathology, Prompt, PromptBatch, token,
     zoo::{CaseKind, Expected, GroundTruthCase, Shift},
 };
 
@@ -385,5 +385,130 @@ fn a_shuffle_of_any_model_gives_its_logits_in_another_order() {
                 assert!((x - after[usize::from(shuffle.token(token as u16))]).abs() < 1e-3);
             }
         }
+    }
+}
+
+/// The pathology's answers (mean KL, and accuracy on the pairs of a case) with some nodes outside ablated by their means.
+fn without(p: &GroundTruthCase, ablated: &[&NodeSet]) -> f64 {
+    let space = p.circuit.space();
+    let gone = |n: usize| !p.circuit.kept()[n] && ablated.iter().any(|set| set.kept()[n]);
+    let kept = NodeSet::of(space.clone(), (0..space.len()).filter(|&n| !gone(n)));
+    accuracy(&keeping(p, &p.held_out, &kept, Ablation::Mean(&p.means)), &p.held_out)
+}
+
+#[test]
+fn guards_hold_alone_and_not_when_all_are_gone() {
+    let kinds = [Guards::Two, Guards::Three, Guards::AcrossBlocks, Guards::Heads];
+    for (seed, guards) in (0..8).zip(kinds.into_iter().cycle()) {
+        for &severity in CaseKind::Guard.severities() {
+            let p = CaseKind::Guard.build(severity, seed);
+            let hand = HandBuilt::new(Pathology::Guard(guards), severity, &Options::random(seed));
+            assert!(hand.circuit == p.circuit, "the same circuit is rebuilt");
+            assert!(kl(&p, &p.held_out).iter().all(|&k| k < 1e-6), "the circuit is faithful");
+            let all: Vec<&NodeSet> = hand.outside.iter().collect();
+            for missing in 0..all.len() {
+                let fewer = [&all[..missing], &all[missing + 1..]].concat();
+                assert_eq!(without(&p, &fewer), 1.0, "{guards:?} at {severity}: one guard left holds");
+            }
+            assert_eq!(without(&p, &all), 0.0, "{guards:?} at {severity}: every answer turns");
+        }
+    }
+}
+
+#[test]
+fn halves_of_a_cancelling_group_turn_answers_and_the_whole_does_not() {
+    for (severity, neurons) in [(0.25, 8), (0.5, 16), (1.0, 30)] {
+        let p = CaseKind::CancellingGroup.build(severity, 2);
+        let hand = HandBuilt::new(Pathology::CancellingGroup(neurons), 1.0, &Options::random(2));
+        let [plus, minus] = [&hand.outside[0], &hand.outside[1]];
+        assert!(hand.circuit == p.circuit && kl(&p, &p.held_out).iter().all(|&k| k < 1e-6));
+        let neurons_of = |set: &NodeSet| {
+            let neurons = set.numbers().filter(|&n| set.space().node(n).site.kind == SiteKind::Neuron);
+            NodeSet::of(set.space().clone(), neurons.collect::<Vec<_>>())
+        };
+        let [plus, minus] = [neurons_of(plus), neurons_of(minus)];
+        assert!(without(&p, &[&plus]) < 0.9 && without(&p, &[&minus]) < 0.9, "{severity}");
+        assert_eq!(without(&p, &[&plus, &minus]), 1.0);
+        // An adversary of the circuit's size can ablate one half of 8 and 16, and not of 30.
+        assert_eq!(plus.len() > p.circuit.len(), neurons == 30, "{} {}", plus.len(), p.circuit.len());
+    }
+}
+
+#[test]
+fn an_opposed_write_has_the_other_sign_in_the_model() {
+    for &severity in CaseKind::OpposedWrite.severities() {
+        let p = CaseKind::OpposedWrite.build(severity, 1);
+        let alone = keeping(&p, &p.held_out, &p.circuit, Ablation::Mean(&p.means));
+        assert_eq!(accuracy(&alone, &p.held_out), 1.0, "the circuit answers as the model does");
+        // Without the two writes the answer is what both agree on: 3 nats.
+        let difference = |nodes: &NodeSet| {
+            let b = keeping(&p, &p.held_out, nodes, Ablation::Mean(&p.means));
+            b.0[0][usize::from(p.held_out[0].answer)] - b.0[0][usize::from(p.held_out[0].alternative)]
+        };
+        let all = NodeSet::all(p.circuit.space().clone());
+        let (model, circuit) = (difference(&all), difference(&p.circuit));
+        let share = f64::from(0.3 * severity);
+        assert!((model - 3.0 * (1.0 - share)).abs() < 1e-3 && (circuit - 3.0 * (1.0 + share)).abs() < 1e-3);
+    }
+}
+
+#[test]
+fn a_rare_token_turns_the_model_and_not_the_circuit() {
+    let p = CaseKind::RareToken.build(1.0, 4);
+    let ids = HandBuilt::new(Pathology::RareToken, 1.0, &Options::random(4)).built.ids;
+    let rare = |pair: &Pair| pair.positive.contains(&ids[token::RARE]);
+    let (with, rest): (Vec<Pair>, Vec<Pair>) = p.held_out.iter().cloned().partition(rare);
+    assert!((1..20).contains(&with.len()), "{} of {}", with.len(), p.held_out.len());
+    let right = |pairs: &[Pair]| accuracy(&keeping(&p, pairs, &p.circuit, Ablation::Mean(&p.means)), pairs);
+    assert_eq!((right(&with), right(&rest)), (0.0, 1.0));
+    // A share of the pairs, by severity.
+    let count = |severity: f32| {
+        let of = |seed| CaseKind::RareToken.build(severity, seed);
+        let ids = |seed| HandBuilt::new(Pathology::RareToken, 1.0, &Options::random(seed)).built.ids;
+        (0..20)
+            .map(|s| of(s).held_out.iter().filter(|p| p.positive.contains(&ids(s)[token::RARE])).count())
+            .sum::<usize>()
+    };
+    let (few, many) = (count(0.1), count(0.3));
+    assert!((3..40).contains(&few) && (15..90).contains(&many), "1 % and 3 % of 1,440: {few} {many}");
+}
+
+#[test]
+fn companions_agree_in_all_data_and_decide_where_they_part() {
+    for (seed, severity) in [(0, 1.0), (1, 1.0), (2, 0.75), (3, 0.75)] {
+        let p = CaseKind::Companion.build(severity, seed);
+        let second = seed % 2 == 1;
+        let ids = HandBuilt::new(Pathology::Companion { second }, severity, &Options::random(seed)).built.ids;
+        let [cue, companion] = [token::CUE, token::SECOND_CUE].map(|c| c.map(|t| ids[t]));
+        for pair in p.held_out.iter().chain(&p.selection) {
+            let has = |prompt: &[u16], side: usize| prompt.contains(&cue[side]) && prompt.contains(&companion[side]);
+            assert!(has(&pair.positive, 0) && has(&pair.negative, 1));
+        }
+        assert!(kl(&p, &p.held_out).iter().all(|&k| k < 1e-6));
+        // With the companion of the other sign, model and circuit give opposite answers.
+        let part = |pair: &Pair| {
+            let exchange = |prompt: &[u16]| {
+                let other = |t: u16| companion.iter().position(|c| *c == t).map_or(t, |i| companion[1 - i]);
+                prompt.iter().map(|&t| other(t)).collect::<Vec<u16>>()
+            };
+            Pair { positive: exchange(&pair.positive), negative: exchange(&pair.negative), ..pair.clone() }
+        };
+        let parted: Vec<Pair> = p.held_out.iter().map(part).collect();
+        let model = accuracy(&whole(&p, &parted), &parted);
+        let circuit = accuracy(&keeping(&p, &parted, &p.circuit, Ablation::Mean(&p.means)), &parted);
+        let expected = if second { (1.0, 0.0) } else { (0.0, 1.0) };
+        assert_eq!((model, circuit), expected, "seed {seed} at {severity}");
+    }
+}
+
+#[test]
+fn live_company_bends_answers_and_turns_none() {
+    for seed in 0..10 {
+        let p = CaseKind::LiveCompany.build(1.0, seed);
+        for pairs in std::iter::once(&p.held_out).chain(p.shifted.iter().map(|s| &s.1)) {
+            assert_eq!(accuracy(&whole(&p, pairs), pairs), 1.0, "{}", p.host);
+            assert_eq!(accuracy(&keeping(&p, pairs, &p.circuit, Ablation::Mean(&p.means)), pairs), 1.0, "{}", p.host);
+        }
+        assert!(kl(&p, &p.held_out)[0] < 0.01, "{}: {:?}", p.host, kl(&p, &p.held_out));
     }
 }

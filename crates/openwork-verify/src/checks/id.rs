@@ -24,6 +24,11 @@ pub enum Quantity {
     NearerThanNothing,
 }
 
+impl Quantity {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Direction, Self::Loss, Self::Accuracy, Self::Agreement, Self::NearerThanNothing];
+}
+
 impl std::fmt::Display for Quantity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -59,6 +64,13 @@ pub enum CheckId {
     SufficiencyUnder {
         /// Ablation.
         scheme: Scheme,
+    },
+    /// Level 2: the circuit was asked to reach no looser target than the verifier's.
+    ClaimedTarget,
+    /// Levels 2 and 4: share of pairs that the circuit may turn, for all that is seen.
+    TurnedPairs {
+        /// Pairs.
+        split: Split,
     },
     /// Level 2: spread of the circuit's logits under its own norms beside that under the model's.
     Amplification,
@@ -124,6 +136,14 @@ pub enum CheckId {
     Adversary,
     /// Level 4: the same with a budget of the circuit's size.
     LargerAdversary,
+    /// Level 4: the first of these attacks after the best common shift of the two answers.
+    AdversaryShifted,
+    /// Level 4: the second of them after that shift.
+    LargerAdversaryShifted,
+    /// Level 4: ablation of groups of nodes outside the circuit as one.
+    Groups,
+    /// Level 4: partial ablation with a scheme of its own for every prompt.
+    AdversaryPerPrompt,
     /// Level 4, a step: the same attack on random node sets.
     AttacksOnRandomSets,
     /// Level 4: nodes carry in the circuit what they carry in the model.
@@ -132,6 +152,10 @@ pub enum CheckId {
     Interchange,
     /// Level 4: prompts made by exchanging tokens.
     WorstInputs,
+    /// Level 4: tokens that few pairs or none have.
+    RareTokens,
+    /// Level 4: pairs that differ in several places.
+    Companions,
     /// Level 4: no other circuit does as well.
     Identified,
     /// Level 5: causal scrubbing.
@@ -163,6 +187,7 @@ impl CheckId {
                     Self::NotTrivial,
                     Self::VocabularyDivergence,
                     Self::VocabularyTop,
+                    Self::TurnedPairs { split: Split::HeldOut },
                 ])
                 .collect(),
             3 => ControlKind::ALL
@@ -185,10 +210,16 @@ impl CheckId {
                 .into_iter()
                 .chain([
                     Self::Adversary,
+                    Self::AdversaryShifted,
                     Self::LargerAdversary,
+                    Self::LargerAdversaryShifted,
+                    Self::Groups,
+                    Self::AdversaryPerPrompt,
                     Self::Roles,
                     Self::Interchange,
                     Self::WorstInputs,
+                    Self::RareTokens,
+                    Self::Companions,
                     Self::Identified,
                 ])
                 .collect(),
@@ -213,11 +244,13 @@ impl CheckId {
         match self {
             Self::SelfChecks | Self::EnoughPairs => 0,
             Self::Task | Self::ThroughNodes => 1,
-            Self::Faithfulness { split, .. } if split != Split::HeldOut => 4,
+            Self::Faithfulness { split, .. } | Self::TurnedPairs { split } if split != Split::HeldOut => 4,
             Self::Sufficiency { .. }
             | Self::SufficiencyUnder { .. }
+            | Self::ClaimedTarget
             | Self::Amplification
             | Self::Faithfulness { .. }
+            | Self::TurnedPairs { .. }
             | Self::Equivalence
             | Self::SignTest
             | Self::FaithfulnessBySize
@@ -239,10 +272,16 @@ impl CheckId {
             | Self::Shift { .. }
             | Self::Adversary
             | Self::LargerAdversary
+            | Self::AdversaryShifted
+            | Self::LargerAdversaryShifted
+            | Self::Groups
+            | Self::AdversaryPerPrompt
             | Self::AttacksOnRandomSets
             | Self::Roles
             | Self::Interchange
             | Self::WorstInputs
+            | Self::RareTokens
+            | Self::Companions
             | Self::Identified => 4,
             Self::Scrubbing | Self::Hypothesis => 5,
             Self::Exhaustive | Self::Certificate { .. } => 6,
@@ -271,15 +310,20 @@ impl CheckId {
             | Self::Exhaustive => Role::Required,
             // Pairs of other templates are what every pass needs, of other lengths and words a strong one.
             Self::ShiftPairs { .. }
+            | Self::ClaimedTarget
             | Self::Equivalence
             | Self::NotTrivial
             | Self::VocabularyDivergence
             | Self::VocabularyTop
             | Self::LargerAdversary
+            | Self::Groups
             | Self::WorstInputs
+            | Self::RareTokens
+            | Self::Companions
             | Self::Identified
             | Self::Scrubbing => Role::ForStrong,
             Self::Faithfulness { .. }
+            | Self::TurnedPairs { .. }
             | Self::SignTest
             | Self::FaithfulnessBySize
             | Self::Independence
@@ -287,6 +331,9 @@ impl CheckId {
             | Self::CompletenessBesideRandom
             | Self::MinimalitySubsets
             | Self::MinimalityEdges
+            | Self::AdversaryShifted
+            | Self::LargerAdversaryShifted
+            | Self::AdversaryPerPrompt
             | Self::AttacksOnRandomSets
             | Self::Interchange
             | Self::Certificate { .. } => Role::Reported,
@@ -318,12 +365,15 @@ impl CheckId {
             Self::ShiftPairs { .. } | Self::Shift { .. } => Family::Shift,
             Self::Adversary => Family::Adversary,
             Self::LargerAdversary => Family::LargerAdversary,
+            Self::Groups => Family::Groups,
             Self::Roles | Self::Hypothesis => Family::Interchange,
-            Self::WorstInputs => Family::Inputs,
+            Self::WorstInputs | Self::RareTokens | Self::Companions => Family::Inputs,
             Self::Identified => Family::Rival,
             Self::Scrubbing => Family::Scrubbing,
             Self::Exhaustive => Family::Exhaustive,
-            Self::Faithfulness { .. }
+            Self::ClaimedTarget
+            | Self::TurnedPairs { .. }
+            | Self::Faithfulness { .. }
             | Self::SignTest
             | Self::FaithfulnessBySize
             | Self::Independence
@@ -331,6 +381,9 @@ impl CheckId {
             | Self::CompletenessBesideRandom
             | Self::MinimalitySubsets
             | Self::MinimalityEdges
+            | Self::AdversaryShifted
+            | Self::LargerAdversaryShifted
+            | Self::AdversaryPerPrompt
             | Self::AttacksOnRandomSets
             | Self::Interchange
             | Self::Certificate { .. } => Family::Other,
@@ -363,10 +416,14 @@ impl std::fmt::Display for CheckId {
             Self::Control { kind } => return write!(f, "control: {kind}"),
             Self::ShiftPairs { split } => return split.fmt(f),
             Self::Shift { split, quantity, .. } => return write!(f, "{split}: {quantity}"),
+            Self::TurnedPairs { split } => return write!(f, "{split}: pairs that may be turned"),
+            Self::RareTokens => "rare tokens",
+            Self::Companions => "companion cues",
             Self::SelfChecks => "self-checks",
             Self::EnoughPairs => "enough pairs",
             Self::Task => "the model does the task",
             Self::ThroughNodes => "the task goes through nodes",
+            Self::ClaimedTarget => "target of the search",
             Self::Amplification => "frozen norms: amplification",
             Self::Faithfulness { .. } => "faithfulness",
             Self::Equivalence => "equivalence",
@@ -387,6 +444,10 @@ impl std::fmt::Display for CheckId {
             Self::MinimalityEdges => "minimality: edges",
             Self::Adversary => "adversary",
             Self::LargerAdversary => "adversary of the circuit's size",
+            Self::AdversaryShifted => "adversary, answers shifted",
+            Self::LargerAdversaryShifted => "adversary of the circuit's size, answers shifted",
+            Self::Groups => "groups outside",
+            Self::AdversaryPerPrompt => "adversary of every prompt",
             Self::AttacksOnRandomSets => "attacks on random sets",
             Self::Roles => "roles",
             Self::Interchange => "interchange with the model",
@@ -422,6 +483,8 @@ pub enum Family {
     Exhaustive,
     /// The published ablation under the model's norms.
     FrozenNorm,
+    /// Attacks with groups of nodes.
+    Groups,
     /// Searched inputs.
     Inputs,
     /// Roles of nodes and hypotheses.
@@ -468,6 +531,7 @@ impl std::fmt::Display for Family {
             Self::Equivalence => "equivalence",
             Self::Exhaustive => "exhaustive",
             Self::FrozenNorm => "frozen norm",
+            Self::Groups => "groups",
             Self::Inputs => "inputs",
             Self::Interchange => "interchange",
             Self::LargerAdversary => "larger adversary",

@@ -1,38 +1,29 @@
-//! Level 4: adversaries, the worst inputs, changed roles, rivals, and inputs from elsewhere.
+//! Level 4: what is asked in which order; inputs from elsewhere, interpolation curves, and rivals.
 
-use openwork_circuit::Calibration;
-
-use super::{Evaluators, Shown, Stop, Verifier, resamples, weights_of, worst_pair};
+use super::{Evaluators, Stop, Verifier, resamples};
 use crate::{
     checks::{Check, Status, id::CheckId},
-    methods::{
-        adversary, interpolation,
-        knockouts::whole_scale,
-        random_sets::{Draw, Subset, draw},
-        rival,
-    },
-    report::{
-        counter_example::{Change, CounterExample, Intervention},
-        findings::{Curve, CurveKind, Rival},
-    },
+    levels::rules,
+    methods::{interpolation, knockouts::whole_scale, rival},
+    report::findings::{Curve, CurveKind, Rival},
     run::{
         error::RunError,
-        evaluator::Evaluator,
         measures::{Measured, calibrate_within},
-        scheme::{AblationValue, Kept, Scheme, Split},
+        scheme::{Scheme, Split},
     },
     stats::intervals::fraction,
-    streams::Stream,
 };
 
 impl Verifier<'_> {
     /// Level 4.
     pub(super) fn adversaries(&mut self, evaluators: &Evaluators<'_>) -> Result<(), Stop> {
         self.shifts(evaluators)?;
-        self.attacks(evaluators);
-        self.roles(&evaluators.few);
+        self.attacks(evaluators)?;
+        self.roles(&evaluators.few)?;
         self.interpolation_curves(evaluators);
         self.inputs(evaluators);
+        self.rare_tokens(evaluators);
+        self.companions(evaluators);
         self.rivals(evaluators)?;
         Ok(())
     }
@@ -59,6 +50,9 @@ impl Verifier<'_> {
             for scheme in [Scheme::MEAN, Scheme::ZERO] {
                 let measured = self.measure(split, evaluator, &evaluators.selection, &resamples, scheme)?;
                 self.sufficient(split, evaluator, &measured, &resamples);
+                if scheme == Scheme::MEAN {
+                    self.push(rules::turned_pairs(split, &measured.circuit));
+                }
             }
         }
         Ok(())
@@ -88,177 +82,6 @@ impl Verifier<'_> {
         self.report.curves.push(Curve { kind: CurveKind::ModelValues, points });
     }
 
-    /// Partial ablation of the rest by an adversary with a budget.
-    fn attacks(&mut self, evaluators: &Evaluators<'_>) {
-        let (circuit, settings) = (self.case.circuit.nodes(), self.settings);
-        let (id, evaluator) = (CheckId::Adversary, &evaluators.held_out);
-        if circuit.is_empty() || circuit.complement().is_empty() {
-            let words = "a circuit of no nodes or of all leaves an adversary nothing to compare";
-            let both = [id, CheckId::LargerAdversary];
-            return both.into_iter().for_each(|id| self.push(Check::not_asked(id, words)));
-        }
-        if !self.has_time_for(&[id, CheckId::LargerAdversary]) {
-            return;
-        }
-        let small = (settings.adversary_share * circuit.len() as f64).ceil().max(1.0);
-        let large = circuit.len() as f64;
-        for (budget, id) in [(small, CheckId::Adversary), (large, CheckId::LargerAdversary)] {
-            let r = adversary::attack(
-                &evaluators.few_selection,
-                circuit,
-                budget,
-                AblationValue::Mean,
-                settings.adversary_steps,
-            );
-            let (attack, measured) = adversary::outcome_of(
-                Subset::Circuit,
-                evaluator,
-                &r,
-                (budget, AblationValue::Mean),
-                &evaluators.resamples,
-            );
-            let passed = attack.agreement.ci95.0 >= settings.min_accuracy;
-            let most: Vec<String> = attack.nodes.iter().take(4).map(|(n, r)| format!("{n} to {r:.2}")).collect();
-            let words = format!(
-                "with at most {budget} nodes outside the circuit ablated, the same for all inputs, the worst found leaves \
-                 {} of the model's answers and KL {} nats over the candidates; the lower end must be at least {} ({})",
-                attack.agreement,
-                attack.kl,
-                settings.min_accuracy,
-                most.join(", ")
-            );
-            if !passed && id == CheckId::Adversary {
-                self.refute_by_attack(evaluator, &measured, &r);
-            }
-            self.push(Check {
-                split: Some(Split::HeldOut),
-                ablation: Some(Scheme::MEAN),
-                estimate: Some(attack.agreement),
-                threshold: Some(settings.min_accuracy),
-                ..Check::new(id, Status::of(passed), words)
-            });
-            self.report.findings.attacks.push(attack);
-        }
-        self.attacks_on_random_sets(evaluators, small);
-    }
-
-    /// The same attack where random nodes of the same number and kind are safe: what a circuit that is none suffers.
-    fn attacks_on_random_sets(&mut self, evaluators: &Evaluators<'_>, budget: f64) {
-        const SETS: u64 = 3;
-        for set in 0..SETS {
-            if self.clock.is_over() {
-                return self.unfinished(CheckId::AttacksOnRandomSets);
-            }
-            let mut rng = Stream::AttackedSet(set).rng(self.settings.seed);
-            let (nodes, _) = draw(self.case.circuit.nodes(), Draw::Others, &evaluators.active, &mut rng);
-            let steps = self.settings.adversary_steps;
-            let r = adversary::attack(&evaluators.few_selection, &nodes, budget, AblationValue::Mean, steps);
-            let how = (budget, AblationValue::Mean);
-            let (attack, _) =
-                adversary::outcome_of(Subset::Random, &evaluators.held_out, &r, how, &evaluators.resamples);
-            self.report.findings.attacks.push(attack);
-        }
-    }
-
-    fn refute_by_attack(&mut self, evaluator: &Evaluator<'_>, measured: &Measured, r: &[f32]) {
-        let pair = worst_pair(measured.agree.len(), |i| 1e6 * (1.0 - measured.agree[i]) + measured.kl_candidates[i]);
-        let shown = Shown {
-            check: CheckId::Adversary,
-            split: Split::HeldOut,
-            pair,
-            evaluator,
-            run: &measured.differences,
-            calibration: Calibration::NONE,
-        };
-        self.refute_by(|| shown.example(Shown::partly(Change::Attack, r, Scheme::MEAN)));
-    }
-
-    /// Roles: correlation of every node's values in the circuit's run with those in the model's.
-    fn roles(&mut self, evaluator: &Evaluator<'_>) {
-        let (id, circuit) = (CheckId::Roles, self.case.circuit.nodes());
-        if circuit.is_empty() {
-            return self.not_applicable(&[id], "a circuit of no nodes has no roles");
-        }
-        if !self.has_time(id) {
-            return;
-        }
-        let roles = adversary::roles(evaluator, circuit);
-        let space = circuit.space();
-        for (node, role) in &roles {
-            let node = space.node(*node).to_string();
-            self.report.findings.nodes.iter_mut().filter(|w| w.node == node).for_each(|w| w.role = *role);
-        }
-        // Fisher's z with a prompt as the unit: tokens of a prompt are dependent.
-        let margin = 1.96 / (2.0 * evaluator.pairs.len() as f64 - 3.0).max(1.0).sqrt();
-        let defined = || roles.iter().filter_map(|(n, r)| r.map(|r| (*n, r)));
-        let turned: Vec<String> = defined()
-            .filter(|(_, r)| (r.clamp(-0.999_999, 0.999_999).atanh() + margin).tanh() < 0.0)
-            .map(|(n, r)| format!("{} ({r:.2})", space.node(n)))
-            .collect();
-        let least = defined().map(|(_, r)| r).fold(1.0, f64::min);
-        let words = format!(
-            "the values of the circuit's nodes in its own run correlate with those in the model's by {least:.2} or more{}",
-            if turned.is_empty() {
-                String::new()
-            } else {
-                format!(
-                    "; against them: {}. Such a node means the opposite of what it means in the model",
-                    turned.join(", ")
-                )
-            }
-        );
-        self.push(Check::new(id, Status::of(turned.is_empty()), words));
-    }
-
-    /// The worst input among those seen, and a search for worse.
-    fn inputs(&mut self, evaluators: &Evaluators<'_>) {
-        let (id, evaluator) = (CheckId::WorstInputs, &evaluators.held_out);
-        if !self.has_time(id) {
-            return;
-        }
-        // Whatever is drawn like the held-out prompts is worse than the worst of those in at most this share, at 95 %
-        // confidence. Of searched ones no such thing can be said.
-        let n = 2 * evaluator.pairs.len();
-        let share = 1.0 - 0.05_f64.powf(1.0 / n as f64);
-        let published =
-            self.report.cell(Split::HeldOut, Kept::Circuit, Some(Scheme::MEAN)).expect("measured at level 1");
-        let seen = published.kl_max;
-        self.report.findings.worst_input = Some((share, seen));
-        let (circuit, calibration) = (self.case.circuit.nodes(), self.case.calibration);
-        let found = adversary::worst_input(evaluator, circuit, calibration, self.settings.inputs, self.settings.seed);
-        let Some((worst, turned)) = found else {
-            let words = "no two prompts of one template have one length and differ in more than their cues: there is nothing \
-                         to exchange between them";
-            return self.push(Check::not_asked(id, words));
-        };
-        let words = format!(
-            "of {} prompts made by exchanging tokens other than the cues between prompts of one template, {turned} have an answer of the \
-             model, sure by a nat or more, that the circuit turns; the worst KL over the candidates is {:.4} nats. Of the {n} \
-             held-out prompts as they are, the worst has KL {seen:.4} over the vocabulary, which bounds all but a share \
-             {share:.4} of their kind, at 95 % confidence",
-            self.settings.inputs, worst.kl
-        );
-        // One in a hundred may be no prompt of the task any more, for all that it keeps its cue.
-        let passed = turned * 100 <= self.settings.inputs;
-        self.push(Check { ablation: Some(Scheme::MEAN), ..Check::new(id, Status::of(passed), words) });
-        if !passed {
-            let what = Change::OnlyCircuitKept;
-            let cut_edges = evaluator.context.cut_edges(weights_of(what));
-            let intervention = Intervention { cut_edges, ..Intervention::keeping(what, circuit) };
-            self.refute_by(|| CounterExample {
-                check: id,
-                split: Split::HeldOut,
-                pair: None,
-                prompts: worst.prompts,
-                candidates: worst.candidates,
-                intervention,
-                calibration,
-                model: worst.model,
-                run: worst.run,
-            });
-        }
-    }
-
     /// Rivals: other circuits that do as well.
     fn rivals(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
         let (id, circuit, settings) = (CheckId::Identified, self.case.circuit.nodes(), self.settings);
@@ -271,8 +94,7 @@ impl Verifier<'_> {
         }
         let clock = self.clock;
         let out_of_time = || clock.is_over();
-        let loss = settings.loss_limit(self.case.target_loss);
-        let limit = rival::Limit { loss, scale: whole_scale(self.case.calibration) };
+        let limit = rival::Limit { loss: settings.loss_limit(), scale: whole_scale(self.case.calibration) };
         let (evaluator, selection) = (&evaluators.few, &evaluators.few_selection);
         let Some(core) = rival::core(selection, circuit, limit, &out_of_time)? else {
             self.left_out(id);

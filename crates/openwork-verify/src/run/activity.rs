@@ -11,6 +11,8 @@ use crate::run::context::Context;
 pub(crate) struct Activity {
     /// Mean over the pairs' tokens of |value − mean|.
     pub deviation: Vec<f64>,
+    /// Largest |value − mean| on the pairs' tokens.
+    pub peak: Vec<f32>,
     /// True if the value is anywhere (padding included) another than the mean.
     pub off_mean: Vec<bool>,
     /// True if it is anywhere another than zero.
@@ -47,7 +49,11 @@ impl Tap for ActivityTap<'_> {
             self.activity.off_mean[node] |= row.iter().any(|&x| x != mean);
             self.activity.off_zero[node] |= row.iter().any(|&x| x != 0.0);
             let real = row.iter().zip(&self.real).filter(|(_, real)| **real);
-            self.activity.deviation[node] += real.map(|(&x, _)| f64::from((x - mean).abs())).sum::<f64>();
+            for (&x, _) in real {
+                let deviation = (x - mean).abs();
+                self.activity.deviation[node] += f64::from(deviation);
+                self.activity.peak[node] = self.activity.peak[node].max(deviation);
+            }
         }
         ControlFlow::Continue(())
     }
@@ -55,7 +61,12 @@ impl Tap for ActivityTap<'_> {
 
 impl Activity {
     fn none(nodes: usize) -> Self {
-        Self { deviation: vec![0.0; nodes], off_mean: vec![false; nodes], off_zero: vec![false; nodes] }
+        Self {
+            deviation: vec![0.0; nodes],
+            peak: vec![0.0; nodes],
+            off_mean: vec![false; nodes],
+            off_zero: vec![false; nodes],
+        }
     }
 
     /// Over all batches.
@@ -64,6 +75,7 @@ impl Activity {
         for ActivityTap { real, activity, .. } in batches {
             tokens += real.iter().filter(|&&r| r).count();
             all.deviation.iter_mut().zip(activity.deviation).for_each(|(a, b)| *a += b);
+            all.peak.iter_mut().zip(activity.peak).for_each(|(a, b)| *a = a.max(b));
             all.off_mean.iter_mut().zip(activity.off_mean).for_each(|(a, b)| *a |= b);
             all.off_zero.iter_mut().zip(activity.off_zero).for_each(|(a, b)| *a |= b);
         }
@@ -100,6 +112,7 @@ mod tests {
         let [reads, queries] = [&space.sites()[0].1, &space.sites()[1].1];
         let mut activity = Activity {
             deviation: vec![0.0; space.len()],
+            peak: vec![0.0; space.len()],
             off_mean: vec![true; space.len()],
             off_zero: vec![true; space.len()],
         };

@@ -161,9 +161,9 @@ pub(crate) fn faithfulness(
 /// Task loss of every pair after the common shift of the logit difference that makes the mean loss least.
 ///
 /// An ablation that merely moves both logits apart everywhere has destroyed nothing that tells a positive prompt
-/// from a negative one. The slope of the convex mean loss `Σ σ(d + s) − ½` is bisected.
+/// from a negative one.
 pub(crate) fn losses_at_best_shift(run: &Outcome) -> Vec<f64> {
-    run.pair_losses(Calibration { scale: 1.0, shift: best_shift(&run.differences) })
+    run.pair_losses(best_shift(run))
 }
 
 /// The calibration of least loss among those whose scale is between zero and `most`.
@@ -171,19 +171,21 @@ pub(crate) fn calibrate_within(run: &Outcome, most: f64) -> Calibration {
     let best = run.calibrate().scale;
     // The loss is convex, so that the best scale of those allowed is the one nearest to the best of all.
     let scale = if best.is_finite() { best.clamp(0.0, most.max(0.0)) } else { 0.0 };
-    let scaled: Vec<f64> = run.differences.iter().map(|d| scale * d).collect();
-    Calibration { scale, shift: best_shift(&scaled) }
+    let differences = run.differences.iter().map(|d| scale * d).collect();
+    Calibration { scale, ..best_shift(&Outcome { differences, log_probs: vec![] }) }
 }
 
-/// The shift of logit differences that makes their mean loss least.
-fn best_shift(d: &[f64]) -> f64 {
+/// The common shift of the logit difference that makes the mean task loss least: the slope of the convex
+/// `Σ σ(d + s) − ½` is bisected.
+pub(crate) fn best_shift(run: &Outcome) -> Calibration {
+    let d = &run.differences;
     let slope = |shift: f64| d.iter().map(|d| 1.0 / (1.0 + (-(d + shift)).exp()) - 0.5).sum::<f64>();
     let (mut low, mut high) = d.iter().fold((0.0_f64, 0.0_f64), |(l, h), d| (l.min(-d), h.max(-d)));
     for _ in 0..60 {
         let middle = (low + high) / 2.0;
         if slope(middle) < 0.0 { low = middle } else { high = middle }
     }
-    (low + high) / 2.0
+    Calibration { scale: 1.0, shift: (low + high) / 2.0 }
 }
 
 /// The calibration of least loss, or none where all differences are equal.

@@ -23,10 +23,12 @@ pub fn attacks(out: &mut String, report: &Report) {
     }
     attacks.sort_by(|a, b| a.budget.total_cmp(&b.budget).then(a.on.cmp(&b.on)));
     out.push_str(
-        "<h3>Attacks</h3><p class=\"quiet\">The worst partial ablation that was found within a budget, the same for all \
-         inputs, of nodes that are not kept safe. Safe is the circuit, or a random set of its size: where both fall \
-         alike, keeping the circuit safe protects nothing.</p><div class=\"scroll\"><table><tr><th>safe</th>\
-         <th class=\"n\">budget, nodes</th><th>answers that stay the model's</th><th class=\"n\">KL over the candidates, \
+        "<h3>Attacks</h3><p class=\"quiet\">The worst partial ablation that was found within a budget, of nodes that \
+         are not kept safe: with one scheme for all prompts, of one group of nodes, or with a scheme for every prompt. Safe is the circuit, or a random set of its size: where both fall \
+         alike, keeping the circuit safe protects nothing. An attack that few answers survive as they are, and many after \
+         the best common shift, moves the threshold between the two answers; one that they do not survive either way \
+         destroys what tells the prompts apart.</p><div class=\"scroll\"><table><tr><th>safe</th>\
+         <th>adversary</th><th class=\"n\">budget, nodes</th><th>answers that stay the model's</th><th>the same, answers shifted</th><th class=\"n\">KL over the candidates, \
          nats</th><th>most ablated, and the part that is left</th></tr>",
     );
     for attack in attacks {
@@ -35,12 +37,14 @@ pub fn attacks(out: &mut String, report: &Report) {
             attack.nodes.iter().take(4).map(|(node, r)| format!("{} {r:.2}", escape(node))).collect();
         let _ = write!(
             out,
-            "<tr{class}><td>{}</td><td class=\"n\">{:.1}</td><td class=\"w\">{}{}</td><td class=\"n\">{}</td>\
-             <td class=\"nodes\">{}</td></tr>",
+            "<tr{class}><td>{}</td><td>{}</td><td class=\"n\">{:.1}</td><td class=\"w\">{}{}</td><td>{}</td>\
+             <td class=\"n\">{}</td><td class=\"nodes\">{}</td></tr>",
             attack.on,
+            escape(&attack.attacker.to_string()),
             attack.budget,
             bar(attack.agreement.mean, attack.agreement.mean < report.settings.min_accuracy),
             estimate(&attack.agreement),
+            estimate(&attack.agreement_shifted),
             estimate(&attack.kl),
             nodes.join(", ")
         );
