@@ -109,7 +109,7 @@ pub enum ConfigError {
         expected: &'static str,
     },
     /// AbsTopK would keep nothing.
-    #[error("AbsTopK keeps no feature of the {width} at {site}: {fraction:?} of them is less than one")]
+    #[error("AbsTopK keeps no feature of the {width} at {site}: {fraction:e} of them is less than one")]
     KeepsNothing {
         /// Published name of the site.
         site: &'static str,

@@ -33,7 +33,7 @@ fn shim(dir: &Path) -> Option<PathBuf> {
     cc.status().is_ok_and(|status| status.success()).then_some(library)
 }
 
-/// What the chain begins with: a tokenizer, code, a recipe of a few steps.
+/// Begin of the chain: a tokenizer, code, a recipe of a few steps.
 fn begin(dir: &Path) {
     let recipe = RECIPE.replace("vocab_size = 320", "vocab_size = 2048").replace("n_ctx = 32", "n_ctx = 128");
     let recipe = recipe.replace("steps = 240", "steps = 4").replace("checkpoint_every = 1000", "checkpoint_every = 2");

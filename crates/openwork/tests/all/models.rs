@@ -43,6 +43,13 @@ fn a_published_folder_is_an_argument_like_any_other() {
     refused(dir, "prune model.safetensors --task for_while --data data", &["in sequences of 64", "above the target"]);
     refused(dir, "prune run --task for_while --trained-context 64", &["the model records 128"]);
 
+    // The same configuration from any of them.
+    let config = |model: &str| ok(dir, &format!("config {model} --json"));
+    assert_eq!(config("run"), config("model.safetensors"));
+    assert!(
+        ok(dir, "config run").contains("sequences of 128 tokens") && ok(dir, "config pub").contains("not recorded")
+    );
+
     // What is no model is refused in the same words by every command.
     fs::create_dir(dir.join("empty")).unwrap();
     fs::write(dir.join("junk"), b"junk").unwrap();
@@ -90,4 +97,18 @@ fn values_that_are_not_finite_are_an_error_in_every_command_that_runs_the_model(
         refused(dir, &format!("{line} {with}"), &["attention scores of block 0", "not finite"]);
     }
     assert!(!dir.join("large/means.safetensors").exists());
+}
+
+#[test]
+fn recipes_are_listed_and_what_is_shown_is_a_recipe() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    let listed = ok(dir, "recipe list");
+    for name in ["quickstart", "python-1x", "gao-4x"] {
+        assert!(listed.contains(name), "{listed}");
+        let shown = ok(dir, &format!("recipe show {name}"));
+        fs::write(dir.join("mine.toml"), &shown).unwrap();
+        assert_eq!(ok(dir, "recipe show mine.toml"), shown);
+    }
+    refused(dir, "recipe show none", &["there is no recipe none", "quickstart"]);
 }

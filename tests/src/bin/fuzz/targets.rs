@@ -10,7 +10,7 @@ use std::{
 use openwork_circuit::{Calibration, Circuit, CircuitFile, Domain, Means, NodeSet, NodeSpace, SearchSettings};
 use openwork_data::{Documents, Sources, Tokenizer};
 use openwork_model::{Config, Model};
-use openwork_project::{LineFormat, PromptLines, VerdictFile};
+use openwork_project::{Beside, LineFormat, Project, PromptLines, TOKENIZER_KEY, TRAINED_CONTEXT_KEY, VerdictFile};
 use openwork_tensor::{PtFile, ShardWriter, TensorFile, TokenShards};
 use openwork_train::{Recipe, SHIPPED};
 use openwork_truth::{Compiled, Options, Program, means, zoo::CaseKind};
@@ -199,15 +199,31 @@ fn of_a_model(dir: &Path) -> Vec<Target> {
         },
         Target {
             name: "verdict",
-            seeds: vec![verdict(&circuit)],
+            seeds: vec![verdict(dir, &circuit)],
             read: file(dir, "circuit.verdict.json", |path| VerdictFile::read(path).is_ok()),
         },
         certificate(dir),
     ]
 }
 
+/// A model with all that circuits of it need, in a folder of its own.
+fn project(dir: &Path) -> Project {
+    let dir = dir.join("project");
+    fs::create_dir_all(&dir).expect("a folder");
+    let tokenizer = Tokenizer::train_on_programs(0, 100_000, 300).expect("trained");
+    tokenizer.save(&dir.join("tokenizer.json")).expect("saved");
+    let mut writer = ShardWriter::create(dir.join("sample"), tokenizer.sha256(), 64).expect("a folder");
+    writer.push(&[1; 32]).expect("written");
+    writer.finish().expect("written");
+    let config = Config { vocab_size: 300, ..model().config };
+    let metadata = [(TOKENIZER_KEY, tokenizer.sha256().to_owned()), (TRAINED_CONTEXT_KEY, "8".to_owned())];
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
+    Model::init(config, 1).save(dir.join("model.safetensors"), &metadata).expect("saved");
+    Project::open(&dir.join("model.safetensors"), Beside::default(), &mut |_| ()).expect("a project")
+}
+
 /// A verdict of the first level on a ground-truth case.
-fn verdict(circuit: &CircuitFile) -> Vec<u8> {
+fn verdict(dir: &Path, circuit: &CircuitFile) -> Vec<u8> {
     let given = CaseKind::True.build(1.0, 0);
     let case = Case {
         model: &given.model,
@@ -225,7 +241,7 @@ fn verdict(circuit: &CircuitFile) -> Vec<u8> {
     let controls = Controls { done: &[], cut_short: &[] };
     let settings = Settings { random_sets: 100, random_pairs: 32, bootstrap: 400, ..Settings::default() };
     let report = verify(&case, controls, &settings, &Limits::level(1), &mut |_| ()).report;
-    VerdictFile::new(circuit, vec![], report).to_json().into_bytes()
+    VerdictFile::new(&project(dir), circuit, (vec![], report), "p".into(), vec![]).to_json().into_bytes()
 }
 
 /// A certificate of a compiled program; its model lies beside it.
