@@ -396,6 +396,7 @@ const SHOWN: [&str; 19] = [
     "entry",
     "expected",
     "found",
+    "fraction",
     "given",
     "index",
     "name",
