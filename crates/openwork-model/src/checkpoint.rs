@@ -173,6 +173,9 @@ pub enum LoadError {
     },
 }
 
+/// Ends of the names of the four arrays of a sparse matrix.
+const ARRAYS: [&str; 4] = [".csr.shape", ".csr.row_ptr", ".csr.col_idx", ".csr.values"];
+
 /// The published configuration's file name.
 pub(crate) const CONFIG: &str = "beeg_config.json";
 
@@ -257,7 +260,8 @@ impl Model {
             Config::from_published(&config).map_err(|source| LoadError::Config { path: path.into(), source })?;
         let allow_not_finite = allows_not_finite(&metadata);
         let model = assemble(path, config, allow_not_finite, |name, expected| {
-            Ok(match (file.is_csr(name), file.contains(name)) {
+            let sparse = ARRAYS.iter().any(|end| file.contains(&format!("{name}{end}")));
+            Ok(match (sparse, file.contains(name)) {
                 (true, true) => return Err(LoadError::TwoForms { path: path.into(), name: name.into() }),
                 (true, false) => {
                     // A few bytes can claim any number of columns: compared before they are filled with zeros.
@@ -275,9 +279,8 @@ impl Model {
         })?;
         let infos = Params::<()>::infos(&model.config);
         let own = |name: &str| {
-            infos
-                .iter()
-                .any(|info| name.strip_prefix(&info.name).is_some_and(|end| end.is_empty() || end.starts_with(".csr.")))
+            let is_part = |end: &str| end.is_empty() || ARRAYS.contains(&end);
+            infos.iter().any(|info| name.strip_prefix(&info.name).is_some_and(is_part))
         };
         if let Some(name) = file.names().find(|name| !own(name)) {
             return Err(LoadError::NoPlace { path: path.into(), name: name.into() });
