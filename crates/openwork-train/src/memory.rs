@@ -27,7 +27,7 @@ impl MemoryPlan {
         let (lanes, threads) = (recipe.lanes as u128, threads.max(1) as u128);
         let buffers = lanes.min(threads) + u128::from(lanes > threads);
         // W and its transpose, place and value each, and the way from one to the other; a bit of support.
-        let sparse = (parameters as f64 * crossover() * 20.0) as u128 + parameters / 8;
+        let sparse = ((parameters as f64 * crossover() * 20.0) as u128).saturating_add(parameters / 8);
         let tokens = recipe.chunk_sequences as u128 * recipe.config.n_ctx as u128;
         let activations = activations(&recipe.config, recipe.schedule.dtype, tokens);
         Self {
