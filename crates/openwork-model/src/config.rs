@@ -231,10 +231,10 @@ impl Config {
     /// AbsTopK keeps no feature at one of its sites, or its fraction is none.
     pub fn check(&self) -> Result<(), ConfigError> {
         if let Some(ActDensity { fraction, .. }) = &self.act_density
-            && !(*fraction > 0.0 && *fraction <= 1.0)
+            && !(*fraction > 0.0 && *fraction < 1.0)
         {
-            let found = format!("{fraction:?}");
-            return Err(ConfigError::Value { key: "afrac", found, expected: "a number above 0 and up to 1, or null" });
+            let found = format!("{fraction:e}");
+            return Err(ConfigError::Value { key: "afrac", found, expected: "a number above 0 and below 1, or null" });
         }
         for (site, kind) in ACT_SITES {
             if self.act_k(kind) == Some(0) {

@@ -27,13 +27,13 @@ impl MemoryPlan {
         let (lanes, threads) = (recipe.lanes as u128, threads.max(1) as u128);
         let buffers = lanes.min(threads) + u128::from(lanes > threads);
         // W and its transpose, place and value each, and the way from one to the other; a bit of support.
-        let sparse = (parameters as f64 * crossover() * 20.0) as u128 + parameters / 8;
+        let sparse = ((parameters as f64 * crossover() * 20.0) as u128).saturating_add(parameters / 8);
         let tokens = recipe.chunk_sequences as u128 * recipe.config.n_ctx as u128;
         let activations = activations(&recipe.config, recipe.schedule.dtype, tokens);
         Self {
-            weights: bytes(4 * parameters + sparse),
-            moments: bytes(8 * parameters),
-            gradients: bytes(4 * parameters * buffers),
+            weights: bytes(parameters.saturating_mul(4).saturating_add(sparse)),
+            moments: bytes(parameters.saturating_mul(8)),
+            gradients: bytes(parameters.saturating_mul(4).saturating_mul(buffers)),
             activations: bytes(lanes.min(threads).saturating_mul(activations)),
             bigram: match recipe.config.bigram {
                 Bigram::None => 0,
@@ -54,8 +54,8 @@ fn bytes(n: u128) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }
 
-/// Bytes that forward and backward of `tokens` tokens work in. Sizes are below 2³¹ ([`Recipe::parse`]), so that no sum or
-/// product here is beyond 128 bits.
+/// Bytes that forward and backward of `tokens` tokens work in, or the most that there can be. Sizes are below 2³¹
+/// ([`Recipe::parse`]), so that no sum of products of three of them is beyond 128 bits.
 fn activations(config: &Config, dtype: ActivationDtype, tokens: u128) -> u128 {
     let wide = |n: usize| n as u128;
     let [d, d_mlp, n_head, vocab_size] = [config.d_model, config.d_mlp, config.n_head, config.vocab_size].map(wide);
@@ -84,7 +84,8 @@ fn activations(config: &Config, dtype: ActivationDtype, tokens: u128) -> u128 {
     let nonzeros = (16.0 * crossover() * widest as f64) as u128;
     // Of a head in attention: three tiles of 256 queries, and twice its keys.
     let tiles = 4 * wide(config.d_head) * (3 * 256 + 2 * wide(config.n_ctx));
-    tokens * (n_layer * (4 * kept + read_bytes * read + marks) + passing_bytes + nonzeros) + tiles
+    let blocks = n_layer * (4 * kept + read_bytes * read + marks);
+    tokens.saturating_mul(blocks + passing_bytes + nonzeros).saturating_add(tiles)
 }
 
 #[cfg(test)]

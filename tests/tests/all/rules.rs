@@ -72,7 +72,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
 const TENSOR_TREE: [(&str, &str); 8] = [
     ("arrays", "ndarray matrixmultiply rawpointer num-complex num-integer num-traits"),
     ("safetensors", "safetensors hashbrown allocator-api2 equivalent foldhash"),
-    ("safetensors, for nothing of ours", "tempfile fastrand getrandom once_cell rustix bitflags linux-raw-sys"),
+    ("safetensors, for nothing of ours", "tempfile fastrand getrandom once_cell rustix bitflags linux-raw-sys libc"),
     ("half floats and bytes", "half bytemuck cfg-if zerocopy"),
     ("checksums of zip entries", "crc32fast"),
     ("manifests and headers", "serde serde_core serde_json itoa memchr zmij"),

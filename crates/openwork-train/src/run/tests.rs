@@ -104,6 +104,7 @@ fn resumes_identically(text: &str, stop: u64) {
 
     let mut run = Run::create(recipe(), &parts, data(tmp.path())).unwrap();
     assert_eq!(finish(&mut run, Some(stop)).unwrap(), Stopped::Interrupted { step: stop });
+    drop(run);
     // A kill two steps on: the log is ahead of the checkpoint, its last line is cut.
     let mut run = Run::resume(recipe(), &parts, data(tmp.path())).unwrap();
     let checkpoint = std::fs::read(parts.join("checkpoint.safetensors")).unwrap();
@@ -112,6 +113,7 @@ fn resumes_identically(text: &str, stop: u64) {
     let cut = std::fs::read(parts.join("log.jsonl")).unwrap();
     std::fs::write(parts.join("log.jsonl"), &cut[..cut.len() - 20]).unwrap();
 
+    drop(run);
     let mut run = Run::resume(recipe(), &parts, data(tmp.path())).unwrap();
     assert_eq!(run.step_count(), stop);
     assert_eq!(finish(&mut run, None).unwrap(), Stopped::Finished);

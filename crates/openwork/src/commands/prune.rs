@@ -1,9 +1,6 @@
 //! `openwork prune`: find a circuit.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use openwork_project::find_circuit;
@@ -39,9 +36,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if !args.force {
         project.check_free(&out)?;
     }
-    check_folder(out.parent().unwrap_or(Path::new("")))?;
-    if out.parent().is_some_and(Path::exists) {
-        check_outputs([out.as_path()])?;
+    match out.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+        Some(folder) => check_folder(folder)?,
+        None => check_outputs([out.as_path()])?,
     }
     let settings = args.search.settings();
     let splits = project.splits(task, settings.seed)?;

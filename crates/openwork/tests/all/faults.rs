@@ -134,7 +134,7 @@ impl Chain {
         };
         let output = command(dir, &again).output().unwrap();
         let message = stderr(&output);
-        // An operation that failed after the last of the work: all is there, and says so.
+        // An operation that failed after the last of the work: all is there, and the command says so.
         let there =
             message.contains("exists already") || message.contains("already holds") || message.contains("--force");
         let well = matches!(output.status.code(), Some(0 | 1 | 3)) || there;
@@ -177,7 +177,7 @@ fn a_call_that_fails_ends_in_an_error_and_leaves_nothing_behind() {
             check_end(&whole, operation, line);
             let count: u64 = fs::read_to_string(&counts).unwrap().parse().unwrap();
             assert!(count > 0, "{line} has no {operation}");
-            for at in chain.moments(count, 3) {
+            for at in chain.moments(count, 2) {
                 let dir = chain.before(stage);
                 let what = format!("{operation} {at} of {count} failed in openwork {line}");
                 let output = run(&dir, at);
@@ -195,10 +195,10 @@ fn a_kill_at_any_moment_leaves_nothing_behind() {
         let started = Instant::now();
         command(&chain.before(stage), line).output().unwrap();
         let whole = started.elapsed().as_micros() as u64;
-        for part in chain.moments(if chain.all { 40 } else { 4 }, 4) {
+        for part in chain.moments(if chain.all { 40 } else { 3 }, 3) {
             let dir = chain.before(stage);
             let mut child = command(&dir, line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            std::thread::sleep(Duration::from_micros(whole * part / if chain.all { 41 } else { 5 }));
+            std::thread::sleep(Duration::from_micros(whole * part / if chain.all { 41 } else { 4 }));
             child.kill().unwrap();
             let status = child.wait().unwrap();
             assert!(status.signal() == Some(9) || status.code().is_some());

@@ -92,7 +92,7 @@ fn values_that_are_not_finite_are_an_error_in_every_command_that_runs_the_model(
         "generate large --prompt def",
         "tasks eval large --task for_while --pairs 8",
         "prune large --task for_while --data data",
-        "forward large --prompt def",
+        "forward large --prompt for_i_in_range(10):print(i)",
     ] {
         refused(dir, &format!("{line} {with}"), &["attention scores of block 0", "not finite"]);
     }

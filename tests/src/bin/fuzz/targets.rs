@@ -17,14 +17,17 @@ use openwork_truth::{Compiled, Options, Program, means, zoo::CaseKind};
 use openwork_verify::certificate::{About, Scheme, exhaustive};
 use openwork_verify::{Case, Controls, Limits, Settings, hypothesis::Hypothesis, verify};
 
+/// Reads a file as a user would; true if it is accepted.
+type Reader = Box<dyn Fn(&[u8]) -> bool>;
+
 /// A format.
 pub struct Target {
     /// Its name.
     pub name: &'static str,
     /// Files that our writers made.
     pub seeds: Vec<Vec<u8>>,
-    /// Reads a file as a user would; true if it is accepted.
-    pub read: Box<dyn Fn(&[u8]) -> bool>,
+    /// Its reader.
+    pub read: Reader,
 }
 
 /// A small model.
@@ -55,7 +58,7 @@ pub fn targets(dir: &Path) -> Vec<Target> {
 }
 
 /// A reader of a file in `dir` called `name`.
-fn file(dir: &Path, name: &str, read: impl Fn(&Path) -> bool + 'static) -> Box<dyn Fn(&[u8]) -> bool> {
+fn file(dir: &Path, name: &str, read: impl Fn(&Path) -> bool + 'static) -> Reader {
     let path = dir.join(name);
     Box::new(move |bytes| {
         fs::write(&path, bytes).expect("a temporary folder takes files");
@@ -71,9 +74,7 @@ fn written(dir: &Path, write: impl FnOnce(&Path)) -> Vec<u8> {
 }
 
 fn texts() -> Vec<Target> {
-    let text = |read: fn(&str) -> bool| -> Box<dyn Fn(&[u8]) -> bool> {
-        Box::new(move |bytes| std::str::from_utf8(bytes).is_ok_and(read))
-    };
+    let text = |read: fn(&str) -> bool| -> Reader { Box::new(move |bytes| std::str::from_utf8(bytes).is_ok_and(read)) };
     let hypothesis = "name = \"a\"\nanswer = \"'yes' if sign == '+' else 'no'\"\ncandidates = [\"yes\", \"no\"]\n\
         [[variable]]\nname = \"sign\"\nvalue = \"last_of(tokens, ['+', '-'])\"\nnodes = [\"0.attn.v[3]\", \"0.mlp.post_act[7]\"]\n\
         at = \"all\"\n";
