@@ -203,6 +203,6 @@ impl Verifier<'_> {
             run: &measured.differences,
             calibration: Calibration::NONE,
         };
-        self.refute_by(|| shown.example(Shown::partly(Change::Attack, r, Scheme::MEAN)));
+        self.refute_by(|| shown.example(shown.partly(Change::Attack, r, Scheme::MEAN)));
     }
 }

@@ -371,12 +371,14 @@ impl Shown<'_> {
     }
 
     /// The intervention that keeps node n to the part `r[n]`.
-    fn partly(what: Change, r: &[f32], scheme: Scheme) -> Intervention {
+    fn partly(&self, what: Change, r: &[f32], scheme: Scheme) -> Intervention {
+        let space = self.evaluator.space();
+        let partly = r.iter().enumerate().filter(|(_, r)| **r > 0.0 && **r < 1.0);
         Intervention {
             what,
             scheme,
-            kept: runs(r.iter().enumerate().filter(|(_, r)| **r == 1.0).map(|(n, _)| n)),
-            partly: r.iter().copied().enumerate().filter(|(_, r)| *r > 0.0 && *r < 1.0).collect(),
+            kept: runs(&space, r.iter().enumerate().filter(|(_, r)| **r == 1.0).map(|(n, _)| n)),
+            partly: partly.map(|(n, r)| (space.node(n).to_string(), *r)).collect(),
             sources: None,
             constants: None,
             cut_edges: vec![],

@@ -101,13 +101,6 @@ impl Report {
             }
             recompute_check(self, check)?;
         }
-        let ended_early = matches!(self.verdict, Verdict::Error { .. } | Verdict::NoTask | Verdict::Undefined);
-        let asked = (1..=self.level).filter(|_| !ended_early).flat_map(CheckId::asked_at);
-        for check in asked {
-            if !self.checks.iter().any(|c| c.id.answers(check)) {
-                return Err(Edited::Missing { check });
-            }
-        }
         let judged = Evidence::of(self, is_certified(self)).judge();
         let found = kind(&self.verdict);
         // A list of prompts is no domain: its certificates raise nothing.
@@ -115,6 +108,13 @@ impl Report {
         if !same {
             let (found, expected) = (word(&found), word(&judged.kind));
             return Err(Edited::Verdict { found, expected });
+        }
+        let ended_early = matches!(self.verdict, Verdict::Error { .. } | Verdict::NoTask | Verdict::Undefined);
+        let asked = (1..=self.level).filter(|_| !ended_early).flat_map(CheckId::asked_at);
+        for check in asked {
+            if !self.checks.iter().any(|c| c.id.answers(check)) {
+                return Err(Edited::Missing { check });
+            }
         }
         let Judged { reasons, level_reached, .. } = Evidence::of(self, found == Kind::Certified).judge();
         if self.level_reached != level_reached {

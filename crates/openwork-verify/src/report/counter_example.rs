@@ -1,6 +1,6 @@
 //! Counter-examples: a pair on which a circuit fails, with the intervention that shows it.
 
-use openwork_circuit::{Calibration, NodeSet};
+use openwork_circuit::{Calibration, NodeSet, NodeSpace};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -56,18 +56,18 @@ impl std::fmt::Display for Change {
     }
 }
 
-/// An intervention in the model. Nodes are numbered in the order of the forward pass.
+/// An intervention in the model. Nodes have their printed names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Intervention {
     /// Kind of change.
     pub what: Change,
     /// Scheme of ablation.
     pub scheme: Scheme,
-    /// Nodes that are kept whole, as runs of numbers `(first, length)`; all others are ablated, unless `partly`
-    /// says in what part.
-    pub kept: Vec<(usize, usize)>,
+    /// Nodes that are kept whole, as runs in the order of the forward pass: the first node and how many from there on. All
+    /// others are ablated, unless `partly` says in what part.
+    pub kept: Vec<(String, usize)>,
     /// `(node, r)` of nodes of which a part r is kept.
-    pub partly: Vec<(usize, f32)>,
+    pub partly: Vec<(String, f32)>,
     /// The prompts whose values take the place of those of ablated nodes, under a resampling scheme.
     pub sources: Option<[Vec<u16>; 2]>,
     /// Constants of the ablated nodes, in the order of their numbers, under a scheme of constants other than the
@@ -82,14 +82,14 @@ pub struct Intervention {
 impl Intervention {
     /// Keeps `nodes` and ablates all others by their means.
     pub(crate) fn keeping(what: Change, nodes: &NodeSet) -> Self {
-        let kept = runs(nodes.numbers());
+        let kept = runs(nodes.space(), nodes.numbers());
         let (partly, cut_edges) = (vec![], vec![]);
         Self { what, scheme: Scheme::MEAN, kept, partly, sources: None, constants: None, cut_edges }
     }
 }
 
-/// Rising numbers as runs `(first, length)`.
-pub(crate) fn runs(numbers: impl Iterator<Item = usize>) -> Vec<(usize, usize)> {
+/// Nodes of rising numbers as runs: the first node and how many.
+pub(crate) fn runs(space: &NodeSpace, numbers: impl Iterator<Item = usize>) -> Vec<(String, usize)> {
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for n in numbers {
         match runs.last_mut() {
@@ -97,5 +97,5 @@ pub(crate) fn runs(numbers: impl Iterator<Item = usize>) -> Vec<(usize, usize)> 
             _ => runs.push((n, 1)),
         }
     }
-    runs
+    runs.into_iter().map(|(first, length)| (space.node(first).to_string(), length)).collect()
 }

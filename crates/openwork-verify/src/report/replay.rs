@@ -15,13 +15,13 @@ use crate::{
 /// Reason that a counter-example cannot be run again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
-    /// It names a node that the model does not have.
-    #[error("node {node} of {nodes} is not in this model")]
+    /// It names a node that the model does not have, or more nodes from there on than follow.
+    #[error("the model does not have {count} nodes from {node} on")]
     Node {
-        /// Number of the node.
-        node: usize,
-        /// Nodes of the model.
-        nodes: usize,
+        /// Name of the first node.
+        node: String,
+        /// Number of nodes.
+        count: usize,
     },
     /// It names a node that is none.
     #[error(transparent)]
@@ -50,9 +50,13 @@ pub enum ReplayError {
 pub fn replay(model: &Model, means: &Means, example: &CounterExample) -> Result<([f64; 2], [f64; 2]), ReplayError> {
     let space = NodeSpace::new(&model.config);
     let mut r = vec![0.0_f32; space.len()];
-    let nodes = example.intervention.kept.iter().flat_map(|&(first, length)| first..first.saturating_add(length));
-    for (node, part) in nodes.map(|n| (n, 1.0)).chain(example.intervention.partly.iter().copied()) {
-        *r.get_mut(node).ok_or(ReplayError::Node { node, nodes: space.len() })? = part;
+    let whole = example.intervention.kept.iter().map(|(first, count)| (first, *count, 1.0));
+    let partly = example.intervention.partly.iter().map(|(node, part)| (node, 1, *part));
+    for (first, count, part) in whole.chain(partly) {
+        let unknown = || ReplayError::Node { node: first.clone(), count };
+        let first: usize = space.number(first.parse()?).ok_or_else(unknown)?;
+        let nodes = first.checked_add(count).and_then(|end| r.get_mut(first..end)).ok_or_else(unknown)?;
+        nodes.fill(part);
     }
     let in_vocabulary = |t: &u16| usize::from(*t) < model.config.vocab_size;
     let (answer, alternative) = example.candidates;

@@ -63,7 +63,7 @@ fn counter_example() -> CounterExample {
         intervention: Intervention {
             what: Change::Attack,
             scheme: Scheme { value: AblationValue::AnyTemplate, norms: Norms::Free },
-            kept: vec![(0, 1)],
+            kept: vec![("0.attn.act_in[0]".into(), 1)],
             partly: vec![],
             sources: Some([vec![1], vec![2]]),
             constants: None,
