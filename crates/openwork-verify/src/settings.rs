@@ -258,6 +258,7 @@ fn numbers(s: &Settings) -> Vec<(&'static str, f64, Looser)> {
         ("min_agreement", s.min_agreement, Below),
         ("min_template", s.min_template, Below),
         ("min_necessity", s.min_necessity, Below),
+        ("max_divergence", s.max_divergence, Above),
         ("min_denominator_se", s.min_denominator_se, Below),
         ("min_denominator_share", s.min_denominator_share, Below),
         // The more is called idle, the weaker are random sets of active nodes.
