@@ -316,7 +316,8 @@ mod tests {
         let serde_json::Value::Object(fields) = serde_json::to_value(Settings::default()).unwrap() else { panic!() };
         let mut listed: Vec<&str> = numbers(&Settings::default()).iter().map(|n| n.0).collect();
         let mut known: Vec<&str> = fields.keys().map(String::as_str).collect();
-        (listed.sort_unstable(), known.sort_unstable());
+        listed.sort_unstable();
+        known.sort_unstable();
         assert_eq!(listed, known);
         assert!(Settings::default().loosened().is_empty());
     }
