@@ -258,6 +258,7 @@ fn numbers(s: &Settings) -> Vec<(&'static str, f64, Looser)> {
         ("min_agreement", s.min_agreement, Below),
         ("min_template", s.min_template, Below),
         ("min_necessity", s.min_necessity, Below),
+        ("max_divergence", s.max_divergence, Above),
         ("min_denominator_se", s.min_denominator_se, Below),
         ("min_denominator_share", s.min_denominator_share, Below),
         // The more is called idle, the weaker are random sets of active nodes.
@@ -315,7 +316,8 @@ mod tests {
         let serde_json::Value::Object(fields) = serde_json::to_value(Settings::default()).unwrap() else { panic!() };
         let mut listed: Vec<&str> = numbers(&Settings::default()).iter().map(|n| n.0).collect();
         let mut known: Vec<&str> = fields.keys().map(String::as_str).collect();
-        (listed.sort_unstable(), known.sort_unstable());
+        listed.sort_unstable();
+        known.sort_unstable();
         assert_eq!(listed, known);
         assert!(Settings::default().loosened().is_empty());
     }

@@ -75,7 +75,7 @@ pub enum CaseKind {
     /// 29. A true circuit beside live nodes that bend the answer under some ablations and on some inputs, and never turn it.
     LiveCompany,
     /// 30. Nodes outside keep others outside quiet that would turn the answer: two or three together, no one alone; the
-    /// severity is how far it turns.
+    ///     severity is how far it turns.
     Guard,
     /// 31. Groups of 8, 16 and 30 nodes outside that cancel each other.
     CancellingGroup,

@@ -58,7 +58,7 @@ impl CheckId {
             | Self::VocabularyTop => Rule::LowerEndAtLeast,
             Self::NecessityAgainstRandomSets | Self::SufficiencyAgainstRandomSets => Rule::PAtMost,
             Self::Completeness => Rule::Within,
-            Self::VocabularyDivergence => Rule::UpperEndAtMost,
+            Self::VocabularyDivergence | Self::MinimalityNodes => Rule::UpperEndAtMost,
             Self::Equivalence => Rule::PAtMostAlpha,
             Self::SelfChecks
             | Self::EnoughPairs
@@ -74,7 +74,6 @@ impl CheckId {
             | Self::RandomSets
             | Self::Control { .. }
             | Self::CompletenessBesideRandom
-            | Self::MinimalityNodes
             | Self::MinimalitySubsets
             | Self::MinimalityEdges
             | Self::TurnedPairs { .. }
@@ -110,6 +109,7 @@ impl CheckId {
             Self::ClaimedTarget => Threshold::Given(settings.target_loss),
             Self::Amplification => Threshold::Given(settings.max_amplification),
             Self::NotTrivial => Threshold::Given(settings.max_share),
+            Self::MinimalityNodes => Threshold::Given(settings.max_needless),
             Self::VocabularyDivergence => Threshold::Given(settings.max_divergence),
             Self::VocabularyTop => Threshold::Given(settings.min_agreement),
             Self::NecessityAgainstRandomSets | Self::SufficiencyAgainstRandomSets => Threshold::Given(settings.alpha),

@@ -190,7 +190,7 @@ impl Verifier<'_> {
             order.truncate(MOST_EDGES);
             order.sort_unstable();
         }
-        let asked: Vec<_> = order.into_iter().map(|i| all[i].clone()).collect();
+        let asked: Vec<_> = order.into_iter().map(|i| all[i]).collect();
         let out_of_time = || clock.is_over();
         let (needless, tried) =
             knockouts::needless_edges(evaluator, circuit, calibration, &asked, margin, &out_of_time);

@@ -242,7 +242,7 @@ pub(crate) fn needless_edges(
         let bias = linear.bias.as_ref().map(|b| b.dense()[[row, 0]]);
         set(linear, (row, edge.from.index), 0.0, bias.map(|b| b + edge.weight * mean));
         if loss(&model) <= limit {
-            needless.push(edge.clone());
+            needless.push(*edge);
         }
         set(weights_of(&mut model, edge.to).0, (row, edge.from.index), edge.weight, bias);
     }
