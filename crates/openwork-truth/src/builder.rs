@@ -76,6 +76,8 @@ pub(crate) struct Neuron {
 /// Collects a program; [`Builder::build`] turns it into weights.
 pub struct Builder {
     pub(crate) vocab_size: usize,
+    /// Tokens that have a second word: the tokens after all others, in this order.
+    pub(crate) synonyms: Range<usize>,
     pub(crate) n_ctx: usize,
     /// By channel, when it can be read: 0 from the embedding on, 2 l + 1 after the attention of block l, 2 l + 2 after its
     /// MLP.
@@ -94,6 +96,7 @@ impl Builder {
     pub fn new(vocab_size: usize, n_ctx: usize) -> Self {
         Self {
             vocab_size,
+            synonyms: 0..0,
             n_ctx,
             ready: vec![],
             embed: vec![],
@@ -103,6 +106,11 @@ impl Builder {
             constants: vec![],
             unembed: vec![],
         }
+    }
+
+    /// Gives some tokens a second word, which stands for the same to the program: the tokens from the vocabulary's size on.
+    pub fn synonyms(&mut self, of: Range<usize>) {
+        self.synonyms = of;
     }
 
     /// A new variable that nothing writes yet; neurons may.

@@ -37,12 +37,23 @@ pub struct Prompt {
 impl Compiled {
     /// The model of a program.
     pub fn new(program: Program, options: &Options) -> Self {
-        let builder = program.write();
+        Self::of(program, program.write(), options)
+    }
+
+    /// The model of a program that knows a second word for every symbol; [`Compiled::in_other_words`] uses them.
+    pub fn with_synonyms(program: Program, options: &Options) -> Self {
+        let mut builder = program.write();
+        builder.synonyms(1..1 + program.symbols().len());
+        Self::of(program, builder, options)
+    }
+
+    fn of(program: Program, builder: Builder, options: &Options) -> Self {
         let built = builder.build(options);
         let circuit = builder.nodes(&built, &builder.parts());
         let Built { model, ids, .. } = built;
         let mut vocabulary = vec![String::new(); ids.len()];
-        for (name, &id) in program.vocabulary().into_iter().zip(&ids) {
+        let synonyms = program.symbols().iter().map(|s| format!("{s}'"));
+        for (name, &id) in program.vocabulary().into_iter().chain(synonyms).zip(&ids) {
             vocabulary[usize::from(id)] = name;
         }
         Self { program, model, ids, vocabulary, circuit }
@@ -52,6 +63,19 @@ impl Compiled {
     pub fn prompt(&self, input: &Input) -> Prompt {
         let tokens = self.program.prompt(input).into_iter().map(|t| self.ids[t]).collect();
         Prompt { tokens, answer: self.ids[self.program.interpret(input)] }
+    }
+
+    /// The prompt with the second word for every symbol.
+    ///
+    /// # Panics
+    /// When the model knows none.
+    pub fn in_other_words(&self, prompt: &Prompt) -> Prompt {
+        let (symbols, first) = (1..1 + self.program.symbols().len(), self.program.vocabulary().len());
+        let word = |id: &u16| match symbols.clone().position(|s| self.ids[s] == *id) {
+            Some(symbol) => self.ids[first + symbol],
+            None => *id,
+        };
+        Prompt { tokens: prompt.tokens.iter().map(word).collect(), answer: prompt.answer }
     }
 
     /// All prompts of the given lengths of x.
@@ -87,7 +111,8 @@ impl Program {
             Self::Sort => self.sort(&mut b),
             Self::Histogram => self.histogram(&mut b),
             Self::FractionPrevious => self.fraction_previous(&mut b),
-            Self::Dyck1 | Self::Dyck2 => self.dyck(&mut b),
+            Self::Dyck1 | Self::Dyck2 | Self::Dyck3 => self.dyck(&mut b),
+            Self::Palindrome => self.palindrome(&mut b),
             Self::Induction => self.induction(&mut b),
             Self::MostFrequent => self.most_frequent(&mut b),
             Self::QuoteClosing => self.quote_closing(&mut b),
@@ -213,6 +238,28 @@ impl Program {
         let no = [(answer.channel(0), 2.0)];
         b.step(&[(ever.channel(0), 1.0)], (half, half), None, &no);
         (0..kinds).for_each(|kind| b.step(&[(total.channel(kind), 1.0)], (half, half), None, &no));
+        b.constant(answer.channel(1), 1.0);
+        self.answer(b, &answer);
+    }
+
+    /// The i-th symbol from the front and from the back, for every i; whether any two differ. Each two that do are seen twice.
+    fn palindrome(self, b: &mut Builder) {
+        let (symbols, places) = (self.symbols_of(b), b.positions());
+        let asked = b.tokens(1, |t| (t == self.first_question()).then_some(0));
+        let wrong = b.variable(1);
+        for i in 1..=self.n_max() {
+            let front = b.aggregate(&asked, &places, |_, k| k == i, &symbols);
+            let back = b.aggregate(&places, &places, |q, k| k > 0 && k + i == q, &symbols);
+            for s in 0..symbols.size() {
+                // Shut where there is no i-th symbol, because the question stands at its place or before.
+                let shut = (0..=i).map(|place| (places.channel(place), -4.0));
+                let reads: Vec<_> =
+                    [(front.channel(s), 1.0), (back.channel(s), -1.0)].into_iter().chain(shut).collect();
+                b.relu(&reads, 0.0, &[(wrong.channel(0), 1.0)]);
+            }
+        }
+        let answer = b.variable(2);
+        b.step(&[(wrong.channel(0), 1.0)], (0.5, 0.5), None, &[(answer.channel(0), 2.0)]);
         b.constant(answer.channel(1), 1.0);
         self.answer(b, &answer);
     }

@@ -201,7 +201,7 @@ impl Builder {
         let dimensions = self.heads.iter().flat_map(|h| h.query.iter().chain(&h.value)).map(|e| e.0 + 1).max();
         let with_noise = |n: usize| n + noise.count(n);
         Config {
-            vocab_size: self.vocab_size,
+            vocab_size: self.vocab_size + self.synonyms.len(),
             n_ctx: self.n_ctx,
             n_layer,
             n_head: with_noise(heads),
@@ -215,7 +215,10 @@ impl Builder {
     fn embeddings(&self, model: &mut Model, channels: &[usize], ids: &[u16]) {
         let params = &mut model.params;
         let token = |&(t, c, x): &Entry| (usize::from(ids[t]), channels[c], x);
-        params.embed.update(|w| add(w, self.embed.iter().map(token)));
+        let second = |t: usize| self.vocab_size + t - self.synonyms.start;
+        let synonyms = self.embed.iter().filter(|e| self.synonyms.contains(&e.0)).map(|&(t, c, x)| (second(t), c, x));
+        let embed: Vec<Entry> = self.embed.iter().copied().chain(synonyms).collect();
+        params.embed.update(|w| add(w, embed.iter().map(token)));
         let position = params.position.as_mut().expect("added positions");
         position.update(|w| add(w, self.position.iter().map(|&(p, c, x)| (p, channels[c], x))));
         let unembed = params.unembed.as_mut().expect("not tied");

@@ -18,7 +18,7 @@ pub use builder::{Builder, Channel, LOGIT, SCORE, Variable};
 pub use compile::{Compiled, Prompt};
 pub use inject::{InjectError, Injected, Injection};
 pub use layout::{Built, Noise, Options, Parts};
-pub use pathology::{CUE_CONTEXT, Carrier, Guards, HandBuilt, Pathology, token};
+pub use pathology::{CUE_CONTEXT, Carrier, Guards, HandBuilt, LiveJunk, Pathology, token};
 pub use program::{BOS, Input, Program};
 pub use shuffle::Shuffle;
 pub use truth::{AblationValue, TOLERANCE, Truth, effect, means, reaching, remove};

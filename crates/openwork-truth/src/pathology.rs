@@ -12,6 +12,7 @@
 //! cancel).
 
 mod outside;
+mod size;
 
 use openwork_circuit::{Node, NodeSet};
 use openwork_model::{NormKind, Site, SiteKind};
@@ -59,6 +60,16 @@ pub enum Pathology {
         /// True if the circuit follows the second kind of cue and the model the first.
         second: bool,
     },
+    /// Neurons in the circuit that write a twentieth to a fifth of the answer each, and together nothing.
+    LiveJunk(LiveJunk),
+    /// A second path that the circuit leaves out carries a share of the answer.
+    FaintPath,
+    /// Hundreds of neurons in the circuit write where nobody reads.
+    Crowd,
+    /// Nothing: hundreds of neurons share the answer.
+    Large,
+    /// A token that is no candidate would be likelier than both, but for neurons that the circuit leaves out.
+    ThirdToken,
 }
 
 /// Guards of [`Pathology::Guard`].
@@ -72,6 +83,24 @@ pub enum Guards {
     AcrossBlocks,
     /// Two heads.
     Heads,
+}
+
+/// Way in which live nodes add nothing in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LiveJunk {
+    /// Pairs of neurons with opposite weights.
+    Pairs,
+    /// Groups of neurons whose weights add up to zero.
+    ZeroSum,
+    /// Groups of neurons whose weights add up to a 250th of the answer's.
+    TinySum,
+    /// Two heads that fetch the same, each with neurons of its own, of opposite weights.
+    Heads,
+}
+
+impl LiveJunk {
+    /// All four.
+    pub const ALL: [Self; 4] = [Self::Pairs, Self::ZeroSum, Self::TinySum, Self::Heads];
 }
 
 /// Logical numbers of the tokens of the cue task.
@@ -289,6 +318,11 @@ impl Plan {
             Pathology::OpposedWrite => Self::opposed_write(strength),
             Pathology::RareToken => Self::rare_token(strength),
             Pathology::Companion { second } => Self::companion(second, strength),
+            Pathology::LiveJunk(way) => Self::live_junk(way, strength),
+            Pathology::FaintPath => Self::faint_path(strength),
+            Pathology::Crowd => Self::crowd(strength),
+            Pathology::Large => Self::large(),
+            Pathology::ThirdToken => Self::third_token(strength),
         }
     }
 

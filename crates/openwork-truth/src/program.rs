@@ -25,6 +25,10 @@ pub enum Program {
     MostFrequent,
     /// No question: the quotation mark that opened the string and must close it; there is one of two kinds in all inputs.
     QuoteClosing,
+    /// One question: whether x reads the same backwards. Every difference is found from both ends.
+    Palindrome,
+    /// As `Dyck2`, with three kinds of brackets.
+    Dyck3,
 }
 
 /// A prompt and the token that should follow, both by logical number.
@@ -40,10 +44,15 @@ pub struct Input {
 pub const BOS: usize = 0;
 
 impl Program {
-    /// All programs.
+    /// The programs of which every part is needed, whatever else is there.
     pub fn all() -> [Self; 9] {
         use Program::*;
         [Reverse, Sort, Histogram, FractionPrevious, Dyck1, Dyck2, Induction, MostFrequent, QuoteClosing]
+    }
+
+    /// The programs of which some parts stand in for each other: there, a node may be needed only where another one is gone.
+    pub fn redundant() -> [Self; 2] {
+        [Self::Palindrome, Self::Dyck3]
     }
 
     /// Its name, for files and reports.
@@ -58,16 +67,19 @@ impl Program {
             Self::Induction => "induction",
             Self::MostFrequent => "most-frequent",
             Self::QuoteClosing => "quote-closing",
+            Self::Palindrome => "palindrome",
+            Self::Dyck3 => "dyck-3",
         }
     }
 
     /// Symbols of x.
     pub fn symbols(self) -> &'static [&'static str] {
         match self {
-            Self::Reverse | Self::Sort | Self::Histogram | Self::MostFrequent => &["a", "b", "c"],
+            Self::Reverse | Self::Sort | Self::Histogram | Self::MostFrequent | Self::Palindrome => &["a", "b", "c"],
             Self::FractionPrevious => &["a", "b"],
             Self::Dyck1 => &["(", ")"],
             Self::Dyck2 => &["(", ")", "[", "]"],
+            Self::Dyck3 => &["(", ")", "[", "]", "{", "}"],
             Self::Induction => &["a", "b", "c", "d"],
             Self::QuoteClosing => &["'", "\"", "a", "b", "c"],
         }
@@ -76,8 +88,8 @@ impl Program {
     /// Largest n that the model is built for.
     pub fn n_max(self) -> usize {
         match self {
-            Self::Reverse | Self::Sort | Self::Histogram | Self::Dyck2 | Self::QuoteClosing => 4,
-            Self::FractionPrevious | Self::Induction | Self::MostFrequent => 5,
+            Self::Reverse | Self::Sort | Self::Histogram | Self::Dyck2 | Self::Dyck3 | Self::QuoteClosing => 4,
+            Self::FractionPrevious | Self::Induction | Self::MostFrequent | Self::Palindrome => 5,
             Self::Dyck1 => 6,
         }
     }
@@ -91,7 +103,7 @@ impl Program {
     pub fn n_questions(self) -> usize {
         match self {
             Self::Induction | Self::QuoteClosing => 0,
-            Self::MostFrequent => 1,
+            Self::MostFrequent | Self::Palindrome => 1,
             _ => self.n_max(),
         }
     }
@@ -101,7 +113,7 @@ impl Program {
         match self {
             Self::Histogram => (1..=self.n_max()).map(|n| format!("{n} times")).collect(),
             Self::FractionPrevious => self.fractions().iter().map(|(a, b)| format!("{a}/{b}")).collect(),
-            Self::Dyck1 | Self::Dyck2 => vec!["no".into(), "yes".into()],
+            Self::Dyck1 | Self::Dyck2 | Self::Dyck3 | Self::Palindrome => vec!["no".into(), "yes".into()],
             _ => vec![],
         }
     }
@@ -189,7 +201,8 @@ impl Program {
                 let fraction = lowest(count(0, &x[..=i]), i + 1);
                 self.first_answer() + self.fractions().iter().position(|f| *f == fraction).expect("all are listed")
             }
-            Self::Dyck1 | Self::Dyck2 => self.first_answer() + usize::from(balanced(&x[..=i])),
+            Self::Dyck1 | Self::Dyck2 | Self::Dyck3 => self.first_answer() + usize::from(balanced(&x[..=i])),
+            Self::Palindrome => self.first_answer() + usize::from(x.iter().eq(x.iter().rev())),
             Self::Induction => {
                 let (last, before) = x.split_last().expect("not empty");
                 1 + x[before.iter().position(|s| s == last).expect("occurs before") + 1]
@@ -205,14 +218,14 @@ impl Program {
 
 /// True if each kind of bracket (2 k opens, 2 k + 1 closes) is balanced by itself.
 fn balanced(x: &[usize]) -> bool {
-    let mut open = [0_i32; 2];
+    let mut open = [0_i32; 3];
     for s in x {
         open[s / 2] += if s % 2 == 0 { 1 } else { -1 };
         if open[s / 2] < 0 {
             return false;
         }
     }
-    open == [0, 0]
+    open == [0, 0, 0]
 }
 
 fn lowest(k: usize, i: usize) -> (usize, usize) {
@@ -241,6 +254,10 @@ mod tests {
         }
         assert_eq!(ask(Program::Dyck2, &[0, 2, 1, 3], 3), "yes");
         assert_eq!(ask(Program::Dyck2, &[0, 3], 1), "no");
+        assert_eq!(ask(Program::Dyck3, &[4, 0, 5, 1], 3), "yes");
+        assert_eq!(ask(Program::Dyck3, &[4, 0, 5, 1], 2), "no");
+        assert_eq!(ask(Program::Palindrome, &[2, 0, 2], 0), "yes");
+        assert_eq!(ask(Program::Palindrome, &[2, 0, 1, 2], 0), "no");
         assert_eq!(ask(Program::Induction, &[3, 1, 2, 3], 0), "b");
         assert_eq!(ask(Program::MostFrequent, &[2, 1, 2, 1], 0), "b");
         assert_eq!(ask(Program::QuoteClosing, &[3, 1, 4], 0), "\"");

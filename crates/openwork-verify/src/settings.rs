@@ -38,6 +38,9 @@ pub struct Settings {
     /// Ablating the circuit must take at least this share of the model's loss reduction `ln 2 − loss`: with less,
     /// the rest of the model does most of the task without it.
     pub min_necessity: f64,
+    /// KL(model ‖ circuit) over the vocabulary may be this share of KL(model ‖ nothing kept): of what the model knows beyond the
+    /// text's means, a circuit of half knows more than it lacks.
+    pub max_divergence: f64,
     /// A normalised faithfulness needs a denominator of so many standard errors; below, it is undefined.
     pub min_denominator_se: f64,
     /// And it must be at least this share of the model's loss reduction `ln 2 − loss`: a tiny denominator can be
@@ -101,6 +104,7 @@ impl Default for Settings {
             min_agreement: 0.9,
             min_template: 0.75,
             min_necessity: 0.5,
+            max_divergence: 0.5,
             min_denominator_se: 5.0,
             min_denominator_share: 0.1,
             active_share: 0.01,
@@ -147,6 +151,7 @@ impl Settings {
             self.min_agreement,
             self.min_template,
             self.min_necessity,
+            self.max_divergence,
             self.min_denominator_se,
             self.min_denominator_share,
             self.active_share,

@@ -51,6 +51,8 @@ pub(crate) enum Stream {
     Interchange,
     /// One random node set that is ablated beside a circuit of several tasks, by its number.
     DissociationSet(u64),
+    /// Nodes and edges of a large circuit that are asked whether they are needed, and contexts in which they are.
+    Minimality,
 }
 
 impl Stream {
@@ -75,6 +77,7 @@ impl Stream {
             Self::AttackedSet(number) => (1 << 44) + number,
             Self::CompletenessSet(number) => (1 << 45) + number,
             Self::Interchange => 1 << 46,
+            Self::Minimality => 1 << 47,
             Self::Adversary => 1 << 48,
             Self::RareTokens => 1 << 49,
         }
@@ -127,13 +130,15 @@ mod tests {
             Stream::DissociationSet(_) => (Scope::Dissociation, MOST),
             Stream::Source { .. } => (Scope::Verdict, 2 * MOST),
             Stream::RandomSet(_) | Stream::AttackedSet(_) | Stream::CompletenessSet(_) => (Scope::Verdict, MOST),
-            Stream::Knockouts | Stream::WorstInputs | Stream::Rival | Stream::Interchange => (Scope::Verdict, 1),
+            Stream::Knockouts | Stream::WorstInputs | Stream::Rival | Stream::Interchange | Stream::Minimality => {
+                (Scope::Verdict, 1)
+            }
             Stream::Adversary | Stream::RareTokens => (Scope::Verdict, 1),
         };
         (scope, first..first + count)
     }
 
-    const ALL: [Stream; 18] = [
+    const ALL: [Stream; 19] = [
         Stream::Bootstrap,
         Stream::OptimalConstants,
         Stream::GradientCheck,
@@ -150,6 +155,7 @@ mod tests {
         Stream::CompletenessSet(0),
         Stream::Interchange,
         Stream::DissociationSet(0),
+        Stream::Minimality,
         Stream::Adversary,
         Stream::RareTokens,
     ];
@@ -171,7 +177,7 @@ mod tests {
         let numbers = ALL.map(Stream::number);
         let powers = |power: u32| 1_u64 << power;
         assert_eq!(numbers[..8], [0, 0, 0, 0, 0, 0, 0, 1]);
-        assert_eq!(numbers[8..], [40, 41, 42, 43, 44, 45, 46, 42, 48, 49].map(powers));
+        assert_eq!(numbers[8..], [40, 41, 42, 43, 44, 45, 46, 42, 47, 48, 49].map(powers));
         assert_eq!(Stream::Source { sequence: 3, same_template: true }.number(), (1 << 40) + 7);
         assert_eq!([Stream::RandomSet(4), Stream::Scrub(4)].map(Stream::number), [5, 4]);
     }

@@ -66,7 +66,7 @@ fn of(all: &[Judged], kind: CaseKind) -> Vec<&Judged> {
 }
 
 fn true_circuits(out: &mut String, all: &[Judged]) {
-    let true_ones: Vec<&Judged> = all.iter().filter(|j| j.kind.expected() == Expected::Pass).collect();
+    let true_ones: Vec<&Judged> = all.iter().filter(|j| j.expected == Expected::Pass).collect();
     if true_ones.is_empty() {
         return;
     }
@@ -97,7 +97,7 @@ fn detection(out: &mut String, all: &[Judged]) {
          by severity (1 is full).\n\n| # | case | expected | severity | verdict as expected | caught by its check | check |\n\
          |---|---|---|---|---|---|---|"
     );
-    for kind in CaseKind::all().into_iter().filter(|p| p.expected() != Expected::Pass) {
+    for kind in CaseKind::all().into_iter().filter(|p| *p != CaseKind::True) {
         for &severity in kind.severities() {
             let judged: Vec<&Judged> = of(all, kind).into_iter().filter(|j| j.severity == severity).collect();
             let Some(first) = judged.first() else { continue };
@@ -132,7 +132,7 @@ fn confusion(out: &mut String, all: &[Judged]) {
         "---|".repeat(families.len())
     );
     for kind in CaseKind::all() {
-        let full: Vec<&Judged> = of(all, kind).into_iter().filter(|j| j.severity == 1.0).collect();
+        let full: Vec<&Judged> = of(all, kind).into_iter().filter(|j| j.severity == kind.full()).collect();
         let Some(first) = full.first() else { continue };
         let cell = |family: &Family| {
             let n = full.iter().filter(|j| j.fired.contains(family)).count();
@@ -153,7 +153,7 @@ fn holes(out: &mut String, all: &[Judged]) {
     let _ = writeln!(out, "## Holes\n");
     let mut none = true;
     for kind in CaseKind::all() {
-        let full: Vec<&Judged> = of(all, kind).into_iter().filter(|j| j.severity == 1.0).collect();
+        let full: Vec<&Judged> = of(all, kind).into_iter().filter(|j| j.severity == kind.full()).collect();
         let missed = full.iter().filter(|j| !j.is_right()).count();
         if missed > 0 {
             none = false;

@@ -1,6 +1,6 @@
 //! Known circuits inside a trained model: everything else that it learned goes on beside them.
 
-use std::{collections::HashSet, path::Path};
+use std::{collections::HashSet, ops::Range, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use openwork_circuit::Means;
@@ -22,8 +22,8 @@ pub struct Host {
 
 /// Tokens of text for the means, and the length of prompts.
 const TEXT: usize = 1 << 15;
-const LENGTHS: std::ops::Range<usize> = 8..25;
-const LONGER: std::ops::Range<usize> = 30..41;
+const LENGTHS: Range<usize> = 8..25;
+const LONGER: Range<usize> = 30..41;
 
 impl Host {
     /// The model of a run's folder, and the sample of its training data beside it.
@@ -56,26 +56,33 @@ impl Host {
             text[i] = cues[i / 16 % 2];
         }
         let mut seen = HashSet::new();
-        let mut pairs = |n: usize, lengths: std::ops::Range<usize>, template: usize, last: bool| -> Vec<Pair> {
-            let mut found = Vec::new();
-            while found.len() < n {
-                let length = rng.random_range(lengths.clone());
-                let start = rng.random_range(0..self.text.len() - length);
-                let mut positive = self.text[start..start + length].to_vec();
-                let at = if last { length - 2 } else { rng.random_range(0..length - 1) };
-                positive[at] = cues[0];
-                let mut negative = positive.clone();
-                negative[at] = cues[1];
-                if seen.insert(positive.clone()) {
-                    found.push(Pair { positive, negative, answer: answers[0], alternative: answers[1], template });
+        // Other words are those of the last fifth of the text.
+        let here = 0..self.text.len() / 5 * 4;
+        let there = here.end..self.text.len();
+        let mut drawn =
+            |n: usize, lengths: Range<usize>, of: &Range<usize>, template: usize, last: bool| -> Vec<Pair> {
+                let mut found = Vec::new();
+                while found.len() < n {
+                    let length = rng.random_range(lengths.clone());
+                    let start = rng.random_range(of.start..of.end - length);
+                    let mut positive = self.text[start..start + length].to_vec();
+                    let at = if last { length - 2 } else { rng.random_range(0..length - 1) };
+                    positive[at] = cues[0];
+                    let mut negative = positive.clone();
+                    negative[at] = cues[1];
+                    if seen.insert(positive.clone()) {
+                        found.push(Pair { positive, negative, answer: answers[0], alternative: answers[1], template });
+                    }
                 }
-            }
-            found
-        };
-        let (selection, held_out) = (pairs(48, LENGTHS, 0, false), pairs(72, LENGTHS, 0, false));
-        let shifted =
-            vec![(Shift::Templates, pairs(64, LENGTHS, 1, true)), (Shift::Lengths, pairs(64, LONGER, 2, false))];
-        let training = pairs(32, LENGTHS, 0, false);
+                found
+            };
+        let mut pairs = |n: usize| drawn(n, LENGTHS, &here, 0, false);
+        let (selection, held_out, training) = (pairs(48), pairs(72), pairs(32));
+        let shifted = vec![
+            (Shift::Templates, drawn(64, LENGTHS, &here, 1, true)),
+            (Shift::Lengths, drawn(64, LONGER, &here, 2, false)),
+            (Shift::Vocabulary, drawn(64, LENGTHS, &there, 3, false)),
+        ];
         Ok(GroundTruthCase {
             kind: CaseKind::True,
             host: "injected into a trained model",

@@ -122,7 +122,7 @@ pub fn judge(given: GroundTruthCase) -> Judged {
         severity: given.severity,
         seed: given.seed,
         expected: given.expected,
-        should_fire: families(given.kind),
+        should_fire: families(given.kind, given.severity),
         verdict: report.verdict.clone(),
         fired,
         words: report.text(),
@@ -151,9 +151,14 @@ impl Ablator for Skips {
 
 /// Families of checks of which one must fire; the first is the one made for this kind of case. Others may
 /// fire too unless the circuit is true.
-fn families(kind: CaseKind) -> &'static [Family] {
+fn families(kind: CaseKind, severity: f32) -> &'static [Family] {
     match kind {
         CaseKind::AllNodes | CaseKind::True | CaseKind::LiveCompany => &[],
+        CaseKind::Redundant | CaseKind::Large | CaseKind::NoSplit => &[],
+        CaseKind::FaintPath if severity <= 0.05 => &[],
+        CaseKind::FaintPath => &[Family::Completeness, Family::Necessity, Family::Rival],
+        CaseKind::RedundantPadded | CaseKind::LiveJunk | CaseKind::Crowd => &[Family::Minimality],
+        CaseKind::ThirdToken => &[Family::Vocabulary],
         CaseKind::Empty => &[Family::Sufficiency],
         // Under means or under another ablation.
         CaseKind::OneMissing => &[Family::Sufficiency, Family::AblationMatrix],
@@ -221,7 +226,7 @@ mod tests {
     #[test]
     fn every_case_is_called_what_it_is_by_the_check_made_for_it() {
         for kind in CaseKind::all() {
-            let judged = judge(kind.build(1.0, 1));
+            let judged = judge(kind.build(kind.full(), 1));
             assert!(judged.is_right() && judged.is_caught(), "{}: {}\n{}", kind.name(), judged.word(), judged.words);
         }
     }

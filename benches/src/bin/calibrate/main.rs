@@ -1,5 +1,5 @@
-//! `cargo xtask calibrate`: how often is the verifier wrong? It judges circuits whose truth is known, true ones and flawed
-//! ones, and writes down what it said: the calibration card.
+//! `cargo xtask calibrate`: how often is the verifier wrong? It judges circuits whose truth is known, true ones and flawed ones of
+//! many kinds, and writes down what it said: the calibration card.
 
 mod card;
 mod exchange;
@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use openwork_benches::{Csv, Machine, commit, exit, repository, today};
-use openwork_truth::zoo::{CaseKind, Expected};
+use openwork_truth::zoo::CaseKind;
 use rayon::prelude::*;
 
 use injected::Host;
@@ -77,7 +77,8 @@ fn run(args: Args) -> Result<()> {
     let started = Instant::now();
     let mut all: Vec<Judged> = Vec::new();
     let mut invariant = Vec::new();
-    let seeds_of = |kind: CaseKind| if kind.expected() == Expected::Pass { args.honest } else { args.seeds };
+    let is_honest = |kind: CaseKind| matches!(kind, CaseKind::True | CaseKind::LiveCompany);
+    let seeds_of = |kind: CaseKind| if is_honest(kind) { args.honest } else { args.seeds };
     for &kind in &kinds {
         let seeds = seeds_of(kind);
         for &severity in kind.severities() {
@@ -88,9 +89,9 @@ fn run(args: Args) -> Result<()> {
             all.extend(judged);
         }
         // Judged as they are above, at full severity.
-        let as_it_is = |seed: u64| all.iter().find(|j| j.kind == kind && j.severity == 1.0 && j.seed == seed);
+        let as_it_is = |seed: u64| all.iter().find(|j| j.kind == kind && j.severity == kind.full() && j.seed == seed);
         let again = |seed: u64| {
-            let shuffled = judge(kind.build(1.0, seed).shuffled(seed + 1));
+            let shuffled = judge(kind.build(kind.full(), seed).shuffled(seed + 1));
             Some((kind, as_it_is(seed)?.has_verdict_of(&shuffled)))
         };
         let seeds = args.first_seed..args.first_seed + args.shuffled.min(seeds_of(kind));

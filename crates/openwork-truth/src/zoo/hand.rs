@@ -9,7 +9,7 @@ use super::{
     Bed, CaseKind, GroundTruthCase, HELD_OUT, HandBuilt, SELECTION, SHIFTED, Shift, TRAINING,
     cue::{CuePlace, Kind, Second, Source},
 };
-use crate::{CUE_CONTEXT, Guards, Options, Pathology, layout::plain_config, token};
+use crate::{CUE_CONTEXT, Guards, LiveJunk, Options, Pathology, layout::plain_config, token};
 
 /// Sequences of training text, a quarter.
 const TEXT: usize = 100;
@@ -18,9 +18,18 @@ impl CaseKind {
     pub(super) fn by_hand(self, severity: f32, seed: u64) -> GroundTruthCase {
         let pathology = match self {
             // The role swap's true circuit has a part without which it does the same in another way.
-            Self::True => {
-                [Pathology::Honest, Pathology::TwoVariables, Pathology::NegativeHead][(seed / 4 % 3) as usize]
+            Self::True | Self::NoSplit => {
+                let all = [Pathology::Honest, Pathology::TwoVariables, Pathology::NegativeHead, Pathology::ThirdToken];
+                all[(seed / 4 % 4) as usize]
             }
+            Self::Redundant | Self::RedundantPadded => {
+                [Pathology::Backup, Pathology::PositionalShortcut, Pathology::TwoCircuits][(seed % 5) as usize]
+            }
+            Self::LiveJunk => Pathology::LiveJunk(LiveJunk::ALL[(seed % 4) as usize]),
+            Self::FaintPath => Pathology::FaintPath,
+            Self::Crowd => Pathology::Crowd,
+            Self::Large => Pathology::Large,
+            Self::ThirdToken => Pathology::ThirdToken,
             Self::Backup => Pathology::Backup,
             Self::CancellingPair => Pathology::CancellingPair,
             Self::NormCheat => Pathology::NormCheat,
@@ -49,16 +58,21 @@ impl CaseKind {
         };
         let strength = match (self, pathology) {
             // A negative head as strong as the other would leave no answer.
-            (Self::True, Pathology::NegativeHead) => 0.5,
-            (Self::PositionalShortcut | Self::CancellingGroup | Self::RareToken, _) => 1.0,
+            (Self::True | Self::NoSplit, Pathology::NegativeHead) => 0.5,
+            (Self::PositionalShortcut | Self::RedundantPadded | Self::CancellingGroup | Self::RareToken, _) => 1.0,
             (Self::LiveCompany, _) => live_company(seed).1,
             (Self::OpposedWrite, _) => 0.3 * severity,
             _ => severity,
         };
         let hand = HandBuilt::new(pathology, strength, &Options::random(seed));
-        let circuit = if self == Self::True { hand.truth.clone() } else { hand.circuit.clone() };
+        let is_whole = matches!(self, Self::True | Self::NoSplit | Self::Redundant | Self::RedundantPadded);
+        let mut circuit = if is_whole { hand.truth.clone() } else { hand.circuit.clone() };
         let variables = hand.variables.clone();
-        let mut case = bed(hand, (self, pathology), severity, seed).case(self, severity, seed, circuit);
+        let bed = bed(hand, (self, pathology), severity, seed);
+        if self == Self::RedundantPadded {
+            circuit = bed.padded(severity, &mut ChaCha8Rng::seed_from_u64(seed ^ 0x7A02));
+        }
+        let mut case = bed.case(self, severity, seed, circuit);
         case.variables = variables.clone();
         case.true_variables = variables;
         if self == Self::MeanOnly {

@@ -1,4 +1,4 @@
-//! Ground-truth cases: kinds of circuits, true ones and flawed ones, each with everything that a verifier needs and
+//! Ground-truth cases: many kinds of circuits, true ones and flawed ones, each with everything that a verifier needs and
 //! the verdict that it should reach. Refuting a true circuit is a false alarm; passing a flawed one is a miss.
 
 mod cue;
@@ -8,8 +8,10 @@ mod programs;
 use openwork_circuit::{Means, NodeSet};
 use openwork_model::Model;
 use openwork_tasks::Pair;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
 
-use crate::{Carrier, HandBuilt, Prompt, Shuffle};
+use crate::{Carrier, HandBuilt, Prompt, Shuffle, reaching};
 
 /// Kind of a ground-truth case. Numbers are those of the calibration card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,18 +56,34 @@ pub enum CaseKind {
     Undefined,
     /// 20. One of two paths that share nothing.
     TwoCircuits,
-    /// 21. A true circuit beside live nodes that bend the answer under some ablations and on some inputs, and never turn it.
+    /// 21. A true circuit with parts that stand in for each other; a second head or path is as strong as the severity.
+    Redundant,
+    /// 22. The same with idle nodes, as many as the severity's share of its size.
+    RedundantPadded,
+    /// 23. The true circuit and live nodes that add nothing in the end; the more severe, the more of them.
+    LiveJunk,
+    /// 24. A path that carries all but the severity's share of the lead; the circuit leaves out the other one.
+    FaintPath,
+    /// 25. The true circuit and hundreds of idle neurons.
+    Crowd,
+    /// 26. A true circuit of hundreds of neurons that share the answer.
+    Large,
+    /// 27. A circuit that is right between the candidates and has a third token above both.
+    ThirdToken,
+    /// 28. The true circuit, judged without pairs of other lengths or of other words.
+    NoSplit,
+    /// 29. A true circuit beside live nodes that bend the answer under some ablations and on some inputs, and never turn it.
     LiveCompany,
-    /// 22. Nodes outside keep others outside quiet that would turn the answer: two or three together, no one alone; the
+    /// 30. Nodes outside keep others outside quiet that would turn the answer: two or three together, no one alone; the
     /// severity is how far it turns.
     Guard,
-    /// 23. Groups of 8, 16 and 30 nodes outside that cancel each other.
+    /// 31. Groups of 8, 16 and 30 nodes outside that cancel each other.
     CancellingGroup,
-    /// 24. A node of the circuit that means the opposite in the model; the more severe, the more it is worth.
+    /// 32. A node of the circuit that means the opposite in the model; the more severe, the more it is worth.
     OpposedWrite,
-    /// 25. A rare token turns the model's answer, by nodes outside: on one pair in ten at full severity.
+    /// 33. A rare token turns the model's answer, by nodes outside: on one pair in ten at full severity.
     RareToken,
-    /// 26. The circuit follows one of two cues that agree in all data, the model the other.
+    /// 34. The circuit follows one of two cues that agree in all data, the model the other.
     Companion,
 }
 
@@ -147,8 +165,8 @@ pub struct GroundTruthCase {
 }
 
 impl CaseKind {
-    /// All of them, in order.
-    pub fn all() -> [Self; 26] {
+    /// All, in order.
+    pub fn all() -> [Self; 34] {
         use CaseKind::*;
         [
             AllNodes,
@@ -171,6 +189,14 @@ impl CaseKind {
             Leak,
             Undefined,
             TwoCircuits,
+            Redundant,
+            RedundantPadded,
+            LiveJunk,
+            FaintPath,
+            Crowd,
+            Large,
+            ThirdToken,
+            NoSplit,
             LiveCompany,
             Guard,
             CancellingGroup,
@@ -208,6 +234,14 @@ impl CaseKind {
             Self::Leak => "leak",
             Self::Undefined => "bypass",
             Self::TwoCircuits => "two circuits",
+            Self::Redundant => "redundant circuit",
+            Self::RedundantPadded => "redundant, padded",
+            Self::LiveJunk => "live junk",
+            Self::FaintPath => "faint path left out",
+            Self::Crowd => "crowd of idle nodes",
+            Self::Large => "large circuit",
+            Self::ThirdToken => "right between candidates only",
+            Self::NoSplit => "no other lengths or words",
             Self::LiveCompany => "true among live nodes",
             Self::Guard => "guard",
             Self::CancellingGroup => "cancelling group",
@@ -217,7 +251,7 @@ impl CaseKind {
         }
     }
 
-    /// Severities of the flaw, ascending; the last is 1.
+    /// Severities of the flaw, ascending; the last is the full one.
     pub fn severities(self) -> &'static [f32] {
         match self {
             // By how much the missing node does.
@@ -231,6 +265,10 @@ impl CaseKind {
             // Below one half roles are weaker, not swapped.
             Self::RoleSwap => &[0.75, 1.0],
             Self::MeanOnly => &[0.5, 1.0],
+            Self::Redundant | Self::RedundantPadded | Self::LiveJunk => &[0.25, 0.5, 1.0],
+            Self::FaintPath => &[0.003, 0.01, 0.05, 0.2, 0.6],
+            Self::Crowd => &[0.25, 1.0],
+            Self::ThirdToken => &[0.75, 1.0],
             // Answers turn from one half on.
             Self::Guard => &[0.6, 0.8, 1.0],
             Self::Companion => &[0.75, 1.0],
@@ -243,9 +281,19 @@ impl CaseKind {
         }
     }
 
+    /// The severity that shows the flaw most.
+    pub fn full(self) -> f32 {
+        *self.severities().last().expect("a kind has a severity")
+    }
+
     /// The verdict that it should get.
-    pub fn expected(self) -> Expected {
+    pub fn expected(self, severity: f32) -> Expected {
         match self {
+            // A twentieth of the lead is a logit of 0.5 of 10, which alone would be right 62 times in 100.
+            Self::FaintPath if severity <= 0.05 => Expected::Pass,
+            Self::Redundant | Self::Large => Expected::Pass,
+            Self::ThirdToken => Expected::Weak("between the candidates only"),
+            Self::NoSplit => Expected::Weak("splits missing"),
             Self::AllNodes => Expected::Weak("trivial"),
             Self::MeanOnly => Expected::Weak("mean-dependent"),
             Self::True | Self::LiveCompany => Expected::Pass,
@@ -268,7 +316,11 @@ impl CaseKind {
             | Self::WrongHypothesis
             | Self::TwoCircuits
             | Self::Guard
-            | Self::OpposedWrite => Expected::Refuted,
+            | Self::OpposedWrite
+            | Self::RedundantPadded
+            | Self::LiveJunk
+            | Self::FaintPath
+            | Self::Crowd => Expected::Refuted,
         }
     }
 
@@ -285,7 +337,8 @@ impl CaseKind {
             }
             Self::FixedLength | Self::DeadHook | Self::Leak => self.of_program(severity, seed),
             // One true circuit in four is built by hand.
-            Self::True if seed % 4 != 3 => self.of_program(severity, seed),
+            Self::True | Self::NoSplit if seed % 4 != 3 => self.of_program(severity, seed),
+            Self::Redundant | Self::RedundantPadded if seed % 5 > 2 => self.of_program(severity, seed),
             Self::DeadSalmon => hand::dead_salmon(seed),
             _ => self.by_hand(severity, seed),
         }
@@ -336,7 +389,11 @@ struct Bed {
 }
 
 impl Bed {
-    fn case(self, kind: CaseKind, severity: f32, seed: u64, circuit: NodeSet) -> GroundTruthCase {
+    fn case(mut self, kind: CaseKind, severity: f32, seed: u64, circuit: NodeSet) -> GroundTruthCase {
+        if kind == CaseKind::NoSplit {
+            let missing = if seed.is_multiple_of(2) { Shift::Lengths } else { Shift::Vocabulary };
+            self.shifted.retain(|(shift, _)| *shift != missing);
+        }
         let means = Means::compute(&self.model, &self.text, self.seq_len);
         GroundTruthCase {
             kind,
@@ -358,8 +415,19 @@ impl Bed {
             variables: vec![],
             true_variables: vec![],
             dead_hook: false,
-            expected: kind.expected(),
+            expected: kind.expected(severity),
         }
+    }
+}
+
+impl Bed {
+    /// The truth and nodes from which nothing reaches the output, as many as a share of its size.
+    fn padded(&self, share: f32, rng: &mut ChaCha8Rng) -> NodeSet {
+        let reaching = reaching(&self.model);
+        let mut idle: Vec<usize> = reaching.complement().numbers().collect();
+        let n = ((self.truth.len() as f32 * share).ceil() as usize).min(idle.len());
+        let idle: Vec<usize> = (0..n).map(|_| idle.swap_remove(rng.random_range(0..idle.len()))).collect();
+        NodeSet::of(reaching.space().clone(), self.truth.numbers().chain(idle))
     }
 }
 

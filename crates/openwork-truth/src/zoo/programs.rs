@@ -9,9 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{Bed, CaseKind, GroundTruthCase, HELD_OUT, SELECTION, SHIFTED, Shift, TRAINING};
-use crate::{
-    AblationValue, Behaviour, Compiled, Input, Options, Program, Prompt, PromptBatch, Truth, means, reaching, text,
-};
+use crate::{AblationValue, Behaviour, Compiled, Input, Options, Program, Prompt, PromptBatch, Truth, means, text};
 
 impl CaseKind {
     pub(super) fn of_program(self, severity: f32, seed: u64) -> GroundTruthCase {
@@ -19,15 +17,16 @@ impl CaseKind {
         // Seeds go through the programs; only reversing counts from the end, and has less truth on one length.
         let program = match self {
             Self::FixedLength => Program::Reverse,
+            Self::Redundant | Self::RedundantPadded => Program::redundant()[(seed % 5 - 3) as usize],
             _ => Program::all()[(seed % 9) as usize],
         };
-        let compiled = Compiled::new(program, &Options::random(seed));
+        let compiled = Compiled::with_synonyms(program, &Options::random(seed));
         let n_max = program.n_max();
-        // What the claim was made on: all lengths, or the longest ones.
+        // What the claim was made on: all lengths but the longest, or the longest ones.
         let lengths = match self {
             Self::FixedLength if severity < 1.0 => n_max - 1..=n_max,
             Self::FixedLength => n_max..=n_max,
-            _ => program.n_min()..=n_max,
+            _ => program.n_min()..=n_max - 1,
         };
         let mut bed = bed(&compiled, lengths.clone(), seed, &mut rng);
         let truth = bed.truth.clone();
@@ -35,7 +34,7 @@ impl CaseKind {
             Self::AllNodes => NodeSet::all(truth.space().clone()),
             Self::Empty => NodeSet::empty(truth.space().clone()),
             Self::OneMissing => one_missing(&bed, severity),
-            Self::Padded => padded(&bed, severity, &mut rng),
+            Self::Padded | Self::RedundantPadded => bed.padded(severity, &mut rng),
             Self::Random => exchanged(&truth, severity, &mut rng),
             Self::FixedLength => either_truth(&compiled, &compiled.prompts(lengths)),
             _ => truth,
@@ -68,7 +67,7 @@ fn either_truth(compiled: &Compiled, prompts: &[Prompt]) -> NodeSet {
 fn is_other_template(program: Program, input: &Input) -> bool {
     let last = program.symbols().len() - 1;
     match program {
-        Program::Dyck1 | Program::Dyck2 => input.symbols.last() == Some(&0) && input.symbols.len() > 1,
+        Program::Dyck1 | Program::Dyck2 | Program::Dyck3 => input.symbols.last() == Some(&0) && input.symbols.len() > 1,
         _ => input.symbols[0] == last && input.symbols.len() > 1,
     }
 }
@@ -88,10 +87,12 @@ fn bed(compiled: &Compiled, lengths: std::ops::RangeInclusive<usize>, seed: u64,
     // A third of the prompts is for selection.
     let (mut select, mut judge) = (vec![], vec![]);
     usual.into_iter().for_each(|p| if rng.random_range(0..3) == 0 { select.push(p) } else { judge.push(p) });
-    let mut shifted = vec![(Shift::Templates, pairs(&other, SHIFTED, 1, rng))];
-    if !out.is_empty() {
-        shifted.insert(0, (Shift::Lengths, pairs(&out, SHIFTED, 2, rng)));
-    }
+    let words: Vec<Prompt> = judge.iter().map(|prompt| compiled.in_other_words(prompt)).collect();
+    let shifted = vec![
+        (Shift::Lengths, pairs(&out, SHIFTED, 2, rng)),
+        (Shift::Templates, pairs(&other, SHIFTED, 1, rng)),
+        (Shift::Vocabulary, pairs(&words, SHIFTED, 3, rng)),
+    ];
     // Drawn by a generator of their own: the pairs below do not depend on how many there are.
     let mut training_rng = ChaCha8Rng::seed_from_u64(seed ^ 0x9A01);
     let domain = compiled.domain();
@@ -159,20 +160,12 @@ fn one_missing(bed: &Bed, severity: f32) -> NodeSet {
         let kept = without(node);
         whole.mean_kl(&Behaviour::of(&bed.model, &batch, &mut Keep::new(&kept, Ablation::Mean(&means))))
     };
-    let mut harms: Vec<(f64, usize)> = (0..space.len()).filter(|&n| truth[n]).map(|node| (harm(node), node)).collect();
+    let harms = (0..space.len()).filter(|&n| truth[n]).map(|node| (harm(node), node));
+    // Some nodes are needed by prompts of other lengths alone.
+    let mut harms: Vec<(f64, usize)> = harms.filter(|(harm, _)| *harm > 1e-3).collect();
     harms.sort_by(|a, b| a.0.total_cmp(&b.0));
     let index = ((harms.len() as f32 * severity).ceil() as usize).clamp(1, harms.len()) - 1;
     without(harms[index].1)
-}
-
-/// The truth and nodes from which nothing reaches the output.
-fn padded(bed: &Bed, severity: f32, rng: &mut ChaCha8Rng) -> NodeSet {
-    let reaching = reaching(&bed.model);
-    let mut idle: Vec<usize> = (0..reaching.space().len()).filter(|&n| !reaching.kept()[n]).collect();
-    let n = ((bed.truth.len() as f32 * severity).ceil() as usize).min(idle.len());
-    let idle = (0..n).map(|_| idle.swap_remove(rng.random_range(0..idle.len()))).collect::<Vec<_>>();
-    let kept = (0..reaching.space().len()).filter(|&n| bed.truth.kept()[n]);
-    NodeSet::of(reaching.space().clone(), kept.chain(idle).collect::<Vec<_>>())
 }
 
 /// A share of the nodes of each site exchanged for random ones of the same site.

@@ -80,7 +80,7 @@ fn every_plant_has_data_that_fit() {
                 Expected::NoTask => assert!((0.3..0.7).contains(&right), "{name}: {right}"),
                 _ => assert_eq!(right, 1.0, "{name}: the model does its task"),
             }
-            assert_eq!(p.expected, kind.expected());
+            assert_eq!(p.expected, kind.expected(severity));
         }
     }
 }

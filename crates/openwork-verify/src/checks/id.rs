@@ -82,6 +82,10 @@ pub enum CheckId {
     FaithfulnessBySize,
     /// Level 2: the circuit leaves out part of the active nodes.
     NotTrivial,
+    /// Level 2: KL(model ‖ circuit) over the vocabulary beside KL(model ‖ nothing kept).
+    VocabularyDivergence,
+    /// Level 2: the circuit's likeliest token is a candidate where the model's is one.
+    VocabularyTop,
     /// Level 3: dependence between the model's scores and those of all but the circuit.
     Independence,
     /// Level 3: rise of the model's loss without the circuit.
@@ -161,6 +165,75 @@ pub enum CheckId {
 }
 
 impl CheckId {
+    /// What a level asks of every circuit, 1 to 5: a report of the level has an outcome of each ([`CheckId::answers`]), if only
+    /// that it was not made and why. Level 6 writes certificates, and `unfinished` has those that it left out.
+    pub fn asked_at(level: u8) -> Vec<Self> {
+        match level {
+            1 => vec![Self::Task, Self::ThroughNodes],
+            2 => Scheme::all()
+                .map(|scheme| Self::SufficiencyUnder { scheme })
+                .chain([
+                    Self::Amplification,
+                    Self::Equivalence,
+                    Self::SignTest,
+                    Self::FaithfulnessBySize,
+                    Self::NotTrivial,
+                    Self::VocabularyDivergence,
+                    Self::VocabularyTop,
+                ])
+                .collect(),
+            3 => ControlKind::ALL
+                .map(|kind| Self::Control { kind })
+                .into_iter()
+                .chain([
+                    Self::Independence,
+                    Self::Necessity,
+                    Self::NecessityAgainstRandomSets,
+                    Self::SufficiencyAgainstRandomSets,
+                    Self::Completeness,
+                    Self::CompletenessBesideRandom,
+                    Self::MinimalityNodes,
+                    Self::MinimalitySubsets,
+                    Self::MinimalityEdges,
+                ])
+                .collect(),
+            4 => Split::ELSEWHERE
+                .map(|split| Self::ShiftPairs { split })
+                .into_iter()
+                .chain([
+                    Self::Adversary,
+                    Self::AdversaryShifted,
+                    Self::LargerAdversary,
+                    Self::LargerAdversaryShifted,
+                    Self::Groups,
+                    Self::AdversaryPerPrompt,
+                    Self::Roles,
+                    Self::Interchange,
+                    Self::WorstInputs,
+                    Self::RareTokens,
+                    Self::Companions,
+                    Self::Identified,
+                ])
+                .collect(),
+            5 => vec![Self::Scrubbing, Self::Hypothesis],
+            _ => vec![],
+        }
+    }
+
+    /// True if a check of this identity is an outcome of `asked`: the same, or a quantity of it.
+    pub fn answers(self, asked: Self) -> bool {
+        match self {
+            Self::Sufficiency { scheme, .. } | Self::Faithfulness { split: Split::HeldOut, scheme } => {
+                asked == Self::SufficiencyUnder { scheme }
+            }
+            Self::TurnedPairs { split: Split::HeldOut } => asked == Self::SufficiencyUnder { scheme: Scheme::MEAN },
+            Self::Shift { split, .. } | Self::Faithfulness { split, .. } | Self::TurnedPairs { split } => {
+                asked == Self::ShiftPairs { split }
+            }
+            _ => self == asked,
+        }
+    }
+
     /// The level that asks it, 0 to 6.
     pub fn level(self) -> u8 {
         match self {
@@ -175,7 +248,9 @@ impl CheckId {
             | Self::Equivalence
             | Self::SignTest
             | Self::FaithfulnessBySize
-            | Self::NotTrivial => 2,
+            | Self::NotTrivial
+            | Self::VocabularyDivergence
+            | Self::VocabularyTop => 2,
             Self::Independence
             | Self::Necessity
             | Self::NecessityAgainstRandomSets
@@ -212,7 +287,9 @@ impl CheckId {
     pub fn role(self) -> Role {
         match self {
             Self::SelfChecks | Self::EnoughPairs | Self::Task | Self::ThroughNodes => Role::Gate,
-            Self::Sufficiency { scheme, .. } | Self::Shift { scheme, .. } => role_under(scheme),
+            Self::Sufficiency { scheme, .. } | Self::SufficiencyUnder { scheme } | Self::Shift { scheme, .. } => {
+                role_under(scheme)
+            }
             Self::ShiftPairs { split: Split::HeldOutTemplates }
             | Self::Amplification
             | Self::Necessity
@@ -225,11 +302,12 @@ impl CheckId {
             | Self::Roles
             | Self::Hypothesis
             | Self::Exhaustive => Role::Required,
-            // Other templates are what every circuit is asked for; lengths and words where there are any.
+            // Pairs of other templates are what every pass needs, of other lengths and words a strong one.
             Self::ShiftPairs { .. }
-            | Self::SufficiencyUnder { .. }
             | Self::Equivalence
             | Self::NotTrivial
+            | Self::VocabularyDivergence
+            | Self::VocabularyTop
             | Self::LargerAdversary
             | Self::Groups
             | Self::WorstInputs
@@ -271,6 +349,7 @@ impl CheckId {
             Self::Amplification => Family::FrozenNorm,
             Self::Equivalence => Family::Equivalence,
             Self::NotTrivial => Family::Trivial,
+            Self::VocabularyDivergence | Self::VocabularyTop => Family::Vocabulary,
             Self::Necessity | Self::NecessityAgainstRandomSets => Family::Necessity,
             Self::SufficiencyAgainstRandomSets => Family::Random,
             Self::Control { .. } => Family::Control,
@@ -342,6 +421,8 @@ impl std::fmt::Display for CheckId {
             Self::SignTest => "sign test",
             Self::FaithfulnessBySize => "faithfulness by size",
             Self::NotTrivial => "not trivial",
+            Self::VocabularyDivergence => "vocabulary: divergence",
+            Self::VocabularyTop => "vocabulary: likeliest token",
             Self::Independence => "independence of the rest",
             Self::Necessity => "necessity: effect",
             Self::NecessityAgainstRandomSets => "necessity: against random sets",
@@ -427,6 +508,8 @@ pub enum Family {
     Trivial,
     /// Nothing can be said of any circuit.
     Undefined,
+    /// The distribution over the vocabulary.
+    Vocabulary,
 }
 
 impl std::fmt::Display for Family {
@@ -456,6 +539,7 @@ impl std::fmt::Display for Family {
             Self::Task => "task",
             Self::Trivial => "trivial",
             Self::Undefined => "undefined",
+            Self::Vocabulary => "vocabulary",
         })
     }
 }

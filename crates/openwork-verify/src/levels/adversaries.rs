@@ -30,18 +30,16 @@ impl Verifier<'_> {
 
     /// Inputs that differ from those of the search in one respect.
     fn shifts(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
-        for split in [Split::HeldOutTemplates, Split::Lengths, Split::Vocabulary] {
+        for split in Split::ELSEWHERE {
             let evaluator = evaluators.shifts.iter().find(|(s, _)| *s == split).map(|(_, evaluator)| evaluator);
             let n = evaluator.map_or(0, |evaluator| evaluator.pairs.len());
             let id = CheckId::ShiftPairs { split };
             let Some(evaluator) = evaluator.filter(|_| n >= self.settings.min_pairs) else {
-                if split == Split::HeldOutTemplates || n > 0 {
-                    let words = format!(
-                        "there are {n} pairs of {split}, at least {} are needed: nothing is known about them",
-                        self.settings.min_pairs
-                    );
-                    self.push(Check::new(id, Status::NotApplicable, words));
-                }
+                let words = format!(
+                    "there are {n} pairs of {split}, at least {} are needed: nothing is known about them",
+                    self.settings.min_pairs
+                );
+                self.not_applicable(&[id], &words);
                 continue;
             };
             if !self.has_time(id) {
@@ -63,7 +61,10 @@ impl Verifier<'_> {
     /// The circuit's run as the rest is restored, and as the circuit's own nodes get the model's values.
     fn interpolation_curves(&mut self, evaluators: &Evaluators<'_>) {
         let (id, circuit) = (CheckId::Interchange, self.case.circuit.nodes());
-        if circuit.is_empty() || circuit.complement().is_empty() || !self.has_time(id) {
+        if circuit.is_empty() || circuit.complement().is_empty() {
+            return self.not_applicable(&[id], "a circuit of no nodes or of all has nothing to interpolate to");
+        }
+        if !self.has_time(id) {
             return;
         }
         let points = interpolation::relaxation(&evaluators.few, circuit);
@@ -84,7 +85,11 @@ impl Verifier<'_> {
     /// Rivals: other circuits that do as well.
     fn rivals(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
         let (id, circuit, settings) = (CheckId::Identified, self.case.circuit.nodes(), self.settings);
-        if circuit.is_empty() || circuit.len() > MOST_NODES || !self.has_time(id) {
+        if circuit.is_empty() {
+            self.not_applicable(&[id], "a circuit of no nodes has none that a rival could share");
+            return Ok(());
+        }
+        if !self.has_time(id) {
             return Ok(());
         }
         let clock = self.clock;
@@ -125,6 +130,11 @@ impl Verifier<'_> {
         };
         let rivals = &self.report.findings.rivals;
         let rival = rivals.iter().find(good);
+        if rival.is_none() && self.clock.is_over() {
+            // The search that found none was cut short.
+            self.left_out(id);
+            return Ok(());
+        }
         let words = format!(
             "{} of the circuit's {} nodes are irreplaceable: without any one of them nothing else in the model does the \
              task; {}",
@@ -145,6 +155,3 @@ impl Verifier<'_> {
         Ok(())
     }
 }
-
-/// Circuits beyond this are not taken apart node by node.
-const MOST_NODES: usize = 400;

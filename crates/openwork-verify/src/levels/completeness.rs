@@ -6,13 +6,14 @@ use super::{Evaluators, Shown, Verifier, worst_pair};
 use crate::{
     checks::{Check, Status, id::CheckId},
     methods::{
-        knockouts::{self, Budget, Knockout},
+        knockouts::{self, Budget, Knockout, Side},
         random_sets::{Draw, Subset, draw},
     },
     report::{counter_example::Change, findings::Incompleteness},
     run::{
         error::RunError,
         evaluator::Evaluator,
+        measures::calibrate,
         scheme::{Scheme, Split},
     },
     streams::Stream,
@@ -25,17 +26,27 @@ impl Verifier<'_> {
     /// The worst knock-out found must not part them.
     pub(super) fn completeness(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
         let (id, circuit) = (CheckId::Completeness, self.case.circuit.nodes());
-        if circuit.is_empty() || !self.has_time(id) {
+        if circuit.is_empty() {
+            self.not_applicable(&[id], "a circuit of no nodes has none to knock out");
             return Ok(());
         }
-        let found = self.search(evaluators, circuit, Budget::WHOLE)?;
+        if !self.has_time(id) {
+            return Ok(());
+        }
+        let side = Side::new(circuit, self.case.calibration);
+        let found = self.search(evaluators, side, Budget::WHOLE)?;
         let Knockout { how, nodes, .. } = &found[0];
         let evaluator = &evaluators.few;
-        let row = incompleteness(evaluators, Subset::Circuit, circuit, &found)?;
+        let row = incompleteness(evaluators, Subset::Circuit, side, &found)?;
         let estimate = row.gap;
         self.report.findings.incompleteness.push(row);
         let threshold = self.bar(evaluator);
         let passed = estimate.ci95.0 <= threshold && estimate.ci95.1 >= -threshold;
+        if passed && self.clock.is_over() {
+            // The search that found no more was cut short.
+            self.left_out(id);
+            return Ok(());
+        }
         let names: Vec<String> = nodes.iter().take(6).map(|&n| circuit.space().node(n).to_string()).collect();
         let more = if nodes.len() > 6 { format!(" and {} more", nodes.len() - 6) } else { String::new() };
         let which = if nodes.is_empty() { "no node".into() } else { format!("{}{more}", names.join(", ")) };
@@ -52,7 +63,7 @@ impl Verifier<'_> {
         if !passed {
             let set = NodeSet::of(circuit.space().clone(), nodes.iter().copied()).complement();
             let run = evaluator.run_in_model(&set, Scheme::MEAN)?;
-            let (_, gaps) = knockouts::gap(evaluator, circuit, nodes)?;
+            let (_, gaps) = knockouts::gap(evaluator, side, nodes)?;
             let pair = worst_pair(gaps.len(), |i| gaps[i]);
             let shown = Shown {
                 check: id,
@@ -75,9 +86,9 @@ impl Verifier<'_> {
     }
 
     /// Knock-outs of nodes of a set, worst first: searched on selection pairs, and to be judged on held-out ones.
-    fn search(&self, evaluators: &Evaluators<'_>, nodes: &NodeSet, budget: Budget) -> Result<Vec<Knockout>, RunError> {
+    fn search(&self, evaluators: &Evaluators<'_>, side: Side<'_>, budget: Budget) -> Result<Vec<Knockout>, RunError> {
         let clock = self.clock;
-        knockouts::incompleteness(&evaluators.few_selection, nodes, budget, self.settings.seed, &|| clock.is_over())
+        knockouts::incompleteness(&evaluators.few_selection, side, budget, self.settings.seed, &|| clock.is_over())
     }
 
     /// Largest allowed distance of losses, nats.
@@ -97,23 +108,30 @@ impl Verifier<'_> {
     pub(super) fn beside_random_circuits(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
         let (id, circuit, bar) =
             (CheckId::CompletenessBesideRandom, self.case.circuit.nodes(), self.bar(&evaluators.few));
-        if circuit.is_empty() || circuit.complement().is_empty() || !self.has_time(id) {
+        if circuit.is_empty() || circuit.complement().is_empty() {
+            self.not_applicable(&[id], "there are no random sets beside a circuit of no nodes or of all");
+            return Ok(());
+        }
+        if !self.has_time(id) {
             return Ok(());
         }
         let mut rows = Vec::new();
         for set in 0..=SETS {
-            let (on, nodes) = if set == 0 {
-                (Subset::Circuit, circuit.clone())
+            let (on, nodes, calibration) = if set == 0 {
+                (Subset::Circuit, circuit.clone(), self.case.calibration)
             } else {
                 let mut rng = Stream::CompletenessSet(set).rng(self.settings.seed);
-                (Subset::Random, draw(circuit, Draw::ActiveOthers, &evaluators.active, &mut rng).0)
+                let nodes = draw(circuit, Draw::ActiveOthers, &evaluators.active, &mut rng).0;
+                let calibration = calibrate(&evaluators.few_selection.run_differences(&nodes, Scheme::MEAN)?);
+                (Subset::Random, nodes, calibration)
             };
-            let found = self.search(evaluators, &nodes, Budget::SMALL)?;
+            let side = Side::new(&nodes, calibration);
+            let found = self.search(evaluators, side, Budget::SMALL)?;
             if self.clock.is_over() {
                 self.left_out(id);
                 return Ok(());
             }
-            rows.push(incompleteness(evaluators, on, &nodes, &found)?);
+            rows.push(incompleteness(evaluators, on, side, &found)?);
         }
         let (own, random) = rows.split_first().expect("the circuit's comes first");
         let between = |of: &dyn Fn(&Incompleteness) -> f64| {
@@ -140,14 +158,14 @@ impl Verifier<'_> {
 fn incompleteness(
     evaluators: &Evaluators<'_>,
     on: Subset,
-    set: &NodeSet,
+    side: Side<'_>,
     found: &[Knockout],
 ) -> Result<Incompleteness, RunError> {
     let worst = &found[0];
-    let gaps = |knocked_out: &[usize]| knockouts::gap(&evaluators.few, set, knocked_out);
+    let gaps = |knocked_out: &[usize]| knockouts::gap(&evaluators.few, side, knocked_out);
     Ok(Incompleteness {
         on,
-        nodes: set.len(),
+        nodes: side.nodes.len(),
         tried: found.len(),
         how: worst.how.into(),
         knocked_out: worst.nodes.len(),

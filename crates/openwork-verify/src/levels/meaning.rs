@@ -62,8 +62,11 @@ impl Verifier<'_> {
     /// Tests the hypothesis of the case, if it has one. All runs are of the model with nodes set to other values; the circuit only
     /// says which nodes are tried together.
     fn hypothesis(&mut self) -> Result<(), Fault> {
-        let Some(meaning) = self.case.meaning else { return Ok(()) };
         let id = CheckId::Hypothesis;
+        let Some(meaning) = self.case.meaning else {
+            self.push(Check::not_asked(id, "none came with the circuit"));
+            return Ok(());
+        };
         if !self.has_time(id) {
             return Ok(());
         }

@@ -7,6 +7,7 @@ mod certify;
 mod completeness;
 mod inputs;
 mod meaning;
+mod minimality;
 mod necessity;
 mod roles;
 mod rules;
@@ -221,8 +222,18 @@ impl<'a> Verifier<'a> {
                 5 => self.meaning(&evaluators)?,
                 _ => self.certify()?,
             }
+            self.close(level);
         }
         Ok(())
+    }
+
+    /// Ends a level: of what it asks, nothing goes without an outcome.
+    fn close(&mut self, level: u8) {
+        for id in CheckId::asked_at(level) {
+            if !self.report.checks.iter().any(|c| c.id.answers(id)) {
+                self.push(Check::new(id, Status::NotApplicable, "not made, for no reason that is known"));
+            }
+        }
     }
 
     fn evaluators(&self) -> Result<Evaluators<'a>, RunError> {
@@ -253,12 +264,22 @@ impl<'a> Verifier<'a> {
 
     /// True if there is time for a step. If not, the check that it would have made is not made, and the report says so.
     fn has_time(&mut self, check: CheckId) -> bool {
+        self.has_time_for(&[check])
+    }
+
+    /// The same of a step that makes several checks.
+    fn has_time_for(&mut self, checks: &[CheckId]) -> bool {
         if self.clock.is_over() {
-            self.left_out(check);
+            checks.iter().for_each(|&check| self.left_out(check));
             return false;
         }
-        (self.progress)(&check.to_string());
+        (self.progress)(&checks[0].to_string());
         true
+    }
+
+    /// Checks that cannot be asked of the circuit at hand, each with the part in the verdict that it always has.
+    fn not_applicable(&mut self, checks: &[CheckId], reason: &str) {
+        checks.iter().for_each(|&check| self.push(Check::new(check, Status::NotApplicable, reason)));
     }
 
     /// A check that was not made for want of time.

@@ -1,6 +1,6 @@
-//! Level 3: necessity of the circuit for the model, beside random node sets; controls; and minimality of its nodes and edges.
+//! Level 3: necessity of the circuit for the model, beside random node sets; and controls.
 
-use openwork_circuit::{Calibration, NodeSet, edges};
+use openwork_circuit::{Calibration, edges};
 
 use super::{Evaluators, Shown, Stop, Verifier, sufficiency::range, worst_pair};
 use crate::{
@@ -10,22 +10,15 @@ use crate::{
         id::CheckId,
     },
     levels::rules,
-    methods::{
-        knockouts,
-        random_sets::{Comparison, Draw, RandomSets},
-    },
-    report::{
-        counter_example::Change,
-        findings::{NodeWorth, Size},
-    },
+    methods::random_sets::{Comparison, Draw, RandomSets},
+    report::{counter_example::Change, findings::Size},
     run::{
         error::RunError,
-        evaluator::Evaluator,
         measures::{Measured, losses_at_best_shift, mean},
         scheme::{Kept, Scheme, Split},
     },
     settings::Settings,
-    stats::intervals::{Resamples, holm, p_not_above},
+    stats::intervals::holm,
 };
 
 impl Verifier<'_> {
@@ -91,12 +84,10 @@ impl Verifier<'_> {
         let (necessity, sufficiency) = (CheckId::NecessityAgainstRandomSets, CheckId::SufficiencyAgainstRandomSets);
         if circuit.is_empty() || circuit.complement().is_empty() {
             let words = "a circuit of no nodes or of all has no random sets of its size to be compared with";
-            for id in [necessity, sufficiency] {
-                self.push(Check::new(id, Status::NotApplicable, words));
-            }
+            self.not_applicable(&[necessity, sufficiency], words);
             return Ok(());
         }
-        if !self.has_time(necessity) {
+        if !self.has_time_for(&[necessity, sufficiency]) {
             return Ok(());
         }
         let evaluator = &evaluators.few;
@@ -149,184 +140,6 @@ impl Verifier<'_> {
         self.report.random_sets.extend([counted, activity, kept]);
         Ok(())
     }
-
-    /// Minimality: which nodes and edges are needed.
-    fn minimality(&mut self, evaluators: &Evaluators<'_>) -> Result<(), RunError> {
-        let (id, circuit, evaluator) = (CheckId::MinimalityNodes, self.case.circuit.nodes(), &evaluators.few);
-        // What keeps all of the model, or all but, is called trivial elsewhere, and of course not all of it is needed.
-        let size = self.report.size.expect("known by now");
-        let trivial = size.active_in_circuit as f64 > NEARLY_ALL * size.active_nodes as f64;
-        if circuit.is_empty() || circuit.len() > MOST_NODES || trivial {
-            let words =
-                format!("not asked of a circuit of no nodes, of more than {MOST_NODES} or of nearly all of the model");
-            self.push(Check::not_asked(id, words));
-            return Ok(());
-        }
-        if !self.has_time(id) {
-            return Ok(());
-        }
-        let clock = self.clock;
-        let out_of_time = || clock.is_over();
-        let nodes: Vec<usize> = circuit.numbers().collect();
-        let margin = self.settings.min_worth * self.loss_reduction(evaluator);
-        let answers = &evaluators.held_out.model.differences;
-        let least = self.settings.min_worth * answers.iter().map(|d| d.abs()).sum::<f64>() / answers.len() as f64;
-        let Some(needless) = self.needless(evaluators, &nodes, least, &out_of_time)? else {
-            self.left_out(id);
-            return Ok(());
-        };
-        let names: Vec<String> = needless.iter().map(|&n| circuit.space().node(n).to_string()).collect();
-        let words = format!(
-            "leaving out any one of {} of {} nodes changes the circuit's logit difference somewhere by more than {least:.4}, \
-             {} of the model's, on pairs seen or from elsewhere under mean ablation or on held-out ones under zero ablation{}; \
-             at most {} of them may not be seen to matter",
-            nodes.len() - names.len(),
-            nodes.len(),
-            self.settings.min_worth,
-            if names.is_empty() { String::new() } else { format!("; not so: {}", shortened(&names)) },
-            self.settings.max_needless
-        );
-        let passed = names.len() as f64 <= self.settings.max_needless * nodes.len() as f64;
-        self.push(Check { threshold: Some(least), ..Check::new(id, Status::of(passed), words) });
-        let calibration = self.case.calibration;
-        let with_all = evaluator.run_differences(circuit, Scheme::MEAN)?.pair_losses(calibration);
-        let worth = |&node: &usize| knockouts::worth(evaluator, circuit, calibration, &with_all, node);
-        let worths = nodes.iter().map(worth).collect::<Result<Vec<_>, RunError>>()?;
-        let p = holm(&worths.iter().map(|w| p_not_above(w, margin)).collect::<Vec<_>>());
-        self.node_worths(evaluator, &evaluators.few_resamples, &nodes, &worths, &p)?;
-        self.subset(evaluator, &nodes, &worths, margin, &out_of_time)?;
-        self.edges(evaluator, margin, &out_of_time);
-        Ok(())
-    }
-
-    /// Nodes whose leaving out changes nothing that was seen: on held-out pairs under mean and under zero ablation (which
-    /// needs what is constant too), and on pairs from elsewhere (which may take other ways). An effect on one prompt is
-    /// all it takes to be needed; it is computed and not estimated.
-    fn needless(
-        &mut self,
-        evaluators: &Evaluators<'_>,
-        nodes: &[usize],
-        least: f64,
-        out_of_time: &dyn Fn() -> bool,
-    ) -> Result<Option<Vec<usize>>, RunError> {
-        let circuit = self.case.circuit.nodes();
-        let mut left = nodes.to_vec();
-        // Few pairs first: most nodes show there.
-        let here = [(&evaluators.few, Scheme::MEAN), (&evaluators.few, Scheme::ZERO)];
-        let more = [
-            (&evaluators.held_out, Scheme::MEAN),
-            (&evaluators.selection, Scheme::MEAN),
-            (&evaluators.held_out, Scheme::ZERO),
-        ];
-        let elsewhere = evaluators.shifts.iter().map(|(_, evaluator)| (evaluator, Scheme::MEAN));
-        let places = here.into_iter().chain(elsewhere).chain(more);
-        for (evaluator, scheme) in places {
-            if left.is_empty() {
-                break;
-            }
-            let whole = evaluator.run_differences(circuit, scheme)?;
-            let mut still = Vec::new();
-            for node in left {
-                if out_of_time() {
-                    return Ok(None);
-                }
-                if knockouts::largest_effect(evaluator, circuit, scheme, &whole, node)? <= least {
-                    still.push(node);
-                }
-            }
-            left = still;
-        }
-        Ok(Some(left))
-    }
-
-    /// Cost of each node's removal in the circuit and in the model, and of removing all together.
-    fn node_worths(
-        &mut self,
-        evaluator: &Evaluator<'_>,
-        resamples: &Resamples,
-        nodes: &[usize],
-        worths: &[Vec<f64>],
-        p: &[f64],
-    ) -> Result<(), RunError> {
-        let circuit = self.case.circuit.nodes();
-        let model = mean(&losses_at_best_shift(&evaluator.model));
-        let without = |removed: &dyn Fn(usize) -> bool| -> Result<f64, RunError> {
-            let removed = NodeSet::of(circuit.space().clone(), (0..circuit.space().len()).filter(|&n| removed(n)));
-            Ok(mean(&losses_at_best_shift(&evaluator.run_without(&removed, Scheme::MEAN)?)) - model)
-        };
-        let mut sum = 0.0;
-        for ((&node, worth), &p_value) in nodes.iter().zip(worths).zip(p) {
-            let in_model = without(&|n| n == node)?;
-            sum += in_model;
-            self.report.findings.nodes.push(NodeWorth {
-                node: circuit.space().node(node).to_string(),
-                in_circuit: resamples.mean(worth),
-                p_value,
-                in_model,
-                role: None,
-            });
-        }
-        let joint = without(&|n| circuit.kept()[n])?;
-        // Sums at the level of rounding divide to anything.
-        self.report.findings.joint_over_sum = (sum > 1e-3).then_some(joint / sum);
-        Ok(())
-    }
-
-    fn subset(
-        &mut self,
-        evaluator: &Evaluator<'_>,
-        nodes: &[usize],
-        worths: &[Vec<f64>],
-        margin: f64,
-        out_of_time: &dyn Fn() -> bool,
-    ) -> Result<(), RunError> {
-        let mut order: Vec<usize> = (0..nodes.len()).collect();
-        order.sort_by(|&a, &b| mean(&worths[a]).total_cmp(&mean(&worths[b])).then(a.cmp(&b)));
-        let by_worth: Vec<usize> = order.into_iter().map(|i| nodes[i]).collect();
-        let (circuit, calibration) = (self.case.circuit.nodes(), self.case.calibration);
-        let smallest = knockouts::smallest_subset(evaluator, circuit, calibration, &by_worth, margin, out_of_time)?;
-        let Some(smallest) = smallest else {
-            self.unfinished(CheckId::MinimalitySubsets);
-            return Ok(());
-        };
-        self.report.findings.smallest_subset = Some(smallest);
-        let words = format!(
-            "dropping nodes greedily, {smallest} of {} keep the circuit's loss within {margin:.4} nats: an upper bound \
-             on the smallest part, which is hard to find exactly",
-            nodes.len()
-        );
-        self.push(Check::new(CheckId::MinimalitySubsets, Status::Passed, words));
-        Ok(())
-    }
-
-    fn edges(&mut self, evaluator: &Evaluator<'_>, margin: f64, out_of_time: &dyn Fn() -> bool) {
-        let id = CheckId::MinimalityEdges;
-        if self.report.size.is_some_and(|s| s.edges > MOST_EDGES) || !self.has_time(id) {
-            return;
-        }
-        let (circuit, calibration) = (self.case.circuit.nodes(), self.case.calibration);
-        let (needless, tried) = knockouts::needless_edges(evaluator, circuit, calibration, margin, out_of_time);
-        let names: Vec<String> = needless.iter().map(|e| format!("{} → {}", e.from, e.to)).collect();
-        let words = format!(
-            "{} of {tried} edges can be cut one at a time (their reader gets the mean) at no more than {margin:.4} nats{}",
-            names.len(),
-            if names.is_empty() { String::new() } else { format!(": {}", shortened(&names)) }
-        );
-        self.push(Check::new(id, Status::Passed, words));
-        self.report.findings.needless_edges = Some((names, tried));
-    }
-}
-
-/// The share of active nodes beyond which a circuit is the model.
-const NEARLY_ALL: f64 = 0.95;
-
-/// Nodes and edges beyond which single knock-outs are not tried.
-const MOST_NODES: usize = 400;
-const MOST_EDGES: usize = 1000;
-
-fn shortened(names: &[String]) -> String {
-    let shown = names.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
-    if names.len() > 8 { format!("{shown} and {} more", names.len() - 8) } else { shown }
 }
 
 fn rank(id: CheckId, p: f64, settings: &Settings, words: String) -> Check {
@@ -349,7 +162,8 @@ fn necessity_text(counted: &RandomSets, active: &RandomSets) -> String {
     };
     format!(
         "without the circuit the loss is {:.4} nats at the best shift; without as many other nodes {} (p = {:.3}), \
-         without as many other active nodes {} (p = {:.3}){shortfall}; the larger p decides",
+         without as many other active nodes {} (p = {:.3}){shortfall}; the larger p decides (conservative: of a circuit that is \
+         itself a random set, p is nearly always large, since most sets cost nothing)",
         counted.circuit,
         range(&counted.random),
         counted.p_value,

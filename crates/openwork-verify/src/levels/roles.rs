@@ -14,7 +14,11 @@ impl Verifier<'_> {
     /// are worth at least `min_worth` of the loss reduction: what decides nothing may be left to others.
     pub(super) fn roles(&mut self, evaluator: &Evaluator<'_>) -> Result<(), RunError> {
         let (id, circuit, settings) = (CheckId::Roles, self.case.circuit.nodes(), self.settings);
-        if circuit.is_empty() || !self.has_time(id) {
+        if circuit.is_empty() {
+            self.not_applicable(&[id], "a circuit of no nodes has no roles");
+            return Ok(());
+        }
+        if !self.has_time(id) {
             return Ok(());
         }
         let correlations = roles::correlations(evaluator, circuit);

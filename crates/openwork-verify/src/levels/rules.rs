@@ -170,6 +170,58 @@ pub(crate) fn sufficiency(
     ]
 }
 
+/// Check that the circuit's distribution over the vocabulary is nearer to the model's than to that of nothing kept, by
+/// `KL(model ‖ circuit) / KL(model ‖ nothing)`, a ratio of means over pairs.
+pub(crate) fn divergence(circuit: &[f64], nothing: &[f64], resamples: &Resamples, settings: &Settings) -> Check {
+    let id = CheckId::VocabularyDivergence;
+    // Below rounding nothing is left to compare with.
+    if nothing.iter().sum::<f64>() <= 1e-6 * nothing.len() as f64 {
+        return Check::new(id, Status::NotApplicable, "with nothing kept the model's distribution is what it was");
+    }
+    let ratio = resamples.ratio(circuit, nothing);
+    let passed = ratio.ci95.1 <= settings.max_divergence;
+    let words = format!(
+        "{}KL(model ‖ circuit) over the vocabulary is a share {ratio} of KL(model ‖ nothing kept), under mean ablation and \
+         without calibration; the upper end must be at most {}",
+        candidates_only(passed),
+        settings.max_divergence
+    );
+    Check {
+        split: Some(Split::HeldOut),
+        ablation: Some(Scheme::MEAN),
+        estimate: Some(ratio),
+        threshold: Some(settings.max_divergence),
+        ..Check::new(id, Status::of(passed), words)
+    }
+}
+
+/// Check of the share of sequences after which the circuit's likeliest token is a candidate, of those after which the model's is
+/// one. Where the model's never is (`asks` is false), the share after which it is the model's.
+pub(crate) fn likeliest_token(share: Estimate, asks: bool, settings: &Settings) -> Check {
+    let passed = share.ci95.0 >= settings.min_agreement;
+    let words = match asks {
+        true => "where the model's likeliest token is a candidate, so is the circuit's",
+        false => "the model's likeliest token is never a candidate, and the circuit's is the model's",
+    };
+    let words = format!(
+        "{}{words} after a fraction {share} of sequences; the lower end must be at least {}",
+        candidates_only(passed),
+        settings.min_agreement
+    );
+    Check {
+        split: Some(Split::HeldOut),
+        ablation: Some(Scheme::MEAN),
+        estimate: Some(share),
+        threshold: Some(settings.min_agreement),
+        ..Check::new(CheckId::VocabularyTop, Status::of(passed), words)
+    }
+}
+
+/// The claim that is left where the vocabulary speaks against the circuit.
+fn candidates_only(passed: bool) -> &'static str {
+    if passed { "" } else { "what can be claimed is about the choice between the two candidates only: " }
+}
+
 /// The share of pairs that the circuit turns which these pairs cannot exclude: the exact upper bound, at 95 % confidence, for as
 /// many turned pairs as there are. Of a share p, so many pairs see none with probability `(1 − p)ⁿ`.
 pub(crate) fn turned_pairs(split: Split, circuit: &Measured) -> Check {

@@ -1,6 +1,6 @@
 //! Levels 1 and 2: the model does the task, and the circuit alone does what the model does, under every ablation.
 
-use openwork_circuit::{Calibration, NodeSet};
+use openwork_circuit::{Calibration, NodeSet, Outcome};
 
 use super::{Evaluators, Shown, Stop, Verifier, is_frozen, other_schemes, worst_pair};
 use crate::{
@@ -14,12 +14,12 @@ use crate::{
     run::{
         error::RunError,
         evaluator::Evaluator,
-        measures::{Faithfulness, Measured, calibrate, faithfulness, mean},
+        measures::{Faithfulness, Measured, argmax, calibrate, faithfulness, mean},
         scheme::{AblationValue, Kept, Scheme, Split},
     },
     stats::{
         equivalence,
-        intervals::{Resamples, quantile},
+        intervals::{Resamples, fraction, quantile},
     },
 };
 
@@ -31,6 +31,8 @@ pub(super) struct Measurement {
     nothing: Measured,
     /// Standard deviation of the uncalibrated logit differences.
     spread: f64,
+    /// Likeliest token after every sequence, of the circuit's run.
+    likeliest: Vec<usize>,
 }
 
 impl Verifier<'_> {
@@ -62,9 +64,16 @@ impl Verifier<'_> {
         self.sufficient(Split::HeldOut, evaluator, published, resamples);
         self.push(rules::turned_pairs(Split::HeldOut, &published.circuit));
         self.equivalence(evaluator, published, resamples);
+        self.vocabulary(evaluator, published, resamples);
         let has_norms = self.has_norms();
-        for scheme in other_schemes().filter(|s| !is_frozen(*s) || has_norms) {
-            if self.has_time(CheckId::SufficiencyUnder { scheme }) {
+        for scheme in other_schemes() {
+            let mut asked = vec![CheckId::SufficiencyUnder { scheme }];
+            asked.extend((is_frozen(scheme) && scheme.value == AblationValue::Mean).then_some(CheckId::Amplification));
+            if is_frozen(scheme) && !has_norms {
+                // Frozen norms are free ones, which are asked above.
+                let not_asked = |id| Check::not_asked(id, "the model has no norms to freeze");
+                asked.into_iter().for_each(|id| self.push(not_asked(id)));
+            } else if self.has_time_for(&asked) {
                 let measured = self.measure(Split::HeldOut, evaluator, &evaluators.selection, resamples, scheme)?;
                 self.sufficient(Split::HeldOut, evaluator, &measured, resamples);
                 if scheme.value == AblationValue::Mean {
@@ -99,14 +108,14 @@ impl Verifier<'_> {
     ) -> Result<Measurement, RunError> {
         let circuit = self.case.circuit.nodes();
         let empty = NodeSet::empty(circuit.space().clone());
-        let calibrated = |nodes: &NodeSet, c: Option<Calibration>| -> Result<(Measured, Calibration), RunError> {
+        let calibrated = |nodes: &NodeSet, c: Option<Calibration>| -> Result<_, RunError> {
             let run = evaluator.run(nodes, scheme)?;
             let c = c.map_or_else(|| Ok::<_, RunError>(calibrate(&selection.run_differences(nodes, scheme)?)), Ok)?;
-            Ok((Measured::new(&run, c, &evaluator.model), c))
+            Ok((Measured::new(&run, c, &evaluator.model), c, likeliest(&run)))
         };
         let own = (scheme == Scheme::MEAN).then_some(self.case.calibration);
-        let (kept, calibration) = calibrated(circuit, own)?;
-        let (nothing, nothing_calibration) = calibrated(&empty, None)?;
+        let (kept, calibration, likeliest) = calibrated(circuit, own)?;
+        let (nothing, nothing_calibration, _) = calibrated(&empty, None)?;
         let model = evaluator.model.pair_losses(Calibration::NONE);
         // Under constants that suit the circuit, nothing is not what the circuit is added to.
         let f = (scheme.value != AblationValue::Optimal)
@@ -115,7 +124,7 @@ impl Verifier<'_> {
         let of_nothing = (split, Kept::Nothing, Some(scheme));
         self.report.matrix.push(nothing.cell(of_nothing, nothing_calibration, None, resamples));
         let spread = spread(&kept.differences) / calibration.scale.abs().max(1e-12);
-        Ok(Measurement { scheme, circuit: kept, calibration, nothing, spread })
+        Ok(Measurement { scheme, circuit: kept, calibration, nothing, spread, likeliest })
     }
 
     /// The checks on a measurement, and the worst pair if one of them refutes.
@@ -198,11 +207,37 @@ impl Verifier<'_> {
         self.sign_test(&difference);
     }
 
+    /// The distribution over the vocabulary, as the circuit's run has it: a calibration is about two tokens, and what it does to
+    /// others nobody claims.
+    fn vocabulary(&mut self, evaluator: &Evaluator<'_>, m: &Measurement, resamples: &Resamples) {
+        let check = rules::divergence(&m.circuit.kl, &m.nothing.kl, resamples, self.settings);
+        self.push(check);
+        let of_model = likeliest(&evaluator.model);
+        let is_candidate = |sequence: usize, token: usize| {
+            let pair = &evaluator.pairs[sequence / 2];
+            [pair.answer, pair.alternative].map(usize::from).contains(&token)
+        };
+        let asks = (0..of_model.len()).any(|i| is_candidate(i, of_model[i]));
+        // Where the model's is never a candidate, the circuit's must be the model's.
+        let follows = |i: usize| match asks {
+            true => is_candidate(i, of_model[i]).then(|| is_candidate(i, m.likeliest[i])),
+            false => Some(of_model[i] == m.likeliest[i]),
+        };
+        let by_pair = |pair: usize| {
+            let asked: Vec<f64> = [2 * pair, 2 * pair + 1].into_iter().filter_map(follows).map(f64::from).collect();
+            (!asked.is_empty()).then(|| mean(&asked))
+        };
+        let share = fraction(&(0..evaluator.pairs.len()).filter_map(by_pair).collect::<Vec<_>>());
+        self.push(rules::likeliest_token(share, asks, self.settings));
+    }
+
     /// Sign test: the circuit's loss is above the model's as often as below, but for a tenth. A circuit can be equivalent within the
     /// margin and still always be a little less sure, so this is reported and decides nothing.
     fn sign_test(&mut self, difference: &[f64]) {
         const EPSILON: f64 = 0.1;
-        let Some(test) = equivalence::sign_test(difference, EPSILON) else { return };
+        let Some(test) = equivalence::sign_test(difference, EPSILON) else {
+            return self.not_applicable(&[CheckId::SignTest], "a difference of losses is not finite");
+        };
         let words = format!(
             "the fraction of pairs on which the circuit's loss is above the model's, ties counted half, is {:.3} from a half; \
              that it is less than {EPSILON} from it: p = {:.3}",
@@ -246,6 +281,8 @@ impl Verifier<'_> {
             |nodes: &NodeSet| Ok::<_, RunError>(size_curve::margin(&evaluator.run_differences(nodes, Scheme::MEAN)?));
         let model = size_curve::margin(&evaluator.model);
         let Some(points) = size_curve::faithfulness_by_size(&evaluator.space(), &ranking, model, margin)? else {
+            let words = "ablating every node changes the mean logit difference no more than rounding does";
+            self.not_applicable(&[CheckId::FaithfulnessBySize], words);
             return Ok(());
         };
         let (cpr, cmd) = size_curve::cpr_cmd(&points);
@@ -287,6 +324,11 @@ pub(super) fn range(values: &[f64]) -> String {
     sorted.sort_by(f64::total_cmp);
     let at = |p| quantile(&sorted, p);
     format!("from {:.4} to {:.4}, median {:.4}", at(0.0), at(1.0), at(0.5))
+}
+
+/// Likeliest token of the vocabulary after every sequence.
+fn likeliest(run: &Outcome) -> Vec<usize> {
+    run.log_probs.iter().map(|p| argmax(p)).collect()
 }
 
 fn spread(values: &[f64]) -> f64 {

@@ -1,7 +1,7 @@
 //! Knock-outs inside the circuit: completeness (does the model break where the circuit breaks?) and minimality (is every
 //! node and every edge needed?).
 
-use openwork_circuit::{Ablation, Calibration, Edge, Keep, NodeSet, Outcome, edges, evaluate, weights_of};
+use openwork_circuit::{Ablation, Calibration, Edge, Keep, NodeSet, Outcome, evaluate, weights_of};
 use openwork_model::{Linear, Model, Weight};
 use rand::RngExt;
 
@@ -11,19 +11,36 @@ use crate::{
         context::Weights,
         error::RunError,
         evaluator::Evaluator,
+        measures::losses_at_best_shift,
         scheme::{AblationValue, Scheme},
     },
     streams::Stream,
 };
 
-/// Loss of every pair at the best scale (not below zero) and shift: what the run still says about the answer.
-pub(crate) fn informed_losses(run: &Outcome) -> Vec<f64> {
-    let calibration = run.calibrate();
-    if calibration.scale > 0.0 && calibration.shift.is_finite() {
-        return run.pair_losses(calibration);
+/// Loss of every pair at the best shift and the best scale between zero and `whole`, the largest that the side has which the run is
+/// a part of: what the run still says about the answer, no louder than it says it. A leak of a hundredth of the answer is worth
+/// a hundredth of the logits; scaled up it would be worth all of them.
+pub(crate) fn informed_losses(run: &Outcome, whole: f64) -> Vec<f64> {
+    let best = run.calibrate().scale;
+    // The loss is convex, so that the best scale of those allowed is the one nearest to the best of all.
+    let scale = if best.is_finite() { best.clamp(0.0, whole.max(0.0)) } else { 0.0 };
+    let differences = run.differences.iter().map(|d| scale * d).collect();
+    losses_at_best_shift(&Outcome { differences, log_probs: vec![] })
+}
+
+/// A set of nodes whose completeness is asked, and the largest scale that its runs may have: that of its calibration, or the
+/// model's own, which is 1. (A calibration below 1 is modesty about what is always right, and halves a weak signal beside the
+/// model's.)
+#[derive(Clone, Copy)]
+pub(crate) struct Side<'a> {
+    pub nodes: &'a NodeSet,
+    scale: f64,
+}
+
+impl<'a> Side<'a> {
+    pub fn new(nodes: &'a NodeSet, calibration: Calibration) -> Self {
+        Self { nodes, scale: calibration.scale.max(1.0) }
     }
-    // The best scale that turns no answers round is zero: it knows nothing.
-    vec![std::f64::consts::LN_2; run.differences.len() / 2]
 }
 
 /// A knock-out of nodes from circuit and model.
@@ -37,16 +54,16 @@ pub(crate) struct Knockout {
 }
 
 /// Mean over pairs of `L(M_{C∖K}) − L(M_{∖K})` (Wang et al. 2023: incompleteness without the absolute value), each at
-/// its best scale and shift; and its value for every pair.
+/// its best shift and a scale no larger than its side's whole one ([`informed_losses`]); and its value for every pair.
 pub(crate) fn gap(
     evaluator: &Evaluator<'_>,
-    circuit: &NodeSet,
+    Side { nodes, scale }: Side<'_>,
     knocked_out: &[usize],
 ) -> Result<(f64, Vec<f64>), RunError> {
-    let removed = NodeSet::of(circuit.space().clone(), knocked_out.iter().copied());
-    let kept = NodeSet::of(circuit.space().clone(), circuit.numbers().filter(|&n| !removed.kept()[n]));
-    let of_circuit = informed_losses(&evaluator.run_differences(&kept, Scheme::MEAN)?);
-    let of_model = informed_losses(&evaluator.run_without(&removed, Scheme::MEAN)?);
+    let removed = NodeSet::of(nodes.space().clone(), knocked_out.iter().copied());
+    let kept = NodeSet::of(nodes.space().clone(), nodes.numbers().filter(|&n| !removed.kept()[n]));
+    let of_circuit = informed_losses(&evaluator.run_differences(&kept, Scheme::MEAN)?, scale);
+    let of_model = informed_losses(&evaluator.run_without(&removed, Scheme::MEAN)?, 1.0);
     let differences: Vec<f64> = of_circuit.iter().zip(of_model).map(|(c, m)| c - m).collect();
     Ok((differences.iter().sum::<f64>() / differences.len() as f64, differences))
 }
@@ -71,15 +88,15 @@ impl Budget {
 /// random sets, greedily, and by gradient. Worst first. `out_of_time` ends the search early.
 pub(crate) fn incompleteness(
     evaluator: &Evaluator<'_>,
-    circuit: &NodeSet,
+    side: Side<'_>,
     budget: Budget,
     seed: u64,
     out_of_time: &dyn Fn() -> bool,
 ) -> Result<Vec<Knockout>, RunError> {
-    let nodes: Vec<usize> = circuit.numbers().collect();
+    let nodes: Vec<usize> = side.nodes.numbers().collect();
     let mut found: Vec<Knockout> = Vec::new();
     let mut attempt = |how: &'static str, knocked_out: &[usize]| -> Result<f64, RunError> {
-        let (gap, _) = gap(evaluator, circuit, knocked_out)?;
+        let (gap, _) = gap(evaluator, side, knocked_out)?;
         found.push(Knockout { how, nodes: knocked_out.to_vec(), gap });
         Ok(gap.abs())
     };
@@ -119,7 +136,7 @@ pub(crate) fn incompleteness(
         chosen.push(node);
     }
     if budget.by_gradient && !out_of_time() && !nodes.is_empty() {
-        attempt("by gradient", &learned(evaluator, circuit))?;
+        attempt("by gradient", &learned(evaluator, side.nodes))?;
     }
     found.sort_by(|a, b| b.gap.abs().total_cmp(&a.gap.abs()));
     Ok(found)
@@ -166,24 +183,11 @@ pub(crate) fn worth(
     Ok(without.iter().zip(with_all).map(|(w, a)| w - a).collect())
 }
 
-/// The largest change that leaving node v out of the circuit makes on any prompt to the logit difference of the
-/// candidates. `whole` is the circuit's own run.
-pub(crate) fn largest_effect(
-    evaluator: &Evaluator<'_>,
-    circuit: &NodeSet,
-    scheme: Scheme,
-    whole: &Outcome,
-    node: usize,
-) -> Result<f64, RunError> {
-    let run = evaluator.run_differences(&without(circuit, node), scheme)?;
-    Ok(whole.differences.iter().zip(&run.differences).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max))
-}
-
 fn without(circuit: &NodeSet, node: usize) -> NodeSet {
     NodeSet::of(circuit.space().clone(), circuit.numbers().filter(|&n| n != node))
 }
 
-/// The size of what is left when nodes are dropped, least worth first, as long as the loss stays within `margin` of
+/// The size of what is left when nodes of `by_worth` are dropped, least worth first, as long as the loss stays within `margin` of
 /// the circuit's.
 pub(crate) fn smallest_subset(
     evaluator: &Evaluator<'_>,
@@ -195,7 +199,7 @@ pub(crate) fn smallest_subset(
 ) -> Result<Option<usize>, RunError> {
     let loss = |nodes: &NodeSet| Ok::<_, RunError>(evaluator.run_differences(nodes, Scheme::MEAN)?.loss(calibration));
     let limit = loss(circuit)? + margin;
-    let mut kept: Vec<usize> = by_worth.to_vec();
+    let mut kept: Vec<usize> = circuit.numbers().collect();
     for &node in by_worth {
         if out_of_time() {
             return Ok(None);
@@ -208,25 +212,25 @@ pub(crate) fn smallest_subset(
     Ok(Some(kept.len()))
 }
 
-/// Edges that can be cut one at a time without raising the circuit's loss by more than `margin`: the reader gets the
-/// mean of what it read instead. Also how many were tried.
+/// Those of some edges of the circuit that can be cut one at a time without raising its loss by more than `margin`: the reader
+/// gets the mean of what it read instead. Also how many were tried.
 pub(crate) fn needless_edges(
     evaluator: &Evaluator<'_>,
     circuit: &NodeSet,
     calibration: Calibration,
+    edges: &[Edge],
     margin: f64,
     out_of_time: &dyn Fn() -> bool,
 ) -> (Vec<Edge>, usize) {
     let context = evaluator.context;
-    let whole = context.model_with(context.weights(circuit));
-    let mut model = whole.clone();
+    let mut model = context.model_with(context.weights(circuit)).clone();
     let loss = |model: &Model| {
         let keep = || Keep::new(circuit, Ablation::Mean(context.means));
         evaluate(model, evaluator.batches(), false, keep, |_| ()).loss(calibration)
     };
     let limit = loss(&model) + margin;
     let (mut needless, mut tried) = (Vec::new(), 0);
-    for edge in edges(whole, circuit) {
+    for edge in edges {
         if out_of_time() {
             break;
         }
@@ -237,7 +241,7 @@ pub(crate) fn needless_edges(
         let bias = linear.bias.as_ref().map(|b| b.dense()[[row, 0]]);
         set(linear, (row, edge.from.index), 0.0, bias.map(|b| b + edge.weight * mean));
         if loss(&model) <= limit {
-            needless.push(edge);
+            needless.push(edge.clone());
         }
         set(weights_of(&mut model, edge.to).0, (row, edge.from.index), edge.weight, bias);
     }

@@ -4,6 +4,7 @@ pub mod adversary;
 pub mod dissociation;
 pub mod inputs;
 pub mod interpolation;
+pub(crate) mod junk;
 pub mod knockouts;
 pub mod random_sets;
 pub mod rival;

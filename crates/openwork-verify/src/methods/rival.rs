@@ -16,7 +16,8 @@ use crate::{
 };
 
 /// Nodes of the circuit that no re-fit can replace: with one of them ablated, all others kept and the rest calibrated,
-/// the model's loss stays above `limit`.
+/// the model's loss stays above `limit`. Where the model can do without many at once, none of them is one, so that circuits of
+/// any size are taken apart by halves, in about `2 k log₂(n / k)` runs where k of n nodes are irreplaceable.
 pub(crate) fn core(
     evaluator: &Evaluator<'_>,
     circuit: &NodeSet,
@@ -24,13 +25,18 @@ pub(crate) fn core(
     out_of_time: &dyn Fn() -> bool,
 ) -> Result<Option<Vec<usize>>, RunError> {
     let mut core = Vec::new();
-    for node in circuit.numbers() {
+    let mut left = vec![circuit.numbers().collect::<Vec<usize>>()];
+    while let Some(some) = left.pop() {
         if out_of_time() {
             return Ok(None);
         }
-        let run = evaluator.run_without(&NodeSet::of(circuit.space().clone(), [node]), Scheme::MEAN)?;
-        if run.loss(calibrate(&run)) > limit {
-            core.push(node);
+        let run = evaluator.run_without(&NodeSet::of(circuit.space().clone(), some.iter().copied()), Scheme::MEAN)?;
+        if run.loss(calibrate(&run)) <= limit {
+            continue;
+        }
+        match some.split_at(some.len() / 2) {
+            ([], _) => core.extend(some),
+            (first, second) => left.extend([second.to_vec(), first.to_vec()]),
         }
     }
     Ok(Some(core))

@@ -135,8 +135,8 @@ pub struct NodeWorth {
     pub role: Option<f64>,
 }
 
-/// Distance of a set C and the model under the same knock-outs K of nodes of C: `L(M_{C∖K}) − L(M_{∖K})`, each at its best scale
-/// and shift, nats (Wang et al. 2023: incompleteness without the absolute value).
+/// Distance of a set C and the model under the same knock-outs K of nodes of C: `L(M_{C∖K}) − L(M_{∖K})`, each at its best shift and
+/// at most at the scale of its side without knock-outs, nats (Wang et al. 2023: incompleteness without the absolute value).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incompleteness {
     /// The set; a random one has active nodes as far as there are.

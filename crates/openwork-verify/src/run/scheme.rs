@@ -16,6 +16,11 @@ pub enum Split {
     Vocabulary,
 }
 
+impl Split {
+    /// Splits that differ in one respect from what the circuit was selected on.
+    pub const ELSEWHERE: [Self; 3] = [Self::HeldOutTemplates, Self::Lengths, Self::Vocabulary];
+}
+
 impl std::fmt::Display for Split {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{Beta, Binomial, ContinuousCDF, DiscreteCDF, Normal, StudentsT};
+use statrs::distribution::{Beta, Binomial, ContinuousCDF, DiscreteCDF, Hypergeometric, Normal, StudentsT};
 
 use crate::streams::Stream;
 
@@ -197,6 +197,17 @@ pub(crate) fn upper_bound(n: usize, k: usize, alpha: f64) -> f64 {
     if k >= n { 1.0 } else { beta(k).inverse_cdf(1.0 - alpha) }
 }
 
+/// Share of marked ones in a population of which `k` of a sample of n, drawn without replacement, are marked, with its exact 95 %
+/// interval (hypergeometric, after Clopper and Pearson): certain where the sample is everybody.
+pub(crate) fn marked(population: usize, n: usize, k: usize) -> Estimate {
+    let draw = |marked: usize| Hypergeometric::new(population as u64, marked as u64, n as u64).expect("a sample of it");
+    let possible = k..=population - (n - k);
+    let few = possible.clone().find(|&m| k == 0 || draw(m).sf(k as u64 - 1) > 0.025).unwrap_or(k);
+    let many = possible.rev().find(|&m| draw(m).cdf(k as u64) > 0.025).unwrap_or(k);
+    let share = |m: usize| m as f64 / population as f64;
+    Estimate { mean: k as f64 / n as f64, ci95: (share(few), share(many)), n }
+}
+
 /// P(X ≥ k) for X binomial(n, p).
 pub(crate) fn binomial_tail(n: usize, k: usize, p: f64) -> f64 {
     match k {
@@ -325,6 +336,33 @@ mod tests {
         let e = fraction(&[1.0, 1.0, 1.0, 0.5]);
         assert_eq!(e.ci95.1, 1.0);
         assert!((e.ci95.0 - fraction(&[1.0, 1.0, 1.0, 0.0]).ci95.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn exact_intervals_of_samples_without_replacement() {
+        // Everybody was asked.
+        assert_eq!(marked(30, 30, 4), Estimate { mean: 4.0 / 30.0, ci95: (4.0 / 30.0, 4.0 / 30.0), n: 30 });
+        // One of two asked, and not marked: the other may be, since that happens half the time.
+        assert_eq!(marked(2, 1, 0).ci95, (0.0, 0.5));
+        assert_eq!(marked(2, 1, 1).ci95, (0.5, 1.0));
+        // 10 of 20 asked, none marked: m marked are missed with probability C(20 − m, 10) / C(20, 10), 0.0433 for 4 and 0.0163 for 5.
+        assert_eq!(marked(20, 10, 0).ci95, (0.0, 0.2));
+        // A sample much smaller than the population is as good as drawn with replacement: 3 / n.
+        let many = marked(100_000, 256, 0).ci95.1;
+        assert!((many - upper_bound(256, 0, 0.025)).abs() < 1e-3, "{many}");
+        // Coverage, by counting: of every population of 40, at most 5 % of samples leave its share outside.
+        for m in 0..=40 {
+            let missed = |k: usize| {
+                let Estimate { ci95: (low, high), .. } = marked(40, 12, k);
+                let share = m as f64 / 40.0;
+                share < low - 1e-12 || share > high + 1e-12
+            };
+            use statrs::distribution::Discrete;
+            let draw = Hypergeometric::new(40, m, 12).unwrap();
+            let possible = (12 + m as usize).saturating_sub(40)..=12.min(m as usize);
+            let outside: f64 = possible.filter(|&k| missed(k)).map(|k| draw.pmf(k as u64)).sum();
+            assert!(outside <= 0.05 + 1e-9, "{m}: {outside}");
+        }
     }
 
     #[test]

@@ -8,11 +8,15 @@ mod hypothesis;
 mod inputs;
 mod interpolation;
 mod knockouts;
+mod known;
 mod limits;
 mod micro;
+mod minimality;
+mod outcomes;
 mod outside;
 mod prose;
 mod scrub;
+mod vocabulary;
 mod watch;
 
 use openwork_verify::{Check, Report, Scheme, Verdict};

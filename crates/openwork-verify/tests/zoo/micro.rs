@@ -7,7 +7,7 @@
 //!
 //! Channels 8 to 15, the second head and neurons 8 to 15 are filled with noise, so that other nodes live too.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use openwork_circuit::{Calibration, Circuit, Means, Node, NodeSet, NodeSpace, evaluate};
 use openwork_model::{Activation, Bigram, Config, Model, Site, SiteKind};
@@ -19,7 +19,9 @@ use rand_chacha::ChaCha8Rng;
 pub const CUE: [u16; 2] = [0, 1];
 pub const OTHER_CUE: [u16; 2] = [14, 15];
 pub const ANSWERS: (u16, u16) = (2, 3);
-const FILLERS: std::ops::Range<u16> = 4..14;
+const FILLERS: Range<u16> = 4..14;
+/// Fillers that prompts seldom consist of.
+const SOME_FILLERS: Range<u16> = 8..14;
 
 /// Parts to build in.
 #[derive(Clone, Copy, Default)]
@@ -134,10 +136,22 @@ pub fn model(plan: Plan) -> Model {
 
 /// Pairs of a cue among fillers. Templates differ in length.
 pub fn pairs(n: usize, template: usize, cue: [u16; 2], seed: u64) -> Vec<Pair> {
+    let lengths = 5 + template % 2..8 + template % 2;
+    pairs_of(n, template, cue, (lengths, FILLERS), seed)
+}
+
+/// Pairs with these lengths and fillers.
+fn pairs_of(
+    n: usize,
+    template: usize,
+    cue: [u16; 2],
+    (lengths, fillers): (Range<usize>, Range<u16>),
+    seed: u64,
+) -> Vec<Pair> {
     let mut rng = rng(seed);
     let mut one = |_| {
-        let len = rng.random_range(5..8) + template % 2;
-        let mut positive: Vec<u16> = (0..len).map(|_| rng.random_range(FILLERS)).collect();
+        let len = rng.random_range(lengths.clone());
+        let mut positive: Vec<u16> = (0..len).map(|_| rng.random_range(fillers.clone())).collect();
         let at = rng.random_range(0..len - 1);
         positive[at] = cue[0];
         let mut negative = positive.clone();
@@ -182,6 +196,8 @@ pub struct Bed {
     pub means: Means,
     pub held_out: Vec<Pair>,
     pub held_out_templates: Vec<Pair>,
+    pub lengths: Vec<Pair>,
+    pub words: Vec<Pair>,
     pub selection: Vec<Pair>,
     pub settings: Settings,
     pub controls: Vec<Control>,
@@ -206,6 +222,8 @@ impl Bed {
             means,
             held_out: pairs(60, 0, CUE, 100 + seed),
             held_out_templates: pairs(60, 1, CUE, 200 + seed),
+            lengths: pairs_of(60, 2, CUE, (9..12, FILLERS), 400 + seed),
+            words: pairs_of(60, 3, CUE, (7..10, SOME_FILLERS), 500 + seed),
             selection: pairs(40, 0, CUE, 300 + seed),
             settings: Settings { random_sets: 100, random_pairs: 24, bootstrap: 400, seed, ..Settings::default() },
             controls: vec![control(ControlKind::NonsenseLabels), control(ControlKind::RandomWeights)],
@@ -260,7 +278,11 @@ impl Bed {
             calibration: self.calibration.unwrap_or_else(fitted),
             target_loss: 0.15,
             held_out: &self.held_out,
-            shifts: &[Shift { split: Split::HeldOutTemplates, pairs: &self.held_out_templates }],
+            shifts: &[
+                Shift { split: Split::HeldOutTemplates, pairs: &self.held_out_templates },
+                Shift { split: Split::Lengths, pairs: &self.lengths },
+                Shift { split: Split::Vocabulary, pairs: &self.words },
+            ],
             selection: &self.selection,
             meaning: None,
             model_sha256: "",
