@@ -133,7 +133,7 @@ fn token_ids(file: &TensorFile, name: &str) -> Result<(Vec<u16>, Vec<usize>)> {
 }
 
 fn one_pass(dir: &Path, device: &Device) -> Result<Vec<Figure>> {
-    let (mut model, _) = openwork_model::Model::import(dir)?;
+    let (mut model, _) = openwork_model::Model::import(dir, false)?;
     model.ties = Ties::AsPyTorch;
     let file = TensorFile::open(dir.join("expected.safetensors"))?;
     let (ids, shape) = token_ids(&file, "tokens")?;

@@ -51,7 +51,8 @@ impl Point {
 pub struct Curve {
     /// Name in the legend.
     pub name: String,
-    /// Points by rising x; those that are not finite are left out.
+    /// Points by rising x; those with a number that is not finite, or not between 1e-100 and 1e100 in size (and not 0), are
+    /// left out: scales and ticks are computed from the others without overflow.
     pub points: Vec<Point>,
 }
 
@@ -147,7 +148,7 @@ impl Axis {
         let place = |value: f64| if logarithmic { value.log10() } else { value };
         let (low, high) = values
             .map(place)
-            .filter(|place| place.is_finite())
+            .filter(|&place| drawable(place))
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), place| (low.min(place), high.max(place)));
         let (low, high) = if low <= high { (low, high) } else { (0.0, 1.0) };
         let margin = match high - low {
@@ -222,10 +223,10 @@ impl Chart {
 
     fn draw<'a>(&self, area: &Area<'a>) -> Drawn<'a> {
         let text = |size: i32| ("sans-serif", size).into_font().color(&INK);
-        let finite = |p: &&Point| p.x.is_finite() && p.y.is_finite();
+        let finite = |p: &&Point| drawable(p.x) && drawable(p.y);
         let points = || self.curves.iter().flat_map(|curve| &curve.points).filter(finite);
         let x = self.x.range(points().map(|p| p.x));
-        let y = self.y.range(points().flat_map(|p| [p.y, p.bar.0, p.bar.1]));
+        let y = self.y.range(points().flat_map(|p| [p.y, p.bar.0, p.bar.1]).filter(|&y| drawable(y)));
         let mut chart = ChartBuilder::on(area)
             .caption(&self.title, text(17))
             .margin(12)
@@ -254,7 +255,7 @@ impl Chart {
             if curve.points.len() <= MARKED {
                 chart.draw_series(points().map(|p| Circle::new(places(p), 3, color.filled())))?;
             }
-            let bars = points().filter(|p| p.bar.0 < p.bar.1 && p.bar.0.is_finite() && p.bar.1.is_finite());
+            let bars = points().filter(|p| p.bar.0 < p.bar.1 && drawable(p.bar.0) && drawable(p.bar.1));
             chart.draw_series(
                 bars.map(|p| PathElement::new([(p.x, p.bar.0), (p.x, p.bar.1)], color.mix(0.6).stroke_width(1))),
             )?;
@@ -288,6 +289,11 @@ fn draw(charts: &[Chart], cells: (usize, usize), size: (u32, u32)) -> Result<Str
     root.present().map_err(|error| failed("the drawing", &error))?;
     drop(root);
     Ok(svg)
+}
+
+/// True for numbers that a chart shows: see [`Curve::points`].
+fn drawable(value: f64) -> bool {
+    value == 0.0 || (1e-100..1e100).contains(&value.abs())
 }
 
 /// Round numbers, about seven of them.
@@ -340,6 +346,22 @@ mod tests {
         let point = |i: usize| Point { x: (i + 1) as f64, y: 2.0, bar: (1.5, 2.5) };
         let curves = vec![Curve::new("a curve", (0..n).map(point).collect()), Curve::new("another", vec![])];
         Chart { title: "title".into(), x: axis("across"), y: axis("up"), curves }
+    }
+
+    #[test]
+    fn numbers_of_any_size_are_drawn_or_left_out() {
+        for scale in [Scale::Linear, Scale::Decades, Scale::Doublings] {
+            for values in
+                [[1.0, 1e308], [1.7e308, -1.7e308], [0.0, 5e-324], [1e308, 1e308], [1e99, 1e-99], [f64::NAN, 1.0]]
+            {
+                let points =
+                    values.iter().zip(0..).map(|(&y, x)| Point { bar: (0.0, f64::MAX), ..Point::new(f64::from(x), y) });
+                let axis = || Axis::new("", scale);
+                let curves = vec![Curve::new("a", points.collect()).thinned()];
+                let svg = Chart { title: String::new(), x: axis(), y: axis(), curves }.svg().unwrap();
+                assert!(svg.len() < 100_000 && !svg.contains("NaN"), "{values:?}");
+            }
+        }
     }
 
     #[test]

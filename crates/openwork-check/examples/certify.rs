@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p openwork-check --example certify -- quote-closing OUT`
 //!
-//! OUT then holds the model and the two certificates, which `openwork check-certificate CERTIFICATE MODEL` accepts too.
+//! OUT then holds the model, its domain and the two certificates, which `openwork check-certificate CERTIFICATE MODEL` accepts too.
 //! Without arguments the program is quote-closing, in a temporary folder.
 
 use std::{collections::BTreeMap, error::Error, fs, io::Write, path::Path};
@@ -51,7 +51,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("exhaustive", exhaustive(&about, &schemes, usize::MAX)?.0),
         ("relaxation", relaxation(&about, relax, &|| false)?.0),
     ];
+    let task = format!("{name}, all prompts of the program");
     for (kind, certificate) in certificates {
+        let certificate = certificate.named(&task, "domain.json");
+        write_atomic(&out.join("domain.json"), |w| w.write_all(certificate.domain_json().as_bytes()))?;
         let path = out.join(format!("{kind}.certificate.json"));
         write_atomic(&path, |w| w.write_all(certificate.to_json().as_bytes()))?;
         println!("{}: {}", path.display(), openwork_check::check(&path, &file)?.statement);

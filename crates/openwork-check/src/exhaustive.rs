@@ -2,32 +2,12 @@
 
 use crate::{
     Rejected,
-    certificate::{Case, Exhaustive, Run, Scheme, argmax, demand, malformed},
+    certificate::{Case, Count, Exhaustive, Run, Scheme, argmax, demand, malformed},
     model::Model,
 };
 
 /// Values of all nodes at every token of an input, in the plain model.
 type Activations = Vec<Vec<f64>>;
-
-/// Counts of runs that are so, and of runs that could be either way within the tolerance.
-#[derive(Default)]
-struct Count {
-    sure: usize,
-    unsure: usize,
-}
-
-impl Count {
-    fn add(&mut self, is_so: bool, sure: bool) {
-        self.sure += usize::from(is_so && sure);
-        self.unsure += usize::from(!sure);
-    }
-
-    fn demand(&self, claim: &'static str, claimed: usize) -> Result<(), Rejected> {
-        let Self { sure, unsure } = self;
-        let found = format!("{sure}, and {unsure} too close to call");
-        demand((*sure..=sure + unsure).contains(&claimed), claim, claimed, found)
-    }
-}
 
 /// Re-derives the claim; returns it in words.
 pub fn check(model: &Model, case: &Case, claim: &Exhaustive) -> Result<String, Rejected> {
@@ -51,6 +31,7 @@ pub fn check(model: &Model, case: &Case, claim: &Exhaustive) -> Result<String, R
         }
     }
     demand(claim.runs == runs, "runs", claim.runs, runs)?;
+    case.demand_work(model, runs.saturating_add(n) as u64)?;
 
     let (mut worst, mut total, mut claimed_worst) = (f64::NEG_INFINITY, 0.0, None);
     let (mut agreeing, mut right, mut model_right) = (Count::default(), Count::default(), Count::default());
@@ -60,7 +41,7 @@ pub fn check(model: &Model, case: &Case, claim: &Exhaustive) -> Result<String, R
         let plain = model.logits(&prompt, &mut |_, _, _| ());
         let (top, lead) = argmax(&plain);
         if let Some(answers) = &case.answers {
-            model_right.add(top == answers[input], lead > case.slack(&plain));
+            model_right.add(top == answers[input], &[(lead, &plain)]);
         }
         let mut one = |run: Run, logits: Vec<f64>| {
             let kl = kl(&plain, &logits);
@@ -70,10 +51,9 @@ pub fn check(model: &Model, case: &Case, claim: &Exhaustive) -> Result<String, R
                 claimed_worst = Some(kl);
             }
             let (circuit_top, circuit_lead) = argmax(&logits);
-            let sure = circuit_lead > case.slack(&logits);
-            agreeing.add(circuit_top == top, sure && lead > case.slack(&plain));
+            agreeing.add(circuit_top == top, &[(lead, &plain), (circuit_lead, &logits)]);
             if let Some(answers) = &case.answers {
-                right.add(circuit_top == answers[input], sure);
+                right.add(circuit_top == answers[input], &[(circuit_lead, &logits)]);
             }
         };
         for (scheme, kind) in claim.schemes.iter().enumerate() {
@@ -95,13 +75,13 @@ pub fn check(model: &Model, case: &Case, claim: &Exhaustive) -> Result<String, R
     let at_worst = claimed_worst.ok_or_else(|| malformed("worst", "no such run".into()))?;
     demand(case.close(at_worst, worst), "worst", format!("a run of {at_worst} nats"), worst)?;
     demand(case.close(claim.mean_kl_nats, mean), "mean_kl_nats", claim.mean_kl_nats, mean)?;
-    agreeing.demand("agreeing", claim.agreeing)?;
+    agreeing.demand("agreeing", claim.agreeing as u64)?;
     let answered = case.answers.is_some();
     if claim.right.is_some() != answered || claim.model_right.is_some() != answered {
         return Err(malformed("right", "counts of right answers go with a list of answers, and only with it".into()));
     }
-    claim.right.map_or(Ok(()), |claimed| right.demand("right", claimed))?;
-    claim.model_right.map_or(Ok(()), |claimed| model_right.demand("model_right", claimed))?;
+    claim.right.map_or(Ok(()), |claimed| right.demand("right", claimed as u64))?;
+    claim.model_right.map_or(Ok(()), |claimed| model_right.demand("model_right", claimed as u64))?;
     let right = claim.right.map_or_else(String::new, |right| format!(" and the right one in {right}"));
     Ok(format!(
         "exhaustive: over all {n} inputs and {runs} runs, KL(model || circuit) is at most {worst:.1e} nats, {mean:.1e} on \

@@ -1,22 +1,36 @@
 #![doc = include_str!("../README.md")]
 //!
-//! # The file (`openwork-certificate 1`, JSON)
+//! # The file (`openwork-certificate 2`, JSON)
 //!
 //! | key | meaning |
 //! |---|---|
 //! | `model_sha256` | hash of the model by content: see `content_sha256` in `model.rs` |
+//! | `task` | what is claimed, in words; those of the domain file |
 //! | `circuit` | names of the kept nodes, such as `0.attn.q[3]`; all others are ablated |
 //! | `fills` | ablation values: `"zero"`, or `{"constants": {node: value}}` with one for each |
-//! | `inputs` | `{"products": [[[token, …] a position] a product]}` (disjoint) or `{"prompts": [[token, …], …]}` |
-//! | `answers`, `candidates` | the right token, two candidate tokens, of every input; or `null` |
-//! | `tolerance` | tolerance of the claims, relative to `1 + |value|`: they were computed in f32 |
+//! | `inputs` | name of the domain file, which lies beside the certificate, and the hash of its contents |
 //! | `claim` | one of the three kinds below |
+//!
+//! # The domain file (`openwork-domain 1`, JSON)
+//!
+//! | key | meaning |
+//! |---|---|
+//! | `task` | the task, in words |
+//! | `inputs` | `{"products": [[[token, …] a position] a product]}` or `{"prompts": [[token, …], …]}`; no prompt twice |
+//! | `answers`, `candidates` | the right token, two candidate tokens, of every input; or `null` |
+//!
+//! Inputs, answers and candidates are derived from that file alone. Where it declares right answers, these judge, and not
+//! the model's. A lead of less than [`TOLERANCE`] of the logits is a tie, and a tie counts for nothing.
 //!
 //! *Exhaustive*: every input under every scheme (`"zero"`, `"constants"`, `{"resample": {"sources": n}}`): worst and mean
 //! KL(model ‖ circuit) over the vocabulary at the last token in nats, how often the most likely token agrees, how often it
-//! is right. *Statistical*: a seed, a number of samples, how many of them failed, and the exact binomial (Clopper–Pearson)
-//! bound that follows; the stream of random numbers is in `statistical.rs`. *Relaxation*: for every input a lower
-//! bound, over all partial ablations, of the margin of the model's answer above its rivals; `relaxation.rs`.
+//! is right. *Statistical*: a number of samples, how many of them failed, and the exact binomial (Clopper–Pearson)
+//! bound that follows; the random numbers follow from a hash of all that the claim is about, see `statistical.rs`.
+//! *Relaxation*: for every input a lower bound, over all partial ablations, of the margin of the answer above its rivals;
+//! `relaxation.rs`.
+//!
+//! Work is bounded before any is done: a certificate that asks for more inputs, samples, symbols or multiplications than the
+//! checker's limits is refused.
 
 mod certificate;
 mod exhaustive;
@@ -29,6 +43,8 @@ mod statistical;
 use std::path::{Path, PathBuf};
 
 use certificate::{Certificate, Claim};
+
+pub use certificate::TOLERANCE;
 
 /// Statement of a certificate that holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +80,14 @@ pub enum Rejected {
         /// Cause.
         reason: String,
     },
+    /// It asks for more work than a check may take.
+    #[error("it takes some {:.1e} multiplications to check, and the checker does {:.1e} at most", *work as f64, *most as f64)]
+    TooMuch {
+        /// Multiplications.
+        work: u128,
+        /// Most of them.
+        most: u64,
+    },
     /// A claim does not hold.
     #[error("`{claim}` does not hold: claimed {claimed}, found {found}")]
     Claim {
@@ -82,13 +106,13 @@ pub enum Rejected {
 /// [`Rejected`]: the first thing that does not hold.
 pub fn check(certificate: impl AsRef<Path>, model: impl AsRef<Path>) -> Result<Checked, Rejected> {
     let model = read(model.as_ref())?;
-    let (case, claim) = Certificate::read(certificate.as_ref())?.resolve(&model)?;
-    let statement = match claim {
+    let (case, claim) = Certificate::open(certificate.as_ref(), &model)?;
+    let words = match claim {
         Claim::Exhaustive(claim) => exhaustive::check(&model, &case, &claim)?,
         Claim::Statistical(claim) => statistical::check(&model, &case, &claim)?,
         Claim::Relaxation(claim) => relaxation::check(&model, &case, &claim)?,
     };
-    Ok(Checked { statement })
+    Ok(Checked { statement: format!("{words}. {}", case.subject) })
 }
 
 /// Logits at the last token of a prompt, with the nodes named in `set` held at constants: the forward pass that every

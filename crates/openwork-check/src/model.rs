@@ -1,6 +1,9 @@
 //! Reads a model file: safetensors with the configuration in its metadata, sparse matrices as four arrays.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value};
@@ -42,6 +45,15 @@ pub enum ModelError {
     /// A tensor has another shape or type, or numbers that are not finite.
     #[error("tensor `{name}` is not a matrix of {rows} x {cols} finite f32")]
     Tensor { name: String, rows: usize, cols: usize },
+    /// A tensor is there twice, as dense numbers and as nonzeros.
+    #[error("tensor `{name}` is there in two forms, dense and sparse: which of them is meant?")]
+    TwoForms { name: String },
+    /// A tensor has no place in the model.
+    #[error("tensor `{name}` has no place in a model of this configuration")]
+    NoPlace { name: String },
+    /// The file is larger than any model that can be checked.
+    #[error("it has {bytes} bytes, and the checker reads {most} at most")]
+    TooLarge { bytes: u64, most: u64 },
     /// A tensor is neither a vector nor a matrix.
     #[error("tensor `{name}` has {count} dimensions")]
     Dimensions { name: String, count: usize },
@@ -154,8 +166,40 @@ impl Model {
         (layer < self.blocks.len() && index < self.widths[kind]).then(|| self.first_node(layer, kind) + index)
     }
 
+    /// Nonzero weights between the nodes of a circuit: its edges, of each block those of the four matrices.
+    pub fn edges(&self, kept: &[bool]) -> usize {
+        let count = |w: &Sparse, first_row: usize, (from, to): (usize, usize), rows: usize| {
+            let row = |r: usize| w.0[first_row + r].iter().filter(|e| e.1 != 0.0 && kept[from + e.0]).count();
+            (0..rows).filter(|&r| kept[to + r]).map(row).sum::<usize>()
+        };
+        let of_block = |(layer, block): (usize, &Block)| {
+            let at = |kind: usize| self.first_node(layer, kind);
+            let width = self.widths[1];
+            let qkv = |part: usize| count(&block.qkv.weight, part * width, (at(0), at(1 + part)), width);
+            (0..3).map(qkv).sum::<usize>()
+                + count(&block.attn_out.weight, 0, (at(3), at(4)), self.widths[4])
+                + count(&block.fc.weight, 0, (at(5), at(6)), self.widths[6])
+                + count(&block.proj.weight, 0, (at(6), at(7)), self.widths[7])
+        };
+        self.blocks.iter().enumerate().map(of_block).sum()
+    }
+
+    /// Multiplications that one token of a forward pass takes, about.
+    pub fn work(&self) -> u64 {
+        let nonzeros = |w: &Sparse| w.0.iter().map(Vec::len).sum::<usize>();
+        let block =
+            |b: &Block| [&b.qkv, &b.attn_out, &b.fc, &b.proj].iter().map(|l| nonzeros(&l.weight)).sum::<usize>();
+        let table = self.unembed.as_ref().unwrap_or(&self.embed);
+        let attention = 2 * self.widths[1] * self.n_ctx * self.blocks.len();
+        (self.blocks.iter().map(block).sum::<usize>() + nonzeros(table) + self.nodes() + attention) as u64
+    }
+
     /// Reads the file.
     pub(crate) fn read(path: &Path) -> Result<Self, ModelError> {
+        let bytes = std::fs::metadata(path)?.len();
+        if bytes > MOST_BYTES {
+            return Err(ModelError::TooLarge { bytes, most: MOST_BYTES });
+        }
         let bytes = std::fs::read(path)?;
         let (_, header) = SafeTensors::read_metadata(&bytes)?;
         let metadata = header.metadata().clone().unwrap_or_default();
@@ -167,6 +211,12 @@ impl Model {
         build(&file, config, content_sha256(&file, config)?)
     }
 }
+
+/// Largest model file, in bytes: a network of this size takes days to check.
+const MOST_BYTES: u64 = 4 << 30;
+
+/// Most weights of a model, dense ones, that a configuration may ask for.
+const MOST_WEIGHTS: usize = 1 << 30;
 
 /// Keys of the configuration, with the defaults of absent ones.
 struct Config(Map<String, Value>);
@@ -196,6 +246,7 @@ const POSITIONS: &str = "transformer.wpe.weight";
 
 fn build(file: &SafeTensors<'_>, config: &str, sha256: String) -> Result<Model, ModelError> {
     let c = Config(serde_json::from_str(config)?);
+    one_form_each(file)?;
     let d = c.size(if c.get("d_model").is_some() { "d_model" } else { "n_embd" })?;
     let (vocab, n_ctx, n_head) = (c.size("vocab_size")?, c.size("block_size")?, c.size("n_head")?);
     let d_head = if c.get("d_head").is_some() { c.size("d_head")? } else { d / n_head };
@@ -248,8 +299,14 @@ fn build(file: &SafeTensors<'_>, config: &str, sha256: String) -> Result<Model, 
         Ok::<_, ModelError>(Linear { weight: matrix(file, &format!("{name}.weight"), rows, cols)?, bias })
     };
     let pos_norm = |name: &str| if beside > 0 { make_norm(name, beside).map(Some) } else { Ok(None) };
+    let n_layer = c.size("n_layer")?;
+    let block_weights = widths.iter().try_fold(0_usize, |sum, w| sum.checked_add(w.checked_mul(read)?));
+    let weights = block_weights.and_then(|w| w.checked_mul(n_layer)?.checked_add(vocab.checked_mul(d)?));
+    if weights.is_none_or(|w| w > MOST_WEIGHTS) {
+        return Err(ModelError::Size { key: "n_layer".into() });
+    }
     let mut blocks = Vec::new();
-    for layer in 0..c.size("n_layer")? {
+    for layer in 0..n_layer {
         let name = |rest: &str| format!("transformer.h.{layer}.{rest}");
         blocks.push(Block {
             attn_norm: make_norm(&name("ln_1"), d)?,
@@ -276,7 +333,7 @@ fn build(file: &SafeTensors<'_>, config: &str, sha256: String) -> Result<Model, 
     let table =
         |there: bool, name: &str, cols| if there { matrix(file, name, vocab, cols).map(Some) } else { Ok(None) };
     let logits_bias = has("final_logits_bias").then(|| vector(file, "final_logits_bias", vocab)).transpose()?;
-    Ok(Model {
+    let model = Model {
         sha256,
         vocab,
         n_ctx,
@@ -293,7 +350,61 @@ fn build(file: &SafeTensors<'_>, config: &str, sha256: String) -> Result<Model, 
         unembed: table(!c.flag("tied_unembed", false)?, "lm_head.weight", d)?,
         bigram: table(c.flag("enable_bigram_table", false)?, "bigram_table", vocab)?,
         logits_bias,
-    })
+    };
+    match names(file).into_iter().find(|name| !has_place(&model, name)) {
+        Some(name) => Err(ModelError::NoPlace { name }),
+        None => Ok(model),
+    }
+}
+
+/// Ends of the names of the four arrays of a sparse matrix.
+const ARRAYS: [&str; 4] = [".csr.shape", ".csr.row_ptr", ".csr.col_idx", ".csr.values"];
+
+/// Names of the tensors, a sparse matrix as one.
+fn names(file: &SafeTensors<'_>) -> BTreeSet<String> {
+    let bare = |name: &str| ARRAYS.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned();
+    file.names().into_iter().map(bare).collect()
+}
+
+/// A weight that is in the file in two forms would mean two things.
+fn one_form_each(file: &SafeTensors<'_>) -> Result<(), ModelError> {
+    let there = |name: &str| file.tensor(name).is_ok();
+    let twice = |name: &String| there(name) && ARRAYS.iter().any(|end| there(&format!("{name}{end}")));
+    match names(file).into_iter().find(twice) {
+        Some(name) => Err(ModelError::TwoForms { name }),
+        None => Ok(()),
+    }
+}
+
+/// True if a tensor of this name is a part of the model.
+fn has_place(model: &Model, name: &str) -> bool {
+    let norm = |n: &Norm, at: &str, name: &str| {
+        name.strip_prefix(at).is_some_and(|part| part == ".weight" || (part == ".bias" && n.bias.is_some()))
+    };
+    let linear = |l: &Linear, at: &str, name: &str| {
+        name.strip_prefix(at).is_some_and(|part| part == ".weight" || (part == ".bias" && l.bias.is_some()))
+    };
+    if let Some((layer, rest)) = name.strip_prefix("transformer.h.").and_then(|name| name.split_once('.')) {
+        let block = layer.parse::<usize>().ok().filter(|l| l.to_string() == layer).and_then(|l| model.blocks.get(l));
+        let Some(block) = block else { return false };
+        return norm(&block.attn_norm, "ln_1", rest)
+            || block.attn_pos_norm.as_ref().is_some_and(|n| norm(n, "ln_p1", rest))
+            || linear(&block.qkv, "attn.c_attn", rest)
+            || (rest == "attn.attn_imp.sink_logit" && block.sink.is_some())
+            || linear(&block.attn_out, "attn.c_proj", rest)
+            || norm(&block.mlp_norm, "ln_2", rest)
+            || block.mlp_pos_norm.as_ref().is_some_and(|n| norm(n, "ln_p2", rest))
+            || linear(&block.fc, "mlp.c_fc", rest)
+            || linear(&block.proj, "mlp.c_proj", rest);
+    }
+    match name {
+        "transformer.wte.weight" => true,
+        POSITIONS => model.position.is_some(),
+        "lm_head.weight" => model.unembed.is_some(),
+        "bigram_table" => model.bigram.is_some(),
+        "final_logits_bias" => model.logits_bias.is_some(),
+        other => norm(&model.final_norm, "transformer.ln_f", other),
+    }
 }
 
 /// Hash of a model by content: SHA-256 of the lines `config JSON` (sorted keys, no spaces) and, by name,

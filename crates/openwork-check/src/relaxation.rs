@@ -19,7 +19,7 @@ use std::collections::HashMap;
 
 use crate::{
     Rejected,
-    certificate::{Case, Relaxation, Rivals, Split, demand, malformed},
+    certificate::{Case, MOST_CASES, MOST_SYMBOLS, Relaxation, Rivals, Split, TOLERANCE, demand, malformed, tie},
     form::{Form, SLACK, Symbols, least_average},
     model::{Linear, Model, Norm, NormKind, Sparse},
 };
@@ -28,13 +28,24 @@ use crate::{
 pub fn check(model: &Model, case: &Case, claim: &Relaxation) -> Result<String, Rejected> {
     let n = case.len();
     demand(claim.inputs == n, "inputs", claim.inputs, n)?;
-    if claim.bounds.len() != n || claim.model_answers.len() != n || claim.splits.len() != n {
-        return Err(malformed("bounds", format!("bounds, splits and answers of the model must be {n} each")));
+    if claim.bounds.len() != n || claim.answers.len() != n || claim.splits.len() != n {
+        return Err(malformed("bounds", format!("bounds, splits and answers must be {n} each")));
     }
+    if claim.symbols > MOST_SYMBOLS {
+        return Err(malformed("symbols", format!("{} are more than {MOST_SYMBOLS}", claim.symbols)));
+    }
+    let cases: Vec<u64> = claim.splits.iter().map(|split| leaves(split.as_ref())).collect();
+    if let Some(most) = cases.iter().find(|&&cases| cases > MOST_CASES as u64) {
+        return Err(malformed("splits", format!("{most} cases of one input are more than {MOST_CASES}")));
+    }
+    // Each case is two passes, of which every number is a form of as many symbols as there are.
+    let bounded = claim.bounds.iter().zip(&cases).filter(|(bound, _)| bound.is_some()).map(|(_, cases)| cases);
+    let passes = bounded.sum::<u64>().saturating_mul(2 * (claim.symbols as u64 + 4));
+    case.demand_work(model, passes.saturating_add(n as u64))?;
     if claim.rivals == Rivals::OtherCandidate && case.candidates.is_none() {
         return Err(malformed("rivals", "`other_candidate`, but no candidates are listed".into()));
     }
-    for (input, (&answer, &claimed)) in claim.model_answers.iter().zip(&claim.bounds).enumerate() {
+    for (input, (&answer, &claimed)) in claim.answers.iter().zip(&claim.bounds).enumerate() {
         let prompt = case.input(input);
         let logits = model.logits(&prompt, &mut |_, _, _| ());
         let rivals: Vec<usize> = match (claim.rivals, &case.candidates) {
@@ -42,25 +53,34 @@ pub fn check(model: &Model, case: &Case, claim: &Relaxation) -> Result<String, R
             _ => (0..model.vocab).collect(),
         };
         let best = rivals.iter().map(|&rival| logits[rival]).fold(f64::NEG_INFINITY, f64::max);
-        let is_answer = rivals.contains(&answer) && logits[answer] >= best - case.slack(&logits);
-        demand(is_answer, "model_answers", format!("{answer} for input {input}"), "another one")?;
+        let is_answer = match &case.answers {
+            Some(answers) => answers[input] == answer,
+            None => rivals.contains(&answer) && logits[answer] >= best - tie(&logits),
+        };
+        demand(is_answer, "answers", format!("{answer} for input {input}"), "another one")?;
         let Some(claimed) = claimed else { continue };
         let rivals = rivals.into_iter().filter(|&rival| rival != answer).collect();
         let mut question = Question { model, case, prompt, answer, rivals, claim, ranges: HashMap::new() };
         let found = question.least_margin(claim.splits[input].as_ref())?;
         demand(found >= claimed, "bounds", format!("{claimed} for input {input}"), found)?;
     }
-    let certified = claim.bounds.iter().flatten().filter(|&&b| b > 0.0).count();
+    let certified = claim.bounds.iter().flatten().filter(|&&b| b > TOLERANCE).count();
     demand(claim.certified == certified, "certified", claim.certified, certified)?;
     let least = claim.bounds.iter().try_fold(f64::INFINITY, |m, b| b.map(|b| m.min(b)));
     let words = |bound: Option<f64>| bound.map_or("none".to_owned(), |b| format!("{b}"));
     demand(claim.least_bound == least, "least_bound", words(claim.least_bound), words(least))?;
     Ok(format!(
-        "relaxation{}: under every partial ablation the model's answer keeps its lead on {certified} of {n} inputs; \
+        "relaxation{}: under every partial ablation the {} keeps a lead of more than {TOLERANCE} on {certified} of {n} inputs; \
          the least bound of the lead is {}",
         if claim.frozen_norms { " (scales of norms held at the model's)" } else { "" },
+        if case.answers.is_some() { "right answer" } else { "model's answer" },
         words(least)
     ))
+}
+
+/// Number of cases that splits make of one.
+fn leaves(split: Option<&Split>) -> u64 {
+    split.map_or(1, |split| leaves(split.below.as_deref()).saturating_add(leaves(split.above.as_deref())))
 }
 
 /// Range of the coefficient of a node at a token; those that are not here are [0, 1].
@@ -86,6 +106,9 @@ impl Question<'_> {
         let node = node.ok_or_else(|| malformed("splits", format!("{:?} is no ablated node", split.node)))?;
         let place = (node, split.token);
         let (low, high) = *self.ranges.get(&place).unwrap_or(&(0.0, 1.0));
+        if split.token >= self.prompt.len() {
+            return Err(malformed("splits", format!("the input has no token {}", split.token)));
+        }
         if !(split.at > low && split.at < high) {
             return Err(malformed("splits", format!("{} is not between {low} and {high}", split.at)));
         }

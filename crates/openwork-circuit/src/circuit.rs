@@ -105,6 +105,19 @@ pub enum MemberError {
     },
 }
 
+impl MemberError {
+    /// The edge that is wrong; none of a group or a label.
+    pub fn edge(&self) -> Option<(Node, Node)> {
+        match *self {
+            Self::EndNotKept { from, to, .. }
+            | Self::NoWeight { from, to }
+            | Self::NoChannel { from, to }
+            | Self::Twice { from, to } => Some((from, to)),
+            Self::GroupTwice { .. } | Self::GroupEmpty { .. } | Self::LabelNotKept { .. } => None,
+        }
+    }
+}
+
 /// Error of [`Circuit::masked`]: a residual edge cannot be ablated by weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(

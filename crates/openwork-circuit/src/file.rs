@@ -1,7 +1,7 @@
 //! The circuit file: JSON with a circuit, its model, its task and the search that found it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io::Write,
     path::{Path, PathBuf},
 };
@@ -70,34 +70,55 @@ pub enum CircuitError {
         reason: String,
     },
     /// A node name cannot be read.
-    #[error("{} names no node", path.display())]
+    #[error("{}: {place} names no node", path.display())]
     NodeName {
         /// The file.
         path: PathBuf,
+        /// Place in the file, such as `edges[3]`.
+        place: String,
         /// The name.
         source: NodeError,
     },
     /// The model has no such node.
-    #[error("{}: the model has no node {node}", path.display())]
+    #[error("{}: {place}: the model has no node {node}: {} has {width} nodes, from 0", path.display(), node.site)]
     NoNode {
+        /// The file.
+        path: PathBuf,
+        /// Place in the file.
+        place: String,
+        /// The node.
+        node: Node,
+        /// Nodes of its site.
+        width: usize,
+    },
+    /// A node is listed twice.
+    #[error("{}: nodes: {node} is listed twice", path.display())]
+    NodeTwice {
         /// The file.
         path: PathBuf,
         /// The node.
         node: Node,
     },
     /// An edge, a group or a label does not belong to the circuit.
-    #[error("{} does not describe a circuit of this model", path.display())]
+    #[error("{}: {place} does not belong to this circuit{}", path.display(), hint(place))]
     Member {
         /// The file.
         path: PathBuf,
+        /// Place in the file.
+        place: String,
         /// The edge, group or label.
         source: MemberError,
     },
     /// The model has another weight at an edge.
-    #[error("{}: edge {from} -> {to} has weight {found}, and the model's is {expected}", path.display())]
+    #[error(
+        "{}: {place}: edge {from} -> {to} has weight {found}, and the model's is {expected}; the weight may be left out",
+        path.display()
+    )]
     OtherWeight {
         /// The file.
         path: PathBuf,
+        /// Place in the file.
+        place: String,
         /// Start of the edge.
         from: Node,
         /// End of the edge.
@@ -117,6 +138,14 @@ pub enum CircuitError {
         /// Hash of the model at hand.
         expected: String,
     },
+}
+
+/// Advice on a wrong edge.
+fn hint(place: &str) -> &'static str {
+    match place.contains("edges[") {
+        true => "; without the list the circuit has all edges between its nodes",
+        false => "",
+    }
 }
 
 /// Format of a file, with any other fields.
@@ -228,6 +257,23 @@ impl CircuitFile {
         })
     }
 
+    /// Hash of the claim that the file makes, in lower-case hexadecimal: SHA-256 of what a verdict on it depends on, a line each:
+    /// task, calibration, target, seed and search, the tokenizer, and the circuit ([`Circuit::sha256`]). Labels and groups are no
+    /// part of it.
+    pub fn claim_sha256(&self) -> String {
+        let Calibration { scale, shift } = self.calibration;
+        let numbers = [scale, shift, self.target_loss].map(|x| format!("{:016x}", x.to_bits())).join(" ");
+        let search = serde_json::to_string(&self.search).expect("plain values");
+        let text = format!(
+            "task {}\nnumbers {numbers}\nseed {}\nsearch {search}\ntokenizer {}\ncircuit {}\n",
+            self.task,
+            self.seed,
+            self.tokenizer_sha256,
+            self.circuit.sha256()
+        );
+        openwork_tensor::sha256_bytes(text.as_bytes())
+    }
+
     fn json(&self) -> Json {
         let circuit = &self.circuit;
         let ends = |from: Node, to: Node| (from.to_string(), to.to_string());
@@ -280,55 +326,79 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn circuit(&self, json: &Json) -> Result<Circuit, CircuitError> {
-        let member = |source| CircuitError::Member { path: self.path.into(), source };
-        let numbers = self.nodes(&json.nodes)?.into_iter().map(|n| self.space.number(n).expect("it was checked"));
+        let nodes = self.nodes("nodes", &json.nodes)?;
+        let mut seen = HashSet::new();
+        if let Some(&node) = nodes.iter().find(|node| !seen.insert(**node)) {
+            return Err(CircuitError::NodeTwice { path: self.path.into(), node });
+        }
+        let numbers = nodes.into_iter().map(|n| self.space.number(n).expect("it was checked"));
         let mut circuit = Circuit::new(self.model, NodeSet::of(self.space.clone(), numbers));
         if let Some(edges) = &json.edges {
-            let ends = self.ends(edges.iter().map(|e| (&e.from, &e.to)))?;
-            circuit = circuit.with_edges(self.model, &ends).map_err(member)?;
+            let ends = self.ends("edges", edges.iter().map(|e| (&e.from, &e.to)))?;
+            circuit = circuit.with_edges(self.model, &ends).map_err(|e| self.wrong_edge("edges", &ends, e))?;
             self.check_weights(&circuit, edges, &ends)?;
         }
         if let Some(edges) = &json.residual_edges {
-            let ends = self.ends(edges.iter().map(|e| (&e.from, &e.to)))?;
-            circuit = circuit.with_residual_edges(&ends).map_err(member)?;
+            let ends = self.ends("residual_edges", edges.iter().map(|e| (&e.from, &e.to)))?;
+            circuit = circuit.with_residual_edges(&ends).map_err(|e| self.wrong_edge("residual_edges", &ends, e))?;
         }
-        let group =
-            |g: &JsonGroup| Ok(Group { name: g.name.clone(), note: g.note.clone(), nodes: self.nodes(&g.nodes)? });
-        let groups = json.groups.iter().map(group).collect::<Result<_, CircuitError>>()?;
-        let label = |(name, label): (&String, &Label)| Ok((self.node(name)?, label.clone()));
+        let group = |(i, g): (usize, &JsonGroup)| {
+            let nodes = self.nodes(&format!("groups[{i}]"), &g.nodes)?;
+            Ok(Group { name: g.name.clone(), note: g.note.clone(), nodes })
+        };
+        let groups = json.groups.iter().enumerate().map(group).collect::<Result<_, CircuitError>>()?;
+        let label = |(name, label): (&String, &Label)| Ok((self.node("labels", name)?, label.clone()));
         let labels = json.labels.iter().map(label).collect::<Result<_, CircuitError>>()?;
-        circuit.with_groups(groups).and_then(|circuit| circuit.with_labels(labels)).map_err(member)
+        let member = |place: &str| {
+            let place = place.to_owned();
+            |source| CircuitError::Member { path: self.path.into(), place, source }
+        };
+        circuit.with_groups(groups).map_err(member("groups"))?.with_labels(labels).map_err(member("labels"))
     }
 
-    fn node(&self, name: &str) -> Result<Node, CircuitError> {
-        let node: Node = name.parse().map_err(|source| CircuitError::NodeName { path: self.path.into(), source })?;
-        self.known(node)
+    fn node(&self, place: &str, name: &str) -> Result<Node, CircuitError> {
+        let path = || self.path.to_owned();
+        let unreadable = |source| CircuitError::NodeName { path: path(), place: place.into(), source };
+        let node: Node = name.parse().map_err(unreadable)?;
+        let width = self.space.range(node.site).map_or(0, |range| range.len());
+        match self.space.number(node) {
+            Some(_) => Ok(node),
+            None => Err(CircuitError::NoNode { path: path(), place: place.into(), node, width }),
+        }
     }
 
-    fn known(&self, node: Node) -> Result<Node, CircuitError> {
-        let known = self.space.number(node).is_some();
-        known.then_some(node).ok_or_else(|| CircuitError::NoNode { path: self.path.into(), node })
-    }
-
-    fn nodes(&self, by_site: &BTreeMap<String, Vec<usize>>) -> Result<Vec<Node>, CircuitError> {
+    fn nodes(&self, place: &str, by_site: &BTreeMap<String, Vec<usize>>) -> Result<Vec<Node>, CircuitError> {
         let names = by_site.iter().flat_map(|(site, indices)| indices.iter().map(move |i| format!("{site}[{i}]")));
-        names.map(|name| self.node(&name)).collect()
+        names.map(|name| self.node(place, &name)).collect()
     }
 
     fn ends<'s>(
         &self,
+        list: &str,
         pairs: impl Iterator<Item = (&'s String, &'s String)>,
     ) -> Result<Vec<(Node, Node)>, CircuitError> {
-        pairs.map(|(from, to)| Ok((self.node(from)?, self.node(to)?))).collect()
+        let both = |(i, (from, to)): (usize, (&'s String, &'s String))| {
+            let place = format!("{list}[{i}]");
+            Ok((self.node(&place, from)?, self.node(&place, to)?))
+        };
+        pairs.enumerate().map(both).collect()
+    }
+
+    /// The error of a list of edges, with the place of the one that is wrong: of one that is listed twice, the second.
+    fn wrong_edge(&self, list: &str, ends: &[(Node, Node)], source: MemberError) -> CircuitError {
+        let at = source.edge().and_then(|edge| ends.iter().rposition(|e| *e == edge));
+        let place = at.map_or(list.to_owned(), |i| format!("{list}[{i}]"));
+        CircuitError::Member { path: self.path.into(), place, source }
     }
 
     /// Weights that the file names must be those of the model.
     fn check_weights(&self, circuit: &Circuit, edges: &[JsonEdge], ends: &[(Node, Node)]) -> Result<(), CircuitError> {
         let weights: BTreeMap<(Node, Node), f32> = circuit.edges().iter().map(|e| ((e.from, e.to), e.weight)).collect();
-        for (edge, &(from, to)) in edges.iter().zip(ends) {
+        for (i, (edge, &(from, to))) in edges.iter().zip(ends).enumerate() {
             let expected = weights[&(from, to)];
             if let Some(found) = edge.weight.filter(|&w| w != expected) {
-                return Err(CircuitError::OtherWeight { path: self.path.into(), from, to, found, expected });
+                let (path, place) = (self.path.into(), format!("edges[{i}]"));
+                return Err(CircuitError::OtherWeight { path, place, from, to, found, expected });
             }
         }
         Ok(())

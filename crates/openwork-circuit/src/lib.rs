@@ -27,7 +27,7 @@ pub use edges::{Edge, ResidualEdge, edges, residual_edges, weights_of, without_e
 pub use evaluate::evaluate;
 pub use file::{CircuitError, CircuitFile};
 pub use group::Group;
-pub use means::{Means, MeansError};
+pub use means::{Means, MeansError, data_sha256};
 pub use nodes::{Node, NodeError, NodeSet, NodeSpace};
 pub use norms::{Frozen, NormScales};
 pub use outcome::{BySide, Calibration, Outcome, by_pair, credit};

@@ -11,13 +11,15 @@ use rayon::prelude::*;
 
 use crate::NodeSpace;
 
-const FORMAT: &str = "openwork-means 1";
+const FORMAT: &str = "openwork-means 2";
 
-/// Mean value of every node, and over how many tokens.
+/// Mean value of every node, the data that it is taken over, and in sequences of which length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Means {
     values: Vec<f32>,
     n_tokens: u64,
+    data_sha256: String,
+    seq_len: usize,
 }
 
 /// Errors of reading means.
@@ -53,7 +55,8 @@ impl Means {
             total.iter_mut().zip(sums).for_each(|(t, s)| *t += s);
         }
         let n_tokens = tokens.len() as u64;
-        Self { values: total.into_iter().map(|t| (t / n_tokens as f64) as f32).collect(), n_tokens }
+        let values = total.into_iter().map(|t| (t / n_tokens as f64) as f32).collect();
+        Self { values, n_tokens, seq_len, data_sha256: data_sha256(tokens, seq_len) }
     }
 
     /// Mean of every node by number.
@@ -64,6 +67,16 @@ impl Means {
     /// Tokens the means are taken over.
     pub fn n_tokens(&self) -> u64 {
         self.n_tokens
+    }
+
+    /// Hash of the data that they are taken over ([`data_sha256`]).
+    pub fn data_sha256(&self) -> &str {
+        &self.data_sha256
+    }
+
+    /// Tokens of a sequence that they are taken over.
+    pub fn seq_len(&self) -> usize {
+        self.seq_len
     }
 
     /// SHA-256 of the values: the means hash of circuit files.
@@ -79,6 +92,9 @@ impl Means {
             ("format", FORMAT.to_owned()),
             ("model_sha256", model_sha256.to_owned()),
             ("n_tokens", self.n_tokens.to_string()),
+            ("data_sha256", self.data_sha256.clone()),
+            ("seq_len", self.seq_len.to_string()),
+            ("means_sha256", self.sha256()),
         ];
         openwork_tensor::write(path, &tensors, &metadata.map(|(k, v)| (k.to_owned(), v)).into())
     }
@@ -89,7 +105,10 @@ impl Means {
         let other = |reason: String| MeansError::Other { path: path.display().to_string(), reason };
         let metadata = |key: &str| file.metadata().get(key).map_or("", String::as_str);
         if metadata("format") != FORMAT {
-            return Err(other(format!("its format is {:?}, expected {FORMAT:?}", metadata("format"))));
+            let found = metadata("format");
+            return Err(other(format!(
+                "its format is {found:?}, expected {FORMAT:?}; without the file they are taken again"
+            )));
         }
         if metadata("model_sha256") != model_sha256 {
             return Err(other(format!("they were taken on model {}", metadata("model_sha256"))));
@@ -100,8 +119,22 @@ impl Means {
             return Err(other(format!("{} values, expected {expected} finite ones", values.len())));
         }
         let n_tokens = metadata("n_tokens").parse().map_err(|_| other("no token count".into()))?;
-        Ok(Self { values, n_tokens })
+        let data_sha256 = metadata("data_sha256").to_owned();
+        let seq_len = metadata("seq_len").parse().map_err(|_| other("its sequence length is no number".into()))?;
+        let means = Self { values, n_tokens, seq_len, data_sha256 };
+        match metadata("means_sha256") {
+            recorded if recorded == means.sha256() => Ok(means),
+            recorded => {
+                Err(other(format!("they are damaged: SHA-256 {}, and the file records {recorded}", means.sha256())))
+            }
+        }
     }
+}
+
+/// SHA-256 of tokens and the length of their sequences, each a little-endian number of 2 and of 8 bytes.
+pub fn data_sha256(tokens: &[u16], seq_len: usize) -> String {
+    let bytes: Vec<u8> = tokens.iter().flat_map(|t| t.to_le_bytes()).chain((seq_len as u64).to_le_bytes()).collect();
+    openwork_tensor::sha256_bytes(&bytes)
 }
 
 struct Sum<'a> {
@@ -143,6 +176,8 @@ mod tests {
         let path = dir.path().join("means.safetensors");
         means.save(&path, "abc").unwrap();
         assert_eq!(Means::load(&path, &model, "abc").unwrap(), means);
+        assert_eq!(means.data_sha256(), data_sha256(&tokens, 20));
+        assert_ne!(means.data_sha256(), data_sha256(&tokens, 10));
         assert!(Means::load(&path, &model, "abd").unwrap_err().to_string().contains("model abc"));
     }
 }

@@ -21,6 +21,12 @@ pub struct Calibration {
 impl Calibration {
     /// The identity.
     pub const NONE: Self = Self { scale: 1.0, shift: 0.0 };
+
+    /// Largest factor that a calibration may have, in magnitude. A calibration makes up for what ablation does to norms. Data that
+    /// are told apart perfectly are scaled to certainty, by a factor of 5 where the answer leads by a nat and of 8 where it
+    /// leads by half a nat. Beyond, a calibration reads a cue that leaks into the logits of any two tokens, and would find
+    /// a circuit for any labels.
+    pub const MAX_SCALE: f64 = 8.0;
 }
 
 /// Logit differences, and optionally distributions, at the last position of every sequence. The positive sequence of a pair
@@ -89,8 +95,8 @@ impl Outcome {
         both.map(move |(a, b)| 1.0 - (credit(c.scale * a + c.shift) - credit(*b)).abs())
     }
 
-    /// The calibration of least loss on these sequences, by Newton's method on the two-parameter logistic
-    /// regression (convex; a small ridge keeps separable data finite).
+    /// The calibration of least loss on these sequences with a scale of at most [`Calibration::MAX_SCALE`], by Newton's method
+    /// on the two-parameter logistic regression (convex; a small ridge keeps separable data finite).
     pub fn calibrate(&self) -> Calibration {
         const RIDGE: f64 = 1e-3;
         // In nats. A spread far below it carries no signal of the circuit: scaling it up would read what a
@@ -103,32 +109,41 @@ impl Outcome {
         // On standardised differences, so that the ridge means the same for every circuit.
         let calibration = |a: f64, b: f64| Calibration { scale: a / spread, shift: b - a * mean / spread };
         let objective = |a: f64, b: f64| self.loss(calibration(a, b)) + RIDGE / 2.0 * (a * a + b * b);
-        let (mut a, mut b) = (1.0, 0.0);
-        for _ in 0..50 {
-            let (mut ga, mut gb, mut haa, mut hab, mut hbb) = (RIDGE * a, RIDGE * b, RIDGE, 0.0, RIDGE);
-            for (side, d) in self.sequences() {
-                let x = (d - mean) / spread;
-                let p = 1.0 / (1.0 + (-(a * x + b)).exp());
-                let error = p - f64::from(u8::from(side == Side::Positive));
-                let curvature = p * (1.0 - p) / n;
-                ga += error * x / n;
-                gb += error / n;
-                haa += curvature * x * x;
-                hab += curvature * x;
-                hbb += curvature;
+        let newton = |(mut a, mut b): (f64, f64), free: bool| {
+            for _ in 0..50 {
+                let (mut ga, mut gb, mut haa, mut hab, mut hbb) = (RIDGE * a, RIDGE * b, RIDGE, 0.0, RIDGE);
+                for (side, d) in self.sequences() {
+                    let x = (d - mean) / spread;
+                    let p = 1.0 / (1.0 + (-(a * x + b)).exp());
+                    let error = p - f64::from(u8::from(side == Side::Positive));
+                    let curvature = p * (1.0 - p) / n;
+                    ga += error * x / n;
+                    gb += error / n;
+                    haa += curvature * x * x;
+                    hab += curvature * x;
+                    hbb += curvature;
+                }
+                let det = haa * hbb - hab * hab;
+                let (da, db) = match free {
+                    true => ((hbb * ga - hab * gb) / det, (haa * gb - hab * ga) / det),
+                    false => (0.0, gb / hbb),
+                };
+                // Halve the step until the objective falls.
+                let (before, mut t) = (objective(a, b), 1.0);
+                while objective(a - t * da, b - t * db) > before && t > 1e-6 {
+                    t /= 2.0;
+                }
+                (a, b) = (a - t * da, b - t * db);
+                if da.abs().max(db.abs()) < 1e-10 {
+                    break;
+                }
             }
-            let det = haa * hbb - hab * hab;
-            let (da, db) = ((hbb * ga - hab * gb) / det, (haa * gb - hab * ga) / det);
-            // Halve the step until the objective falls.
-            let (before, mut t) = (objective(a, b), 1.0);
-            while objective(a - t * da, b - t * db) > before && t > 1e-6 {
-                t /= 2.0;
-            }
-            (a, b) = (a - t * da, b - t * db);
-            if da.abs().max(db.abs()) < 1e-10 {
-                break;
-            }
-        }
+            (a, b)
+        };
+        let (a, b) = newton((1.0, 0.0), true);
+        let most = Calibration::MAX_SCALE * spread;
+        // Convex: where the best scale lies beyond the bound, the best within it lies on the bound.
+        let (a, b) = if a.abs() > most { newton((most.copysign(a), b), false) } else { (a, b) };
         calibration(a, b)
     }
 }
@@ -195,6 +210,27 @@ mod tests {
         let same: Vec<f64> = (0..40).map(|i| f64::from(i / 2)).collect();
         let o = Outcome { differences: same, log_probs: vec![] };
         assert!((o.loss(o.calibrate()) - std::f64::consts::LN_2).abs() < 1e-3);
+    }
+
+    #[test]
+    fn a_clean_cue_of_a_fraction_of_a_nat_is_not_scaled_to_an_answer() {
+        let outcome = |lead: f64| {
+            let differences = (0..40).map(|i| 2.0 + if i % 2 == 0 { lead } else { -lead }).collect();
+            Outcome { differences, log_probs: vec![] }
+        };
+        for (lead, reaches) in [(0.01, false), (0.1, false), (0.15, false), (1.0, true), (5.0, true)] {
+            let o = outcome(lead);
+            let calibration = o.calibrate();
+            assert!(calibration.scale > 0.0 && calibration.scale <= Calibration::MAX_SCALE + 1e-9, "{calibration:?}");
+            assert_eq!(o.loss(calibration) <= 0.15, reaches, "a lead of {lead} nats: {}", o.loss(calibration));
+            // The shift is the best one at this scale.
+            for shift in [-0.01, 0.01] {
+                let moved = Calibration { shift: calibration.shift + shift, ..calibration };
+                assert!(o.loss(moved) >= o.loss(calibration) - 1e-6, "{lead}");
+            }
+        }
+        let turned = Outcome { differences: outcome(0.15).differences.iter().map(|d| -d).collect(), log_probs: vec![] };
+        assert_eq!(turned.calibrate().scale, -Calibration::MAX_SCALE);
     }
 
     #[test]

@@ -79,7 +79,17 @@ fn info(ordinal: usize) -> Result<DeviceInfo, DriverError> {
             result::device::total_mem(device)?,
         )
     };
-    Ok(DeviceInfo { ordinal, name: result::device::get_name(device)?, capability: (major, minor), memory })
+    Ok(DeviceInfo { ordinal, name: name(device)?, capability: (major, minor), memory })
+}
+
+/// Name of a device. cudarc panics where a driver does not end it.
+#[allow(unsafe_code)]
+fn name(device: sys::CUdevice) -> Result<String, DriverError> {
+    let mut bytes = [0_u8; 128];
+    // SAFETY: the driver writes at most as many bytes as it is told that there are.
+    unsafe { sys::cuDeviceGetName(bytes.as_mut_ptr().cast(), bytes.len() as c_int, device) }.result()?;
+    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    Ok(String::from_utf8_lossy(&bytes[..end]).into_owned())
 }
 
 fn text(error: &DriverError) -> String {

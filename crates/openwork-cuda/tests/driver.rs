@@ -75,7 +75,7 @@ fn compile(folder: &Path, functions: &[(String, String)]) -> bool {
     compiled
 }
 
-/// What the process said that ran `work_with_the_driver` with the driver in `folder`.
+/// Standard output of a process that runs `work_with_the_driver` with the driver in `folder`.
 fn run(folder: &Path) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "work_with_the_driver", "--nocapture"])

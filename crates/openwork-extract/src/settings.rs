@@ -1,6 +1,6 @@
 //! Settings of a search.
 
-use openwork_circuit::{CircuitFile, LearnedMasks, SearchSettings};
+use openwork_circuit::LearnedMasks;
 
 /// Settings of a search by learned masks.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,17 +16,5 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self { target_loss: 0.15, seed: 0, masks: LearnedMasks::default() }
-    }
-}
-
-impl Settings {
-    /// The settings that found the circuit of a file; `None` where no search by masks did.
-    pub fn of_file(file: &CircuitFile) -> Option<Self> {
-        match &file.search {
-            SearchSettings::LearnedMasks(masks) => {
-                Some(Self { target_loss: file.target_loss, seed: file.seed, masks: masks.clone() })
-            }
-            SearchSettings::ByHand {} => None,
-        }
     }
 }

@@ -1,22 +1,27 @@
-//! Models on disk: our own file, and the published pair of `beeg_config.json` and a state dict.
+//! Models on disk: our own file, and what it has in common with the published one (`exchange.rs`).
 //!
 //! Our file is an ordinary safetensors file under the published tensor names; sparse matrices are in the
 //! CSR encoding of `openwork-tensor`, the configuration is in the metadata key `config`.
 
 use std::{
     collections::BTreeMap,
-    io::Write,
     path::{Path, PathBuf},
 };
 
 use ndarray::Ix2;
 use openwork_ops::{Matrix, Ties, Weight};
-use openwork_tensor::{CsrTensor, PtFile, Tensor, TensorFile};
+use openwork_tensor::{CsrTensor, Tensor, TensorFile};
 
 use crate::{Config, ConfigError, Model, ParamInfo, Params, Positions, Role};
 
 /// Value of the metadata key `format`.
 const FORMAT: &str = "openwork-model 1";
+
+/// Metadata of a model file whose weights may be NaN or infinite, because somebody asked for that: key and value.
+pub const WITH_NOT_FINITE: (&str, &str) = ("not_finite", "allowed");
+
+/// Metadata of a model file: hash of the model by content.
+const OWN_SHA256: &str = "model_sha256";
 
 /// Published name of the position embedding.
 pub(crate) const POSITIONS: &str = "transformer.wpe.weight";
@@ -87,13 +92,95 @@ pub enum LoadError {
         expected: Vec<usize>,
     },
     /// A tensor holds NaN or infinity.
-    #[error("tensor `{name}` in {} has values that are not finite", path.display())]
+    #[error(
+        "tensor `{name}` in {} holds {value} at {index:?}; `openwork import --allow-not-finite` takes such weights, which \
+         seldom mean anything", path.display()
+    )]
     NotFinite {
         /// The file.
         path: PathBuf,
         /// The tensor.
         name: String,
+        /// Index of the first such value.
+        index: Vec<usize>,
+        /// The value.
+        value: f32,
     },
+    /// The model is not the one that was written.
+    #[error("{} is damaged: it holds model {found}, and records {recorded}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Hash that is recorded.
+        recorded: String,
+        /// Hash of what is there.
+        found: String,
+    },
+    /// A weight stands twice in the file.
+    #[error("tensor `{name}` in {} stands there in two forms, dense and sparse; keep one", path.display())]
+    TwoForms {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor of a model file is none of the model's.
+    #[error("tensor `{name}` in {} has no place in the model that its configuration describes", path.display())]
+    NoPlace {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// No tensor of the file has a name of a model's.
+    #[error(
+        "{} has no tensor whose name ends in `transformer.wte.weight`, so that it holds no model of the published code; \
+         the first of its {} names are {}", path.display(), names.len(), first(names)
+    )]
+    NoModel {
+        /// The file.
+        path: PathBuf,
+        /// Names in the file.
+        names: Vec<String>,
+    },
+    /// Names of tensors begin in several ways.
+    #[error(
+        "{} holds several models, whose names begin with {}; save one of them alone", path.display(), first(prefixes)
+    )]
+    SeveralModels {
+        /// The file.
+        path: PathBuf,
+        /// Beginnings of names.
+        prefixes: Vec<String>,
+    },
+    /// The unembedding is not there, and the configuration says that it is not the embedding.
+    #[error(
+        "{} has no tensor `lm_head.weight`. Writers drop one of two tensors that are shared: if the model is tied, set \
+         \"tied_unembed\": true in {CONFIG}", path.display()
+    )]
+    Tied {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The unembedding is said to be the embedding, and is not.
+    #[error(
+        "{}: `lm_head.weight` differs from `transformer.wte.weight`, and {CONFIG} says \"tied_unembed\": true (which is the \
+         default); set it to false if the model is not tied", path.display()
+    )]
+    NotTied {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// The published configuration's file name.
+pub(crate) const CONFIG: &str = "beeg_config.json";
+
+/// A few names.
+fn first(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    shown.join(", ") + if names.len() > SHOWN { ", .." } else { "" }
 }
 
 /// Reason that a model could not be written.
@@ -103,6 +190,9 @@ pub enum SaveError {
     /// The tensors.
     #[error(transparent)]
     Tensor(#[from] openwork_tensor::WriteError),
+    /// The original code has no such model.
+    #[error("the model cannot be exported")]
+    Config(#[source] ConfigError),
     /// Another file.
     #[error("cannot write {}", path.display())]
     Io {
@@ -129,14 +219,15 @@ impl Model {
         let mut metadata = metadata.clone();
         metadata.insert("format".into(), FORMAT.into());
         metadata.insert("config".into(), self.config.to_published());
+        metadata.insert(OWN_SHA256.into(), self.sha256());
         Ok(openwork_tensor::write_with_csr(path, &dense, &sparse, &metadata)?)
     }
 
     /// Reads a model that [`Model::save`] wrote.
     ///
     /// # Errors
-    /// When the file cannot be read, is not such a file, or has a tensor that does not fit its configuration or holds NaN
-    /// or infinity.
+    /// When the file cannot be read, is not such a file, or has a tensor that does not fit its configuration, or holds NaN
+    /// or infinity and is not marked [`WITH_NOT_FINITE`].
     pub fn load(path: impl AsRef<Path>) -> Result<Loaded, LoadError> {
         let path = path.as_ref();
         let file = TensorFile::open(path)?;
@@ -145,125 +236,87 @@ impl Model {
         if found.as_deref() != Some(FORMAT) {
             return Err(LoadError::Format { path: path.into(), found });
         }
+        let recorded = metadata.remove(OWN_SHA256);
         let config = metadata.remove("config").unwrap_or_default();
         let (config, _) =
             Config::from_published(&config).map_err(|source| LoadError::Config { path: path.into(), source })?;
-        let model = assemble(path, config, |name| {
+        let allow_not_finite = metadata.get(WITH_NOT_FINITE.0).is_some_and(|value| value == WITH_NOT_FINITE.1);
+        let model = assemble(path, config, allow_not_finite, |name, expected| {
             Ok(match (file.is_csr(name), file.contains(name)) {
-                (true, _) => Some(Tensor::from(file.csr(name)?.to_dense())),
+                (true, true) => return Err(LoadError::TwoForms { path: path.into(), name: name.into() }),
+                (true, false) => {
+                    // A few bytes can claim any number of columns: compared before they are filled with zeros.
+                    let sparse = file.csr(name)?;
+                    let found = vec![sparse.rows, sparse.cols];
+                    if found != expected {
+                        let (name, expected) = (name.into(), expected.to_vec());
+                        return Err(LoadError::Shape { path: path.into(), name, found, expected });
+                    }
+                    Some(Tensor::from(sparse.to_dense()))
+                }
                 (false, true) => Some(file.tensor(name)?),
                 (false, false) => None,
             })
         })?;
-        Ok(Loaded { sha256: model.sha256(), model, metadata })
-    }
-
-    /// Reads the published pair: `beeg_config.json` and `final_model.pt` (or `final_model.safetensors`, as
-    /// [`Model::export`] writes) in `dir`. Also returns a notice, in words, for every key and tensor that it ignored.
-    ///
-    /// # Errors
-    /// As [`Model::load`].
-    pub fn import(dir: impl AsRef<Path>) -> Result<(Self, Vec<String>), LoadError> {
-        let dir = dir.as_ref();
-        let config_path = dir.join("beeg_config.json");
-        let text = openwork_tensor::read_text(&config_path)
-            .map_err(|source| LoadError::Io { path: config_path.clone(), source })?;
-        let (config, unknown) =
-            Config::from_published(&text).map_err(|source| LoadError::Config { path: config_path, source })?;
-        let mut notices: Vec<String> =
-            unknown.into_iter().map(|key| format!("configuration key `{key}` is unknown and ignored")).collect();
-
-        let exported = dir.join("final_model.safetensors");
-        let (path, names, model);
-        if exported.exists() {
-            let file = TensorFile::open(&exported)?;
-            names = file.names().map(str::to_owned).collect::<Vec<_>>();
-            model =
-                assemble(
-                    &exported,
-                    config,
-                    |name| {
-                        if file.contains(name) { Ok(Some(file.tensor(name)?)) } else { Ok(None) }
-                    },
-                )?;
-            path = exported;
-        } else {
-            path = dir.join("final_model.pt");
-            let file = PtFile::open(&path)?;
-            names = file.names().map(|n| n.to_string()).collect::<Vec<_>>();
-            model = assemble(&path, config, |name| match names.iter().any(|n| n == name) {
-                true => Ok(Some(file.tensor(name)?)),
-                false => Ok(None),
-            })?;
+        let infos = Params::<()>::infos(&model.config);
+        let own = |name: &str| {
+            infos
+                .iter()
+                .any(|info| name.strip_prefix(&info.name).is_some_and(|end| end.is_empty() || end.starts_with(".csr.")))
+        };
+        if let Some(name) = file.names().find(|name| !own(name)) {
+            return Err(LoadError::NoPlace { path: path.into(), name: name.into() });
         }
-        let known: Vec<String> = Params::<()>::infos(&model.config).into_iter().map(|i| i.name).collect();
-        for name in names.iter().filter(|n| !known.contains(n)) {
-            notices.push(format!("tensor `{name}` in {} has no place in this model and is ignored", path.display()));
+        let sha256 = model.sha256();
+        match recorded {
+            Some(recorded) if recorded != sha256 => {
+                Err(LoadError::Damaged { path: path.into(), recorded, found: sha256 })
+            }
+            _ => Ok(Loaded { sha256, model, metadata }),
         }
-        Ok((model, notices))
-    }
-
-    /// Writes `beeg_config.json` and `final_model.safetensors` (all tensors dense, published names) into `dir`:
-    /// `model.load_state_dict(safetensors.torch.load_file(..), strict=False)` loads them into the original code.
-    ///
-    /// # Errors
-    /// When a file cannot be written.
-    pub fn export(&self, dir: impl AsRef<Path>) -> Result<(), SaveError> {
-        let dir = dir.as_ref();
-        std::fs::create_dir_all(dir).map_err(|source| SaveError::Io { path: dir.into(), source })?;
-        let mut tensors: BTreeMap<String, Tensor> = Params::<()>::infos(&self.config)
-            .into_iter()
-            .zip(self.params.values())
-            .map(|(info, weight)| (info.name.clone(), as_published(&info, weight.dense())))
-            .collect();
-        if self.config.positions == Positions::None {
-            // The original always has a position embedding here; zeros are "none".
-            let zeros = Matrix::zeros((self.config.n_ctx, self.config.d_model));
-            tensors.insert(POSITIONS.into(), zeros.into());
-        }
-        openwork_tensor::write(dir.join("final_model.safetensors"), &tensors, &BTreeMap::new())?;
-        let path = dir.join("beeg_config.json");
-        openwork_tensor::write_atomic(&path, |w| writeln!(w, "{}", self.config.to_published()))
-            .map_err(|source| SaveError::Io { path, source })
     }
 }
 
 /// A vector has one dimension in the published files.
-fn as_published(info: &ParamInfo, value: &Matrix) -> Tensor {
+pub(crate) fn as_published(info: &ParamInfo, value: &Matrix) -> Tensor {
     match info.n_dim {
         1 => value.column(0).to_owned().into(),
         _ => value.clone().into(),
     }
 }
 
-/// Builds a model from named tensors; `get` returns `None` for a tensor that is not there.
-fn assemble(
+/// Builds a model from named tensors; `get` is told the shape that the configuration asks for, and returns `None` for a
+/// tensor that is not there.
+pub(crate) fn assemble(
     path: &Path,
     mut config: Config,
-    get: impl Fn(&str) -> Result<Option<Tensor>, LoadError>,
+    allow_not_finite: bool,
+    get: impl Fn(&str, &[usize]) -> Result<Option<Tensor>, LoadError>,
 ) -> Result<Model, LoadError> {
-    if config.positions == Positions::Added && get(POSITIONS)?.is_none() {
+    if config.positions == Positions::Added && get(POSITIONS, &[config.n_ctx, config.d_model])?.is_none() {
         config.positions = Positions::None;
     }
     let params = Params::try_build(&config, |info, [rows, cols]| {
         let name = || info.name.clone();
-        let Some(tensor) = get(&info.name)? else {
+        let expected = if info.n_dim == 1 { vec![rows] } else { vec![rows, cols] };
+        let Some(tensor) = get(&info.name, &expected)? else {
             // The published loader adds a missing logits bias, and older files have none.
             return match info.role {
                 Role::LogitsBias => Ok(Weight::new(Matrix::zeros((rows, cols)))),
+                Role::Unembed => Err(LoadError::Tied { path: path.into() }),
                 _ => Err(LoadError::Missing { path: path.into(), name: name() }),
             };
         };
         let found = tensor.shape().to_vec();
-        let expected = if info.n_dim == 1 { vec![rows] } else { vec![rows, cols] };
         let value = tensor.to_f32().filter(|_| found == expected).ok_or_else(|| LoadError::Shape {
             path: path.into(),
             name: name(),
             found: found.clone(),
             expected: expected.clone(),
         })?;
-        if !value.iter().all(|x| x.is_finite()) {
-            return Err(LoadError::NotFinite { path: path.into(), name: name() });
+        if !allow_not_finite && let Some((index, value)) = value.indexed_iter().find(|(_, x)| !x.is_finite()) {
+            let index = ndarray::Dimension::slice(&index).to_vec();
+            return Err(LoadError::NotFinite { path: path.into(), name: name(), index, value: *value });
         }
         let value = value.into_shape_with_order((rows, cols)).expect("checked above");
         Ok(Weight::new(value.into_dimensionality::<Ix2>().expect("two dimensions")))
@@ -319,10 +372,17 @@ mod tests {
             let loaded = Model::load(&path).unwrap();
             assert_eq!(loaded.metadata, metadata);
             same(&loaded.model, &model);
+            // A bit of a weight: still a sound file, and another model.
+            let mut bytes = std::fs::read(&path).unwrap();
+            let last = bytes.len() - 40;
+            bytes[last] ^= 1;
+            let damaged = dir.path().join("damaged.safetensors");
+            std::fs::write(&damaged, bytes).unwrap();
+            assert!(Model::load(&damaged).is_err());
 
             let out = dir.path().join("published");
             model.export(&out).unwrap();
-            let (imported, notices) = Model::import(&out).unwrap();
+            let (imported, notices) = Model::import(&out, false).unwrap();
             assert_eq!(notices, Vec::<String>::new());
             if model.config.positions != Positions::None {
                 same(&imported, &model);
@@ -343,7 +403,7 @@ mod tests {
         Model::init(small(), 1).export(&out).unwrap();
         let config = std::fs::read_to_string(out.join("beeg_config.json")).unwrap();
         std::fs::write(out.join("beeg_config.json"), config.replace("\"d_mlp\": 16", "\"d_mlp\": 17")).unwrap();
-        let error = Model::import(&out).err().unwrap().to_string();
+        let error = Model::import(&out, false).err().unwrap().to_string();
         assert!(error.contains("mlp.c_fc.weight") && error.contains("[16, 8]") && error.contains("[17, 8]"), "{error}");
     }
 }

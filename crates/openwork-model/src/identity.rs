@@ -72,7 +72,7 @@ mod tests {
             // Dense, in another file, with the configuration beside it.
             let published = dir.path().join("published");
             model.export(&published).unwrap();
-            let (imported, notices) = Model::import(&published).unwrap();
+            let (imported, notices) = Model::import(&published, false).unwrap();
             assert_eq!((imported.sha256(), notices), (model.sha256(), vec![]));
             // And saved again.
             imported.save(&path, &BTreeMap::new()).unwrap();

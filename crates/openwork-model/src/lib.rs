@@ -5,6 +5,8 @@
 mod backward;
 mod checkpoint;
 mod config;
+mod exchange;
+mod finite;
 mod forward;
 mod gpu;
 mod identity;
@@ -17,8 +19,9 @@ mod resume;
 mod sample;
 mod site;
 
-pub use checkpoint::{LoadError, Loaded, SaveError};
+pub use checkpoint::{LoadError, Loaded, SaveError, WITH_NOT_FINITE};
 pub use config::{ActDensity, Bigram, Config, ConfigError, Positions};
+pub use finite::{NotFinite, Place};
 pub use gpu::GpuModel;
 pub use openwork_ops::{Activation, ActivationDtype, Cpu, Engine, Gradient, Matrix, NormKind, Ties, Weight};
 pub use padded::Padded;

@@ -158,7 +158,8 @@ impl<P> Params<P> {
             None => None,
         };
         let concat = d_read - d;
-        let mut blocks = Vec::with_capacity(config.n_layer);
+        // Grows: a file may claim any number of blocks, and the first that it lacks ends this.
+        let mut blocks = Vec::new();
         for l in 0..config.n_layer {
             let h = format!("transformer.h.{l}");
             blocks.push(Block {

@@ -21,7 +21,8 @@ pub fn activate(f: Activation, x: &mut Matrix, y: &mut Matrix) {
                 *x = cdf + *x * pdf;
             }),
             Activation::Relu => pairs.for_each(|(y, x)| {
-                *y = x.max(0.0);
+                // Not `max`, which takes the number beside a NaN.
+                *y = if *x <= 0.0 { 0.0 } else { *x };
                 *x = if *x > 0.0 { 1.0 } else { 0.0 };
             }),
         },
@@ -56,6 +57,15 @@ mod tests {
             let mut dx = dy.clone();
             activate_backward(&slope, &mut dx);
             gradient(&dx, &x.mapv(f64::from), &dy, |x| crate::reference::activate(f, x));
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_number_stays_so() {
+        for f in [Activation::Gelu, Activation::Relu] {
+            let mut y = Matrix::zeros((1, 20));
+            activate(f, &mut Matrix::from_elem((1, 20), f32::NAN), &mut y);
+            assert!(y.iter().all(|y| y.is_nan()), "{f:?}: {y}");
         }
     }
 }

@@ -29,7 +29,7 @@ const TILE: usize = 256;
 const STRIP: usize = 64;
 
 /// Forward: `q, k, v, y [n_head · d_head, tokens]`, `sink [n_head, 1]`. Overwrites `y` and returns the log
-/// of the denominator, `[n_head, tokens]`.
+/// of the denominator, `[n_head, tokens]`. Both are NaN at a query that meets a score that is not finite in f32.
 pub fn attention(
     shape: Attention,
     q: &Matrix,
@@ -76,6 +76,12 @@ pub fn attention(
             );
             let out = &mut row_mut(&mut log_sum, head)[queries];
             out.iter_mut().zip(max.iter().zip(&*sum)).for_each(|(l, (&m, &sum))| *l = m + sum.ln());
+        }
+        let [q, k] = [q, k].map(|x| panel(shape, x, head, &sequence));
+        for query in overflows(shape, q, k) {
+            let mut out = panel_mut(shape, y, head, &sequence);
+            (0..shape.d_head).for_each(|d| out.row_mut(d)[query] = f32::NAN);
+            row_mut(&mut log_sum, head)[sequence.start + query] = f32::NAN;
         }
     });
     [q_tile, y_tile, room].into_iter().for_each(|x| cpu.recycle_vector(x));
@@ -169,6 +175,41 @@ pub fn attention_backward(
 }
 
 type Range = std::ops::Range<usize>;
+
+/// Queries of a head and sequence that meet a score that is not finite. The maximum and the exponential above would
+/// overlook it: neither hands a NaN on.
+fn overflows(shape: Attention, q: Panel<'_>, k: Panel<'_>) -> Vec<usize> {
+    // |score| ≤ ‖q‖ ‖k‖ / √d_head, with the norms over all tokens: one look at every entry proves almost every head sound.
+    let bound = (f64::from(squares(q)) * f64::from(squares(k))).sqrt() * f64::from(scale(shape));
+    if bound < f64::from(f32::MAX) / 2.0 {
+        return vec![];
+    }
+    let score = |query: usize, key: usize| {
+        (0..shape.d_head).fold(0.0_f32, |sum, d| k.row(d)[key].mul_add(scale(shape) * q.row(d)[query], sum))
+    };
+    let [_, seq_len] = q.shape();
+    (0..seq_len).filter(|&query| (0..=query).any(|key| !score(query, key).is_finite())).collect()
+}
+
+/// Σ x² in f32, in sums side by side; infinite or NaN if an entry is.
+fn squares(x: Panel<'_>) -> f32 {
+    const LANES: usize = 32;
+    let [rows, _] = x.shape();
+    let mut sums = [0.0_f32; LANES];
+    simd(
+        #[inline(always)]
+        || {
+            for r in 0..rows {
+                let (whole, rest) = x.row(r).as_chunks::<LANES>();
+                for chunk in whole {
+                    sums.iter_mut().zip(chunk).for_each(|(sum, x)| *sum = x.mul_add(*x, *sum));
+                }
+                sums.iter_mut().zip(rest).for_each(|(sum, x)| *sum = x.mul_add(*x, *sum));
+            }
+        },
+    );
+    sums.iter().sum()
+}
 
 /// Ranges of at most [`TILE`] that make up `range`.
 fn tiles(range: &Range) -> impl Iterator<Item = Range> + use<> {

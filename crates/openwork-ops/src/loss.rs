@@ -27,7 +27,7 @@ pub fn cross_entropy(logits: &mut Matrix, targets: &[u16], scale: f32) -> Vec<f3
     losses
 }
 
-/// `log Σ_v exp(logits[v, t])` of every column.
+/// `log Σ_v exp(logits[v, t])` of every column; not finite where a logit is NaN or +∞.
 pub fn log_sum_exp(logits: &Matrix) -> Vec<f32> {
     let n = logits.ncols();
     let (mut max, mut sum) = (vec![f32::NEG_INFINITY; n], vec![0.0_f32; n]);
@@ -35,7 +35,8 @@ pub fn log_sum_exp(logits: &Matrix) -> Vec<f32> {
         #[inline(always)]
         || {
             for v in 0..logits.nrows() {
-                max.iter_mut().zip(row(logits, v)).for_each(|(m, &x)| *m = m.max(x));
+                // Not `max`, which takes the number beside a NaN.
+                max.iter_mut().zip(row(logits, v)).for_each(|(m, &x)| *m = if *m >= x || m.is_nan() { *m } else { x });
             }
             for v in 0..logits.nrows() {
                 for ((sum, &x), &m) in sum.iter_mut().zip(row(logits, v)).zip(&max) {

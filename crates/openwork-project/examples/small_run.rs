@@ -8,7 +8,7 @@ use openwork_data::{
     corpus::{self, GeneratedOptions},
 };
 use openwork_ops::Device;
-use openwork_project::{Project, TrainingRun, find_task, task_scores};
+use openwork_project::{Beside, Project, TrainingRun, find_task, task_scores};
 use openwork_train::{Recipe, SHIPPED};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ControlFlow::Continue(())
     })?;
 
-    let project = Project::open(&run, None, None, &mut |notice| println!("{notice:?}"))?;
+    let project = Project::open(&run, Beside::default(), &mut |notice| println!("{notice:?}"))?;
     let task = find_task("single_double_quote")?;
     let [fresh, held_out] = task_scores(&project.model, &project.tokenizer, task, 16, 0)?;
     println!("{}: {fresh:?}, on held-out templates {held_out:?}", task.name());

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ndarray::ArrayD;
-use openwork_model::{Matrix, Model, NoTap, Params, Record, Tap, Tokens};
+use openwork_model::{Matrix, Model, NoTap, NotFinite, Params, Record, Tap, Tokens};
 use openwork_tensor::{ReadError, Tensor, TensorFile};
 
 /// Sequences that a model can take, and their targets.
@@ -27,7 +27,7 @@ pub enum TokenFileError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// A tensor has another kind of number.
-    #[error("{}: `{name}` is {found}, expected I64 or U16", path.display())]
+    #[error("{}: `{name}` is {found}, expected I64, I32 or U16", path.display())]
     Dtype {
         /// The file.
         path: PathBuf,
@@ -87,7 +87,7 @@ pub enum TokenFileError {
 }
 
 impl TokenBatch {
-    /// Reads `tokens` and, where they are there, `targets` from a safetensors file: `[batch, time]`, I64 or U16.
+    /// Reads `tokens` and, where they are there, `targets` from a safetensors file: `[batch, time]`, I64, I32 or U16.
     ///
     /// # Errors
     /// When a tensor has another shape or kind, a token is not in the vocabulary, or sequences are too long.
@@ -127,6 +127,7 @@ fn ids(
     let path = || path.to_owned();
     let ids: ArrayD<i64> = match file.tensor(name)? {
         Tensor::I64(ids) => ids,
+        Tensor::I32(ids) => ids.mapv(i64::from),
         Tensor::U16(ids) => ids.mapv(i64::from),
         other => return Err(TokenFileError::Dtype { path: path(), name, found: other.dtype().to_string() }),
     };
@@ -147,17 +148,26 @@ fn ids(
 /// Tensors of one pass over a batch, by name: `logits` `[batch, time, vocab]`; `loss` `[1]`, the mean cross-entropy in nats,
 /// where there are targets; `act.HOOK` `[batch, time, features]` if `activations`; `grad.PARAMETER` of the loss, for trained
 /// parameters, if `gradients` and there are targets.
-pub fn named_pass(model: &Model, batch: &TokenBatch, activations: bool, gradients: bool) -> BTreeMap<String, Tensor> {
+///
+/// # Errors
+/// When a value of the pass is not finite.
+pub fn named_pass(
+    model: &Model,
+    batch: &TokenBatch,
+    activations: bool,
+    gradients: bool,
+) -> Result<BTreeMap<String, Tensor>, NotFinite> {
     let mut tensors = BTreeMap::new();
     let tokens = Tokens::new(&batch.tokens, batch.shape[1]);
     let mut record = Record::default();
     let tap: &mut dyn Tap = if activations { &mut record } else { &mut NoTap };
     let mut pass = model.forward(tokens, None, tap);
+    model.check_finite(tokens, &pass.logits)?;
     tensors.insert("logits".to_owned(), sequence_major(&pass.logits, batch.shape));
     for (site, value) in &record.values {
         tensors.insert(format!("act.{}", site.hook_name()), sequence_major(value, batch.shape));
     }
-    let Some(targets) = &batch.targets else { return tensors };
+    let Some(targets) = &batch.targets else { return Ok(tensors) };
     let mut dlogits = std::mem::take(&mut pass.logits);
     let losses = openwork_ops::cross_entropy(&mut dlogits, targets, 1.0 / targets.len() as f32);
     let loss = losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64;
@@ -174,7 +184,7 @@ pub fn named_pass(model: &Model, batch: &TokenBatch, activations: bool, gradient
             }
         }
     }
-    tensors
+    Ok(tensors)
 }
 
 /// `[features, tokens]` as `[batch, time, features]`.

@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 mod forward;
+mod fsck;
 mod model;
+mod pairs;
 mod project;
 mod prompts;
 mod recipe;
@@ -13,19 +15,25 @@ mod tasks;
 mod tokens;
 mod training;
 mod verdict;
+mod verdict_log;
 mod verification;
 
 pub use forward::{TokenBatch, TokenFileError, named_pass};
-pub use model::{OpenModel, OpenModelError, TOKENIZER_KEY, model_file};
-pub use project::{Notice, Project, ProjectError, find_task, splits};
+pub use fsck::{Finding, FsckError, State, fsck};
+pub use model::{OpenModel, OpenModelError, TOKENIZER_KEY, TRAINED_CONTEXT_KEY, model_file};
+pub use project::{Beside, Notice, Project, ProjectError, find_task, splits};
 pub use prompts::{BadLine, LONGEST_LINE, LineFault, LineFormat, PromptError, PromptLine, PromptLines};
 pub use recipe::{FindRecipeError, find_recipe};
 pub use replay::{ReplayError, Replayed, replay_verdict};
-pub use report::{CircuitReport, Example, ModelReport, ReportError, TaskRow, Writing};
+pub use report::{CircuitReport, Example, ModelReport, ReportError, TaskRow, UnjudgedCircuit, Writing};
 pub use sample::{SAMPLE_TOKENS, Sample, SampleError};
 pub use search::{OnSearchStep, SearchError, SearchStep, SeedStudy, control_searches, find_circuit, study_seeds};
-pub use tasks::{TaskScore, task_scores};
-pub use tokens::{Answer, AnswerError, FoundTokenizer, NextToken, answer, find_tokenizer};
+pub use tasks::{TaskScore, TaskScoreError, task_scores};
+pub use tokens::{Answer, FoundTokenizer, NextToken, answer, find_tokenizer};
 pub use training::{LogError, TrainingError, TrainingRun, read_log};
-pub use verdict::{VerdictError, VerdictFile, verdict_path, write_certificates};
-pub use verification::{DEFAULT_LEVEL, Request, Stage, Verification, verify_circuit};
+pub use verdict::{
+    About, Found, Part, Standing, VerdictError, VerdictFile, circuit_of_verdict, files_beside, pairs_path, stale,
+    verdict_path, write_certificates,
+};
+pub use verdict_log::{LoggedVerdict, earlier_verdicts};
+pub use verification::{DEFAULT_LEVEL, Recorded, Request, Stage, Verification, verify_circuit};

@@ -11,6 +11,9 @@ use crate::{ProjectError, project::load_circuit};
 /// Metadata key of a model file whose value is the hash of the model's tokenizer.
 pub const TOKENIZER_KEY: &str = "tokenizer_sha256";
 
+/// Metadata key of a model file whose value is the number of tokens of the sequences that the model was trained on.
+pub const TRAINED_CONTEXT_KEY: &str = "trained_context";
+
 /// A model that was opened, and the folder in which tokenizer, sample, means and circuits lie beside it.
 pub struct OpenModel {
     /// The model.
@@ -21,7 +24,10 @@ pub struct OpenModel {
     pub dir: PathBuf,
     /// Hash of its tokenizer, where the file names one.
     pub tokenizer_sha256: Option<String>,
-    /// Notices of a published folder: the keys of its configuration that were ignored.
+    /// Tokens of the sequences that it was trained on, where the file says it. `n_ctx` is only the most that it takes:
+    /// published configurations say 1,024 and were trained at 256.
+    pub trained_context: Option<usize>,
+    /// Notices of a published folder: what was taken off, rounded or ignored.
     pub notices: Vec<String>,
 }
 
@@ -54,6 +60,16 @@ pub enum OpenModelError {
         dir: PathBuf,
         /// The fault.
         source: Box<LoadError>,
+    },
+    /// The model file's length of training sequences is none.
+    #[error("{}: its metadata says {TRAINED_CONTEXT_KEY} {found:?}, expected a number from 2 to n_ctx = {n_ctx}", path.display())]
+    BadContext {
+        /// The file.
+        path: PathBuf,
+        /// Value of the metadata.
+        found: String,
+        /// Longest sequence of the model.
+        n_ctx: usize,
     },
     /// No tokenizer was named and none lies beside the model.
     #[error("there is no {} beside the model; name its tokenizer with --tokenizer", path.display())]
@@ -93,23 +109,37 @@ impl OpenModel {
     /// When the folder holds no finished model, or the file cannot be read.
     pub fn open(path: &Path) -> Result<Self, OpenModelError> {
         if path.join("beeg_config.json").exists() {
-            return Self::import(path);
+            return Self::import(path, false);
         }
         let file = model_file(path)?;
         let Loaded { model, metadata, sha256 } = Model::load(&file)?;
+        let tokenizer_sha256 = metadata.get(TOKENIZER_KEY).cloned();
+        let n_ctx = model.config.n_ctx;
+        let trained_context = match metadata.get(TRAINED_CONTEXT_KEY) {
+            Some(text) => Some(
+                text.parse().ok().filter(|n| (2..=n_ctx).contains(n)).ok_or_else(|| OpenModelError::BadContext {
+                    path: file.clone(),
+                    found: text.clone(),
+                    n_ctx,
+                })?,
+            ),
+            // Runs of ours train on sequences of n_ctx tokens; they have always named their tokenizer.
+            None => tokenizer_sha256.as_ref().map(|_| n_ctx),
+        };
         let dir = file.parent().unwrap_or(Path::new("")).to_owned();
-        Ok(Self { model, sha256, dir, tokenizer_sha256: metadata.get(TOKENIZER_KEY).cloned(), notices: vec![] })
+        Ok(Self { model, sha256, dir, tokenizer_sha256, trained_context, notices: vec![] })
     }
 
-    /// Reads the published pair in `dir`.
+    /// Reads the published pair in `dir`; `allow_not_finite` takes weights that are NaN or infinite.
     ///
     /// # Errors
     /// When a file of the pair is missing or cannot be used.
-    pub fn import(dir: &Path) -> Result<Self, OpenModelError> {
-        let imported = Model::import(dir);
+    pub fn import(dir: &Path, allow_not_finite: bool) -> Result<Self, OpenModelError> {
+        let imported = Model::import(dir, allow_not_finite);
         let (model, notices) =
             imported.map_err(|source| OpenModelError::Import { dir: dir.to_owned(), source: Box::new(source) })?;
-        Ok(Self { sha256: model.sha256(), model, dir: dir.to_owned(), tokenizer_sha256: None, notices })
+        let (sha256, dir) = (model.sha256(), dir.to_owned());
+        Ok(Self { model, sha256, dir, tokenizer_sha256: None, trained_context: None, notices })
     }
 
     /// Reads a circuit of the model.

@@ -35,19 +35,19 @@ pub enum FindRecipeError {
     },
 }
 
-/// Reads the recipe that `name` means: a shipped one, else a file.
+/// Reads the recipe that `name` means: a shipped one, else a file. A name need not be UTF-8.
 ///
 /// # Errors
 /// When there is none of this name, or it is wrong.
-pub fn find_recipe(name: &str) -> Result<Recipe, FindRecipeError> {
-    let parse =
-        |text: &str| Recipe::parse(text).map_err(|source| FindRecipeError::Recipe { name: name.to_owned(), source });
-    if let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
+pub fn find_recipe(name: impl AsRef<Path>) -> Result<Recipe, FindRecipeError> {
+    let path = name.as_ref();
+    let name = || path.display().to_string();
+    let parse = |text: &str| Recipe::parse(text).map_err(|source| FindRecipeError::Recipe { name: name(), source });
+    if let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| path.as_os_str() == *shipped) {
         return parse(text);
     }
-    let path = Path::new(name);
     if !path.exists() {
-        return Err(FindRecipeError::Unknown { name: name.to_owned() });
+        return Err(FindRecipeError::Unknown { name: name() });
     }
     let read = |source| FindRecipeError::Read { path: path.to_owned(), source };
     parse(&openwork_tensor::read_text(path).map_err(read)?)

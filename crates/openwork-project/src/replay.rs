@@ -2,7 +2,7 @@
 
 use openwork_verify::{CounterExample, Verdict, replay};
 
-use crate::{Project, VerdictFile};
+use crate::{Part, Project, VerdictFile};
 
 /// Largest difference of logits, relative to their size (at least 1), that is rounding: another machine adds in another order.
 const ROUNDING: f64 = 1e-3;
@@ -21,17 +21,11 @@ pub struct Replayed<'a> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
-    /// The verdict is about another model.
-    #[error("it is about another model ({found})")]
-    OtherModel {
-        /// Hash of the model that the verdict names.
-        found: String,
-    },
-    /// The verdict was made with other means.
-    #[error("it was made with other means than those beside the model ({found})")]
-    OtherMeans {
-        /// Hash of the means that the verdict names.
-        found: String,
+    /// The verdict is about something else than this project.
+    #[error("it is about another {}", list(differs))]
+    Other {
+        /// The parts that differ.
+        differs: Vec<Part>,
     },
     /// The verdict is not a refutation.
     #[error("it says {verdict}, which comes without a counter-example")]
@@ -50,6 +44,10 @@ pub enum ReplayError {
     Example(#[from] openwork_verify::ReplayError),
 }
 
+fn list(parts: &[Part]) -> String {
+    parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 impl Replayed<'_> {
     /// True if model and run agree with the report, up to rounding.
     pub fn agrees(&self) -> bool {
@@ -61,16 +59,14 @@ impl Replayed<'_> {
 /// Runs the counter-example of a verdict file again.
 ///
 /// # Errors
-/// When the file is about another model, has no counter-example, or one that does not fit the model.
+/// When the file is about another model, other means, another sample or tokenizer, has no counter-example, or one that does not fit the model.
 pub fn replay_verdict<'a>(project: &Project, file: &'a VerdictFile) -> Result<Replayed<'a>, ReplayError> {
-    if file.model_sha256 != project.model_sha256 {
-        return Err(ReplayError::OtherModel { found: file.model_sha256.clone() });
-    }
-    if file.means_sha256 != project.means.sha256() {
-        return Err(ReplayError::OtherMeans { found: file.means_sha256.clone() });
+    let differs = file.about.differs_from_project(project);
+    if !differs.is_empty() {
+        return Err(ReplayError::Other { differs });
     }
     let Verdict::Refuted { by, counter_example } = &file.report.verdict else {
-        return Err(ReplayError::NotRefuted { verdict: file.report.verdict.word().to_owned() });
+        return Err(ReplayError::NotRefuted { verdict: file.report.headline() });
     };
     let by = || by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let example = counter_example.as_ref().ok_or_else(|| ReplayError::NoExample { by: by() })?;

@@ -5,13 +5,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use openwork_circuit::{Ablation, Calibration, CircuitFile, Keep, batches, evaluate};
-use openwork_model::{Config, Model, NoTap, Sampling};
-use openwork_tasks::{Pair, TaskError};
+use openwork_circuit::{Ablation, Calibration, CircuitFile, Keep, Size, batches, evaluate};
+use openwork_model::{Config, Model, NoTap, NotFinite, Sampling};
+use openwork_tasks::Pair;
 use openwork_train::LogLine;
 use openwork_verify::{Control, Report, Verdict};
 
-use crate::{Project, ProjectError, TaskScore, VerdictError, VerdictFile, read_log, task_scores, verdict_path};
+use crate::{
+    Part, Project, ProjectError, Standing, TaskScore, TaskScoreError, VerdictError, VerdictFile, read_log, stale,
+    task_scores, verdict_path,
+};
 
 /// Pairs per split that the whole model is measured on.
 const TASK_PAIRS: usize = 64;
@@ -28,8 +31,10 @@ pub struct ModelReport {
     pub log: Vec<LogLine>,
     /// A text that the model writes.
     pub writing: Writing,
-    /// Its verified circuits, in order of their file names.
+    /// Its circuits with a verdict that is about them, in order of their file names.
     pub circuits: Vec<CircuitReport>,
+    /// Its other circuits.
+    pub unjudged: Vec<UnjudgedCircuit>,
     /// The whole model on every task.
     pub tasks: Vec<TaskRow>,
 }
@@ -49,7 +54,29 @@ pub struct TaskRow {
     /// Description of the task.
     pub description: &'static str,
     /// Scores on fresh pairs and on held-out templates, or the reason that there are none.
-    pub scores: Result<[TaskScore; 2], TaskError>,
+    pub scores: Result<[TaskScore; 2], TaskScoreError>,
+}
+
+/// A circuit without a verdict that is about it.
+pub struct UnjudgedCircuit {
+    /// The circuit file.
+    pub path: PathBuf,
+    /// Its task.
+    pub task: String,
+    /// Its nodes and edges.
+    pub size: Size,
+    /// The verdict beside it, if it is about something else, and the parts that differ.
+    pub stale: Option<(PathBuf, Vec<Part>)>,
+}
+
+impl UnjudgedCircuit {
+    /// Sentence on what the circuit lacks.
+    pub fn words(&self) -> String {
+        match &self.stale {
+            Some((path, differs)) => stale(path, differs),
+            None => "it has not been verified; `openwork verify` does it".into(),
+        }
+    }
 }
 
 /// A circuit with its verdict.
@@ -66,6 +93,8 @@ pub struct CircuitReport {
     pub examples: Vec<Example>,
     /// Texts of the tokens of the counter-example.
     pub tokens: BTreeMap<u16, String>,
+    /// How the circuit was found, and earlier verdicts on circuits of its task, in words.
+    pub provenance: Vec<String>,
     /// The verdict file, which replays the counter-example.
     pub verdict_path: PathBuf,
 }
@@ -103,7 +132,7 @@ pub enum ReportError {
 }
 
 impl ModelReport {
-    /// Gathers the report on a model and the verified circuits beside it.
+    /// Gathers the report on a model and the circuits beside it.
     ///
     /// # Errors
     /// When a circuit or verdict beside the model cannot be read or is of another model.
@@ -113,55 +142,67 @@ impl ModelReport {
             description: task.description(),
             scores: task_scores(&project.model, &project.tokenizer, task, TASK_PAIRS, 0),
         };
+        let (circuits, unjudged) = circuits(project)?;
         Ok(Self {
             config: project.model.config.clone(),
             parameters: project.model.params.values().iter().map(|w| w.dense().len()).sum(),
             model_sha256: project.model_sha256.clone(),
             // A model may lie in a folder in which nothing was trained.
             log: read_log(&project.dir).unwrap_or_default(),
-            writing: writing(project),
-            circuits: circuits(project)?,
+            writing: writing(project).map_err(ProjectError::from)?,
+            circuits,
+            unjudged,
             tasks: openwork_tasks::all().iter().map(row).collect(),
         })
     }
 }
 
 /// A text that the model writes from nothing but a first word.
-fn writing(project: &Project) -> Writing {
+fn writing(project: &Project) -> Result<Writing, NotFinite> {
     let prompt = "def ";
     let tokens = project.tokenizer.encode(prompt);
-    let sampling = Sampling { temperature: 0.8, top_k: 50, seed: 0 };
+    let sampling = Sampling { temperature: 0.8, top_k: 50, tokens: project.tokenizer.vocab_size(), seed: 0 };
     let end = Some(project.tokenizer.end_of_text());
-    let mut text = project.model.generate(&tokens, 160, end, sampling);
+    let mut text = project.model.generate(&tokens, 160, end, sampling)?;
     text.pop_if(|last| Some(*last) == end);
-    Writing { prompt: prompt.to_owned(), continuation: project.tokenizer.decode(&text) }
+    Ok(Writing { prompt: prompt.to_owned(), continuation: project.tokenizer.decode(&text) })
 }
 
-/// Every circuit beside the model that has a verdict, in order of name.
-fn circuits(project: &Project) -> Result<Vec<CircuitReport>, ReportError> {
+/// Every circuit beside the model, in order of name: those with a verdict about them, and the others.
+fn circuits(project: &Project) -> Result<(Vec<CircuitReport>, Vec<UnjudgedCircuit>), ReportError> {
+    let (mut judged, mut unjudged) = (vec![], vec![]);
     let dir = project.dir.join("circuits");
     if !dir.exists() {
-        return Ok(vec![]);
+        return Ok((judged, unjudged));
     }
     let failed = |source| ReportError::Folder { path: dir.clone(), source };
     let entries = std::fs::read_dir(&dir).map_err(failed)?;
     let mut paths: Vec<PathBuf> = entries.map(|e| Ok(e?.path())).collect::<std::io::Result<_>>().map_err(failed)?;
-    paths.retain(|p| p.extension().is_some_and(|e| e == "json") && verdict_path(p).exists());
+    paths.retain(|p| is_circuit(p));
     paths.sort();
-    paths.iter().map(|path| CircuitReport::read(project, path)).collect()
+    for path in paths {
+        let file = project.circuit(&path)?;
+        let stale = match Standing::of(&path, &file, Some(project))? {
+            Standing::Judged(verdict) => {
+                judged.push(CircuitReport::new(project, file, *verdict, verdict_path(&path))?);
+                continue;
+            }
+            Standing::Stale { path, differs } => Some((path, differs)),
+            Standing::Unverified => None,
+        };
+        unjudged.push(UnjudgedCircuit { path, task: file.task.clone(), size: file.circuit.size(), stale });
+    }
+    Ok((judged, unjudged))
+}
+
+/// True for a JSON file that is none of those that lie beside a circuit.
+fn is_circuit(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let beside = [".verdict.json", ".pairs.json", ".certificate.json", ".domain.json"];
+    name.ends_with(".json") && !beside.iter().any(|end| name.ends_with(end))
 }
 
 impl CircuitReport {
-    /// Reads a circuit and the verdict beside it.
-    ///
-    /// # Errors
-    /// When one cannot be read, or the circuit is of another model.
-    pub fn read(project: &Project, circuit: &Path) -> Result<Self, ReportError> {
-        let verdict_path = verdict_path(circuit);
-        let verdict = VerdictFile::read(&verdict_path)?;
-        Self::new(project, project.circuit(circuit)?, verdict, verdict_path)
-    }
-
     /// The report on a circuit whose verdict lies in `verdict_path`.
     ///
     /// # Errors
@@ -180,6 +221,7 @@ impl CircuitReport {
         drop(masked);
         Ok(Self {
             d_head: project.model.config.d_head,
+            provenance: verdict.provenance(),
             controls: verdict.controls,
             tokens: token_texts(project, &verdict.report),
             report: verdict.report,

@@ -5,10 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use openwork_circuit::Means;
-use openwork_model::Model;
+use openwork_circuit::{Means, data_sha256};
+use openwork_model::{Model, NoTap, NotFinite, Tokens};
 use openwork_tensor::{ShardError, ShardWriter, TokenShards};
-use openwork_train::Windows;
+use openwork_train::{Recipe, Windows};
 
 /// Tokens of a sample: Gao et al. 2025 do not say how many; a million, or all there are.
 pub const SAMPLE_TOKENS: usize = 1 << 20;
@@ -42,6 +42,24 @@ pub enum SampleError {
         /// Tokens of a window.
         n_ctx: usize,
     },
+    /// The sample beside the model has no whole window.
+    #[error("the sample in {} is shorter than a window of {n_ctx} tokens", dir.display())]
+    Short {
+        /// Folder of the sample.
+        dir: PathBuf,
+        /// Tokens of a window.
+        n_ctx: usize,
+    },
+    /// A token of the sample is none of the model's.
+    #[error("the sample in {} has token {token}, and the model a vocabulary of {vocab_size}", dir.display())]
+    Vocabulary {
+        /// Folder of the sample.
+        dir: PathBuf,
+        /// The token.
+        token: u16,
+        /// Size of the vocabulary.
+        vocab_size: usize,
+    },
     /// The sample beside the model is of other data than what was named.
     #[error(
         "the sample in {} is not of the data in {}, which is not used where there is a sample; leave out --data, or name \
@@ -73,6 +91,12 @@ fn folder(model_dir: &Path) -> PathBuf {
     model_dir.join("sample")
 }
 
+/// Seed of the recipe of the run in a folder; 0 where nothing was trained.
+fn seed_of_run(dir: &Path) -> u64 {
+    let recipe = openwork_tensor::read_text(&dir.join("recipe.toml")).ok();
+    recipe.and_then(|text| Recipe::parse(&text).ok()).map_or(0, |recipe| recipe.seed)
+}
+
 impl Sample {
     /// Draws a sample of windows of `n_ctx` tokens from the training shards in `data` and writes it beside the model; does
     /// nothing where one lies there already.
@@ -91,6 +115,7 @@ impl Sample {
             return Ok(());
         }
         let train = TokenShards::open(data.join("train"), tokenizer_sha256)?;
+        train.verify_hashes()?;
         let n = SAMPLE_TOKENS.div_ceil(n_ctx).min((train.len() / n_ctx as u64) as usize);
         let too_short = || SampleError::TooShort { data: data.to_owned(), n_ctx };
         let mut windows = Windows::new(train.len(), n_ctx, seed).ok_or_else(too_short)?;
@@ -101,29 +126,36 @@ impl Sample {
         Ok(())
     }
 
-    /// Reads the sample beside the model; draws it first (with seed 0) if there is none and `data` is given.
+    /// Reads the sample beside a model of `vocab_size` tokens, in windows of `n_ctx`; draws it first if there is
+    /// none and `data` is given, with the seed of the run that the folder holds, else 0. The contents are compared with the
+    /// digests beside them.
     ///
     /// # Errors
-    /// As [`Sample::write`], when there is neither a sample nor `data`, and when the sample is not of `data`.
+    /// As [`Sample::write`], when there is neither a sample nor `data`, and when the sample is damaged, not of `data`, shorter
+    /// than a window or of another vocabulary.
     pub fn open(
         model_dir: &Path,
         data: Option<&Path>,
         tokenizer_sha256: &str,
-        n_ctx: usize,
+        [n_ctx, vocab_size]: [usize; 2],
     ) -> Result<Self, SampleError> {
         let dir = folder(model_dir);
         match data {
-            Some(data) => Self::write(model_dir, data, tokenizer_sha256, n_ctx, 0)?,
+            Some(data) => Self::write(model_dir, data, tokenizer_sha256, n_ctx, seed_of_run(model_dir))?,
             None if !dir.join("manifest.json").exists() => return Err(SampleError::Missing { dir }),
             None => (),
         }
         let shards = TokenShards::open(&dir, tokenizer_sha256)?;
+        shards.verify_hashes()?;
         if let Some(data) = data {
             check_source(&dir, &shards, data, tokenizer_sha256)?;
         }
         let mut tokens = vec![0; shards.len() as usize / n_ctx * n_ctx];
         shards.read(0, &mut tokens)?;
-        Ok(Self { tokens, n_ctx })
+        if let Some(&token) = tokens.iter().find(|&&t| usize::from(t) >= vocab_size) {
+            return Err(SampleError::Vocabulary { dir, token, vocab_size });
+        }
+        if tokens.is_empty() { Err(SampleError::Short { dir, n_ctx }) } else { Ok(Self { tokens, n_ctx }) }
     }
 
     /// The first windows of the sample, `n_tokens` at most.
@@ -132,9 +164,24 @@ impl Sample {
         Self { tokens: self.tokens[..n].to_vec(), n_ctx: self.n_ctx }
     }
 
+    /// Hash of the sample: that of the data that [`Means`] name.
+    pub fn sha256(&self) -> String {
+        data_sha256(&self.tokens, self.n_ctx)
+    }
+
     /// Means of the nodes of `model` over the sample.
-    pub fn means(&self, model: &Model) -> Means {
-        Means::compute(model, &self.tokens, self.n_ctx)
+    ///
+    /// # Errors
+    /// When a value of the model is not finite on it.
+    pub fn means(&self, model: &Model) -> Result<Means, NotFinite> {
+        let means = Means::compute(model, &self.tokens, self.n_ctx);
+        if !means.values().iter().all(|mean| mean.is_finite()) {
+            for window in self.tokens.chunks_exact(self.n_ctx) {
+                let tokens = Tokens::new(window, self.n_ctx);
+                model.check_finite(tokens, &model.forward(tokens, None, &mut NoTap).logits)?;
+            }
+        }
+        Ok(means)
     }
 
     /// Tokens that make up at least one in ten thousand of the sample, rising: those that a model can be asked to say.
@@ -173,7 +220,7 @@ mod tests {
         data(&one, &tokens);
         data(&copy, &tokens);
         data(&other, &tokens[1..]);
-        let open = |data: Option<&Path>| Sample::open(&model, data, "tok", 4);
+        let open = |data: Option<&Path>| Sample::open(&model, data, "tok", [4, 1 << 16]);
         assert!(matches!(open(None), Err(SampleError::Missing { .. })));
         let drawn = open(Some(&one)).unwrap();
         assert_eq!(open(Some(&copy)).unwrap().tokens, drawn.tokens);

@@ -2,14 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use openwork_circuit::{CircuitFile, LearnedMasks, Means, SearchSettings, Size};
+use openwork_circuit::{CircuitFile, LearnedMasks, Means, SearchSettings, Size, batches};
 use openwork_extract::{PruneError, Search, Settings, Stability, nonsense_labels, random_weights};
-use openwork_model::Model;
+use openwork_model::{Model, NotFinite};
 use openwork_ops::Device;
 use openwork_tasks::{Splits, Task};
 use openwork_verify::{Control, ControlKind};
 
-use crate::{Project, ProjectError};
+use crate::{Project, ProjectError, tasks::check_finite};
 
 /// Tokens that the means of a model of random weights are taken over: their last digits decide nothing.
 const RANDOM_MODEL_TOKENS: usize = 1 << 18;
@@ -61,6 +61,14 @@ pub enum SearchError {
         /// The target.
         target: f64,
     },
+    /// A value of the model is not finite on a prompt of the task.
+    #[error("no circuit for {task}")]
+    NotFinite {
+        /// Name of the task.
+        task: String,
+        /// The value.
+        source: NotFinite,
+    },
     /// The task, its pairs or a file.
     #[error(transparent)]
     Project(#[from] ProjectError),
@@ -88,6 +96,8 @@ pub fn find_circuit(
     on_step: &mut OnSearchStep<'_>,
 ) -> Result<Option<CircuitFile>, SearchError> {
     let Project { model, means, .. } = project;
+    let prompts = batches(&[&splits.train[..], &splits.selection].concat(), 8, model.config.n_ctx);
+    check_finite(model, &prompts).map_err(|source| SearchError::NotFinite { task: task.to_owned(), source })?;
     let search = Search { model, means, train: &splits.train, validation: &splits.selection, settings };
     let pruned = search.prune(device, &mut |p| on_step(step(task, None, settings, p)));
     let pruned = match pruned {
@@ -157,19 +167,38 @@ pub fn study_seeds<E: From<SearchError>>(
     Ok(SeedStudy { stability: Stability::of(&nodes), circuits })
 }
 
-/// Runs the search that found `circuit`, with its budget, where it must fail: for nonsense labels and in a model of random
-/// weights. A search that `on_step` cuts short is no control and is left out.
+/// Most that a circuit file can raise the effort of its control searches, in multiples of the verifier's own.
+const MOST_RAISED: usize = 10;
+
+/// Settings of the control searches: target, seed and effort are the verifier's. A circuit whose own search had more restarts or
+/// steps gives its controls as many; nothing else in its file counts, and nothing in it makes a control weaker.
+fn control_settings(circuit: &CircuitFile, verifier: &openwork_verify::Settings) -> Result<Settings, ProjectError> {
+    let (mut restarts, mut steps) = (verifier.control_restarts, verifier.control_steps);
+    if let SearchSettings::LearnedMasks(own) = &circuit.search {
+        let too_many = |own: usize, least: usize| own > least.saturating_mul(MOST_RAISED);
+        if too_many(own.restarts, restarts) || too_many(own.steps, steps) {
+            let task = circuit.task.clone();
+            return Err(ProjectError::ControlEffort { task, restarts: own.restarts, steps: own.steps });
+        }
+        (restarts, steps) = (restarts.max(own.restarts), steps.max(own.steps));
+    }
+    let masks = LearnedMasks { restarts, steps, ..LearnedMasks::default() };
+    Ok(Settings { target_loss: verifier.target_loss, seed: verifier.seed, masks })
+}
+
+/// Runs the verifier's search where it must fail: for nonsense labels and in a model of random weights. A search that `on_step`
+/// cuts short is no control and is left out.
 ///
 /// # Errors
-/// When no search found the circuit.
+/// When the circuit's own search had more than ten times the effort of the verifier's.
 pub fn control_searches(
     project: &Project,
     circuit: &CircuitFile,
     splits: &Splits,
+    verifier: &openwork_verify::Settings,
     on_step: &mut OnSearchStep<'_>,
 ) -> Result<Vec<Control>, ProjectError> {
-    let settings =
-        &Settings::of_file(circuit).ok_or_else(|| ProjectError::NoSettings { task: circuit.task.clone() })?;
+    let settings = &control_settings(circuit, verifier)?;
     let mut search = |kind: ControlKind, model: &Model, means: &Means, splits: &Splits| {
         let search = Search { model, means, train: &splits.train, validation: &splits.selection, settings };
         let found = search.search(&mut |p| on_step(step(&circuit.task, Some(kind), settings, p)));
@@ -178,10 +207,10 @@ pub fn control_searches(
         Some(Control { kind, reached_target: found.reached, loss: found.loss, nodes, edges })
     };
     let vocabulary = project.sample.frequent_tokens();
-    let relabel = |pairs: &[openwork_tasks::Pair]| nonsense_labels(pairs, &vocabulary, circuit.seed);
+    let relabel = |pairs: &[openwork_tasks::Pair]| nonsense_labels(pairs, &vocabulary, settings.seed);
     let nonsense = Splits { train: relabel(&splits.train), selection: relabel(&splits.selection), ..Splits::default() };
-    let random = random_weights(&project.model, circuit.seed);
-    let random_means = project.sample.first(RANDOM_MODEL_TOKENS).means(&random);
+    let random = random_weights(&project.model, settings.seed);
+    let random_means = project.sample.first(RANDOM_MODEL_TOKENS).means(&random)?;
     let found = [
         search(ControlKind::NonsenseLabels, &project.model, &project.means, &nonsense),
         search(ControlKind::RandomWeights, &random, &random_means, splits),
@@ -196,4 +225,46 @@ fn step<'a>(
     p: openwork_extract::Progress,
 ) -> SearchStep<'a> {
     SearchStep { task, control, settings, restart: p.restart, step: p.step, loss: p.loss, open_nodes: p.kept }
+}
+
+#[cfg(test)]
+mod tests {
+    use openwork_circuit::{Calibration, Circuit, NodeSet, NodeSpace};
+    use openwork_model::Config;
+
+    use super::*;
+
+    fn file(search: SearchSettings) -> CircuitFile {
+        let model = Model::init(Config { vocab_size: 8, n_layer: 1, ..Config::default() }, 1);
+        CircuitFile {
+            task: "for_while".into(),
+            model_sha256: String::new(),
+            means_sha256: String::new(),
+            tokenizer_sha256: String::new(),
+            circuit: Circuit::new(&model, NodeSet::empty(NodeSpace::new(&model.config))),
+            calibration: Calibration::NONE,
+            target_loss: 1e-9,
+            loss: 0.0,
+            seed: 77,
+            search,
+        }
+    }
+
+    #[test]
+    fn no_circuit_file_makes_its_controls_weaker() {
+        let verifier = openwork_verify::Settings { seed: 5, ..openwork_verify::Settings::default() };
+        let by_masks = |masks| control_settings(&file(SearchSettings::LearnedMasks(masks)), &verifier);
+        let own = control_settings(&file(SearchSettings::ByHand {}), &verifier).unwrap();
+        assert_eq!((own.target_loss, own.seed), (verifier.target_loss, 5));
+        assert_eq!((own.masks.restarts, own.masks.steps), (verifier.control_restarts, verifier.control_steps));
+        // A search that finds nothing, by no steps, no learning, or a price that closes every node.
+        let nothing =
+            LearnedMasks { restarts: 0, steps: 0, lr: 0.0, k_coef: 1e9, init_bias: -9.0, ..LearnedMasks::default() };
+        assert_eq!(by_masks(nothing).unwrap(), own);
+        // More effort is owed to the controls, too; not without end.
+        let more = by_masks(LearnedMasks { steps: 900, ..LearnedMasks::default() }).unwrap();
+        assert_eq!((more.masks.restarts, more.masks.steps), (LearnedMasks::default().restarts, 900));
+        let error = by_masks(LearnedMasks { steps: 1_000_000, ..LearnedMasks::default() }).unwrap_err().to_string();
+        assert!(error.contains("--control-steps"), "{error}");
+    }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use openwork_data::Tokenizer;
-use openwork_model::{Model, NoTap, Tokens};
+use openwork_model::{Model, NoTap, NotFinite, Tokens};
 use openwork_tensor::without_bom;
 
 use crate::{OpenModel, OpenModelError};
@@ -27,12 +27,14 @@ pub struct FoundTokenizer {
 /// When there is none, or it cannot be used.
 pub fn find_tokenizer(path: &Path, given: Option<&Path>) -> Result<FoundTokenizer, OpenModelError> {
     let of_file = |path: &Path| Ok(FoundTokenizer { tokenizer: Tokenizer::load(path)?, n_ctx: None });
-    if is_json(path) {
+    if given.is_none() && is_json(path) {
         return of_file(path);
     }
     match OpenModel::open(path) {
         Ok(open) => Ok(FoundTokenizer { tokenizer: open.tokenizer(given)?, n_ctx: Some(open.model.config.n_ctx) }),
-        Err(OpenModelError::NoModel { .. } | OpenModelError::Unfinished { .. }) if beside(path).exists() => {
+        Err(OpenModelError::NoModel { .. } | OpenModelError::Unfinished { .. })
+            if given.is_none() && beside(path).exists() =>
+        {
             of_file(&beside(path))
         }
         Err(error) => Err(error),
@@ -85,33 +87,23 @@ impl Answer {
     }
 }
 
-/// Reason that a prompt has no answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AnswerError {
-    /// The logits are not numbers.
-    #[error("the logits after the prompt are not finite; the model is damaged, or diverged in training")]
-    NotFinite,
-}
-
 /// Runs the model on a prompt; an empty one is the beginning of a document. `top` tokens are named.
 ///
 /// p(t) = exp(logit_t) / Σ_u exp(logit_u) over the tokens of the tokenizer, so that rows of the model beyond it have no
 /// part in it.
 ///
 /// # Errors
-/// When the logits are not finite.
-pub fn answer(model: &Model, tokenizer: &Tokenizer, prompt: &str, top: usize) -> Result<Answer, AnswerError> {
+/// When a value of the model is not finite.
+pub fn answer(model: &Model, tokenizer: &Tokenizer, prompt: &str, top: usize) -> Result<Answer, NotFinite> {
     let mut tokens = tokenizer.encode(prompt);
     if tokens.is_empty() {
         tokens.push(tokenizer.end_of_text()); // as before every document
     }
     let unseen = tokens.len().saturating_sub(model.config.n_ctx);
     let seen = &tokens[unseen..];
-    let logits = model.forward(Tokens::new(seen, seen.len()), None, &mut NoTap).logits;
-    if !logits.iter().all(|logit| logit.is_finite()) {
-        return Err(AnswerError::NotFinite);
-    }
+    let batch = Tokens::new(seen, seen.len());
+    let logits = model.forward(batch, None, &mut NoTap).logits;
+    model.check_finite(batch, &logits)?;
     let known = tokenizer.vocab_size();
     let column = |position: usize| -> Vec<f32> { logits.column(position).iter().take(known).copied().collect() };
     let after = |position: usize| {
@@ -166,7 +158,7 @@ mod tests {
     fn a_model_that_gives_no_numbers_has_no_answer() {
         let mut model = Model::init(Config { vocab_size: 320, n_layer: 1, n_ctx: 8, ..Config::default() }, 3);
         model.params.values_mut().into_iter().next().unwrap().update(|values| values.fill(f32::NAN));
-        assert!(matches!(answer(&model, &tokenizer(), "a", 1), Err(AnswerError::NotFinite)));
+        assert!(answer(&model, &tokenizer(), "a", 1).is_err());
     }
 
     #[test]

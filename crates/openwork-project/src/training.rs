@@ -1,7 +1,6 @@
 //! Training runs in a folder, with everything beside the model that later commands look for.
 
 use std::{
-    collections::BTreeMap,
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
@@ -11,7 +10,7 @@ use openwork_ops::Device;
 use openwork_tensor::{ShardError, TokenShards};
 use openwork_train::{Event, LogLine, MemoryPlan, Recipe, Run, RunError, Stopped};
 
-use crate::{Sample, SampleError, TOKENIZER_KEY};
+use crate::{Sample, SampleError, TOKENIZER_KEY, TRAINED_CONTEXT_KEY};
 
 /// Reason that a run cannot be started, or ended without a checkpoint to go on from.
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +37,15 @@ pub enum TrainingError {
     Shards(#[from] ShardError),
     /// The machine has less memory than the run needs.
     #[error(
-        "the run needs {} MB of memory and {} MB are available; fewer --threads take fewer gradients and activations, a \
-         smaller batch.chunk_sequences ({chunk_sequences}) fewer activations", megabytes(*needed), megabytes(*available)
+        "the run needs {} MB of memory and {} MB are available; {}fewer --threads take fewer gradients and activations, a \
+         smaller batch.chunk_sequences ({chunk_sequences}) fewer activations", megabytes(*needed), megabytes(*available),
+        bigram_of(*bigram, *needed)
     )]
     Memory {
         /// Bytes that the run needs.
         needed: usize,
+        /// Bytes of them for the bigram table.
+        bigram: usize,
         /// Bytes that can be had.
         available: usize,
         /// Sequences of a chunk in the recipe.
@@ -55,14 +57,6 @@ pub enum TrainingError {
     /// The tokenizer cannot be written beside the model.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// Leftovers of an interrupted write cannot be removed.
-    #[error("cannot clear {}", dir.display())]
-    Clear {
-        /// The folder.
-        dir: PathBuf,
-        /// The system's answer.
-        source: std::io::Error,
-    },
     /// The sample cannot be written beside the model.
     #[error(transparent)]
     Sample(#[from] SampleError),
@@ -71,6 +65,17 @@ pub enum TrainingError {
 /// Bytes in units of 2²⁰, rounded up.
 fn megabytes(bytes: usize) -> usize {
     bytes.div_ceil(1 << 20)
+}
+
+/// The part of the bigram table, where it is half of all or more.
+fn bigram_of(bigram: usize, needed: usize) -> String {
+    if bigram < needed / 2 {
+        return String::new();
+    }
+    format!(
+        "{} MB are for the bigram table, the square of model.vocab_size, which bigram = \"none\" leaves out; ",
+        megabytes(bigram)
+    )
 }
 
 /// Run that is ready to train.
@@ -113,10 +118,7 @@ impl TrainingRun {
             run = run.on_gpu(gpu.clone())?;
             of_gpu = Some((gpu.name().to_string(), gpu.used()));
         }
-        let path = out.join("tokenizer.json");
-        let clear = |source| TrainingError::Clear { dir: out.to_owned(), source };
-        openwork_tensor::remove_leftovers(&path).map_err(clear)?;
-        tokenizer.save(&path)?;
+        tokenizer.save(&out.join("tokenizer.json"))?;
         Ok(Self {
             run,
             dir: out.to_owned(),
@@ -147,13 +149,12 @@ impl TrainingRun {
     /// # Errors
     /// When a loss is not finite, or a file cannot be written; the error names the last good checkpoint.
     pub fn train(&mut self, on_step: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Stopped, TrainingError> {
-        let metadata = BTreeMap::from([(TOKENIZER_KEY.to_owned(), self.tokenizer_sha256.clone())]);
-        let mut trained = false;
-        let stopped = self.run.train(&metadata, &mut |event: Event<'_>| {
-            trained = true;
-            on_step(event)
-        })?;
-        if trained && stopped == Stopped::Finished {
+        let context = self.recipe().config.n_ctx.to_string();
+        let metadata = [(TOKENIZER_KEY, self.tokenizer_sha256.clone()), (TRAINED_CONTEXT_KEY, context)];
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
+        let stopped = self.run.train(&metadata, on_step)?;
+        // A run that was killed between its last checkpoint and its sample writes it now.
+        if stopped == Stopped::Finished {
             let (n_ctx, seed) = (self.recipe().config.n_ctx, self.recipe().seed);
             Sample::write(&self.dir, &self.data, &self.tokenizer_sha256, n_ctx, seed)?;
         }
@@ -167,7 +168,8 @@ fn checked_memory(recipe: &Recipe) -> Result<MemoryPlan, TrainingError> {
     match available_memory() {
         Some(available) if plan.total() > available => {
             let chunk_sequences = recipe.chunk_sequences;
-            Err(TrainingError::Memory { needed: plan.total(), available, chunk_sequences })
+            let (needed, bigram) = (plan.total(), plan.bigram);
+            Err(TrainingError::Memory { needed, bigram, available, chunk_sequences })
         }
         _ => Ok(plan),
     }

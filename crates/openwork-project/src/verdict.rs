@@ -5,30 +5,131 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use openwork_circuit::CircuitFile;
+use openwork_circuit::{CircuitFile, SearchSettings};
 use openwork_verify::{
-    Control, Report,
+    Control, Edited, Report,
     certificate::{Certificate, Kind},
 };
 use serde::{Deserialize, Serialize};
 
-const FORMAT: &str = "openwork-verdict 4";
+use crate::{Project, verdict_log::LoggedVerdict};
 
-/// Report on a circuit, with the model and means that it was verified on.
+const FORMAT: &str = "openwork-verdict 5";
+
+/// Report on a circuit, with all that it is about.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VerdictFile {
     format: String,
-    /// Task of the circuit.
-    pub task: String,
-    /// Hash of the model.
-    pub model_sha256: String,
-    /// Hash of the means.
-    pub means_sha256: String,
+    /// The subject of the report, by hash.
+    pub about: About,
+    /// How the circuit was found, as its file says. None of it sets a term of the verification.
+    pub found: Found,
+    /// Hash of the file of pairs beside this one.
+    pub pairs_sha256: String,
+    /// Earlier verdicts in this folder on circuits of the task, the first ones first.
+    pub earlier: Vec<LoggedVerdict>,
     /// Outcome of the control searches.
     pub controls: Vec<Control>,
     /// Report of the verifier.
     pub report: Report,
+}
+
+/// Subject of a verdict, by hash.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct About {
+    /// Task of the circuit.
+    pub task: String,
+    /// Hash of the claim ([`CircuitFile::claim_sha256`]).
+    pub circuit_sha256: String,
+    /// Hash of the model.
+    pub model_sha256: String,
+    /// Hash of the means.
+    pub means_sha256: String,
+    /// Hash of the data that the means are taken over.
+    pub sample_sha256: String,
+    /// Hash of the tokenizer.
+    pub tokenizer_sha256: String,
+}
+
+/// How a circuit was found, as its file says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Found {
+    /// Loss that the search was asked for, nats per sequence.
+    pub target_loss: f64,
+    /// Seed of the search.
+    pub seed: u64,
+    /// Method and settings.
+    pub search: SearchSettings,
+}
+
+/// A part in which a verdict and what lies beside it differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Task.
+    Task,
+    /// Nodes, edges, calibration, target, seed or search of the circuit.
+    Circuit,
+    /// Model.
+    Model,
+    /// Means.
+    Means,
+    /// Sample that the means are taken over.
+    Sample,
+    /// Tokenizer.
+    Tokenizer,
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Task => "task",
+            Self::Circuit => "circuit",
+            Self::Model => "model",
+            Self::Means => "means",
+            Self::Sample => "sample",
+            Self::Tokenizer => "tokenizer",
+        })
+    }
+}
+
+impl About {
+    /// The subject of a verdict on a circuit of a project.
+    pub fn new(project: &Project, circuit: &CircuitFile) -> Self {
+        Self {
+            task: circuit.task.clone(),
+            circuit_sha256: circuit.claim_sha256(),
+            model_sha256: project.model_sha256.clone(),
+            means_sha256: project.means.sha256(),
+            sample_sha256: project.means.data_sha256().to_owned(),
+            tokenizer_sha256: project.tokenizer.sha256().to_owned(),
+        }
+    }
+
+    /// The parts in which this subject and a circuit file differ; means and tokenizer are those that the file names.
+    pub fn differs_from(&self, circuit: &CircuitFile) -> Vec<Part> {
+        let parts = [
+            (Part::Task, self.task != circuit.task),
+            (Part::Circuit, self.circuit_sha256 != circuit.claim_sha256()),
+            (Part::Model, self.model_sha256 != circuit.model_sha256),
+            (Part::Means, self.means_sha256 != circuit.means_sha256),
+            (Part::Tokenizer, self.tokenizer_sha256 != circuit.tokenizer_sha256),
+        ];
+        parts.into_iter().filter(|(_, differs)| *differs).map(|(part, _)| part).collect()
+    }
+
+    /// The parts in which this subject and a project differ.
+    pub fn differs_from_project(&self, project: &Project) -> Vec<Part> {
+        let parts = [
+            (Part::Model, self.model_sha256 != project.model_sha256),
+            (Part::Means, self.means_sha256 != project.means.sha256()),
+            (Part::Sample, self.sample_sha256 != project.means.data_sha256()),
+            (Part::Tokenizer, self.tokenizer_sha256 != project.tokenizer.sha256()),
+        ];
+        parts.into_iter().filter(|(_, differs)| *differs).map(|(part, _)| part).collect()
+    }
 }
 
 /// Format of a file, whatever else is in it.
@@ -75,16 +176,32 @@ pub enum VerdictError {
         /// The format that it names.
         found: String,
     },
+    /// The file was edited: one part does not follow from the others.
+    #[error("{} was edited: verify the circuit again with `openwork verify`", path.display())]
+    Edited {
+        /// The file.
+        path: PathBuf,
+        /// The part.
+        source: Edited,
+    },
 }
 
 impl VerdictFile {
-    /// The report on `circuit`.
-    pub fn new(circuit: &CircuitFile, controls: Vec<Control>, report: Report) -> Self {
+    /// The report on a circuit, whose pairs have the hash `pairs_sha256`.
+    pub fn new(
+        project: &Project,
+        circuit: &CircuitFile,
+        (controls, report): (Vec<Control>, Report),
+        pairs_sha256: String,
+        earlier: Vec<LoggedVerdict>,
+    ) -> Self {
+        let CircuitFile { target_loss, seed, search, .. } = circuit.clone();
         Self {
             format: FORMAT.into(),
-            task: circuit.task.clone(),
-            model_sha256: circuit.model_sha256.clone(),
-            means_sha256: circuit.means_sha256.clone(),
+            about: About::new(project, circuit),
+            found: Found { target_loss, seed, search },
+            pairs_sha256,
+            earlier,
             controls,
             report,
         }
@@ -93,6 +210,36 @@ impl VerdictFile {
     /// The file as JSON.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a report is plain values")
+    }
+
+    /// The report as text for people, how the circuit was found, and how often its task was tried before.
+    pub fn text(&self) -> String {
+        let lines = self.provenance();
+        format!("{}\nHow it was found, and tried before\n  {}", self.report.text(), lines.join("\n  "))
+    }
+
+    /// How the circuit was found, and earlier verdicts on circuits of its task, a sentence each.
+    pub fn provenance(&self) -> Vec<String> {
+        let Found { target_loss, seed, search } = &self.found;
+        let how = match search {
+            SearchSettings::ByHand {} => "a person chose its nodes".to_owned(),
+            SearchSettings::LearnedMasks(masks) => format!(
+                "its file says: found for a loss of {target_loss} nats with seed {seed} in {} restarts of {} steps",
+                masks.restarts, masks.steps
+            ),
+        };
+        let own = self.earlier.iter().filter(|e| e.circuit_sha256 == self.about.circuit_sha256).count();
+        let count = match self.earlier.len() {
+            0 => "no circuit of this task was verified in this folder before".to_owned(),
+            all => format!(
+                "{all} earlier verdicts in this folder on circuits of this task, {own} of them on this very circuit:"
+            ),
+        };
+        let earlier = self.earlier.iter().map(|e| {
+            let which = if e.circuit_sha256 == self.about.circuit_sha256 { "this circuit" } else { "another circuit" };
+            format!("{} ({which}): {}", e.name, e.words())
+        });
+        [how, count].into_iter().chain(earlier).collect()
     }
 
     /// Writes the file, atomically.
@@ -105,10 +252,10 @@ impl VerdictFile {
             .map_err(|source| VerdictError::Write { path: path.to_owned(), source })
     }
 
-    /// Reads a verdict file.
+    /// Reads a verdict file and recomputes what follows from its own numbers.
     ///
     /// # Errors
-    /// When the file cannot be read, is not a verdict file or is of another version.
+    /// When the file cannot be read, is not a verdict file, is of another version, or was edited.
     pub fn read(path: &Path) -> Result<Self, VerdictError> {
         let text =
             openwork_tensor::read_text(path).map_err(|source| VerdictError::Read { path: path.to_owned(), source })?;
@@ -118,8 +265,72 @@ impl VerdictFile {
         if found != FORMAT {
             return Err(VerdictError::Format { path: path.to_owned(), found });
         }
-        serde_json::from_str(&text).map_err(json)
+        let file: Self = serde_json::from_str(&text).map_err(json)?;
+        let recomputed = file.report.recompute().and_then(|()| file.report.recompute_controls(&file.controls));
+        match recomputed {
+            Ok(()) => Ok(file),
+            Err(source) => Err(VerdictError::Edited { path: path.to_owned(), source }),
+        }
     }
+}
+
+/// Verdict that lies beside a circuit.
+pub enum Standing {
+    /// There is none.
+    Unverified,
+    /// There is one, and it is about something else.
+    Stale {
+        /// The verdict file.
+        path: PathBuf,
+        /// The parts that differ.
+        differs: Vec<Part>,
+    },
+    /// There is one about this circuit.
+    Judged(Box<VerdictFile>),
+}
+
+impl Standing {
+    /// The verdict beside the circuit file at `path`, if it is about `circuit`, and about `project` where one is at hand.
+    ///
+    /// # Errors
+    /// When there is a verdict file that cannot be used.
+    pub fn of(path: &Path, circuit: &CircuitFile, project: Option<&Project>) -> Result<Self, VerdictError> {
+        let path = verdict_path(path);
+        if !path.exists() {
+            return Ok(Self::Unverified);
+        }
+        let file = VerdictFile::read(&path)?;
+        let mut differs = file.about.differs_from(circuit);
+        for part in project.map(|p| file.about.differs_from_project(p)).unwrap_or_default() {
+            if !differs.contains(&part) {
+                differs.push(part);
+            }
+        }
+        Ok(match differs.is_empty() {
+            true => Self::Judged(Box::new(file)),
+            false => Self::Stale { path, differs },
+        })
+    }
+
+    /// Sentence on a circuit that did not pass, whose verdict is about something else, or that has none.
+    pub fn reservation(&self) -> Option<String> {
+        match self {
+            Self::Unverified => Some("this circuit has not been verified; `openwork verify` does it".into()),
+            Self::Stale { path, differs } => Some(stale(path, differs)),
+            Self::Judged(file) if file.report.verdict.passed() && file.report.settings.loosened().is_empty() => None,
+            Self::Judged(file) => Some(format!("the verdict on this circuit is {}", file.report.headline())),
+        }
+    }
+}
+
+/// Sentence on a verdict that is about something else.
+pub fn stale(path: &Path, differs: &[Part]) -> String {
+    let parts: Vec<String> = differs.iter().map(ToString::to_string).collect();
+    format!(
+        "{} is about something else than what lies beside it now ({} differs): verify the circuit again with `openwork verify`",
+        path.display(),
+        parts.join(", ")
+    )
 }
 
 /// Default verdict file of a circuit file: `NAME.verdict.json` beside it.
@@ -127,16 +338,54 @@ pub fn verdict_path(circuit: &Path) -> PathBuf {
     circuit.with_extension("verdict.json")
 }
 
-/// Writes the certificates of a circuit beside its file, as `NAME.KIND.certificate.json`; returns their paths.
+/// Circuit file of a verdict file that has its default name.
+pub fn circuit_of_verdict(verdict: &Path) -> Option<PathBuf> {
+    let name = verdict.file_name()?.to_str()?.strip_suffix(".verdict.json")?;
+    Some(verdict.with_file_name(format!("{name}.json")))
+}
+
+/// File of the pairs that a verdict was made on: `NAME.pairs.json` beside the verdict file.
+pub fn pairs_path(verdict: &Path) -> PathBuf {
+    let bare = circuit_of_verdict(verdict).unwrap_or_else(|| verdict.to_owned());
+    bare.with_extension("pairs.json")
+}
+
+/// Files that belong to the circuit file at `path`: verdict, pairs and certificates, whether or not they exist.
+pub fn files_beside(path: &Path) -> Vec<PathBuf> {
+    let verdict = verdict_path(path);
+    let certificates = Kind::ALL.map(|kind| certificate_path(path, kind));
+    [pairs_path(&verdict), verdict, domain_path(path)].into_iter().chain(certificates).collect()
+}
+
+fn certificate_path(circuit: &Path, kind: Kind) -> PathBuf {
+    circuit.with_extension(format!("{kind}.certificate.json"))
+}
+
+fn domain_path(circuit: &Path) -> PathBuf {
+    circuit.with_extension("domain.json")
+}
+
+/// Writes the certificates of a circuit beside its file, as `NAME.KIND.certificate.json`, and the domain that they are over, as
+/// `NAME.domain.json`; returns the paths of the certificates. `task` says what is claimed, in words.
 ///
 /// # Errors
 /// When one cannot be written.
-pub fn write_certificates(circuit: &Path, certificates: &[(Kind, Certificate)]) -> Result<Vec<PathBuf>, VerdictError> {
-    let write = |(kind, certificate): &(Kind, Certificate)| {
-        let path = circuit.with_extension(format!("{kind}.certificate.json"));
-        openwork_tensor::write_atomic(&path, |w| w.write_all(certificate.to_json().as_bytes()))
-            .map_err(|source| VerdictError::Write { path: path.clone(), source })?;
+pub fn write_certificates(
+    circuit: &Path,
+    task: &str,
+    certificates: &[(Kind, Certificate)],
+) -> Result<Vec<PathBuf>, VerdictError> {
+    let domain = domain_path(circuit);
+    let name = domain.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let write = |path: &Path, text: String| {
+        openwork_tensor::write_atomic(path, |w| w.write_all(text.as_bytes()))
+            .map_err(|source| VerdictError::Write { path: path.to_owned(), source })
+    };
+    let certificate = |(kind, certificate): &(Kind, Certificate)| {
+        let (path, certificate) = (certificate_path(circuit, *kind), certificate.clone().named(task, &name));
+        write(&domain, certificate.domain_json())?;
+        write(&path, certificate.to_json())?;
         Ok(path)
     };
-    certificates.iter().map(write).collect()
+    certificates.iter().map(certificate).collect()
 }

@@ -34,29 +34,59 @@ pub fn write_atomic(path: &Path, f: impl FnOnce(&mut BufWriter<File>) -> io::Res
     sync_folder(folder)
 }
 
+/// Checks that [`write_atomic`] can make a file at `path`, so that hours of work do not end in an error that could have been
+/// told before: makes and removes a temporary file where that one will be.
+///
+/// # Errors
+/// The folder is missing or takes no files, or `path` is a folder itself.
+pub fn check_writable(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder"));
+    }
+    create_temp(parent(path), path).map(drop)
+}
+
 /// Removes the temporary files that processes killed inside [`write_atomic`] left beside `path`. Nobody
 /// else may be writing `path` meanwhile. A folder that does not exist has none.
 ///
 /// # Errors
 /// The folder cannot be listed, or such a file not removed.
 pub fn remove_leftovers(path: &Path) -> io::Result<()> {
-    let entries = match fs::read_dir(parent(path)) {
+    let own = path.file_name().unwrap_or_default();
+    remove_temporary(parent(path), |name| name == own.as_encoded_bytes())
+}
+
+/// Removes the temporary files of all files of a folder, as [`remove_leftovers`] does those of one.
+///
+/// # Errors
+/// As [`remove_leftovers`].
+pub fn remove_leftovers_in(folder: &Path) -> io::Result<()> {
+    remove_temporary(folder, |_| true)
+}
+
+/// Removes the temporary files in `folder` of those files whose name `of` accepts.
+fn remove_temporary(folder: &Path, of: impl Fn(&[u8]) -> bool) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
-    let own = path.file_name().unwrap_or_default().as_encoded_bytes();
     for entry in entries {
         let entry = entry?;
-        let name = entry.file_name();
-        let rest =
-            name.as_encoded_bytes().strip_prefix(b".").and_then(|name| name.strip_prefix(own)?.strip_prefix(b"."));
-        let ids = rest.and_then(|rest| rest.strip_suffix(b".tmp"));
-        let ours = ids.is_some_and(|ids| ids.iter().all(|b| b.is_ascii_digit() || *b == b'-'));
-        if ours {
+        if temporary_of(entry.file_name().as_encoded_bytes()).is_some_and(&of) {
             fs::remove_file(entry.path())?;
         }
     }
     Ok(())
+}
+
+/// The file that a temporary file is for: `.NAME.PID-NUMBER.tmp`.
+fn temporary_of(name: &[u8]) -> Option<&[u8]> {
+    let rest = name.strip_prefix(b".")?.strip_suffix(b".tmp")?;
+    let at = rest.iter().rposition(|&byte| byte == b'.')?;
+    let (own, ids) = (&rest[..at], &rest[at + 1..]);
+    let dash = ids.iter().position(|&byte| byte == b'-')?;
+    let digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+    (digits(&ids[..dash]) && digits(&ids[dash + 1..])).then_some(own)
 }
 
 /// Gives a folder another name, for good: both places are synced to disk.
@@ -240,6 +270,34 @@ mod tests {
         left.sort();
         assert_eq!(left, [".a.json.notes.tmp", ".b.json.1-0.tmp", "a.json"]);
         remove_leftovers(&dir.path().join("nowhere/a.json")).unwrap();
+    }
+
+    #[test]
+    fn all_leftovers_of_a_folder_and_nothing_else_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let keep = [".hidden.tmp", ".a.1-.tmp", ".a.x-1.tmp", "a.1-1.tmp", ".a.1-1.tmp.txt"];
+        for name in keep.into_iter().chain([".a.json.1-0.tmp", ".b..20-31.tmp"]) {
+            fs::write(dir.path().join(name), b"").unwrap();
+        }
+        remove_leftovers_in(dir.path()).unwrap();
+        let mut left = names(dir.path());
+        left.sort();
+        let mut keep = keep.map(OsString::from);
+        keep.sort();
+        assert_eq!(left, keep);
+        remove_leftovers_in(&dir.path().join("nowhere")).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_found_out_before() {
+        let dir = tempfile::tempdir().unwrap();
+        check_writable(&dir.path().join("a")).unwrap();
+        assert!(names(dir.path()).is_empty());
+        assert!(check_writable(dir.path()).is_err());
+        assert!(check_writable(&dir.path().join("none/a")).is_err());
+        fs::write(dir.path().join("file"), b"").unwrap();
+        assert!(check_writable(&dir.path().join("file/a")).is_err());
+        check_writable(&dir.path().join("file")).unwrap();
     }
 
     #[cfg(target_os = "linux")]

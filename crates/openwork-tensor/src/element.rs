@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use bytemuck::Pod;
 use half::{bf16, f16};
 
+use crate::source::Source;
+
 /// A number that lies in files as its little-endian bytes.
 pub(crate) trait Element: Pod {
     /// Bytes of one element.
@@ -27,17 +29,16 @@ macro_rules! element {
         }
     )*};
 }
-element!(f32, f16, bf16, i64, u16);
+element!(f64, f32, f16, bf16, i64, i32, u16);
 
-/// Copies elements out of bytes; the bytes may lie at any address. A remainder shorter than one element is
-/// left out: callers have checked the length.
-pub(crate) fn decode<T: Element>(bytes: &[u8]) -> Vec<T> {
-    if cfg!(target_endian = "little")
-        && let Ok(elements) = bytemuck::try_cast_slice::<u8, T>(bytes)
-    {
-        return elements.to_vec();
+/// Reads `count` elements that lie from byte `start` of `source` on. The caller has checked that the source holds them.
+pub(crate) fn read<T: Element>(source: &Source, start: u64, count: usize) -> io::Result<Vec<T>> {
+    let mut elements = vec![T::zeroed(); count];
+    source.read_at(start, bytemuck::cast_slice_mut(&mut elements))?;
+    if cfg!(target_endian = "big") {
+        elements.iter_mut().for_each(|x| *x = T::from_le(bytemuck::bytes_of(x)));
     }
-    bytes.chunks_exact(T::SIZE).map(T::from_le).collect()
+    Ok(elements)
 }
 
 /// Writes elements as little-endian bytes.
@@ -53,14 +54,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn misaligned_bytes_decode_to_the_same_elements() {
+    fn elements_at_any_offset_are_the_same() {
         let values = [1.5f32, f32::from_bits(0x7fa0_0001), -0.0, f32::INFINITY];
         let mut bytes = vec![0u8; 9];
         for at in 0..8 {
             bytes.truncate(at);
             bytes.resize(at, 0);
             encode(&values, &mut bytes).unwrap();
-            let back: Vec<u32> = decode::<f32>(&bytes[at..]).into_iter().map(f32::to_bits).collect();
+            let source = Source::Memory(bytes.clone());
+            let back: Vec<u32> = read::<f32>(&source, at as u64, 4).unwrap().into_iter().map(f32::to_bits).collect();
             assert_eq!(back, values.map(f32::to_bits));
         }
     }

@@ -6,15 +6,16 @@ use std::path::PathBuf;
 use crate::csr::CsrError;
 use crate::tensor::{Dtype, NotFinite};
 
-/// The longest header of the format, in bytes.
-pub(crate) const MAX_HEADER: u64 = 100_000_000;
+/// The longest header that is read or written, in bytes: about a hundred thousand tensors. The format allows six times as
+/// much, which would take a gigabyte of memory to parse.
+pub(crate) const MAX_HEADER: u64 = 1 << 24;
 
 /// Reason that a safetensors file, or a tensor in it, could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The file cannot be opened or mapped.
-    #[error("cannot open {}", path.display())]
+    /// The file cannot be opened or read.
+    #[error("cannot read {}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -31,8 +32,8 @@ pub enum ReadError {
         /// Number of bytes it has.
         len: u64,
     },
-    /// The first eight bytes claim a header longer than the format allows.
-    #[error("{} is no safetensors file: its header claims {len} bytes, at most {} are allowed", path.display(), MAX_HEADER)]
+    /// The first eight bytes claim a header longer than is read.
+    #[error("{} is no safetensors file, or of too many tensors: its header claims {len} bytes, at most {} are read", path.display(), MAX_HEADER)]
     HeaderTooLarge {
         /// The file.
         path: PathBuf,
@@ -78,7 +79,7 @@ pub enum ReadError {
         name: String,
     },
     /// The tensor has an element kind this crate does not read at all.
-    #[error("{}: `{name}` is of kind {dtype}; F32, F16, BF16, I64 and U16 can be read", path.display())]
+    #[error("{}: `{name}` is of kind {dtype}; F64, F32, F16, BF16, I64, I32 and U16 can be read", path.display())]
     UnsupportedDtype {
         /// The file.
         path: PathBuf,

@@ -1,8 +1,8 @@
 //! Reading safetensors files.
 //!
-//! The file is memory-mapped and its header checked once, in [`TensorFile::open`]; after that, every access
-//! copies one tensor out. No reader in this crate allocates more than the file justifies: a tensor can only
-//! be as large as the bytes that hold it.
+//! The header is read and checked once, in [`TensorFile::open`]; after that, every access reads one tensor. No
+//! reader in this crate allocates more than the file justifies: a tensor can only be as large as the bytes that
+//! hold it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,19 @@ use half::{bf16, f16};
 use ndarray::{Array2, ArrayD, Axis, Ix2, IxDyn};
 
 use crate::csr::{CsrTensor, part};
-use crate::element::{Element, decode};
+use crate::element::{self, Element};
 use crate::error::ReadError;
 use crate::header::{Header, Info};
-use crate::mmap::Bytes;
+use crate::source::Source;
 use crate::tensor::{Tensor, ensure_finite};
 
 /// An open safetensors file.
 ///
-/// No other process may write to the file in place while this value lives (replacing it by a rename, as
-/// [`write_atomic`](crate::write_atomic) does, is fine): a file truncated under a memory map ends the
-/// process when the lost part is touched.
+/// A file that is replaced by a rename, as [`write_atomic`](crate::write_atomic) does, stays what it was for this value;
+/// one that another process shortens in place is an error.
 #[derive(Debug)]
 pub struct TensorFile {
-    bytes: Bytes,
+    source: Source,
     header: Header,
     path: PathBuf,
 }
@@ -36,8 +35,8 @@ impl TensorFile {
     /// The file cannot be opened, or is not a sound safetensors file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ReadError> {
         let path = path.as_ref().to_owned();
-        match Bytes::open(&path) {
-            Ok(bytes) => Self::new(bytes, path),
+        match Source::open(&path) {
+            Ok(source) => Self::new(source, path),
             Err(source) => Err(ReadError::Io { path, source }),
         }
     }
@@ -47,12 +46,12 @@ impl TensorFile {
     /// # Errors
     /// The bytes are not a sound safetensors file.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ReadError> {
-        Self::new(Bytes::Owned(bytes), "(memory)".into())
+        Self::new(Source::Memory(bytes), "(memory)".into())
     }
 
-    fn new(bytes: Bytes, path: PathBuf) -> Result<Self, ReadError> {
-        let header = Header::read(&bytes, &path)?;
-        Ok(Self { bytes, header, path })
+    fn new(source: Source, path: PathBuf) -> Result<Self, ReadError> {
+        let header = Header::read(&source, &path)?;
+        Ok(Self { source, header, path })
     }
 
     /// The names of all stored arrays, sorted. A CSR tensor `w` shows as its parts (`w.csr.values`, ..); see
@@ -64,6 +63,12 @@ impl TensorFile {
     /// The names of the CSR tensors, sorted.
     pub fn csr_names(&self) -> impl Iterator<Item = &str> {
         self.names().filter_map(|name| name.strip_suffix(part::SHAPE))
+    }
+
+    /// The file's path; `(memory)` for one that was never on disk.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// True if there is an array of this name.
@@ -92,10 +97,12 @@ impl TensorFile {
         use safetensors::Dtype as Kind;
         let info = self.info(name)?;
         Ok(match info.dtype {
+            Kind::F64 => Tensor::F64(self.array::<f64>(name, info)?),
             Kind::F32 => Tensor::F32(self.array::<f32>(name, info)?),
             Kind::F16 => Tensor::F16(self.array::<f16>(name, info)?),
             Kind::BF16 => Tensor::Bf16(self.array::<bf16>(name, info)?),
             Kind::I64 => Tensor::I64(self.array::<i64>(name, info)?),
+            Kind::I32 => Tensor::I32(self.array::<i32>(name, info)?),
             Kind::U16 => Tensor::U16(self.array::<u16>(name, info)?),
             other => {
                 return Err(ReadError::UnsupportedDtype {
@@ -107,14 +114,14 @@ impl TensorFile {
         })
     }
 
-    /// A tensor of any float kind as 32-bit floats; the widening is exact.
+    /// A tensor of any float kind as 32-bit floats: exact, except that 64-bit floats are rounded to the nearest.
     ///
     /// # Errors
     /// No such tensor, or not of a float kind.
     pub fn f32(&self, name: &str) -> Result<ArrayD<f32>, ReadError> {
         match self.tensor(name)? {
             Tensor::F32(array) => Ok(array),
-            other => other.to_f32().ok_or_else(|| self.wrong_dtype(name, "F32, F16 or BF16", &other)),
+            other => other.to_f32().ok_or_else(|| self.wrong_dtype(name, "F64, F32, F16 or BF16", &other)),
         }
     }
 
@@ -191,7 +198,10 @@ impl TensorFile {
     }
 
     fn array<T: Element>(&self, name: &str, info: &Info) -> Result<ArrayD<T>, ReadError> {
-        let data = decode(&self.bytes[info.start..info.end]);
+        // The header has been checked against the file: the bytes are whole elements, as many as the shape says.
+        let count = ((info.end - info.start) / T::SIZE as u64) as usize;
+        let data = element::read(&self.source, info.start, count)
+            .map_err(|source| ReadError::Io { path: self.path.clone(), source })?;
         // Fails only for shapes such as [0, 2^40, 2^40], which hold nothing and overflow an address.
         ArrayD::from_shape_vec(IxDyn(&info.shape), data)
             .map_err(|_| self.wrong_shape(name, &info.shape, "a shape that fits an address space"))

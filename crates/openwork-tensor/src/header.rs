@@ -8,11 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use safetensors::tensor::{SafeTensorError, SafeTensors, TensorInfo};
-use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserializer, Serialize};
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde::de::{DeserializeSeed, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{MAX_HEADER, ReadError};
+use crate::source::Source;
+
+/// Bytes of the number before the header, its length.
+const PREFIX: u64 = 8;
 
 /// Kind, shape and place of one tensor.
 #[derive(Debug, Clone)]
@@ -20,8 +24,8 @@ pub(crate) struct Info {
     pub(crate) dtype: safetensors::Dtype,
     pub(crate) shape: Vec<usize>,
     /// Offsets into the whole file.
-    pub(crate) start: usize,
-    pub(crate) end: usize,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
 }
 
 /// A header that has been checked against the file it belongs to.
@@ -32,46 +36,66 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Reads and checks the header of a whole file.
-    pub(crate) fn read(bytes: &[u8], path: &Path) -> Result<Self, ReadError> {
+    /// Reads and checks the header of a file.
+    pub(crate) fn read(source: &Source, path: &Path) -> Result<Self, ReadError> {
         let path = || path.to_owned();
-        let len = bytes.len() as u64;
+        let io = |source| ReadError::Io { path: path(), source };
+        let len = source.len();
         let truncated = |need| ReadError::Truncated { path: path(), need, len };
-        let (prefix, rest) = bytes.split_first_chunk().ok_or_else(|| truncated(8))?;
-        let n = u64::from_le_bytes(*prefix);
+        if len < PREFIX {
+            return Err(truncated(PREFIX));
+        }
+        let mut prefix = [0; PREFIX as usize];
+        source.read_at(0, &mut prefix).map_err(io)?;
+        let n = u64::from_le_bytes(prefix);
         if n > MAX_HEADER {
             return Err(ReadError::HeaderTooLarge { path: path(), len: n });
         }
+        let data = PREFIX + n;
+        if data > len {
+            return Err(truncated(data));
+        }
         let bad = |reason: String| ReadError::BadHeader { path: path(), reason };
-        let text = rest
-            .get(..n as usize)
-            .ok_or_else(|| truncated(8 + n))
-            .and_then(|text| std::str::from_utf8(text).map_err(|e| bad(e.to_string())))?;
+        let text = String::from_utf8(source.bytes(PREFIX..data).map_err(io)?).map_err(|e| bad(e.to_string()))?;
         if !text.starts_with('{') {
             return Err(bad("it does not start with `{`".to_owned()));
         }
 
         let mut strict = Strict::default();
-        let mut json = serde_json::Deserializer::from_str(text);
+        let mut json = serde_json::Deserializer::from_str(&text);
         let walked = json.deserialize_map(&mut strict).and_then(|()| json.end());
         if let Some(name) = strict.duplicate {
             return Err(ReadError::DuplicateName { path: path(), name });
         }
         walked.map_err(|e| bad(e.to_string()))?;
-
-        let (n, layout) = SafeTensors::read_metadata(bytes).map_err(|error| match error {
-            SafeTensorError::InvalidOffset(name) => ReadError::BadOffsets { path: path(), name },
-            SafeTensorError::MetadataIncompleteBuffer => ReadError::WrongLength { path: path() },
-            other => bad(other.to_string()),
-        })?;
-        let data = 8 + n;
+        if let Some(name) = misplaced(&mut strict.tensors) {
+            return Err(ReadError::BadOffsets { path: path(), name });
+        }
+        // Judges shapes against offsets.
+        let layout: Metadata = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
+        if data.checked_add(layout.data_len() as u64) != Some(len) {
+            return Err(ReadError::WrongLength { path: path() });
+        }
         let tensors = layout.tensors().into_iter().map(|(name, info)| {
-            let (start, end) = (data + info.data_offsets.0, data + info.data_offsets.1);
+            let (start, end) = (data + info.data_offsets.0 as u64, data + info.data_offsets.1 as u64);
             let info = Info { dtype: info.dtype, shape: info.shape.clone(), start, end };
             (name, info)
         });
         Ok(Self { tensors: tensors.collect(), metadata: strict.metadata })
     }
+}
+
+/// The first tensor whose data does not start where the one before it ends, or ends before it starts.
+fn misplaced(tensors: &mut [((usize, usize), String)]) -> Option<String> {
+    tensors.sort_unstable();
+    let mut at = 0;
+    for ((start, end), name) in tensors {
+        if *start != at || end < start {
+            return Some(std::mem::take(name));
+        }
+        at = *end;
+    }
+    None
 }
 
 /// Renders a header: the metadata sorted by key, then the tensors in the order of their data, padded with
@@ -96,10 +120,11 @@ pub(crate) fn render(metadata: &BTreeMap<String, String>, tensors: &[(&str, Tens
     text
 }
 
-/// Walks the header's JSON once: keeps the metadata, notices names that occur twice.
+/// Walks the header's JSON once: keeps the metadata and the offsets, notices names that occur twice.
 #[derive(Default)]
 struct Strict {
     metadata: BTreeMap<String, String>,
+    tensors: Vec<((usize, usize), String)>,
     duplicate: Option<String>,
 }
 
@@ -120,12 +145,19 @@ impl<'de> Visitor<'de> for &mut Strict {
             if name == "__metadata__" {
                 map.next_value_seed(Pairs(self))?;
             } else {
-                map.next_value::<IgnoredAny>()?;
+                let Offsets { data_offsets } = map.next_value()?;
+                self.tensors.push((data_offsets, name.clone()));
             }
             seen.insert(name);
         }
         Ok(())
     }
+}
+
+/// The offsets of a tensor; the rest of its entry is the `safetensors` crate's to judge.
+#[derive(Deserialize)]
+struct Offsets {
+    data_offsets: (usize, usize),
 }
 
 /// The `__metadata__` object: text to text.

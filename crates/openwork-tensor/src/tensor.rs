@@ -8,6 +8,8 @@ use ndarray::{Array1, Array2, ArrayD, CowArray, IxDyn};
 /// An array of one of the stored element kinds, in row-major order or any other `ndarray` layout.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Tensor {
+    /// 64-bit floats, as numpy and double-precision runs store them.
+    F64(ArrayD<f64>),
     /// 32-bit floats: weights, activations.
     F32(ArrayD<f32>),
     /// IEEE half floats.
@@ -16,6 +18,8 @@ pub enum Tensor {
     Bf16(ArrayD<bf16>),
     /// 64-bit integers: token ids as PyTorch stores them, indices.
     I64(ArrayD<i64>),
+    /// 32-bit integers: token ids.
+    I32(ArrayD<i32>),
     /// 16-bit unsigned integers: token ids, small indices.
     U16(ArrayD<u16>),
 }
@@ -23,6 +27,8 @@ pub enum Tensor {
 /// The element kind of a [`Tensor`]; displayed as safetensors spells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dtype {
+    /// 64-bit float.
+    F64,
     /// 32-bit float.
     F32,
     /// IEEE half float.
@@ -31,6 +37,8 @@ pub enum Dtype {
     Bf16,
     /// 64-bit signed integer.
     I64,
+    /// 32-bit signed integer.
+    I32,
     /// 16-bit unsigned integer.
     U16,
 }
@@ -52,10 +60,12 @@ impl Tensor {
     #[must_use]
     pub fn shape(&self) -> &[usize] {
         match self {
+            Self::F64(a) => a.shape(),
             Self::F32(a) => a.shape(),
             Self::F16(a) => a.shape(),
             Self::Bf16(a) => a.shape(),
             Self::I64(a) => a.shape(),
+            Self::I32(a) => a.shape(),
             Self::U16(a) => a.shape(),
         }
     }
@@ -64,10 +74,12 @@ impl Tensor {
     #[must_use]
     pub fn dtype(&self) -> Dtype {
         match self {
+            Self::F64(_) => Dtype::F64,
             Self::F32(_) => Dtype::F32,
             Self::F16(_) => Dtype::F16,
             Self::Bf16(_) => Dtype::Bf16,
             Self::I64(_) => Dtype::I64,
+            Self::I32(_) => Dtype::I32,
             Self::U16(_) => Dtype::U16,
         }
     }
@@ -75,14 +87,16 @@ impl Tensor {
     /// The numbers as 32-bit floats, for the float kinds; `None` for the integer kinds.
     ///
     /// Every half and bfloat16 number is a 32-bit float too, so nothing is rounded; the payload of a NaN
-    /// becomes the upper bits of the wider payload.
+    /// becomes the upper bits of the wider payload. 64-bit floats are rounded to the nearest; those beyond the
+    /// range of 32 bits become infinite.
     #[must_use]
     pub fn to_f32(&self) -> Option<ArrayD<f32>> {
         match self {
+            Self::F64(a) => Some(a.mapv(|x| x as f32)),
             Self::F32(a) => Some(a.clone()),
             Self::F16(a) => Some(a.mapv(widen_f16)),
             Self::Bf16(a) => Some(a.mapv(widen_bf16)),
-            Self::I64(_) | Self::U16(_) => None,
+            Self::I64(_) | Self::I32(_) | Self::U16(_) => None,
         }
     }
 
@@ -94,10 +108,12 @@ impl Tensor {
             a.shape() == b.shape() && a.iter().zip(b).all(|(&x, &y)| f(x) == f(y))
         }
         match (self, other) {
+            (Self::F64(a), Self::F64(b)) => same(a, b, f64::to_bits),
             (Self::F32(a), Self::F32(b)) => same(a, b, f32::to_bits),
             (Self::F16(a), Self::F16(b)) => same(a, b, f16::to_bits),
             (Self::Bf16(a), Self::Bf16(b)) => same(a, b, bf16::to_bits),
             (Self::I64(a), Self::I64(b)) => a == b,
+            (Self::I32(a), Self::I32(b)) => a == b,
             (Self::U16(a), Self::U16(b)) => a == b,
             _ => false,
         }
@@ -115,10 +131,11 @@ pub fn ensure_finite(tensor: &Tensor, name: &str) -> Result<(), NotFinite> {
         Some((ndarray::Dimension::slice(&index).to_vec(), value))
     }
     let found = match tensor {
+        Tensor::F64(a) => first(a, |x| if x.is_finite() { 0.0 } else { x as f32 }),
         Tensor::F32(a) => first(a, |x| x),
         Tensor::F16(a) => first(a, widen_f16),
         Tensor::Bf16(a) => first(a, widen_bf16),
-        Tensor::I64(_) | Tensor::U16(_) => None,
+        Tensor::I64(_) | Tensor::I32(_) | Tensor::U16(_) => None,
     };
     match found {
         None => Ok(()),
@@ -131,10 +148,12 @@ impl Dtype {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::F64 => "F64",
             Self::F32 => "F32",
             Self::F16 => "F16",
             Self::Bf16 => "BF16",
             Self::I64 => "I64",
+            Self::I32 => "I32",
             Self::U16 => "U16",
         }
     }
@@ -144,8 +163,8 @@ impl Dtype {
     pub const fn size(self) -> usize {
         match self {
             Self::F16 | Self::Bf16 | Self::U16 => 2,
-            Self::F32 => 4,
-            Self::I64 => 8,
+            Self::F32 | Self::I32 => 4,
+            Self::F64 | Self::I64 => 8,
         }
     }
 }
@@ -165,7 +184,7 @@ macro_rules! from_array {
         }
     )*};
 }
-from_array!(F32: f32, F16: f16, Bf16: bf16, I64: i64, U16: u16);
+from_array!(F64: f64, F32: f32, F16: f16, Bf16: bf16, I64: i64, I32: i32, U16: u16);
 
 impl From<Array1<f32>> for Tensor {
     fn from(array: Array1<f32>) -> Self {

@@ -50,7 +50,7 @@ pub enum WriteError {
         source: CsrError,
     },
     /// So many tensors or so much metadata that no reader would take the file.
-    #[error("{}: the header has {len} bytes, more than the format allows ({MAX_HEADER})", path.display())]
+    #[error("{}: the header has {len} bytes, more than is read back ({MAX_HEADER})", path.display())]
     HeaderTooLarge {
         /// The file.
         path: PathBuf,
@@ -146,27 +146,31 @@ fn write_all(
     .map_err(|source| WriteError::Io { path: path.to_owned(), source })
 }
 
-fn write_data(tensor: &Tensor, out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn write_data(tensor: &Tensor, out: &mut impl Write) -> io::Result<()> {
     macro_rules! elements {
         ($array:expr) => {
             encode(row_major($array).as_slice().expect("row-major"), out)
         };
     }
     match tensor {
+        Tensor::F64(a) => elements!(a),
         Tensor::F32(a) => elements!(a),
         Tensor::F16(a) => elements!(a),
         Tensor::Bf16(a) => elements!(a),
         Tensor::I64(a) => elements!(a),
+        Tensor::I32(a) => elements!(a),
         Tensor::U16(a) => elements!(a),
     }
 }
 
 fn kind(dtype: Dtype) -> safetensors::Dtype {
     match dtype {
+        Dtype::F64 => safetensors::Dtype::F64,
         Dtype::F32 => safetensors::Dtype::F32,
         Dtype::F16 => safetensors::Dtype::F16,
         Dtype::Bf16 => safetensors::Dtype::BF16,
         Dtype::I64 => safetensors::Dtype::I64,
+        Dtype::I32 => safetensors::Dtype::I32,
         Dtype::U16 => safetensors::Dtype::U16,
     }
 }

@@ -9,11 +9,11 @@ use std::{
 };
 
 use openwork_model::{Matrix, Model, Params, Ties, Weight};
-use openwork_tensor::{ReadError, Tensor, TensorFile, WriteError};
+use openwork_tensor::{DIGEST_KEY, DigestError, ReadError, Tensor, TensorFile, WriteError};
 
 use crate::{Recipe, Trainer, recipe::canonical_recipe};
 
-const FORMAT: &str = "openwork-checkpoint 1";
+const FORMAT: &str = "openwork-checkpoint 2";
 
 /// Reason that a checkpoint could not be written or used.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,9 @@ pub enum CheckpointError {
     /// It cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// Its contents are not those that were written.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
     /// It belongs to another run.
     #[error("{} was made with another {what}; resume with the same one, or train into a new folder", path.display())]
     OtherRun {
@@ -60,18 +63,49 @@ pub(crate) fn save(path: &Path, trainer: &Trainer, recipe: &Recipe, data: &str) 
         ("recipe", recipe.text.clone()),
         ("data", data.to_owned()),
     ];
-    let metadata = metadata.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    let mut metadata: BTreeMap<_, _> = metadata.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    metadata.insert(DIGEST_KEY.to_owned(), openwork_tensor::digest(&tensors, &metadata));
     Ok(openwork_tensor::write(path, &tensors, &metadata)?)
+}
+
+/// Contents of a checkpoint that say what it is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointInfo {
+    /// Steps done.
+    pub step: u64,
+    /// Text of the recipe.
+    pub recipe: String,
+}
+
+/// Checks that a checkpoint holds what was written.
+///
+/// # Errors
+/// It cannot be read, is of another format, or is damaged.
+pub fn check_checkpoint(path: &Path) -> Result<CheckpointInfo, CheckpointError> {
+    let file = checked(path)?;
+    let text = |key: &str| file.metadata().get(key).cloned().unwrap_or_default();
+    let damaged = |reason: String| CheckpointError::Damaged { path: path.into(), reason };
+    let step = text("step").parse().map_err(|_| damaged(format!("its step is `{}`", text("step"))))?;
+    Ok(CheckpointInfo { step, recipe: text("recipe") })
+}
+
+/// Opens a checkpoint and compares its contents with the digest in it.
+fn checked(path: &Path) -> Result<TensorFile, CheckpointError> {
+    let file = TensorFile::open(path)?;
+    let found = file.metadata().get("format").cloned().unwrap_or_default();
+    if found != FORMAT {
+        let reason = format!("its format is `{found}`, expected `{FORMAT}`: train anew into another folder");
+        return Err(CheckpointError::Damaged { path: path.into(), reason });
+    }
+    openwork_tensor::check_digest(&file)?;
+    Ok(file)
 }
 
 /// Rebuilds the trainer that [`save`] was given.
 pub(crate) fn load(path: &Path, recipe: &Recipe, data: &str) -> Result<Trainer, CheckpointError> {
-    let file = TensorFile::open(path)?;
+    let file = checked(path)?;
     let damaged = |reason: String| CheckpointError::Damaged { path: path.into(), reason };
     let metadata = |key: &str| file.metadata().get(key).map_or("", String::as_str);
-    if metadata("format") != FORMAT {
-        return Err(damaged(format!("its format is {:?}, expected {FORMAT:?}", metadata("format"))));
-    }
     let other = |what| CheckpointError::OtherRun { path: path.into(), what };
     if canonical_recipe(metadata("recipe")) != Some(recipe.canonical()) {
         return Err(other("recipe"));
@@ -79,7 +113,7 @@ pub(crate) fn load(path: &Path, recipe: &Recipe, data: &str) -> Result<Trainer, 
     if metadata("data") != data {
         return Err(other("data set"));
     }
-    let step = metadata("step").parse().map_err(|_| damaged(format!("step {:?}", metadata("step"))))?;
+    let step = metadata("step").parse().map_err(|_| damaged(format!("its step is `{}`", metadata("step"))))?;
     let tree = |prefix: &str| {
         Params::try_build(&recipe.config, |info, [rows, cols]| {
             let name = format!("{prefix}.{}", info.name);

@@ -70,6 +70,9 @@ pub enum RunError {
     /// The data cannot be read. The last checkpoint is as good as ever.
     #[error(transparent)]
     Shards(#[from] ShardError),
+    /// Another process works in the folder.
+    #[error(transparent)]
+    Lock(#[from] openwork_tensor::LockError),
     /// A checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),

@@ -18,7 +18,7 @@ mod sparsify;
 mod step;
 mod update;
 
-pub use checkpoint::CheckpointError;
+pub use checkpoint::{CheckpointError, CheckpointInfo, check_checkpoint};
 pub use cpu::CpuStore;
 pub use cuda::{BatchShape, CudaStore, GpuTrainer};
 pub use error::RunError;

@@ -75,7 +75,8 @@ impl LogLine {
             churn: matrices.iter().map(|m| m.churn).sum::<f64>() / matrices.len().max(1) as f64,
             dead_neurons: report.dead_neurons,
             tokens,
-            tokens_per_second: report.tokens as f64 / seconds,
+            // A clock may stand still for a step; infinity has no form in JSON.
+            tokens_per_second: report.tokens as f64 / seconds.max(1e-9),
             matrices: matrices
                 .into_iter()
                 .map(|MatrixReport { name, l0, density, churn, closed }| MatrixLine {

@@ -1,6 +1,6 @@
 //! Memory that a run needs, before it starts.
 
-use openwork_model::{ActivationDtype, Config, Params, SiteKind};
+use openwork_model::{ActivationDtype, Bigram, Config, SiteKind};
 use openwork_ops::crossover;
 
 use crate::Recipe;
@@ -16,40 +16,54 @@ pub struct MemoryPlan {
     pub gradients: usize,
     /// Activations of one chunk per thread, with what operations work in.
     pub activations: usize,
+    /// Part of weights, moments and gradients that is the bigram table's: the square of the vocabulary.
+    pub bigram: usize,
 }
 
 impl MemoryPlan {
     /// Of `recipe` on `threads` threads.
     pub fn new(recipe: &Recipe, threads: usize) -> Self {
-        let sizes = Params::build(&recipe.config, |_, [rows, cols]| rows * cols).into_values();
-        let parameters: usize = sizes.iter().sum();
-        let (lanes, threads) = (recipe.lanes, threads.max(1));
-        let buffers = lanes.min(threads) + usize::from(lanes > threads);
+        let parameters = recipe.config.n_parameters();
+        let (lanes, threads) = (recipe.lanes as u128, threads.max(1) as u128);
+        let buffers = lanes.min(threads) + u128::from(lanes > threads);
         // W and its transpose, place and value each, and the way from one to the other; a bit of support.
-        let sparse = (parameters as f64 * crossover() * 20.0) as usize + parameters / 8;
+        let sparse = (parameters as f64 * crossover() * 20.0) as u128 + parameters / 8;
+        let tokens = recipe.chunk_sequences as u128 * recipe.config.n_ctx as u128;
+        let activations = activations(&recipe.config, recipe.schedule.dtype, tokens);
         Self {
-            weights: 4 * parameters + sparse,
-            moments: 8 * parameters,
-            gradients: 4 * parameters * buffers,
-            activations: lanes.min(threads)
-                * activations(&recipe.config, recipe.schedule.dtype, recipe.chunk_sequences * recipe.config.n_ctx),
+            weights: bytes(4 * parameters + sparse),
+            moments: bytes(8 * parameters),
+            gradients: bytes(4 * parameters * buffers),
+            activations: bytes(lanes.min(threads).saturating_mul(activations)),
+            bigram: match recipe.config.bigram {
+                Bigram::None => 0,
+                // Weight, two moments, gradients; it stays dense.
+                Bigram::Learned | Bigram::Fixed => bytes((recipe.config.vocab_size as u128).pow(2) * 4 * (3 + buffers)),
+            },
         }
     }
 
     /// Total of all purposes.
     pub fn total(&self) -> usize {
-        self.weights + self.moments + self.gradients + self.activations
+        [self.moments, self.gradients, self.activations].into_iter().fold(self.weights, usize::saturating_add)
     }
 }
 
-/// Bytes that forward and backward of `tokens` tokens work in.
-fn activations(config: &Config, dtype: ActivationDtype, tokens: usize) -> usize {
-    let Config { d_model: d, d_mlp, n_head, vocab_size, n_layer, .. } = *config;
-    let (d_read, d_attn) = (config.d_read(), n_head * config.d_head);
+/// A number of bytes, or the most that there can be.
+fn bytes(n: u128) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+/// Bytes that forward and backward of `tokens` tokens work in. Sizes are below 2³¹ ([`Recipe::parse`]), so that no sum or
+/// product here is beyond 128 bits.
+fn activations(config: &Config, dtype: ActivationDtype, tokens: u128) -> u128 {
+    let wide = |n: usize| n as u128;
+    let [d, d_mlp, n_head, vocab_size] = [config.d_model, config.d_mlp, config.n_head, config.vocab_size].map(wide);
+    let (d_read, d_attn, n_layer) = (wide(config.d_read()), n_head * wide(config.d_head), wide(config.n_layer));
     // What a block keeps for its backward: residual streams, q, k, v and slopes; and what its matrices read: the
     // normalised streams, the mix and the neurons.
     let (kept, read) = (2 * d + 3 * d_attn + n_head + d_mlp, 2 * d_read + d_attn + d_mlp);
-    let marked = |kind: SiteKind, features: usize| if config.act_k(kind).is_some() { features } else { 0 };
+    let marked = |kind: SiteKind, features: u128| if config.act_k(kind).is_some() { features } else { 0 };
     let marks = marked(SiteKind::AttnRead, d_read)
         + marked(SiteKind::Query, d_attn)
         + marked(SiteKind::Key, d_attn)
@@ -67,9 +81,9 @@ fn activations(config: &Config, dtype: ActivationDtype, tokens: usize) -> usize 
         ActivationDtype::Bf16 => (2, 4 * passing + 6 * widest),
     };
     // Of a gradient: place and value each, in memory that grows by doubling.
-    let nonzeros = (16.0 * crossover() * widest as f64) as usize;
+    let nonzeros = (16.0 * crossover() * widest as f64) as u128;
     // Of a head in attention: three tiles of 256 queries, and twice its keys.
-    let tiles = 4 * config.d_head * (3 * 256 + 2 * config.n_ctx);
+    let tiles = 4 * wide(config.d_head) * (3 * 256 + 2 * wide(config.n_ctx));
     tokens * (n_layer * (4 * kept + read_bytes * read + marks) + passing_bytes + nonzeros) + tiles
 }
 
@@ -79,6 +93,19 @@ mod tests {
 
     use super::*;
     use crate::{SHIPPED, Trainer};
+
+    #[test]
+    fn sizes_beyond_any_memory_are_the_most_there_can_be() {
+        let mut recipe = Recipe::parse(SHIPPED[0].1).unwrap();
+        recipe.config.vocab_size = 1 << 16;
+        let plan = MemoryPlan::new(&recipe, 2);
+        assert!(plan.bigram > 1 << 36 && plan.bigram < plan.total());
+        let most = (1 << 31) - 1;
+        let config = &mut recipe.config;
+        (config.n_layer, config.n_head, config.d_head, config.d_model, config.d_mlp) = (most, most, most, most, most);
+        (config.n_ctx, recipe.chunk_sequences, recipe.lanes) = (most, most, most);
+        assert_eq!(MemoryPlan::new(&recipe, most).total(), usize::MAX);
+    }
 
     #[test]
     fn a_step_stays_within_its_plan() {

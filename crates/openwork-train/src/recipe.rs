@@ -6,8 +6,12 @@
 
 use openwork_model::{ActDensity, Activation, ActivationDtype, Bigram, Config, NormKind, Positions, SiteKind};
 use serde::Deserialize;
+use toml::de::DeTable;
 
+use self::check::Fault;
 use crate::{Anneal, GradientMode, Schedule};
+
+mod check;
 
 /// The recipes that ship with the crate: name and text.
 pub const SHIPPED: [(&str, &str); 3] = [
@@ -48,9 +52,16 @@ pub enum RecipeError {
     /// Not TOML, or a key is missing, unknown or of the wrong type; the message shows the line.
     #[error("the recipe is not valid\n{0}")]
     Toml(#[from] toml::de::Error),
-    /// Keys that are fine alone do not fit together.
-    #[error("recipe: {0}")]
-    Inconsistent(String),
+    /// A key has a value without sense, alone or beside another.
+    #[error("line {line} of the recipe: {key} {reason}")]
+    Value {
+        /// The line, from 1.
+        line: usize,
+        /// The key with its table, such as `model.n_ctx`.
+        key: &'static str,
+        /// Its value, and what would be right.
+        reason: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -196,79 +207,19 @@ impl Recipe {
     /// Reads a recipe and checks that its numbers fit together.
     ///
     /// # Errors
-    /// When a key is missing, unknown or of the wrong type, or keys do not fit together.
+    /// When a key is missing, unknown or of the wrong type, or has a value without sense.
     pub fn parse(text: &str) -> Result<Self, RecipeError> {
-        let File { seed, model, batch, optimizer, sparsity, run } = toml::from_str(text)?;
-        let wrong = |message: String| Err(RecipeError::Inconsistent(message));
-        for (name, size) in [
-            ("model.n_layer", model.n_layer),
-            ("model.n_head", model.n_head),
-            ("model.d_head", model.d_head),
-            ("model.d_model", model.d_model),
-            ("model.d_mlp", model.d_mlp),
-            ("batch.sequences", batch.sequences),
-            ("batch.chunk_sequences", batch.chunk_sequences),
-            ("batch.lanes", batch.lanes),
-            ("optimizer.steps", optimizer.steps as usize),
-            ("run.validation_every", run.validation_every as usize),
-            ("run.validation_sequences", run.validation_sequences),
-            ("run.checkpoint_every", run.checkpoint_every as usize),
-        ] {
-            if size == 0 {
-                return wrong(format!("{name} is 0; it must be at least 1"));
-            }
-        }
-        if model.n_ctx < 2 {
-            return wrong(format!("model.n_ctx is {}; predicting a next token takes at least 2", model.n_ctx));
-        }
-        if !(1..=1 << 16).contains(&model.vocab_size) {
-            return wrong(format!("model.vocab_size is {}; tokens are 16 bits wide", model.vocab_size));
-        }
-        let fractions = [
-            ("optimizer.warmup_fraction", optimizer.warmup_fraction),
-            ("sparsity.anneal_start", sparsity.anneal_start),
-            ("sparsity.anneal_stop", sparsity.anneal_stop),
-        ];
-        for (name, value) in fractions {
-            if !(0.0..=1.0).contains(&value) {
-                return wrong(format!("{name} is {value}; it is a fraction of the run, from 0 to 1"));
-            }
-        }
-        if sparsity.anneal_stop < sparsity.anneal_start {
-            return wrong("sparsity.anneal_stop lies before sparsity.anneal_start".into());
-        }
-        let dense = sparsity.expansion_factor * sparsity.expansion_factor;
-        if !(sparsity.pfrac > 0.0 && sparsity.pfrac <= dense) {
-            return wrong(format!(
-                "sparsity.pfrac is {}; it must lie in (0, expansion_factor² = {dense}]",
-                sparsity.pfrac
-            ));
-        }
-        if !(0.0..1.0).contains(&sparsity.regrow) {
-            return wrong(format!("sparsity.regrow is {}; it is a fraction of the nonzeros, below 1", sparsity.regrow));
-        }
-        if sparsity.gradient == GradientName::Exact && (sparsity.refresh_every, sparsity.regrow) != (0, 0.0) {
-            return wrong(
-                "sparsity.refresh_every and sparsity.regrow belong to gradient = \"support\"; \
-                          with \"exact\" both are 0"
-                    .into(),
-            );
-        }
-        if (sparsity.refresh_every == 0) != (sparsity.regrow == 0.0) {
-            return wrong("sparsity.refresh_every and sparsity.regrow are both positive, or both 0 for never".into());
-        }
-        if !(optimizer.peak_lr > 0.0 && optimizer.eps > 0.0) {
-            return wrong("optimizer.peak_lr and optimizer.eps must be positive".into());
-        }
-        if !(model.act_density > 0.0 && model.act_density <= 1.0) {
-            return wrong(format!("model.act_density is {}; it must lie in (0, 1]", model.act_density));
-        }
-        let concatenated = matches!(model.positions, PositionsName::Concat | PositionsName::Sinusoidal);
-        if concatenated != (model.position_channels > 0) {
-            return wrong(
-                "model.position_channels must be positive for concat and sinusoidal positions, else 0".into(),
-            );
-        }
+        let file: File = toml::from_str(text)?;
+        let at_line = |Fault { key, reason }| RecipeError::Value { line: line_of(text, key), key, reason };
+        check::ranges(&file).map_err(at_line)?;
+        let recipe = Self::of(file, text);
+        check::sizes(&recipe).map_err(at_line)?;
+        Ok(recipe)
+    }
+
+    /// The recipe of a file whose numbers have been checked.
+    fn of(file: File, text: &str) -> Self {
+        let File { seed, model, batch, optimizer, sparsity, run } = file;
         let steps = optimizer.steps as f64;
         let sites = match model.act_sites {
             ActSites::All => ActDensity::everywhere(model.act_density),
@@ -284,7 +235,7 @@ impl Recipe {
                 ],
             },
         };
-        Ok(Self {
+        Self {
             seed,
             config: Config {
                 vocab_size: model.vocab_size,
@@ -350,8 +301,21 @@ impl Recipe {
             validation_sequences: run.validation_sequences,
             checkpoint_every: run.checkpoint_every,
             text: text.to_owned(),
-        })
+        }
     }
+}
+
+/// The line of a key with its table, from 1; that of the table where the key is not there.
+fn line_of(text: &str, key: &str) -> usize {
+    let (table, name) = key.split_once('.').unwrap_or((key, ""));
+    let start = DeTable::parse(text).ok().and_then(|whole| {
+        let whole = whole.into_inner();
+        let (at, value) = whole.iter().find(|(found, _)| found.get_ref() == table)?;
+        let inside =
+            value.get_ref().as_table().and_then(|table| table.iter().find(|(found, _)| found.get_ref() == name));
+        Some(inside.map_or(at.span().start, |(key, _)| key.span().start))
+    });
+    1 + text[..start.unwrap_or(0)].matches('\n').count()
 }
 
 /// Keys and values of a recipe's text, sorted; `None` if it is not TOML.
@@ -361,57 +325,4 @@ pub(crate) fn canonical_recipe(text: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shipped_recipes_load_and_say_what_their_names_promise() {
-        for (name, text) in SHIPPED {
-            let recipe = Recipe::parse(text).unwrap_or_else(|e| panic!("{name}: {e}"));
-            let end = recipe.schedule.steps - 1;
-            assert!(recipe.schedule.matrix_density(end) < 0.5, "{name} is weight-sparse");
-            match name {
-                "python-1x" => assert_eq!(recipe.config.d_model, 256),
-                "gao-4x" => {
-                    assert_eq!((recipe.config.d_model, recipe.config.n_layer), (1024, 8));
-                    assert_eq!(recipe.schedule.matrix_density(end), 1.0 / 64.0);
-                    assert_eq!(recipe.schedule.embed_density(end), 1.0 / 16.0);
-                }
-                _ => (),
-            }
-        }
-    }
-
-    #[test]
-    fn line_endings_and_comments_make_no_other_recipe() {
-        let text = SHIPPED[0].1;
-        let recipe = |text: &str| Recipe::parse(text).unwrap().canonical();
-        let windows = text.replace('\n', "\r\n") + "# a remark\r\n";
-        assert_eq!(recipe(&windows), recipe(text));
-        assert_ne!(recipe(&text.replacen("seed = 0", "seed = 1", 1)), recipe(text));
-        let spaced = text.replacen("seed = 0", "seed   =   0   # the first", 1);
-        assert_eq!(recipe(&spaced), recipe(text));
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_its_line() {
-        let text = SHIPPED[0].1;
-        let error = |from: &str, to: &str| {
-            assert!(text.contains(from), "{from}");
-            Recipe::parse(&text.replacen(from, to, 1)).unwrap_err().to_string()
-        };
-        let unknown = error("sharkfin =", "shark =");
-        assert!(unknown.contains("shark") && unknown.contains("line"), "{unknown}");
-        let missing = error("sharkfin = true", "");
-        assert!(missing.contains("missing field `sharkfin`") && missing.contains("line"), "{missing}");
-        assert!(error("anneal_stop = 0.5", "anneal_stop = 5").contains("anneal_stop is 5"));
-        assert!(error("regrow = 0.0", "regrow = 0.5").contains("belong to gradient"));
-        assert!(error("regrow = 0.0", "regrow = 1.5").contains("regrow is 1.5"));
-        let support = text.replacen("gradient = \"exact\"", "gradient = \"support\"", 1);
-        assert!(Recipe::parse(&support).is_ok());
-        let bf16 = Recipe::parse(&text.replacen("lanes = ", "activations = \"bf16\"\nlanes = ", 1)).unwrap();
-        assert_eq!(bf16.schedule.dtype, ActivationDtype::Bf16);
-        assert_eq!(Recipe::parse(text).unwrap().schedule.dtype, ActivationDtype::F32);
-        assert!(error("seed = 0", "seed = -1").contains("line"));
-    }
-}
+mod tests;

@@ -16,7 +16,7 @@ use std::{
 
 use openwork_cuda::Gpu;
 use openwork_model::Model;
-use openwork_tensor::TokenShards;
+use openwork_tensor::{FolderLock, TokenShards};
 
 use crate::{GpuTrainer, LogLine, Recipe, RunError, Trainer, Windows, checkpoint, error::io, log};
 
@@ -37,6 +37,8 @@ pub struct Run {
     gpu: Option<GpuTrainer>,
     data: String,
     log: BufWriter<File>,
+    /// Keeps other processes out of the folder.
+    _lock: FolderLock,
 }
 
 /// Message of the loop to its caller after every step.
@@ -64,11 +66,12 @@ pub enum Stopped {
 impl Run {
     /// Starts a run in `dir`, which must not hold one yet. `data` has `train` and `validation` shards.
     ///
-    /// Looks at everything first and only then touches the disk. The first thing written is a checkpoint of
-    /// step 0, whole or not at all: a run killed at any moment can be resumed or, before that, started again.
+    /// Looks at everything first, the contents of the data too, and only then touches the disk. The first thing written is a
+    /// checkpoint of step 0, whole or not at all: a run killed at any moment can be resumed or, before that, started again.
     ///
     /// # Errors
-    /// When the folder holds a run, a file cannot be written, or there is too little data.
+    /// When the folder holds a run or another process works in it, a file cannot be written, or the data are damaged or too
+    /// few.
     pub fn create(
         recipe: Recipe,
         dir: impl Into<PathBuf>,
@@ -79,20 +82,22 @@ impl Run {
         if [CHECKPOINT, LOG, MODEL].iter().any(|name| dir.join(name).exists()) {
             return Err(RunError::Exists { dir });
         }
+        let data = checked_digests([&train, &validation])?;
         std::fs::create_dir_all(&dir).map_err(io("create", &dir))?;
-        let data = digests(&train);
+        let lock = FolderLock::exclusive(&dir)?;
         let model = Model::init(recipe.config.clone(), recipe.seed);
         let trainer = Trainer::new(model, recipe.schedule.clone(), recipe.lanes, recipe.chunk_sequences);
-        remove_leftovers(&dir)?;
+        openwork_tensor::remove_leftovers_in(&dir).map_err(io("clear", &dir))?;
         checkpoint::save(&dir.join(CHECKPOINT), &trainer, &recipe, &data)?;
         let log = open_beside_checkpoint(&dir, &recipe, trainer.step_count())?;
-        Ok(Self { recipe, dir, train, validation, windows, trainer, gpu: None, data, log })
+        Ok(Self { recipe, dir, train, validation, windows, trainer, gpu: None, data, log, _lock: lock })
     }
 
     /// Continues the run in `dir` from its last checkpoint; the recipe and the data must be the same.
     ///
     /// # Errors
-    /// When there is no checkpoint, it is damaged or of another run, or there is too little data.
+    /// When there is no checkpoint, it is damaged or of another run, another process works in the folder, or the data are
+    /// damaged or too few.
     pub fn resume(
         recipe: Recipe,
         dir: impl Into<PathBuf>,
@@ -104,11 +109,12 @@ impl Run {
         if !path.exists() {
             return Err(RunError::NoCheckpoint { dir });
         }
-        let data = digests(&train);
+        let lock = FolderLock::exclusive(&dir)?;
+        let data = checked_digests([&train, &validation])?;
         let trainer = checkpoint::load(&path, &recipe, &data)?;
-        remove_leftovers(&dir)?;
+        openwork_tensor::remove_leftovers_in(&dir).map_err(io("clear", &dir))?;
         let log = open_beside_checkpoint(&dir, &recipe, trainer.step_count())?;
-        Ok(Self { recipe, dir, train, validation, windows, trainer, gpu: None, data, log })
+        Ok(Self { recipe, dir, train, validation, windows, trainer, gpu: None, data, log, _lock: lock })
     }
 
     /// Goes on on a GPU. Checkpoints stay the same: a run may go on anywhere.
@@ -241,17 +247,12 @@ fn windows(recipe: &Recipe, train: &TokenShards, validation: &TokenShards) -> Re
     }
 }
 
-/// Digests that identify the training data.
-fn digests(train: &TokenShards) -> String {
-    train.manifest().shards.iter().map(|s| s.sha256.as_str()).collect::<Vec<_>>().join(" ")
-}
-
-/// Removes what writes that were killed left in `dir`; each may be as large as a checkpoint.
-fn remove_leftovers(dir: &Path) -> Result<(), RunError> {
-    for name in [CHECKPOINT, MODEL, RECIPE, LOG] {
-        openwork_tensor::remove_leftovers(&dir.join(name)).map_err(io("clear", dir))?;
-    }
-    Ok(())
+/// Digests that identify training and validation data, whose contents are compared with them.
+fn checked_digests(parts: [&TokenShards; 2]) -> Result<String, RunError> {
+    parts.into_iter().try_for_each(TokenShards::verify_hashes)?;
+    let digests =
+        parts.map(|part| part.manifest().shards.iter().map(|s| s.sha256.as_str()).collect::<Vec<_>>().join(" "));
+    Ok(digests.join(" / "))
 }
 
 /// Brings the recipe and the log in line with the checkpoint beside them; opens the log for appending.

@@ -45,6 +45,16 @@ pub enum Pathology {
     DirectPath,
     /// Two cues: `yes` where the first kind is `+` and the second `-`. Nothing is wrong; two variables to be mistaken.
     TwoVariables,
+    /// Neurons in the circuit that write a twentieth to a fifth of the answer each, and together nothing.
+    LiveJunk(LiveJunk),
+    /// A second path that the circuit leaves out carries a share of the answer.
+    FaintPath,
+    /// Hundreds of neurons in the circuit write where nobody reads.
+    Crowd,
+    /// Nothing: hundreds of neurons share the answer.
+    Large,
+    /// A token that is no candidate would be likelier than both, but for neurons that the circuit leaves out.
+    ThirdToken,
     /// Parts outside the circuit speak against the answer, and other nodes outside, the guards, keep them quiet: without all
     /// guards the answer turns, without some of them nothing happens.
     Guard(Guards),
@@ -60,29 +70,6 @@ pub enum Pathology {
         /// True if the circuit follows the second kind of cue and the model the first.
         second: bool,
     },
-    /// Neurons in the circuit that write a twentieth to a fifth of the answer each, and together nothing.
-    LiveJunk(LiveJunk),
-    /// A second path that the circuit leaves out carries a share of the answer.
-    FaintPath,
-    /// Hundreds of neurons in the circuit write where nobody reads.
-    Crowd,
-    /// Nothing: hundreds of neurons share the answer.
-    Large,
-    /// A token that is no candidate would be likelier than both, but for neurons that the circuit leaves out.
-    ThirdToken,
-}
-
-/// Guards of [`Pathology::Guard`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Guards {
-    /// Two neurons of one block.
-    Two,
-    /// Three neurons of one block.
-    Three,
-    /// Two neurons of different blocks.
-    AcrossBlocks,
-    /// Two heads.
-    Heads,
 }
 
 /// Way in which live nodes add nothing in the end.
@@ -101,6 +88,19 @@ pub enum LiveJunk {
 impl LiveJunk {
     /// All four.
     pub const ALL: [Self; 4] = [Self::Pairs, Self::ZeroSum, Self::TinySum, Self::Heads];
+}
+
+/// Guards of [`Pathology::Guard`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Guards {
+    /// Two neurons of one block.
+    Two,
+    /// Three neurons of one block.
+    Three,
+    /// Two neurons of different blocks.
+    AcrossBlocks,
+    /// Two heads.
+    Heads,
 }
 
 /// Logical numbers of the tokens of the cue task.
@@ -313,16 +313,16 @@ impl Plan {
                 s.all()
             }
             Pathology::TwoVariables => Self::two_variables(),
-            Pathology::Guard(guards) => Self::guard(guards, strength),
-            Pathology::CancellingGroup(neurons) => Self::cancelling_group(neurons, strength),
-            Pathology::OpposedWrite => Self::opposed_write(strength),
-            Pathology::RareToken => Self::rare_token(strength),
-            Pathology::Companion { second } => Self::companion(second, strength),
             Pathology::LiveJunk(way) => Self::live_junk(way, strength),
             Pathology::FaintPath => Self::faint_path(strength),
             Pathology::Crowd => Self::crowd(strength),
             Pathology::Large => Self::large(),
             Pathology::ThirdToken => Self::third_token(strength),
+            Pathology::Guard(guards) => Self::guard(guards, strength),
+            Pathology::CancellingGroup(neurons) => Self::cancelling_group(neurons, strength),
+            Pathology::OpposedWrite => Self::opposed_write(strength),
+            Pathology::RareToken => Self::rare_token(strength),
+            Pathology::Companion { second } => Self::companion(second, strength),
         }
     }
 

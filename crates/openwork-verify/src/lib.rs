@@ -20,10 +20,13 @@ pub use checks::{
     Check, Role, Status, Unfinished, Why,
     control::{Control, ControlKind, Controls},
     id::{CheckId, Family, Quantity},
+    needs::Needs,
+    rule::{Rule, Threshold},
 };
 pub use levels::{
     Judgement,
     case::{Case, Effort, Limits, Meaning, Shift},
+    recompute::Edited,
     verify, verify_through,
 };
 pub use methods::{
@@ -52,7 +55,7 @@ pub use run::{
     prompts::PromptError,
     scheme::{AblationValue, Kept, Norms, Scheme, Split},
 };
-pub use settings::{Settings, SettingsError};
+pub use settings::{ChangedSetting, Settings, SettingsError};
 pub use stats::{
     equivalence,
     intervals::{Estimate, proportion},

@@ -130,10 +130,8 @@ mod tests {
             Stream::DissociationSet(_) => (Scope::Dissociation, MOST),
             Stream::Source { .. } => (Scope::Verdict, 2 * MOST),
             Stream::RandomSet(_) | Stream::AttackedSet(_) | Stream::CompletenessSet(_) => (Scope::Verdict, MOST),
-            Stream::Knockouts | Stream::WorstInputs | Stream::Rival | Stream::Interchange | Stream::Minimality => {
-                (Scope::Verdict, 1)
-            }
-            Stream::Adversary | Stream::RareTokens => (Scope::Verdict, 1),
+            Stream::Knockouts | Stream::WorstInputs | Stream::Rival | Stream::Interchange => (Scope::Verdict, 1),
+            Stream::Minimality | Stream::Adversary | Stream::RareTokens => (Scope::Verdict, 1),
         };
         (scope, first..first + count)
     }

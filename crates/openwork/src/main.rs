@@ -7,11 +7,11 @@ mod ui;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    check_certificate, data, devices, dissociate, exchange, forward, generate, hypothesis, plot, prune, quickstart,
-    replay, report, stability, tasks, tokenize, tokenizer, train, verify, watch,
+    check_certificate, data, devices, dissociate, exchange, forward, fsck, generate, hypothesis, plot, prune,
+    quickstart, replay, report, stability, tasks, tokenize, tokenizer, train, verify, watch,
 };
 
 /// Rows of matrices begin at cache lines with it, which the kernels gain by, and memory comes back warm.
@@ -51,7 +51,7 @@ enum Command {
     Prune(prune::Args),
     /// Find the circuit of a task from several seeds, and compare the circuits
     Stability(stability::Args),
-    /// Verify a circuit, or refute it: exit code 0 if it passes, 1 if it is refuted
+    /// Verify a circuit, or refute it: exit code 0 if it passes, 1 if it is refuted, 3 if not all was tested
     Verify(verify::Args),
     /// Run the counter-example of a refuted circuit again: exit code 0 if it is as the report says
     Replay(replay::Args),
@@ -67,6 +67,8 @@ enum Command {
     Report(report::Args),
     /// Run the whole pipeline on generated programs: data, training, circuits, verdicts, a page
     Quickstart(quickstart::Args),
+    /// Compare the files of a run with the hashes that they record: exit code 0 if none is damaged, 1 if one is
+    Fsck(fsck::Args),
     /// List the devices, and the reason that one cannot be used
     Devices,
     /// Read a published model
@@ -77,10 +79,12 @@ enum Command {
 
 fn main() -> ExitCode {
     ui::show::explain_panics();
-    ui::show::finish(run(Cli::parse().command))
+    let matches = ui::options::with_signs(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    ui::show::finish(run(cli.command))
 }
 
-/// Exit codes: 0 done, 1 a circuit that fails verification, 2 an error, 130 interrupted.
+/// Exit codes: 0 done, 1 a circuit that fails verification, 2 an error, 3 a verification that is not complete, 130 interrupted.
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Data(command) => data::run(command),
@@ -101,6 +105,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Watch(args) => watch::run(args),
         Command::Report(args) => report::run(args),
         Command::Quickstart(args) => quickstart::run(args),
+        Command::Fsck(args) => fsck::run(args),
         Command::Devices => devices::run(),
         Command::Import(args) => exchange::import(args),
         Command::Export(args) => exchange::export(args),

@@ -97,7 +97,7 @@ fn detection(out: &mut String, all: &[Judged]) {
          by severity (1 is full).\n\n| # | case | expected | severity | verdict as expected | caught by its check | check |\n\
          |---|---|---|---|---|---|---|"
     );
-    for kind in CaseKind::all().into_iter().filter(|p| *p != CaseKind::True) {
+    for kind in CaseKind::all().into_iter().filter(|kind| *kind != CaseKind::True) {
         for &severity in kind.severities() {
             let judged: Vec<&Judged> = of(all, kind).into_iter().filter(|j| j.severity == severity).collect();
             let Some(first) = judged.first() else { continue };

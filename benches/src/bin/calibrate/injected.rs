@@ -30,7 +30,8 @@ impl Host {
     pub fn open(run: &Path) -> Result<Self> {
         let open = OpenModel::open(run)?;
         let tokenizer = open.tokenizer_sha256.context("the model does not name its tokenizer")?;
-        let Sample { mut tokens, .. } = Sample::open(&open.dir, None, &tokenizer, open.model.config.n_ctx)?;
+        let Sample { mut tokens, .. } =
+            Sample::open(&open.dir, None, &tokenizer, [open.model.config.n_ctx, open.model.config.vocab_size])?;
         tokens.truncate(TEXT);
         ensure!(tokens.len() >= 4096, "the sample beside {} has only {} tokens", run.display(), tokens.len());
         Ok(Self { model: open.model, text: tokens })

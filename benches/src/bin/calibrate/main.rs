@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use openwork_benches::{Csv, Machine, commit, exit, repository, today};
-use openwork_truth::zoo::CaseKind;
+use openwork_truth::zoo::{CaseKind, Expected};
 use rayon::prelude::*;
 
 use injected::Host;
@@ -77,8 +77,7 @@ fn run(args: Args) -> Result<()> {
     let started = Instant::now();
     let mut all: Vec<Judged> = Vec::new();
     let mut invariant = Vec::new();
-    let is_honest = |kind: CaseKind| matches!(kind, CaseKind::True | CaseKind::LiveCompany);
-    let seeds_of = |kind: CaseKind| if is_honest(kind) { args.honest } else { args.seeds };
+    let seeds_of = |kind: CaseKind| if kind == CaseKind::True { args.honest } else { args.seeds };
     for &kind in &kinds {
         let seeds = seeds_of(kind);
         for &severity in kind.severities() {

@@ -113,7 +113,7 @@ fn of_model(study: &Study, cell: &Cell, tokenizer: &Tokenizer) -> Result<Vec<Cir
     let model = study.model(cell)?;
     let n_ctx = model.config.n_ctx;
     let mut windows = Windows::new(study.data.train.len(), n_ctx, 0).context("too few training tokens")?;
-    let means = Sample { tokens: windows.read(&study.data.train, 0, MEAN_TOKENS / n_ctx)?, n_ctx }.means(&model);
+    let means = Sample { tokens: windows.read(&study.data.train, 0, MEAN_TOKENS / n_ctx)?, n_ctx }.means(&model)?;
     let circuit = |(task, target_loss): &(&'static str, f64)| {
         let splits: Splits = splits(find_task(task)?, tokenizer, n_ctx, 0)?;
         let masks = LearnedMasks { restarts: 1, ..LearnedMasks::default() };

@@ -147,7 +147,7 @@ fn where_outputs_are_sums_the_bound_is_the_worst_corner() {
         let (certificate, certified) = relaxation(&about, relax, &|| false).unwrap();
         desk.accepted(&certificate);
         let json: serde_json::Value = serde_json::from_str(&certificate.to_json()).unwrap();
-        let answer = json["claim"]["relaxation"]["model_answers"][0].as_u64().unwrap() as usize;
+        let answer = json["claim"]["relaxation"]["answers"][0].as_u64().unwrap() as usize;
         let lead = |bits: u32| {
             let mut tap = Corner { space: &space, ablated: &ablated, bits };
             let logits = model.forward(Tokens::new(&prompt, 3), Some(&[2]), &mut tap).logits;

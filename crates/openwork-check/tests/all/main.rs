@@ -65,25 +65,48 @@ impl Desk {
         self.dir.path().join("model.safetensors")
     }
 
-    fn check_text(&self, text: &str, model: &Path) -> Result<String, String> {
+    /// Checks a certificate whose text is `text`, beside a domain file of the text `domain`.
+    fn check_text(&self, text: &str, domain: &str, model: &Path) -> Result<String, String> {
         let path = self.dir.path().join("certificate.json");
         std::fs::write(&path, text).unwrap();
+        std::fs::write(self.dir.path().join("domain.json"), domain).unwrap();
         openwork_check::check(&path, model).map(|c| c.statement).map_err(|e| e.to_string())
     }
 
     /// The statement of a certificate that must hold.
     #[track_caller]
     fn accepted(&self, certificate: &Certificate) -> String {
-        self.check_text(&certificate.to_json(), &self.model()).unwrap()
+        self.check_text(&certificate.to_json(), &certificate.domain_json(), &self.model()).unwrap()
     }
 
     /// Reason that the certificate falls after a change.
     #[track_caller]
     fn rejected(&self, certificate: &Certificate, change: impl Fn(&mut Value)) -> String {
+        self.check_changed(certificate, change).unwrap_err()
+    }
+
+    /// Checks a certificate after a change. The domain file is under `domain` of what is changed; a change of it goes into
+    /// its hash too, as a forger would have it.
+    #[track_caller]
+    fn check_changed(&self, certificate: &Certificate, change: impl Fn(&mut Value)) -> Result<String, String> {
         let mut json: Value = serde_json::from_str(&certificate.to_json()).unwrap();
+        let domain: Value = serde_json::from_str(&certificate.domain_json()).unwrap();
+        json["domain"] = domain.clone();
         let before = json.clone();
         change(&mut json);
         assert_ne!(json, before, "the change changes something");
-        self.check_text(&json.to_string(), &self.model()).unwrap_err()
+        let changed = json.as_object_mut().unwrap().remove("domain").unwrap();
+        let check = |json: &Value| self.check_text(&json.to_string(), &changed.to_string(), &self.model());
+        let result = check(&json);
+        if changed == domain {
+            return result;
+        }
+        let said = result.expect_err("a changed domain has another hash");
+        let Some((_, hash)) = said.split_once("`sha256` does not hold").and_then(|(_, s)| s.split_once("found "))
+        else {
+            return Err(said);
+        };
+        json["inputs"]["sha256"] = hash.into();
+        check(&json)
     }
 }

@@ -65,7 +65,7 @@ fn bounds(certificate: &Certificate) -> Vec<(usize, f64)> {
     let claim = &json["claim"]["relaxation"];
     let list = |key: &str| claim[key].as_array().unwrap().clone();
     let bounds = list("bounds").into_iter().map(|b| b.as_f64().unwrap_or(f64::NEG_INFINITY));
-    list("model_answers").into_iter().map(|a| a.as_u64().unwrap() as usize).zip(bounds).collect()
+    list("answers").into_iter().map(|a| a.as_u64().unwrap() as usize).zip(bounds).collect()
 }
 
 #[test]
@@ -214,14 +214,14 @@ fn nothing_in_a_bound_can_be_changed() {
     assert!(rejected(&|j| claim(j, "inputs", json!(11))).contains("`inputs`"));
     assert!(rejected(&|j| claim(j, "symbols", json!(0))).contains("`bounds`"));
     let answer = |j: &mut Value| {
-        let answer = &mut j["claim"]["relaxation"]["model_answers"][0];
+        let answer = &mut j["claim"]["relaxation"]["answers"][0];
         *answer = json!((answer.as_u64().unwrap() + 1) % 3);
     };
-    assert!(rejected(&answer).contains("`model_answers`"));
+    assert!(rejected(&answer).contains("`answers`"));
     assert!(rejected(&|j| claim(j, "rivals", json!("other_candidate"))).contains("no candidates"));
     assert!(rejected(&|j| drop(j["circuit"].as_array_mut().unwrap().drain(20..))).contains("`bounds`"));
     let fewer = |j: &mut Value| {
-        j["inputs"]["prompts"].as_array_mut().unwrap().pop();
+        j["domain"]["inputs"]["prompts"].as_array_mut().unwrap().pop();
     };
     assert!(rejected(&fewer).contains("`inputs` does not hold: claimed 10, found 9"));
     let constants = |j: &mut Value| {
@@ -245,8 +245,8 @@ fn candidates_and_part_of_the_inputs() {
     for (&(answer, _), pair) in bounds(&certificate).iter().zip(&candidates) {
         assert!([usize::from(pair.0), usize::from(pair.1)].contains(&answer));
     }
-    let swapped = |j: &mut Value| j["candidates"][0] = json!([5, 6]);
-    assert!(p.desk.rejected(&certificate, swapped).contains("`model_answers`"));
+    let swapped = |j: &mut Value| j["domain"]["candidates"][0] = json!([5, 6]);
+    assert!(p.desk.rejected(&certificate, swapped).contains("`answers`"));
     let error = relaxation(&p.about(&truth, None), relax, &|| false).err().unwrap().to_string();
     assert_eq!(error, "candidates: 0, expected two an input, for a margin between them");
 }

@@ -97,6 +97,58 @@ fn faults_are_named() {
 }
 
 #[test]
+fn the_place_of_a_wrong_edge_is_named_and_what_would_be_right() {
+    let last = |j: &serde_json::Value| j["edges"].as_array().unwrap().len() - 1;
+    let edge = |from: &str, to: &str| serde_json::json!({"from": from, "to": to});
+    let twice = error(|j| {
+        let at = last(j);
+        j["edges"][at] = j["edges"][0].clone();
+    });
+    assert!(twice.contains("listed twice") && twice.contains("edges[") && !twice.contains("edges[0]"), "{twice}");
+    let unknown = error(|j| j["edges"][2] = edge("0.attn.act_in[1]", "0.attn.qq[3]"));
+    assert!(unknown.contains("edges[2] names no node"), "{unknown}");
+    let outside = error(|j| j["edges"][2] = edge("0.attn.act_in[1]", "0.attn.q[640]"));
+    assert!(
+        outside.contains("edges[2]: the model has no node 0.attn.q[640]: 0.attn.q has 64 nodes, from 0"),
+        "{outside}"
+    );
+    let missing = error(|j| j["edges"][1] = edge("0.mlp.act_in[5]", "0.mlp.post_act[1]"));
+    assert!(missing.contains("edges[1] does not belong to this circuit; without the list"), "{missing}");
+    let wrong = error(|j| j["residual_edges"] = serde_json::json!([edge("0.attn.act_in[1]", "0.attn.q[6]")]));
+    assert!(wrong.contains("residual_edges[0] does not belong"), "{wrong}");
+    let weight = error(|j| j["edges"][1]["weight"] = 9.5.into());
+    assert!(weight.contains("edges[1]: edge") && weight.contains("may be left out"), "{weight}");
+    let nodes = error(|j| j["nodes"]["0.attn.act_in"] = vec![1, 1].into());
+    assert!(nodes.contains("nodes: 0.attn.act_in[1] is listed twice"), "{nodes}");
+}
+
+#[test]
+fn the_hash_of_a_claim_depends_on_what_a_verdict_does_and_on_no_label() {
+    let model = model();
+    let own = file(&model);
+    let hash = own.claim_sha256();
+    let nodes = NodeSet::of(own.circuit.nodes().space().clone(), [1, 70]);
+    let ends: Vec<(Node, Node)> = own.circuit.edges()[1..].iter().map(|e| (e.from, e.to)).collect();
+    let others = [
+        CircuitFile { task: "with_as".into(), ..own.clone() },
+        CircuitFile { calibration: Calibration { scale: 1.6, ..own.calibration }, ..own.clone() },
+        CircuitFile { target_loss: 0.2, ..own.clone() },
+        CircuitFile { seed: 8, ..own.clone() },
+        CircuitFile { search: SearchSettings::ByHand {}, ..own.clone() },
+        CircuitFile { tokenizer_sha256: "u".into(), ..own.clone() },
+        CircuitFile { circuit: Circuit::new(&model, nodes), ..own.clone() },
+        CircuitFile { circuit: own.circuit.clone().with_edges(&model, &ends).unwrap(), ..own.clone() },
+    ];
+    let mut hashes: Vec<String> = others.iter().map(CircuitFile::claim_sha256).collect();
+    hashes.push(hash.clone());
+    hashes.sort();
+    hashes.dedup();
+    assert_eq!(hashes.len(), others.len() + 1);
+    let bare = own.circuit.clone().with_labels(BTreeMap::new()).unwrap().with_groups(vec![]).unwrap();
+    assert_eq!(CircuitFile { circuit: bare, ..own }.claim_sha256(), hash);
+}
+
+#[test]
 fn the_old_format_is_refused_with_advice() {
     let refused = error(|j| {
         j["format"] = "openwork-circuit 1".into();

@@ -16,7 +16,9 @@ pub(super) struct Unfinished {
     pub(super) path: PathBuf,
     out: PathBuf,
     replace: bool,
-    _lock: File,
+    /// Folders around it that were made for it, the innermost first.
+    made: Vec<PathBuf>,
+    _lock: Option<File>,
 }
 
 impl Unfinished {
@@ -34,12 +36,15 @@ impl Unfinished {
         clear_leftovers(out)?;
         check_place(out, replace)?;
         let path = sibling(out, PARTIAL);
+        let around = path.ancestors().skip(1);
+        let missing = around.take_while(|dir| !dir.as_os_str().is_empty() && dir.symlink_metadata().is_err());
+        let made = missing.map(Path::to_owned).collect();
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(io)?;
         }
         fs::create_dir(&path).map_err(|source| CorpusError::Io { path: path.clone(), source })?;
-        let lock = File::open(&path).and_then(|folder| folder.try_lock().map_err(io::Error::from).map(|()| folder));
-        Ok(Self { path, out: out.to_owned(), replace, _lock: lock.map_err(io)? })
+        let lock = lock(&path).map_err(|error| io(error.into()))?;
+        Ok(Self { path, out: out.to_owned(), replace, made, _lock: lock })
     }
 
     /// Moves the folder to its place.
@@ -69,6 +74,9 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         // Gone already after `finish`; otherwise what is left of a failed attempt.
         let _ = fs::remove_dir_all(&self.path);
+        for folder in &self.made {
+            let _ = fs::remove_dir(folder); // fails where something is in it
+        }
     }
 }
 
@@ -203,13 +211,25 @@ fn clear_leftovers(out: &Path) -> Result<(), CorpusError> {
 /// Removes a leftover, or moves it back, unless the build that made it goes on.
 fn clear(leftover: &Path, out: &Path) -> Result<(), CorpusError> {
     let io = |source| CorpusError::Io { path: leftover.to_owned(), source };
-    let folder = File::open(leftover).map_err(io)?;
-    match folder.try_lock() {
+    match lock(leftover) {
         Err(TryLockError::WouldBlock) => Err(CorpusError::Busy { path: out.to_owned() }),
         Err(TryLockError::Error(source)) => Err(io(source)),
-        Ok(()) if leftover.join(REPORT).is_file() && out.symlink_metadata().is_err() => {
+        Ok(None) => Ok(()), // nobody can tell whose it is
+        Ok(Some(_)) if leftover.join(REPORT).is_file() && out.symlink_metadata().is_err() => {
             rename_folder(leftover, out).map_err(io)
         }
-        Ok(()) => fs::remove_dir_all(leftover).map_err(io),
+        Ok(Some(_)) => fs::remove_dir_all(leftover).map_err(io),
+    }
+}
+
+/// Locks a folder until the file is dropped, or the process ends; none where the system has no such locks.
+fn lock(folder: &Path) -> Result<Option<File>, TryLockError> {
+    if !cfg!(unix) {
+        return Ok(None); // folders cannot be opened
+    }
+    let file = File::open(folder).map_err(TryLockError::Error)?;
+    match file.try_lock() {
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
+        locked => locked.map(|()| Some(file)),
     }
 }

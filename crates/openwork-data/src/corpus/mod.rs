@@ -296,7 +296,8 @@ impl<'a> Writer<'a> {
             shards.finish()?;
         }
         let path = folder.path.join(REPORT);
-        let json = serde_json::to_vec_pretty(&self.report).expect("a report is plain data");
+        let mut json = serde_json::to_vec_pretty(&self.report).expect("a report is plain data");
+        json.push(b'\n');
         write_atomic(&path, |file| file.write_all(&json)).map_err(|source| CorpusError::Io { path, source })?;
         Ok(self.report)
     }

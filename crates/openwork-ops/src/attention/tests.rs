@@ -49,3 +49,34 @@ fn matches_the_reference_and_finite_differences() {
         }
     }
 }
+
+#[test]
+fn a_score_that_is_not_finite_is_seen_by_the_queries_that_meet_it_and_by_no_other() {
+    let shape = Attention { n_head: 2, d_head: 3, seq_len: 40 };
+    let dim = (6, 80);
+    let run = |q: &Matrix, k: &Matrix| {
+        let mut y = Matrix::zeros(dim);
+        let log_sum = attention(shape, q, k, &random(6, 80, 3), None, &mut y, &mut Cpu::default());
+        (y, log_sum)
+    };
+    let [q, k] = [1, 2].map(|seed| random(6, 80, seed));
+    let (plain, _) = run(&q, &k);
+    // Key 57 of head 1 (place 17 of the second sequence) meets queries that are large enough to overflow.
+    for (value, factor) in [(1e30, 1e20), (f32::INFINITY, 1.0), (f32::NAN, 1.0), (-1e30, 1e20)] {
+        let (mut q, mut k) = (q.clone(), k.clone());
+        k[[4, 57]] = value;
+        q.row_mut(4).mapv_inplace(|x| (x.abs() + 0.1) * factor);
+        let (y, log_sum) = run(&q, &k);
+        for (row, y) in y.rows().into_iter().enumerate() {
+            for t in 0..80 {
+                let meets = row >= 3 && (57..80).contains(&t);
+                assert_eq!(y[t].is_nan(), meets, "{value}: row {row}, token {t}: {}", y[t]);
+                assert!(row >= 3 || y[t] == plain[[row, t]]);
+            }
+        }
+        assert_eq!(log_sum.iter().filter(|l| l.is_nan()).count(), 23);
+    }
+    // Far from all others and still finite.
+    let far = run(&q.mapv(|x| x * 1e18), &k.mapv(|x| x * 1e18)).0;
+    assert!(far.iter().all(|y| y.is_finite()));
+}

@@ -10,8 +10,8 @@ use super::flatten::MAX_DEPTH;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PtError {
-    /// The file cannot be opened or mapped.
-    #[error("cannot open {}", path.display())]
+    /// The file cannot be opened or read.
+    #[error("cannot read {}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum PtError {
         name: String,
     },
     /// The tensor has an element kind this crate does not read.
-    #[error("{}: `{name}` is of kind torch.{dtype}; float32, float16, bfloat16, int64 and uint16 can be read", path.display())]
+    #[error("{}: `{name}` is of kind torch.{dtype}; float64, float32, float16, bfloat16, int64, int32 and uint16 can be read", path.display())]
     UnsupportedDtype {
         /// The file.
         path: PathBuf,
@@ -54,8 +54,29 @@ pub enum PtProblem {
     #[error("it is no zip file, so torch.save has not written it")]
     NotZip,
     /// The format of PyTorch before 1.6.
-    #[error("it has the old format of PyTorch before 1.6; load it in PyTorch and save it again")]
+    #[error("it is a bare pickle, the format of PyTorch before 1.6; in PyTorch: torch.save(torch.load(PATH), PATH)")]
     Legacy,
+    /// The format of PyTorch before 0.2.
+    #[error("it is a tar archive, the format of PyTorch before 0.2; in PyTorch: torch.save(torch.load(PATH), PATH)")]
+    Tar,
+    /// A format that others write.
+    #[error("it is {found}")]
+    OtherFormat {
+        /// The format, and what helps.
+        found: &'static str,
+    },
+    /// The file has become shorter, or the device fails.
+    #[error("reading it failed: {reason}")]
+    Read {
+        /// Answer of the system.
+        reason: String,
+    },
+    /// An entry's bytes are not those that were written.
+    #[error("entry {entry:?} is damaged: its bytes do not have the checksum (CRC-32) that the file records")]
+    Checksum {
+        /// The entry.
+        entry: String,
+    },
     /// The zip directory is cut off.
     #[error("it is cut off, or bytes follow its end")]
     Truncated,
@@ -105,7 +126,7 @@ pub enum PtProblem {
     #[error("its data.pkl has {len} bytes; at most {MAX_PICKLE} are read")]
     PickleTooLarge {
         /// Its length.
-        len: usize,
+        len: u64,
     },
     /// The numbers lie in another byte order.
     #[error("its byte order is {found:?}; only \"little\" can be read")]
@@ -114,10 +135,16 @@ pub enum PtProblem {
         found: String,
     },
     /// The pickle names something outside the list of harmless names.
-    #[error("it uses {global}, which is not on the list of harmless names; nothing was run")]
+    #[error(
+        "it uses {global}{}, which is not on the list of harmless names; nothing was run. If you trust it (PyTorch \
+         would run it), keep the tensors alone: d = torch.load(PATH, weights_only=False); torch.save({{k: v for k, v in d.items() if \
+         torch.is_tensor(v)}}, PATH)", match key { Some(key) => format!(" at the key `{key}`"), None => String::new() }
+    )]
     ForbiddenGlobal {
         /// Module and name.
         global: String,
+        /// The last key of a dictionary before it.
+        key: Option<String>,
     },
     /// The pickle is damaged or not of PyTorch's making.
     #[error("its data.pkl is wrong at byte {at}: {reason}")]
@@ -141,12 +168,6 @@ pub enum PtProblem {
     TooManyNames {
         /// Length of the pickle.
         len: usize,
-    },
-    /// A dictionary with a tensor in it has a key that is neither text nor a whole number.
-    #[error("a dictionary inside `{name}` has a key that is neither text nor a whole number")]
-    BadKey {
-        /// The flattened name of the dictionary.
-        name: String,
     },
     /// Two tensors get the same flattened name.
     #[error("two tensors are called `{name}`")]
@@ -184,4 +205,10 @@ pub enum PtProblem {
         /// The tensor.
         name: String,
     },
+}
+
+impl From<io::Error> for PtProblem {
+    fn from(error: io::Error) -> Self {
+        Self::Read { reason: error.to_string() }
+    }
 }

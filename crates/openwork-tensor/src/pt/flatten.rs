@@ -9,8 +9,9 @@ use super::value::{Id, Value, View};
 /// Greatest depth of nested dictionaries and lists.
 pub(super) const MAX_DEPTH: usize = 64;
 
-/// All tensors of a pickle of `len` bytes, by flattened name.
-pub(super) fn flatten(pickle: &Pickle, len: usize) -> Result<BTreeMap<String, &View>, PtProblem> {
+/// All tensors of a pickle of `len` bytes by flattened name, and the names of the dictionaries that were passed over because
+/// a key above tensors is neither text nor a number.
+pub(super) fn flatten(pickle: &Pickle, len: usize) -> Result<(BTreeMap<String, &View>, Vec<String>), PtProblem> {
     let mut flatten = Flatten {
         pickle,
         // A real file spends about its own length.
@@ -19,9 +20,10 @@ pub(super) fn flatten(pickle: &Pickle, len: usize) -> Result<BTreeMap<String, &V
         name: String::new(),
         open: Vec::new(),
         found: BTreeMap::new(),
+        skipped: Vec::new(),
     };
     flatten.walk(pickle.root())?;
-    Ok(flatten.found)
+    Ok((flatten.found, flatten.skipped))
 }
 
 /// Walks dictionaries and lists down to the tensors.
@@ -33,6 +35,7 @@ struct Flatten<'a> {
     /// The dictionaries and lists from the root to here.
     open: Vec<Id>,
     found: BTreeMap<String, &'a View>,
+    skipped: Vec<String>,
 }
 
 impl<'a> Flatten<'a> {
@@ -59,11 +62,9 @@ impl<'a> Flatten<'a> {
                     match pickle.get(key) {
                         Value::Text(key) => self.enter(key, value)?,
                         Value::Int(key) => self.enter(&key.to_string(), value)?,
+                        Value::Float(key) => self.enter(&key.to_string(), value)?,
                         _ if self.is_plain(value) => {}
-                        _ => {
-                            let name = std::mem::take(&mut self.name);
-                            return Err(PtProblem::BadKey { name });
-                        }
+                        _ => self.skip()?,
                     }
                 }
             }
@@ -72,7 +73,7 @@ impl<'a> Flatten<'a> {
                     self.enter(&i.to_string(), item)?;
                 }
             }
-            Value::Inert | Value::Int(_) | Value::Text(_) | Value::Global(_) | Value::Storage(_) => {}
+            Value::Inert | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::Global(_) | Value::Storage(_) => {}
         }
         self.open.pop();
         Ok(())
@@ -90,6 +91,15 @@ impl<'a> Flatten<'a> {
         self.name.push_str(key);
         self.walk(value)?;
         self.name.truncate(before);
+        Ok(())
+    }
+
+    /// Notes that something in the dictionary at hand is passed over.
+    fn skip(&mut self) -> Result<(), PtProblem> {
+        if self.skipped.last() != Some(&self.name) {
+            self.spend(self.name.len() + 16)?;
+            self.skipped.push(self.name.clone());
+        }
         Ok(())
     }
 

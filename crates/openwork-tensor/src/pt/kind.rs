@@ -1,5 +1,5 @@
 //! The kinds of numbers PyTorch stores. All are known by size, so that a file may hold them beside others;
-//! the five of [`Dtype`] can be read.
+//! those of [`Dtype`] can be read.
 
 use crate::tensor::Dtype;
 
@@ -22,8 +22,8 @@ const KINDS: &[(&str, &str, u64, Option<Dtype>)] = &[
     ("BFloat16Storage",      "bfloat16",        2, Some(Dtype::Bf16)),
     ("LongStorage",          "int64",           8, Some(Dtype::I64)),
     ("",                     "uint16",          2, Some(Dtype::U16)),
-    ("DoubleStorage",        "float64",         8, None),
-    ("IntStorage",           "int32",           4, None),
+    ("DoubleStorage",        "float64",         8, Some(Dtype::F64)),
+    ("IntStorage",           "int32",           4, Some(Dtype::I32)),
     ("ShortStorage",         "int16",           2, None),
     ("CharStorage",          "int8",            1, None),
     ("ByteStorage",          "uint8",           1, None),

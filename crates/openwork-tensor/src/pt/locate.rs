@@ -1,6 +1,7 @@
 //! Place of a tensor, checked against its storage, and copying it out.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Range;
 
 use ndarray::{ArrayD, IxDyn};
@@ -9,13 +10,14 @@ use super::PtProblem;
 use super::kind::Kind;
 use super::pickle::Pickle;
 use super::value::View;
-use crate::element::{Element, decode};
+use crate::element::{self, Element};
+use crate::source::Source;
 
 /// A tensor checked against its storage: strides and offset count elements.
 #[derive(Debug)]
 pub(super) struct Located {
     pub(super) kind: Kind,
-    storage: Range<usize>,
+    storage: Range<u64>,
     offset: usize,
     shape: Vec<usize>,
     strides: Vec<usize>,
@@ -26,7 +28,7 @@ impl Located {
         name: &str,
         pickle: &Pickle,
         view: &View,
-        storages: &BTreeMap<&str, Range<usize>>,
+        storages: &BTreeMap<&str, Range<u64>>,
     ) -> Result<Self, PtProblem> {
         let name = || name.to_owned();
         let (storage, kind) = (pickle.storage_of(view), view.kind);
@@ -35,7 +37,7 @@ impl Located {
         let entry =
             entry.ok_or_else(|| PtProblem::MissingStorage { name: name(), storage: storage.key.to_string() })?;
         let unit = storage.kind.map_or(1, |kind| kind.size);
-        let (expected, found) = (storage.len.saturating_mul(unit), entry.len() as u64);
+        let (expected, found) = (storage.len.saturating_mul(unit), entry.end - entry.start);
         if expected != found {
             return Err(PtProblem::StorageLength { name: name(), expected, found });
         }
@@ -71,21 +73,21 @@ impl Located {
     }
 
     /// Copies the elements out in row-major order.
-    pub(super) fn gather<T: Element>(&self, file: &[u8]) -> ArrayD<T> {
-        let storage = &file[self.storage.clone()];
+    pub(super) fn gather<T: Element>(&self, source: &Source) -> io::Result<ArrayD<T>> {
         let count: usize = match self.shape.contains(&0) {
             true => 0,
             false => self.shape.iter().product(),
         };
         let data = if count == 0 {
             Vec::new()
-        } else if self.is_row_major() {
-            let start = self.offset * T::SIZE;
-            decode(&storage[start..start + count * T::SIZE])
         } else {
-            self.gather_strided(storage, count)
+            // From the first element to the last; both were checked against the storage.
+            let last: usize = self.shape.iter().zip(&self.strides).map(|(n, stride)| (n - 1) * stride).sum();
+            let start = self.storage.start + (self.offset * T::SIZE) as u64;
+            let stored = element::read(source, start, last + 1)?;
+            if self.is_row_major() { stored } else { self.gather_strided(&stored, count) }
         };
-        ArrayD::from_shape_vec(IxDyn(&self.shape), data).expect("shape was checked on opening")
+        Ok(ArrayD::from_shape_vec(IxDyn(&self.shape), data).expect("shape was checked on opening"))
     }
 
     fn is_row_major(&self) -> bool {
@@ -100,12 +102,12 @@ impl Located {
         true
     }
 
-    fn gather_strided<T: Element>(&self, storage: &[u8], count: usize) -> Vec<T> {
+    fn gather_strided<T: Element>(&self, stored: &[T], count: usize) -> Vec<T> {
         let mut data = Vec::with_capacity(count);
         let mut index = vec![0; self.shape.len()];
-        let mut at = self.offset;
+        let mut at = 0;
         for _ in 0..count {
-            data.push(T::from_le(&storage[at * T::SIZE..(at + 1) * T::SIZE]));
+            data.push(stored[at]);
             // Step the last axis; where it is at its end, go back to its start and step the one before.
             for axis in (0..index.len()).rev() {
                 index[axis] += 1;

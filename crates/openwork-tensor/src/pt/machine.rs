@@ -79,6 +79,14 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
+    /// The text on the stack that was pushed last: the key of the value that is being built, in a dictionary.
+    pub(super) fn last_text(&self) -> Option<String> {
+        self.stack.iter().rev().find_map(|&id| match self.get(id) {
+            Value::Text(text) => Some(text.chars().take(80).collect()),
+            _ => None,
+        })
+    }
+
     pub(super) fn get(&self, id: Id) -> &Value {
         &self.values[id as usize]
     }
@@ -102,12 +110,6 @@ impl<'a> Machine<'a> {
         let mut wide = [fill; 8];
         wide[..bytes.len()].copy_from_slice(bytes);
         self.new_value(Value::Int(i64::from_le_bytes(wide)))
-    }
-
-    pub(super) fn inert(&mut self, len: usize) -> Step<()> {
-        self.take(len)?;
-        self.stack.push(INERT);
-        Ok(())
     }
 
     pub(super) fn sized_inert(&mut self, len: usize) -> Step<()> {

@@ -6,16 +6,19 @@
 //! numbers, texts and other settings in the file are passed over. Every tensor is checked against its
 //! storage when the file is opened, and no tensor can be larger than the storage it lies in.
 //!
-//! Checksums of the zip entries are not compared: PyTorch can be told to leave them out.
+//! Checksums of the zip entries are compared when the file is opened, unless all of them are 0: PyTorch can be told to leave
+//! them out.
 
 mod error;
 mod flatten;
+mod form;
 mod kind;
 mod locate;
 mod machine;
 mod pickle;
 mod rebuild;
 mod value;
+mod write;
 mod zip;
 
 use std::collections::BTreeMap;
@@ -27,21 +30,22 @@ pub use self::error::{PtError, PtProblem};
 use self::flatten::flatten;
 use self::locate::Located;
 use self::pickle::Pickle;
-use crate::mmap::Bytes;
+pub use self::write::write_pt;
+use crate::source::Source;
 use crate::tensor::{Dtype, Tensor};
 
 /// The longest pickle that is read, in bytes. A state dict takes about 150 bytes for each tensor.
-const MAX_PICKLE: usize = 64 << 20;
+const MAX_PICKLE: u64 = 64 << 20;
 
 /// An open PyTorch checkpoint.
 ///
-/// No other process may write to the file in place while this value lives; see
-/// [`TensorFile`](crate::TensorFile).
+/// A file that another process shortens in place is an error; see [`TensorFile`](crate::TensorFile).
 #[derive(Debug)]
 pub struct PtFile {
-    bytes: Bytes,
+    source: Source,
     path: PathBuf,
     tensors: BTreeMap<String, Located>,
+    skipped: Vec<String>,
 }
 
 impl PtFile {
@@ -51,8 +55,8 @@ impl PtFile {
     /// The file cannot be opened, or is refused; see [`PtProblem`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PtError> {
         let path = path.as_ref().to_owned();
-        match Bytes::open(&path) {
-            Ok(bytes) => Self::new(bytes, path),
+        match Source::open(&path) {
+            Ok(source) => Self::new(source, path),
             Err(source) => Err(PtError::Io { path, source }),
         }
     }
@@ -62,12 +66,12 @@ impl PtFile {
     /// # Errors
     /// The bytes are refused; see [`PtProblem`].
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, PtError> {
-        Self::new(Bytes::Owned(bytes), "(memory)".into())
+        Self::new(Source::Memory(bytes), "(memory)".into())
     }
 
-    fn new(bytes: Bytes, path: PathBuf) -> Result<Self, PtError> {
-        match locate_all(&bytes) {
-            Ok(tensors) => Ok(Self { bytes, path, tensors }),
+    fn new(source: Source, path: PathBuf) -> Result<Self, PtError> {
+        match locate_all(&source) {
+            Ok((tensors, skipped)) => Ok(Self { source, path, tensors, skipped }),
             Err(source) => Err(PtError::Refused { path, source }),
         }
     }
@@ -75,6 +79,11 @@ impl PtFile {
     /// The names of all tensors, sorted. A file that is one bare tensor gives it the empty name.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
+    }
+
+    /// Dictionaries that were passed over with the tensors in them, because of a key that is neither text nor a number.
+    pub fn skipped(&self) -> &[String] {
+        &self.skipped
     }
 
     /// Copies one tensor out in row-major order, whatever its strides, bit for bit.
@@ -85,12 +94,15 @@ impl PtFile {
         let Some(located) = self.tensors.get(name) else {
             return Err(PtError::NotFound { path: self.path.clone(), name: name.to_owned() });
         };
-        Ok(match located.kind.dtype {
-            Some(Dtype::F32) => located.gather::<f32>(&self.bytes).into(),
-            Some(Dtype::F16) => located.gather::<f16>(&self.bytes).into(),
-            Some(Dtype::Bf16) => located.gather::<bf16>(&self.bytes).into(),
-            Some(Dtype::I64) => located.gather::<i64>(&self.bytes).into(),
-            Some(Dtype::U16) => located.gather::<u16>(&self.bytes).into(),
+        let source = &self.source;
+        let tensor = match located.kind.dtype {
+            Some(Dtype::F64) => located.gather::<f64>(source).map(Tensor::from),
+            Some(Dtype::F32) => located.gather::<f32>(source).map(Tensor::from),
+            Some(Dtype::F16) => located.gather::<f16>(source).map(Tensor::from),
+            Some(Dtype::Bf16) => located.gather::<bf16>(source).map(Tensor::from),
+            Some(Dtype::I64) => located.gather::<i64>(source).map(Tensor::from),
+            Some(Dtype::I32) => located.gather::<i32>(source).map(Tensor::from),
+            Some(Dtype::U16) => located.gather::<u16>(source).map(Tensor::from),
             None => {
                 return Err(PtError::UnsupportedDtype {
                     path: self.path.clone(),
@@ -98,38 +110,40 @@ impl PtFile {
                     dtype: located.kind.name,
                 });
             }
-        })
+        };
+        tensor.map_err(|source| PtError::Io { path: self.path.clone(), source })
     }
 }
 
-/// All tensors of a file, by flattened name.
-fn locate_all(bytes: &[u8]) -> Result<BTreeMap<String, Located>, PtProblem> {
-    let directory = zip::directory(bytes)?;
+/// All tensors of a file by flattened name, and the dictionaries that were skipped.
+fn locate_all(source: &Source) -> Result<(BTreeMap<String, Located>, Vec<String>), PtProblem> {
+    form::check(&source.bytes(0..source.len().min(512))?)?;
+    let directory = zip::directory(source)?;
     let mut folders = directory.keys().filter_map(|name| name.strip_suffix("/data.pkl"));
     let found = folders.clone().count();
     let (1, Some(folder)) = (found, folders.next()) else {
         return Err(PtProblem::NoPickle { found });
     };
-    if let Some(record) = directory.get(&format!("{folder}/byteorder"))
-        && &bytes[record.clone()] != b"little"
-    {
-        let record = &bytes[record.clone()];
-        let found = String::from_utf8_lossy(&record[..record.len().min(16)]).into_owned();
-        return Err(PtProblem::ByteOrder { found });
+    if let Some(record) = directory.get(&format!("{folder}/byteorder")) {
+        let record = source.bytes(record.start..record.end.min(record.start + 16))?;
+        if record != b"little" {
+            return Err(PtProblem::ByteOrder { found: String::from_utf8_lossy(&record).into_owned() });
+        }
     }
-    let pickle = &bytes[directory[&format!("{folder}/data.pkl")].clone()];
-    let len = pickle.len();
+    let pickle = directory[&format!("{folder}/data.pkl")].clone();
+    let len = pickle.end - pickle.start;
     if len > MAX_PICKLE {
         return Err(PtProblem::PickleTooLarge { len });
     }
-    let pickle = Pickle::read(pickle)?;
+    let pickle = Pickle::read(&source.bytes(pickle)?)?;
     let prefix = format!("{folder}/data/");
     let storages =
         directory.iter().filter_map(|(name, range)| Some((name.strip_prefix(&prefix)?, range.clone()))).collect();
     let mut tensors = BTreeMap::new();
-    for (name, view) in flatten(&pickle, len)? {
+    let (views, skipped) = flatten(&pickle, len as usize)?;
+    for (name, view) in views {
         let located = Located::new(&name, &pickle, view, &storages)?;
         tensors.insert(name, located);
     }
-    Ok(tensors)
+    Ok((tensors, skipped))
 }

@@ -26,7 +26,7 @@ impl Pickle {
                 Ok(None) => {}
                 Ok(Some(root)) => break root,
                 Err(Stop::Forbidden(global)) => {
-                    return Err(PtProblem::ForbiddenGlobal { global });
+                    return Err(PtProblem::ForbiddenGlobal { global, key: machine.last_text() });
                 }
                 Err(Stop::Bad(reason)) => return Err(PtProblem::BadPickle { at: start, reason }),
             }
@@ -88,7 +88,10 @@ impl Machine<'_> {
                 self.new_value(Value::Int(i64::from(n.cast_signed())))?;
             }
             0x8a => self.long()?,
-            b'G' => self.inert(8)?,
+            b'G' => {
+                let bits = self.take(8)?.try_into().expect("eight bytes");
+                self.new_value(Value::Float(f64::from_be_bytes(bits)))?;
+            }
             b'C' => self.sized_inert(1)?,
             b'B' => self.sized_inert(4)?,
             b'X' => self.text(4)?,

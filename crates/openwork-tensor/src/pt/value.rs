@@ -10,9 +10,10 @@ pub(super) type Id = u32;
 /// A value.
 #[derive(Debug)]
 pub(super) enum Value {
-    /// Anything that cannot lead to a tensor: None, booleans, floats, bytes, devices.
+    /// Anything that cannot lead to a tensor: None, booleans, bytes, devices.
     Inert,
     Int(i64),
+    Float(f64),
     Text(Rc<str>),
     List(Vec<Id>),
     Tuple(Vec<Id>),

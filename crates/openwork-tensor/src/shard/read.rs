@@ -1,6 +1,6 @@
 //! Reading a dataset.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::{FORMAT_VERSION, MANIFEST, Manifest, ShardError, at, shard_name};
 use crate::atomic::hex;
+use crate::source::Source;
 use crate::text::without_bom;
 
 /// A folder of token shards, open for reading: one long row of tokens.
@@ -19,7 +20,7 @@ use crate::text::without_bom;
 pub struct TokenShards {
     dir: PathBuf,
     manifest: Manifest,
-    shards: Vec<File>,
+    shards: Vec<Source>,
     /// Number of tokens before each shard, and the total at the end.
     starts: Vec<u64>,
 }
@@ -90,7 +91,8 @@ impl TokenShards {
             let left = self.starts[shard + 1] - self.starts[shard] - skip;
             let n = usize::try_from(left).map_or(out.len(), |left| left.min(out.len()));
             let (now, later) = out.split_at_mut(n);
-            self.read_bytes(shard, 2 * skip, bytemuck::cast_slice_mut(now))?;
+            let read = self.shards[shard].read_at(2 * skip, bytemuck::cast_slice_mut(now));
+            read.map_err(|source| self.failed(shard, source))?;
             now.iter_mut().for_each(|token| *token = u16::from_le(*token));
             (out, shard, skip) = (later, shard + 1, 0);
         }
@@ -102,15 +104,10 @@ impl TokenShards {
     /// # Errors
     /// [`ShardError::WrongHash`] names the first shard that differs.
     pub fn verify_hashes(&self) -> Result<(), ShardError> {
-        let mut buffer = vec![0; 1 << 18];
         for (shard, info) in self.manifest.shards.iter().enumerate() {
-            let (mut hash, mut done, bytes) = (Sha256::new(), 0, 2 * info.tokens);
-            while done < bytes {
-                let n = (bytes - done).min(buffer.len() as u64) as usize;
-                self.read_bytes(shard, done, &mut buffer[..n])?;
-                hash.update(&buffer[..n]);
-                done += n as u64;
-            }
+            let mut hash = Sha256::new();
+            let whole = self.shards[shard].for_each_part(0..2 * info.tokens, |part| hash.update(part));
+            whole.map_err(|source| self.failed(shard, source))?;
             let found = hex(hash);
             if found != info.sha256 {
                 return Err(ShardError::WrongHash {
@@ -123,14 +120,12 @@ impl TokenShards {
         Ok(())
     }
 
-    fn read_bytes(&self, shard: usize, start: u64, out: &mut [u8]) -> Result<(), ShardError> {
-        read_exact_at(&self.shards[shard], start, out).map_err(|source| {
-            let path = self.dir.join(&self.manifest.shards[shard].file);
-            match source.kind() {
-                io::ErrorKind::UnexpectedEof => ShardError::Changed { path },
-                _ => ShardError::Io { path, source },
-            }
-        })
+    fn failed(&self, shard: usize, source: io::Error) -> ShardError {
+        let path = self.dir.join(&self.manifest.shards[shard].file);
+        match source.kind() {
+            io::ErrorKind::UnexpectedEof => ShardError::Changed { path },
+            _ => ShardError::Io { path, source },
+        }
     }
 
     /// The manifest.
@@ -159,33 +154,14 @@ fn read_manifest(path: &Path) -> Result<Manifest, ShardError> {
     serde_json::from_slice(text).map_err(bad)
 }
 
-fn open_shard(path: PathBuf, tokens: u64) -> Result<File, ShardError> {
-    let opened = File::open(&path).and_then(|file| Ok((file.metadata()?, file)));
-    let (metadata, file) = match opened {
-        Ok(opened) => opened,
+fn open_shard(path: PathBuf, tokens: u64) -> Result<Source, ShardError> {
+    let source = match Source::open(&path) {
+        Ok(source) => source,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(ShardError::MissingShard { path }),
         Err(source) => return Err(ShardError::Io { path, source }),
     };
-    let found = metadata.len();
-    match metadata.is_file() && tokens.checked_mul(2) == Some(found) {
-        true => Ok(file),
-        false => Err(ShardError::WrongLength { path, tokens, found }),
-    }
-}
-
-/// Fills `out` from byte `start` of a file on.
-fn read_exact_at(file: &File, start: u64, out: &mut [u8]) -> io::Result<()> {
-    #[cfg(unix)]
-    return std::os::unix::fs::FileExt::read_exact_at(file, out, start);
-    #[cfg(windows)]
-    {
-        let (mut start, mut out) = (start, out);
-        while !out.is_empty() {
-            match std::os::windows::fs::FileExt::seek_read(file, out, start)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                n => (start, out) = (start + n as u64, &mut out[n..]),
-            }
-        }
-        Ok(())
+    match tokens.checked_mul(2) == Some(source.len()) {
+        true => Ok(source),
+        false => Err(ShardError::WrongLength { path, tokens, found: source.len() }),
     }
 }

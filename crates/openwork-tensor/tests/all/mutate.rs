@@ -68,6 +68,15 @@ fn apply(bytes: &mut Vec<u8>, damages: &[Damage], from: usize, to: usize) {
     }
 }
 
+/// Zeros in place of the checksums of a checkpoint, so that damage gets past them.
+fn leave_out_checksums(bytes: &mut [u8]) {
+    for at in 0..bytes.len() {
+        if bytes[at..].starts_with(b"PK\x01\x02") {
+            bytes[at + 16..at + 20].fill(0);
+        }
+    }
+}
+
 fn size(tensor: &Tensor) -> usize {
     tensor.shape().iter().product::<usize>() * tensor.dtype().size()
 }
@@ -155,6 +164,7 @@ proptest! {
         part in 0usize..3,
     ) {
         let mut bytes = std::fs::read(data(name)).unwrap();
+        leave_out_checksums(&mut bytes);
         // The pickle is the first entry, the directory the last 1000 bytes or so.
         let (from, to) = [(0, 0), (0, bytes.len() / 3), (bytes.len() - 900, bytes.len())][part];
         apply(&mut bytes, &damages, from, to);

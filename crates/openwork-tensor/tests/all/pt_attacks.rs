@@ -24,34 +24,53 @@ fn problem_with(value: &[u8]) -> PtProblem {
     problem(checkpoint(&pickle(value), &[0; 16]))
 }
 
-fn forbidden(global: &str) -> PtProblem {
-    PtProblem::ForbiddenGlobal { global: global.to_owned() }
+#[track_caller]
+fn is_forbidden(problem: PtProblem, expected: &str) {
+    match problem {
+        PtProblem::ForbiddenGlobal { global, .. } => assert_eq!(global, expected),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
 fn a_file_that_runs_a_command_is_refused_by_name() {
-    assert_eq!(problem_of("evil.pt"), forbidden("posix.system"));
+    is_forbidden(problem_of("evil.pt"), "posix.system");
     assert!(!Path::new("/tmp/openwork-was-here").exists());
     let error = PtFile::open(data("evil.pt")).unwrap_err();
     let text = report(&error);
-    let end = "it uses posix.system, which is not on the list of harmless names; nothing was run";
-    assert!(text.contains("evil.pt") && text.ends_with(end), "{text}");
+    for words in ["evil.pt", "it uses posix.system", "not on the list of harmless names; nothing was run"] {
+        assert!(text.contains(words), "{words:?} is not in {text}");
+    }
 }
 
 #[test]
 fn a_forbidden_name_is_refused_even_if_nothing_calls_it() {
-    assert_eq!(problem_with(b"cos\nsystem\n"), forbidden("os.system"));
+    is_forbidden(problem_with(b"cos\nsystem\n"), "os.system");
     let stacked = b"X\x08\0\0\0builtinsX\x04\0\0\0eval\x93";
-    assert_eq!(problem_with(stacked), forbidden("builtins.eval"));
-    assert_eq!(problem_with(b"ctorch\nload\n"), forbidden("torch.load"));
+    is_forbidden(problem_with(stacked), "builtins.eval");
+    is_forbidden(problem_with(b"ctorch\nload\n"), "torch.load");
     // Kinds without a storage class must not be reachable under the empty name.
-    assert_eq!(problem_with(b"ctorch\n\n"), forbidden("torch."));
+    is_forbidden(problem_with(b"ctorch\n\n"), "torch.");
 }
 
 #[test]
 fn a_whole_module_is_refused_by_name() {
-    let expected = forbidden("torch.nn.modules.linear.Linear");
-    assert_eq!(problem_of("module.pt"), expected);
+    is_forbidden(problem_of("module.pt"), "torch.nn.modules.linear.Linear");
+}
+
+#[test]
+fn an_object_beside_the_weights_is_named_with_its_key_and_what_helps() {
+    let weight = tensor(4, 0, &[4], &[1]);
+    for (key, object) in [
+        ("best_val_loss", &b"cnumpy.core.multiarray\nscalar\n"[..]),
+        ("args", b"X\x08\0\0\0argparseX\x09\0\0\0Namespace\x93"),
+    ] {
+        let text = problem_with(&dict(&[("w", &weight), (key, object)])).to_string();
+        let words = if key == "args" { "argparse.Namespace" } else { "numpy.core.multiarray.scalar" };
+        for words in [words, &format!("at the key `{key}`"), "torch.is_tensor"] {
+            assert!(text.contains(words), "{words:?} is not in {text}");
+        }
+    }
 }
 
 #[test]
@@ -67,6 +86,24 @@ fn the_old_format_is_refused() {
     assert_eq!(problem_of("legacy.pt"), PtProblem::Legacy);
     assert_eq!(problem(Vec::new()), PtProblem::NotZip);
     assert_eq!(problem(b"hello".to_vec()), PtProblem::NotZip);
+}
+
+#[test]
+fn other_formats_are_called_what_they_are() {
+    let mut tar = vec![0; 512];
+    tar[..8].copy_from_slice(b"sys_info");
+    tar[257..262].copy_from_slice(b"ustar");
+    assert_eq!(problem(tar), PtProblem::Tar);
+    let safetensors = [&2_u64.to_le_bytes()[..], b"{}"].concat();
+    for (bytes, word) in [
+        (safetensors, "safetensors"),
+        (b"\x1f\x8b\x08".to_vec(), "gzip"),
+        (b"\x89HDF\r\n".to_vec(), "HDF5"),
+        (b"version https://git-lfs.github.com/spec/v1".to_vec(), "Git LFS"),
+    ] {
+        let text = problem(bytes).to_string();
+        assert!(text.contains(word), "{word} is not in {text}");
+    }
 }
 
 #[test]
@@ -265,8 +302,31 @@ fn two_tensors_of_one_flattened_name_are_refused() {
 #[test]
 fn a_tensor_under_an_odd_key_is_not_silently_lost() {
     let w = tensor(4, 0, &[1], &[1]);
-    let problem = problem_with(&[b"}N".as_slice(), &w, b"s"].concat());
-    assert!(matches!(problem, PtProblem::BadKey { .. }), "{problem:?}");
+    // {"a": {(): w, 0.125: w}, "b": w}
+    let odd = [b"})".as_slice(), &w, b"sG", &0.125_f64.to_be_bytes(), &w, b"s"].concat();
+    let file = checkpoint(&pickle(&dict(&[("a", &odd), ("b", &w)])), &[0; 16]);
+    let file = PtFile::from_bytes(file).unwrap();
+    assert_eq!(file.names().collect::<Vec<_>>(), ["a.0.125", "b"]);
+    assert_eq!(file.skipped(), ["a"]);
+}
+
+#[test]
+fn damaged_bytes_and_headers_that_differ_from_the_directory_are_refused() {
+    let w = tensor(4, 0, &[4], &[1]);
+    let pickle = pickle(&dict(&[("w", &w)]));
+    let summed = |name, data| Entry { summed: true, ..entry(name, data) };
+    let whole = zip(&[summed("a/data.pkl", &pickle), summed("a/data/0", &[0; 16])]);
+    assert!(PtFile::from_bytes(whole.clone()).is_ok());
+    let local = whole.windows(4).rposition(|bytes| bytes == b"PK\x03\x04").unwrap();
+    let data = local + 30 + "a/data/0".len();
+    // A byte of the data; flags, method, checksum, length of the entry's own header.
+    for at in [data + 5, local + 6, local + 8, local + 14, local + 18, local + 22] {
+        let mut file = whole.clone();
+        file[at] ^= 8;
+        let problem = problem(file);
+        let expected = matches!(problem, PtProblem::Checksum { .. } | PtProblem::BadZip { .. });
+        assert!(expected, "byte {at}: {problem:?}");
+    }
 }
 
 #[test]

@@ -24,11 +24,13 @@ fn tensor() -> impl Strategy<Value = Tensor> {
         let array = ArrayD::from_shape_vec(IxDyn(shape), data).unwrap();
         if transposed { array.reversed_axes() } else { array }
     }
-    (shape(), vec(any::<u64>(), 1..130), any::<bool>(), 0..5).prop_map(|(shape, bits, transposed, k)| match k {
+    (shape(), vec(any::<u64>(), 1..130), any::<bool>(), 0..7).prop_map(|(shape, bits, transposed, k)| match k {
         0 => array(&shape, &bits, transposed, |b| f32::from_bits(b as u32)).into(),
         1 => array(&shape, &bits, transposed, |b| f16::from_bits(b as u16)).into(),
         2 => array(&shape, &bits, transposed, |b| bf16::from_bits(b as u16)).into(),
         3 => array(&shape, &bits, transposed, |b| b as i64).into(),
+        4 => array(&shape, &bits, transposed, f64::from_bits).into(),
+        5 => array(&shape, &bits, transposed, |b| b as i32).into(),
         _ => array(&shape, &bits, transposed, |b| b as u16).into(),
     })
 }
@@ -67,10 +69,12 @@ fn reference(tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<String, Str
                 a.iter().flat_map(|x| f(x.clone()).as_ref().to_vec()).collect()
             }
             let (kind, data) = match tensor {
+                Tensor::F64(a) => (Dtype::F64, raw(a, f64::to_le_bytes)),
                 Tensor::F32(a) => (Dtype::F32, raw(a, f32::to_le_bytes)),
                 Tensor::F16(a) => (Dtype::F16, raw(a, f16::to_le_bytes)),
                 Tensor::Bf16(a) => (Dtype::BF16, raw(a, bf16::to_le_bytes)),
                 Tensor::I64(a) => (Dtype::I64, raw(a, i64::to_le_bytes)),
+                Tensor::I32(a) => (Dtype::I32, raw(a, i32::to_le_bytes)),
                 Tensor::U16(a) => (Dtype::U16, raw(a, u16::to_le_bytes)),
             };
             (name, kind, tensor.shape().to_vec(), data)
@@ -185,7 +189,7 @@ fn typed_access() {
         "(memory): `c` has shape [1, 1, 1], not a matrix or a vector"
     );
     assert_eq!(file.matrix("s").unwrap_err().to_string(), "(memory): `s` has shape [], not a matrix or a vector");
-    assert_eq!(file.f32("i").unwrap_err().to_string(), "(memory): `i` is of kind I64, not F32, F16 or BF16");
+    assert_eq!(file.f32("i").unwrap_err().to_string(), "(memory): `i` is of kind I64, not F64, F32, F16 or BF16");
     for error in [file.i64("u").unwrap_err(), file.u16("i").unwrap_err()] {
         assert!(matches!(error, ReadError::WrongDtype { .. }));
     }

@@ -134,11 +134,11 @@ fn an_empty_tensor_of_impossible_shape_is_refused() {
 
 #[test]
 fn a_kind_that_cannot_be_read_is_named_and_the_others_can_be_read() {
-    let header = r#"{"d":{"dtype":"F64","shape":[1],"data_offsets":[0,8]},"w":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}}"#;
+    let header = r#"{"d":{"dtype":"U64","shape":[1],"data_offsets":[0,8]},"w":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}}"#;
     let file = TensorFile::from_bytes(file(header, 12)).unwrap();
     assert!(file.tensor("w").is_ok());
     let text = report(&file.tensor("d").unwrap_err());
-    assert_eq!(text, "(memory): `d` is of kind F64; F32, F16, BF16, I64 and U16 can be read");
+    assert_eq!(text, "(memory): `d` is of kind U64; F64, F32, F16, BF16, I64, I32 and U16 can be read");
     let text = report(&file.tensor("x").unwrap_err());
     assert_eq!(text, "(memory) has no tensor `x`");
 }

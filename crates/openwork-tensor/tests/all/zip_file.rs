@@ -8,11 +8,13 @@ pub struct Entry<'a> {
     pub flags: u16,
     /// The length to claim instead of the true one.
     pub len: Option<u32>,
+    /// True if the checksum is recorded, and not 0.
+    pub summed: bool,
 }
 
 /// An honest entry.
 pub fn entry<'a>(name: &'a str, data: &'a [u8]) -> Entry<'a> {
-    Entry { name, data, method: 0, flags: 0, len: None }
+    Entry { name, data, method: 0, flags: 0, len: None, summed: false }
 }
 
 /// A zip file with these entries.
@@ -25,7 +27,8 @@ pub fn zip(entries: &[Entry<'_>]) -> Vec<u8> {
         for field in [20, entry.flags, entry.method, 0, 0] {
             common.extend(u16::to_le_bytes(field));
         }
-        for field in [0, len, len] {
+        let crc = if entry.summed { crc32(entry.data) } else { 0 };
+        for field in [crc, len, len] {
             common.extend(u32::to_le_bytes(field));
         }
         common.extend((entry.name.len() as u16).to_le_bytes());
@@ -50,6 +53,13 @@ pub fn zip(entries: &[Entry<'_>]) -> Vec<u8> {
     file.extend(start.to_le_bytes());
     file.extend([0, 0]);
     file
+}
+
+/// CRC-32, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
+    })
 }
 
 /// The same file as its writer would make it beyond 4 GiB: every length and offset of the directory stands in

@@ -184,6 +184,7 @@ fn a_folder_that_cannot_be_written_is_named_and_the_last_checkpoint_kept() {
     let path = dir.join("checkpoint.safetensors");
     assert!(message.contains(&format!("cannot write {}", path.display())), "{message}");
     assert!(message.contains("an earlier one is kept"), "{message}");
+    drop(run);
     let mut run = Run::resume(recipe(), &moved, data(tmp.path())).unwrap();
     assert_eq!(run.step_count(), 4);
     assert_eq!(finish(&mut run, None).unwrap(), Stopped::Finished);
@@ -212,7 +213,68 @@ fn what_is_wrong_is_named() {
     let small = text.replace("vocab_size = 12", "vocab_size = 7");
     let error = finish(&mut new(&small, &tmp.path().join("c")).unwrap(), None).unwrap_err().to_string();
     assert!(error.contains("vocabulary of 7"), "{error}");
-    let wild = text.replace("peak_lr = 0.02", "peak_lr = 1e30");
+    let wild = text.replace("peak_lr = 0.02", "peak_lr = 1000").replace("weight_decay = 0.1", "weight_decay = 0.0");
     let error = finish(&mut new(&wild, &tmp.path().join("d")).unwrap(), None).unwrap_err().to_string();
     assert!(error.contains("diverged") && error.contains("last good checkpoint"), "{error}");
+}
+
+#[test]
+fn one_process_at_a_time_works_in_a_folder() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path().join("run");
+    let recipe = || Recipe::parse(TEXT).unwrap();
+    let run = Run::create(recipe(), &dir, data(tmp.path())).unwrap();
+    // A write that somebody else is in the middle of.
+    let theirs = dir.join(".checkpoint.safetensors.1-0.tmp");
+    std::fs::write(&theirs, b"").unwrap();
+    let error = Run::resume(recipe(), &dir, data(tmp.path())).err().unwrap();
+    assert!(matches!(error, RunError::Lock(_)), "{error}");
+    assert!(theirs.exists());
+    drop(run);
+    Run::resume(recipe(), &dir, data(tmp.path())).unwrap();
+    assert!(!theirs.exists());
+}
+
+#[test]
+fn damaged_data_and_checkpoints_are_noticed_before_a_step() {
+    let tmp = tempfile::tempdir().unwrap();
+    let recipe = || Recipe::parse(TEXT).unwrap();
+    let dir = tmp.path().join("run");
+    finish(&mut Run::create(recipe(), &dir, data(tmp.path())).unwrap(), Some(2)).unwrap();
+
+    // Every kind of damage that leaves the file's form as it is: a value, two values exchanged, zeros.
+    let path = dir.join("checkpoint.safetensors");
+    let whole = std::fs::read(&path).unwrap();
+    let start = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let places: Vec<usize> = (start..whole.len()).step_by((whole.len() - start) / 30).collect();
+    for at in places {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let error = Run::resume(recipe(), &dir, data(tmp.path())).err().unwrap().to_string();
+        assert!(error.contains("checkpoint.safetensors is damaged"), "byte {at}: {error}");
+    }
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(crate::check_checkpoint(&path).unwrap().step, 2);
+
+    for part in ["train", "validation"] {
+        let shard = tmp.path().join(part).join("shard-00000.bin");
+        let tokens = std::fs::read(&shard).unwrap();
+        let shards = || data(tmp.path());
+        std::fs::write(&shard, vec![0; tokens.len()]).unwrap();
+        for outcome in [Run::create(recipe(), tmp.path().join("new"), shards()), Run::resume(recipe(), &dir, shards())]
+        {
+            let error = outcome.err().unwrap().to_string();
+            assert!(error.contains(part) && error.contains("SHA-256"), "{error}");
+        }
+        assert!(!tmp.path().join("new").exists());
+        std::fs::write(&shard, tokens).unwrap();
+    }
+    // Other validation data make another run.
+    std::fs::remove_dir_all(tmp.path().join("validation")).unwrap();
+    let mut writer = ShardWriter::create(tmp.path().join("validation"), "tok", 300).unwrap();
+    writer.push(&[1; 100]).unwrap();
+    writer.finish().unwrap();
+    let error = Run::resume(recipe(), &dir, data(tmp.path())).err().unwrap().to_string();
+    assert!(error.contains("another data set"), "{error}");
 }

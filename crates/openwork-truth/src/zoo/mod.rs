@@ -315,12 +315,12 @@ impl CaseKind {
             | Self::RoleSwap
             | Self::WrongHypothesis
             | Self::TwoCircuits
-            | Self::Guard
-            | Self::OpposedWrite
             | Self::RedundantPadded
             | Self::LiveJunk
             | Self::FaintPath
-            | Self::Crowd => Expected::Refuted,
+            | Self::Crowd
+            | Self::Guard
+            | Self::OpposedWrite => Expected::Refuted,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The context of a certificate: model, circuit, ablation values and inputs.
 
+use std::collections::HashMap;
+
 use openwork_circuit::{Domain, NodeSet};
 use openwork_model::Model;
 
@@ -16,7 +18,7 @@ pub struct About<'a> {
     pub constants: Option<&'a [f32]>,
     /// The inputs.
     pub inputs: &'a Domain,
-    /// The right token of every input.
+    /// The right token of every input. Where the task declares them, they judge the circuit, and not the model's answers.
     pub answers: Option<&'a [u16]>,
     /// Two tokens of every input that the task chooses between.
     pub candidates: Option<&'a [(u16, u16)]>,
@@ -34,6 +36,20 @@ pub enum CertificateError {
         found: usize,
         /// Amount or entry that fits.
         expected: String,
+    },
+    /// A prompt is listed twice, which would count twice.
+    #[error("input {second} is input {first} again; every input counts once")]
+    Twice {
+        /// Number of the first.
+        first: usize,
+        /// Number of the second.
+        second: usize,
+    },
+    /// A right answer that is neither of the two candidates of its input.
+    #[error("the right answer to input {input} is neither of its two candidates")]
+    NoCandidate {
+        /// Number of the input.
+        input: usize,
     },
     /// The inputs alone are more than the budget.
     #[error("{inputs} inputs are more than the budget of {budget} runs; raise it, or certify by a sample")]
@@ -72,12 +88,73 @@ impl About<'_> {
         if let Some(&token) = tokens.find(|&&t| usize::from(t) >= config.vocab_size) {
             return misfit("token", usize::from(token), format!("below the vocabulary of {}", config.vocab_size));
         }
+        if let (Some(answers), Some(candidates)) = (self.answers, self.candidates) {
+            let neither = |(answer, (a, b)): (&u16, &(u16, u16))| answer != a && answer != b;
+            if let Some(input) = answers.iter().zip(candidates).position(neither) {
+                return Err(CertificateError::NoCandidate { input });
+            }
+        }
+        self.check_distinct()
+    }
+
+    /// Products do not overlap; what is left are prompts that are listed twice.
+    fn check_distinct(&self) -> Result<(), CertificateError> {
+        let mut seen: HashMap<&Vec<Vec<u16>>, usize> = HashMap::new();
+        for (second, product) in self.inputs.products().iter().enumerate() {
+            if let Some(first) = seen.insert(product, second) {
+                return Err(CertificateError::Twice { first, second });
+            }
+        }
         Ok(())
     }
 
     /// Ablation value of a node.
     pub fn ablation_value(&self, node: usize) -> f32 {
         self.constants.map_or(0.0, |constants| constants[node])
+    }
+
+    /// Key of the draws of a statistical claim; `openwork-check` says what is hashed and why.
+    pub(super) fn key(&self, event: &str) -> [u8; 32] {
+        let fills = match self.constants {
+            Some(constants) => {
+                let ablated = self.circuit.complement();
+                let bytes: Vec<u8> = ablated.numbers().flat_map(|n| constants[n].to_le_bytes()).collect();
+                openwork_tensor::sha256_bytes(&bytes)
+            }
+            None => "zero".into(),
+        };
+        let text = format!(
+            "openwork-certificate 2\nmodel {}\ncircuit {}\nfills {fills}\ninputs {}\nevent {event}\n",
+            self.model_sha256,
+            self.circuit.sha256(),
+            self.inputs_sha256()
+        );
+        let hash = openwork_tensor::sha256_bytes(text.as_bytes());
+        std::array::from_fn(|i| u8::from_str_radix(&hash[2 * i..2 * i + 2], 16).expect("hexadecimal"))
+    }
+
+    /// Hash of inputs, answers and candidates, as `openwork-check` defines it.
+    pub(super) fn inputs_sha256(&self) -> String {
+        let mut bytes: Vec<u8> = Vec::new();
+        let mut push = |n: usize| bytes.extend((n as u64).to_le_bytes());
+        push(self.inputs.products().len());
+        for product in self.inputs.products() {
+            push(product.len());
+            for tokens in product {
+                push(tokens.len());
+                tokens.iter().for_each(|&t| push(usize::from(t)));
+            }
+        }
+        let answers = self.answers.map(<[_]>::to_vec);
+        let candidates = self.candidates.map(|c| c.iter().flat_map(|&(a, b)| [a, b]).collect::<Vec<u16>>());
+        for list in [answers, candidates] {
+            push(usize::from(list.is_some()));
+            if let Some(list) = list {
+                push(list.len());
+                list.into_iter().for_each(|t| push(usize::from(t)));
+            }
+        }
+        openwork_tensor::sha256_bytes(&bytes)
     }
 
     /// Ablation values as text.

@@ -14,6 +14,11 @@ pub enum Kind {
     Relaxation,
 }
 
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Exhaustive, Self::Statistical, Self::Relaxation];
+}
+
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -32,7 +37,7 @@ pub struct Certified {
     /// Over what, in words.
     pub scope: String,
     /// Exhaustive: worst KL(model ‖ circuit) in nats. Statistical: lower bound of the share of inputs and partial
-    /// ablations on which the two agree. Relaxation: least margin in logits (−∞ where there is no bound).
+    /// ablations on which the circuit is right, or agrees with the model. Relaxation: least margin in logits (−∞ where there is no bound).
     #[serde(with = "no_bound")]
     pub bound: f64,
     /// Runs that agree, samples that agree, or inputs whose margin is above zero; of all.
@@ -69,17 +74,43 @@ pub enum Scheme {
     },
 }
 
-/// When a circuit agrees with the model.
+/// Event that is counted in a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// Both have the same most likely token.
+    /// The circuit's most likely token is the right one.
+    RightAnswer,
+    /// The circuit prefers the right one of the input's two candidates.
+    RightCandidate,
+    /// Circuit and model have the same most likely token; where no right answer is declared.
     SameArgmax,
-    /// Both prefer the same one of the input's two candidates.
+    /// Circuit and model prefer the same one of the input's two candidates; where no right answer is declared.
     SameCandidate,
 }
 
-/// Tokens that the model's answer is compared with.
+impl Event {
+    /// True if right answers judge; else the model does.
+    pub fn is_right(self) -> bool {
+        matches!(self, Self::RightAnswer | Self::RightCandidate)
+    }
+
+    /// True if only the two candidates count.
+    pub fn of_candidates(self) -> bool {
+        matches!(self, Self::RightCandidate | Self::SameCandidate)
+    }
+
+    /// Its name in the file.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::RightAnswer => "right_answer",
+            Self::RightCandidate => "right_candidate",
+            Self::SameArgmax => "same_argmax",
+            Self::SameCandidate => "same_candidate",
+        }
+    }
+}
+
+/// Tokens that the answer is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rivals {
@@ -122,7 +153,6 @@ pub(crate) struct Run {
 pub(crate) struct StatisticalClaim {
     pub inputs: usize,
     pub event: Event,
-    pub seed: u64,
     pub samples: u64,
     pub failures: u64,
     pub confidence: f64,
@@ -135,7 +165,7 @@ pub(crate) struct RelaxationClaim {
     pub rivals: Rivals,
     pub frozen_norms: bool,
     pub symbols: usize,
-    pub model_answers: Vec<usize>,
+    pub answers: Vec<usize>,
     pub bounds: Vec<Option<f64>>,
     pub splits: Vec<Option<Split>>,
     pub certified: usize,

@@ -8,10 +8,8 @@ use super::{
     about::{About, CertificateError},
     claim::{Certified, Claim, ExhaustiveClaim, Kind, Run, Scheme},
     file::Certificate,
-    run::{BATCH, Recorded, Replace, Source, kl, last_logits, plain_logits},
+    run::{BATCH, Recorded, Replace, Source, kl, last_logits, plain_logits, top},
 };
-use crate::run::measures::argmax;
-
 /// Sums over some runs.
 struct Sum {
     total_kl: f64,
@@ -21,7 +19,7 @@ struct Sum {
 }
 
 /// Runs every input under every scheme: exact worst and mean KL(model ‖ circuit) in nats over the whole vocabulary at
-/// the last token, and how often the most likely token is the model's, and right.
+/// the last token, and how often the most likely token is the model's, and right; ties count for nothing.
 ///
 /// No more than `budget` runs: resampling takes as many sources as fit, and [`Certified::unfinished`] says how many
 /// that leaves.
@@ -61,7 +59,7 @@ pub fn exhaustive(
     let agreeing = sums.iter().map(|s| s.agreeing).sum();
     let answered = about.answers.is_some();
     let model_right =
-        |answers: &[u16]| answers.iter().zip(&plain).filter(|(a, p)| usize::from(**a) == argmax(p)).count();
+        |answers: &[u16]| answers.iter().zip(&plain).filter(|(a, p)| top(p) == (usize::from(**a), true)).count();
     let claim = ExhaustiveClaim {
         inputs: n,
         schemes: schemes.clone(),
@@ -159,13 +157,14 @@ fn compare(
     let mut sum = Sum { total_kl: 0.0, worst: (f64::NEG_INFINITY, run(batch.first)), agreeing: 0, right: 0 };
     for (i, logits) in logits.iter().enumerate() {
         let input = batch.first + i;
-        let (kl, top) = (kl(&plain[input], logits), argmax(logits));
+        let kl = kl(&plain[input], logits);
+        let (own, model) = (top(logits), top(&plain[input]));
         sum.total_kl += kl;
         if kl > sum.worst.0 {
             sum.worst = (kl, run(input));
         }
-        sum.agreeing += usize::from(top == argmax(&plain[input]));
-        sum.right += usize::from(about.answers.is_some_and(|answers| usize::from(answers[input]) == top));
+        sum.agreeing += usize::from(own == model && own.1);
+        sum.right += usize::from(about.answers.is_some_and(|answers| own == (usize::from(answers[input]), true)));
     }
     sum
 }

@@ -5,6 +5,8 @@ use std::ops::ControlFlow;
 use openwork_circuit::NodeSpace;
 use openwork_model::{Cpu, Matrix, Model, NoTap, Site, Tap, Tokens};
 
+use crate::run::measures::argmax;
+
 /// Most sequences of a pass: wide enough for the kernels, small enough to stay in the cache.
 pub(super) const BATCH: usize = 32;
 
@@ -108,4 +110,18 @@ pub(super) fn kl(p: &[f32], q: &[f32]) -> f64 {
         p.exp() * (p - q)
     };
     p.iter().zip(q).map(term).sum()
+}
+
+/// Lead below which a logit of these does not lead. The checker's ties are half as wide, and it computes in f64: what is counted
+/// here is no tie there.
+pub(super) fn tie(logits: &[f32]) -> f64 {
+    const TIE: f64 = 2e-4;
+    TIE * (1.0 + logits.iter().fold(0.0_f64, |m, l| m.max(f64::from(l.abs()))))
+}
+
+/// Index of the largest logit, and whether it leads by more than a tie.
+pub(super) fn top(logits: &[f32]) -> (usize, bool) {
+    let first = argmax(logits);
+    let next = (0..logits.len()).filter(|&i| i != first).fold(f32::NEG_INFINITY, |m, i| m.max(logits[i]));
+    (first, f64::from(logits[first]) - f64::from(next) > tie(logits))
 }

@@ -26,7 +26,7 @@ impl std::fmt::Display for ControlKind {
     }
 }
 
-/// The best that the same search with the same budget achieved on a control.
+/// The best that the verifier's search achieved on a control.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Control {
     /// Kind of control.

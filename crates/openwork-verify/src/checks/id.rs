@@ -24,6 +24,11 @@ pub enum Quantity {
     NearerThanNothing,
 }
 
+impl Quantity {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Direction, Self::Loss, Self::Accuracy, Self::Agreement, Self::NearerThanNothing];
+}
+
 impl std::fmt::Display for Quantity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -60,6 +65,8 @@ pub enum CheckId {
         /// Ablation.
         scheme: Scheme,
     },
+    /// Level 2: the circuit was asked to reach no looser target than the verifier's.
+    ClaimedTarget,
     /// Levels 2 and 4: share of pairs that the circuit may turn, for all that is seen.
     TurnedPairs {
         /// Pairs.
@@ -180,6 +187,7 @@ impl CheckId {
                     Self::NotTrivial,
                     Self::VocabularyDivergence,
                     Self::VocabularyTop,
+                    Self::TurnedPairs { split: Split::HeldOut },
                 ])
                 .collect(),
             3 => ControlKind::ALL
@@ -242,6 +250,7 @@ impl CheckId {
             Self::Faithfulness { split, .. } | Self::TurnedPairs { split } if split != Split::HeldOut => 4,
             Self::Sufficiency { .. }
             | Self::SufficiencyUnder { .. }
+            | Self::ClaimedTarget
             | Self::Amplification
             | Self::Faithfulness { .. }
             | Self::TurnedPairs { .. }
@@ -304,6 +313,7 @@ impl CheckId {
             | Self::Exhaustive => Role::Required,
             // Pairs of other templates are what every pass needs, of other lengths and words a strong one.
             Self::ShiftPairs { .. }
+            | Self::ClaimedTarget
             | Self::Equivalence
             | Self::NotTrivial
             | Self::VocabularyDivergence
@@ -364,8 +374,9 @@ impl CheckId {
             Self::Identified => Family::Rival,
             Self::Scrubbing => Family::Scrubbing,
             Self::Exhaustive => Family::Exhaustive,
-            Self::Faithfulness { .. }
+            Self::ClaimedTarget
             | Self::TurnedPairs { .. }
+            | Self::Faithfulness { .. }
             | Self::SignTest
             | Self::FaithfulnessBySize
             | Self::Independence
@@ -415,6 +426,7 @@ impl std::fmt::Display for CheckId {
             Self::EnoughPairs => "enough pairs",
             Self::Task => "the model does the task",
             Self::ThroughNodes => "the task goes through nodes",
+            Self::ClaimedTarget => "target of the search",
             Self::Amplification => "frozen norms: amplification",
             Self::Faithfulness { .. } => "faithfulness",
             Self::Equivalence => "equivalence",

@@ -2,6 +2,8 @@
 
 pub mod control;
 pub mod id;
+pub mod needs;
+pub mod rule;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +13,8 @@ use crate::{
     stats::intervals::Estimate,
 };
 
-/// Part of a check in the verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Part of a check in the verdict, the most decisive first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Failing it ends the run: nothing else would mean anything.
@@ -33,7 +35,7 @@ pub enum Status {
     Passed,
     /// Not met.
     Failed,
-    /// Could not be made; a required one then leaves at most a weak pass.
+    /// Could not be made, or decides nothing; a required one then leaves the verdict incomplete.
     NotApplicable,
 }
 

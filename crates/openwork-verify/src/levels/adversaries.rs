@@ -94,7 +94,7 @@ impl Verifier<'_> {
         }
         let clock = self.clock;
         let out_of_time = || clock.is_over();
-        let limit = settings.loss_limit(self.case.target_loss);
+        let limit = settings.loss_limit();
         let (evaluator, selection) = (&evaluators.few, &evaluators.few_selection);
         let Some(core) = rival::core(selection, circuit, limit, &out_of_time)? else {
             self.left_out(id);

@@ -19,12 +19,13 @@ pub struct Case<'a> {
     pub circuit: &'a Circuit,
     /// Scale and shift of the circuit's logit difference, fitted with the circuit under mean ablation.
     pub calibration: Calibration,
-    /// Loss the circuit was asked to reach, nats per sequence.
+    /// Loss that whoever found the circuit asked of it, nats per sequence. It sets no threshold: those are the settings'. A
+    /// looser one than theirs is a reservation.
     pub target_loss: f64,
     /// Fresh pairs of the templates the circuit was selected on.
     pub held_out: &'a [Pair],
-    /// Pairs from elsewhere: other templates, lengths, words. Fewer than [`Settings::min_pairs`](crate::Settings::min_pairs) of a split, or none of
-    /// other templates, leave at most a weak pass.
+    /// Pairs from elsewhere: other templates, lengths, words. Fewer than [`Settings::min_pairs`](crate::Settings::min_pairs) of a split leave
+    /// at most a weak pass; too few of other templates leave the verdict incomplete.
     pub shifts: &'a [Shift<'a>],
     /// The pairs the circuit was selected on. None may recur above; node sets that come without a calibration
     /// are calibrated on them.
@@ -96,7 +97,8 @@ pub struct Effort {
     /// Inputs that are bounded over all partial ablations; each takes milliseconds in small models and seconds in trained
     /// ones.
     pub bounded: usize,
-    /// Draws of the statistical certificate: 3,000 without a failure bound them at 0.1 %, at 95 % confidence.
+    /// Draws of the statistical certificate, 100 times a power of two: 3,200 without a failure bound them at 0.1 %, at 95 %
+    /// confidence.
     pub samples: u64,
     /// Noise symbols of a bound, in a model of 4,096 nodes; larger ones get fewer. 512 take a few hundred megabytes.
     pub symbols: usize,
@@ -104,6 +106,6 @@ pub struct Effort {
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { runs: 2_000_000, sources: 16, bounded: 256, samples: 3000, symbols: 512 }
+        Self { runs: 2_000_000, sources: 16, bounded: 256, samples: 3200, symbols: 512 }
     }
 }

@@ -1,5 +1,7 @@
 //! Level 6: what can be certified of a circuit that has been judged.
 
+use std::collections::HashSet;
+
 use openwork_circuit::{Ablation, Calibration, Domain, Keep};
 use openwork_model::{Matrix, NoTap, Tokens};
 use openwork_tasks::Pair;
@@ -32,7 +34,7 @@ impl Verifier<'_> {
             self.report.unfinished.extend([Kind::Exhaustive, Kind::Statistical, Kind::Relaxation].map(step));
             return Ok(());
         }
-        let (prompts, candidates) = sequences(case.held_out, case.model.config.n_ctx);
+        let Listed { prompts, answers, candidates } = sequences(case.held_out, case.model.config.n_ctx);
         let listed = Domain::listed(&prompts).map_err(|e| Fault::Certificates { reason: e.to_string() })?;
         let inputs = case.domain.unwrap_or(&listed);
         let about = About {
@@ -41,7 +43,7 @@ impl Verifier<'_> {
             circuit: case.circuit.nodes(),
             constants: Some(case.means.values()),
             inputs,
-            answers: None,
+            answers: case.domain.is_none().then_some(&answers[..]),
             candidates: case.domain.is_none().then_some(&candidates[..]),
         };
         let bounded = match case.domain {
@@ -93,8 +95,8 @@ impl Verifier<'_> {
             }
         }
         if self.may_begin(Kind::Statistical) {
-            let event = if over_domain { Event::SameArgmax } else { Event::SameCandidate };
-            let sample = Sample { event, seed: self.settings.seed, samples: effort.samples, confidence: 0.95 };
+            let event = if over_domain { Event::SameArgmax } else { Event::RightCandidate };
+            let sample = Sample { event, samples: effort.samples, confidence: 0.95 };
             self.keep(statistical(about, sample, &out_of_time)?, &mut certified);
         }
         if self.may_begin(Kind::Relaxation) {
@@ -152,10 +154,26 @@ fn disagreement(case: &Case<'_>, prompt: Vec<u16>) -> Option<CounterExample> {
 /// Prompts of a trained model that are bounded: each takes seconds.
 const SOME: usize = 4;
 
-/// The prompts of pairs as the model sees them, and their candidates.
-#[allow(clippy::type_complexity, reason = "prompts and their candidates")]
-fn sequences(pairs: &[Pair], n_ctx: usize) -> (Vec<Vec<u16>>, Vec<(u16, u16)>) {
-    let seen = |prompt: &[u16]| prompt[prompt.len().saturating_sub(n_ctx)..].to_vec();
-    let prompts = pairs.iter().flat_map(|p| [seen(&p.positive), seen(&p.negative)]).collect();
-    (prompts, pairs.iter().flat_map(|p| [(p.answer, p.alternative); 2]).collect())
+/// Prompts as the model sees them, and the right answer and the two candidates after each.
+struct Listed {
+    prompts: Vec<Vec<u16>>,
+    answers: Vec<u16>,
+    candidates: Vec<(u16, u16)>,
+}
+
+/// The prompts of pairs, each once.
+fn sequences(pairs: &[Pair], n_ctx: usize) -> Listed {
+    let mut listed = Listed { prompts: vec![], answers: vec![], candidates: vec![] };
+    let mut seen = HashSet::new();
+    for p in pairs {
+        for (prompt, answer) in [(&p.positive, p.answer), (&p.negative, p.alternative)] {
+            let prompt = prompt[prompt.len().saturating_sub(n_ctx)..].to_vec();
+            if seen.insert(prompt.clone()) {
+                listed.prompts.push(prompt);
+                listed.answers.push(answer);
+                listed.candidates.push((p.answer, p.alternative));
+            }
+        }
+    }
+    listed
 }

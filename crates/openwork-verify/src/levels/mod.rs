@@ -9,6 +9,7 @@ mod inputs;
 mod meaning;
 mod minimality;
 mod necessity;
+pub mod recompute;
 mod roles;
 mod rules;
 mod seal;
@@ -22,7 +23,7 @@ use openwork_tasks::Pair;
 
 use crate::{
     certificate::{Certificate, Kind},
-    checks::{Check, Status, Unfinished, control::Controls, id::CheckId},
+    checks::{Check, Status, Unfinished, control::Controls, id::CheckId, needs::Needs},
     levels::{
         case::{Case, Limits},
         seal::End,
@@ -48,8 +49,8 @@ use crate::{
 /// The reason that a run ends before its last check.
 enum Stop {
     Fault(Fault),
-    NoTask,
-    Undefined,
+    /// A gate failed.
+    Gate,
 }
 
 impl From<Fault> for Stop {
@@ -82,8 +83,8 @@ pub struct Judgement {
     pub certificates: Vec<(Kind, Certificate)>,
 }
 
-/// Judges a circuit. `controls` are what the search that found it achieved where it must fail; without one of each
-/// kind the verdict is [`Verdict::Weak`](crate::report::verdict::Verdict::Weak) at best. `progress` is told what is being done.
+/// Judges a circuit. `controls` are what a search achieved where it must fail; without one of each kind the verdict is
+/// [`Verdict::Incomplete`](crate::report::verdict::Verdict::Incomplete) at best. `progress` is told what is being done.
 ///
 /// The same case, controls and settings give the same report, whatever the number of threads, unless time runs out.
 pub fn verify(
@@ -106,7 +107,8 @@ pub fn verify_through(
     limits: &Limits<'_>,
     progress: &mut dyn FnMut(&str),
 ) -> Judgement {
-    let report = Draft::new(limits.level, declarations(case), settings.clone());
+    let needs = Needs { frozen_norms: has_norms(case), hypothesis: case.meaning.is_some() };
+    let report = Draft::new(limits.level, needs, declarations(case), settings.clone());
     let judged = match inputs::judged(case) {
         Ok(judged) => judged,
         Err(error) => return faulty(report, error.into()),
@@ -119,8 +121,7 @@ pub fn verify_through(
     let end = match verifier.run(controls) {
         Ok(()) => End::Whole { certified: verifier.certified.take() },
         Err(Stop::Fault(fault)) => End::Fault(fault),
-        Err(Stop::NoTask) => End::NoTask,
-        Err(Stop::Undefined) => End::Undefined,
+        Err(Stop::Gate) => End::Whole { certified: None },
     };
     let Verifier { mut report, counter_example, certificates, .. } = verifier;
     match end {
@@ -203,7 +204,7 @@ impl<'a> Verifier<'a> {
         if n < self.settings.min_pairs {
             let words = format!("{n} held-out pairs cannot decide, at least {} are needed", self.settings.min_pairs);
             self.push(Check::new(CheckId::EnoughPairs, Status::Failed, words));
-            return Err(Stop::Undefined);
+            return Err(Stop::Gate);
         }
         let evaluators = self.evaluators()?;
         let unit = Declaration { what: "intervals".into(), value: format!("over {}", evaluators.resamples.unit()) };
@@ -467,6 +468,11 @@ fn granularity(edges: usize, left_out: usize) -> String {
         "nodes and edges: one feature at one site, for all tokens, and {edges} of the {all} weights between them; runs of \
          the circuit are without the other weights"
     )
+}
+
+/// A model without norms has none to freeze.
+fn has_norms(case: &Case<'_>) -> bool {
+    case.model.config.norm != openwork_model::NormKind::None
 }
 
 /// Schemes other than the published one.

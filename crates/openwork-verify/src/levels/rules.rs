@@ -2,9 +2,11 @@
 
 use std::f64::consts::LN_2;
 
+use openwork_circuit::Calibration;
+
 use crate::{
     checks::{
-        Check, Status,
+        Check, Role, Status,
         control::{Control, ControlKind},
         id::{CheckId, Quantity},
     },
@@ -67,7 +69,6 @@ pub(crate) fn sufficiency(
     (model, cell): (&Cell, &Cell),
     (circuit, nothing): (&Measured, &Measured),
     resamples: &Resamples,
-    target_loss: f64,
     settings: &Settings,
 ) -> Vec<Check> {
     let (split, scheme) = (cell.split, cell.ablation.expect("a circuit's run ablates"));
@@ -101,11 +102,12 @@ pub(crate) fn sufficiency(
             &format!("{on} the circuit is right on a fraction"),
         );
         if model.accuracy.ci95.0 < settings.min_template {
-            accuracy.status = Status::NotApplicable;
-            accuracy.explanation = format!(
-                "{on} the model itself is right only on {}: nothing to ask of the circuit there",
-                model.accuracy
-            );
+            let words = "nothing to ask of the circuit there, but that it agrees with the model";
+            let words = format!("{on} the model itself is right only on {}: {words}", model.accuracy);
+            // No pass hangs on it, and without it none is strong.
+            let role = Role::ForStrong;
+            let check = Check::new(accuracy.id, Status::NotApplicable, words);
+            accuracy = Check { split: Some(split), ablation: Some(scheme), role, ..check };
         }
         let agreement = at_least(
             Quantity::Agreement,
@@ -115,7 +117,7 @@ pub(crate) fn sufficiency(
         );
         return vec![accuracy, agreement];
     }
-    let limit = settings.loss_limit(target_loss);
+    let limit = settings.loss_limit();
     let difference: Vec<f64> = circuit.kl.iter().zip(&nothing.kl).map(|(c, n)| c - n).collect();
     let closer = resamples.mean(&difference);
     let scale = cell.calibration.scale;
@@ -126,11 +128,12 @@ pub(crate) fn sufficiency(
             threshold: Some(0.0),
             ..Check::new(
                 id(Quantity::Direction),
-                Status::of(scale > 0.0),
+                Status::of(scales_well(cell)),
                 format!(
                     "{on} the calibration multiplies the circuit's logit difference by {scale:.3}, shifted by {:.3}; \
-                     a factor of 0 or less would turn its answers round",
-                    cell.calibration.shift
+                     a factor of 0 or less would turn its answers round, and one above {} makes answers of a leak",
+                    cell.calibration.shift,
+                    Calibration::MAX_SCALE
                 ),
             )
         },
@@ -140,8 +143,8 @@ pub(crate) fn sufficiency(
             limit,
             cell.loss.ci95.1 <= limit,
             format!(
-                "{on} the circuit's loss is {} nats (target {target_loss}); the upper end must be at most {limit:.4}",
-                cell.loss
+                "{on} the circuit's loss is {} nats (target {}); the upper end must be at most {limit:.4}",
+                cell.loss, settings.target_loss
             ),
         ),
         at_least(
@@ -168,6 +171,13 @@ pub(crate) fn sufficiency(
             ),
         ),
     ]
+}
+
+/// True if a run's calibration keeps the direction of its answers and makes none of a leak. What was fitted may lie on the
+/// bound, up to rounding.
+pub(crate) fn scales_well(cell: &Cell) -> bool {
+    let scale = cell.calibration.scale;
+    scale > 0.0 && scale <= Calibration::MAX_SCALE * (1.0 + 1e-9)
 }
 
 /// Check that the circuit's distribution over the vocabulary is nearer to the model's than to that of nothing kept, by
@@ -268,7 +278,15 @@ pub(crate) fn necessity(without: &[f64], model: &[f64], resamples: &Resamples, s
     }
 }
 
-/// Check of a control. The circuit stands only if the same search needs more edges where it must fail.
+/// Check that whoever found the circuit asked no less of it than the verifier does.
+pub(crate) fn claimed_target(claimed: f64, settings: &Settings) -> Check {
+    let (target, passed) = (settings.target_loss, claimed <= settings.target_loss);
+    let rest = if passed { "" } else { ": its search asked for less" };
+    let words = format!("the search was for a loss of {claimed} nats, the verifier asks for {target}{rest}");
+    Check { threshold: Some(target), ..Check::new(CheckId::ClaimedTarget, Status::of(passed), words) }
+}
+
+/// Check of a control. The circuit stands only if the verifier's search needs more edges where it must fail.
 pub(crate) fn control(kind: ControlKind, controls: &[Control], size: Size) -> Check {
     let id = CheckId::Control { kind };
     let of_kind: Vec<&Control> = controls.iter().filter(|c| c.kind == kind).collect();
@@ -278,7 +296,7 @@ pub(crate) fn control(kind: ControlKind, controls: &[Control], size: Size) -> Ch
             Some(loss) => Check::new(
                 id,
                 Status::Passed,
-                format!("with {kind} the same search did not reach the target loss (best {loss:.4} nats)"),
+                format!("with {kind} the search did not reach the target loss (best {loss:.4} nats)"),
             ),
         };
     };
@@ -289,7 +307,7 @@ pub(crate) fn control(kind: ControlKind, controls: &[Control], size: Size) -> Ch
             id,
             Status::of(passed),
             format!(
-                "with {kind} the same search reached the target with {} edges and {} nodes; the circuit has {} and {}{}",
+                "with {kind} the search reached the target with {} edges and {} nodes; the circuit has {} and {}{}",
                 smallest.edges,
                 smallest.nodes,
                 size.edges,

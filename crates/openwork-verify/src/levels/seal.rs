@@ -1,117 +1,208 @@
 //! From checks to the verdict.
 
 use crate::{
-    checks::{Check, Role, Status, Unfinished, id::CheckId},
+    checks::{
+        Check, Role, Status, Unfinished,
+        id::CheckId,
+        needs::{Needs, PASS_LEVEL},
+    },
     report::{
-        Draft, Report,
+        Contents, Draft, Report,
         counter_example::CounterExample,
         fault::Fault,
         verdict::{Reason, Verdict},
     },
 };
 
-/// The highest level whose required checks, and those of all levels below, passed; of a level that requires nothing, those
-/// that a strong circuit passes.
-fn level_reached(checks: &[Check], level: u8) -> u8 {
-    let good = |level: u8| {
-        let of = |strong: bool| {
-            let decides = move |c: &&Check| match c.role {
-                Role::Gate | Role::Required => !strong,
-                Role::ForStrong => strong,
-                Role::Reported => false,
-            };
-            checks.iter().filter(move |c| c.level == level).filter(decides).collect::<Vec<_>>()
-        };
-        let deciding = Some(of(false)).filter(|required| !required.is_empty()).unwrap_or_else(|| of(true));
-        !deciding.is_empty() && deciding.iter().all(|c| c.status == Status::Passed)
-    };
-    (1..=level).take_while(|&level| good(level)).last().unwrap_or(0)
-}
+/// The last level that tries to refute; the one above certifies.
+pub(crate) const STRONG_LEVEL: u8 = 5;
+
+/// The level that certifies.
+pub(crate) const CERTIFIED_LEVEL: u8 = 6;
 
 /// The end of a run.
 pub(crate) enum End {
-    /// After the last check; where every input of a domain is certified, what the certificates cover.
+    /// After its last check, or at a gate that failed; where every input of a domain is certified, what the certificates cover.
     Whole {
         /// Scope of the certificates.
         certified: Option<String>,
     },
     /// At a fault.
     Fault(Fault),
-    /// At the gate that the model does the task.
-    NoTask,
-    /// At a gate that leaves nothing to ask.
-    Undefined,
 }
 
 /// Judges a draft: the one place where a verdict, its reasons and the level reached are decided, from checks, steps left
 /// out and certificates; explanations are for people.
 pub(crate) fn seal(draft: Draft, end: End, counter_example: Option<CounterExample>) -> Report {
-    let reached = level_reached(&draft.checks, draft.level);
-    match end {
-        End::Fault(fault) => {
-            let reasons = vec![Reason::Fault(fault.clone())];
-            draft.seal(Verdict::Error { fault }, reasons, 0)
-        }
-        End::NoTask => {
-            let reasons = failed_gates(&draft);
-            draft.seal(Verdict::NoTask, reasons, reached)
-        }
-        End::Undefined => {
-            let reasons = failed_gates(&draft);
-            draft.seal(Verdict::Undefined, reasons, reached)
-        }
-        End::Whole { certified } => match (verdict(&draft, counter_example), certified) {
-            ((Verdict::Strong, reasons), Some(scope)) => {
-                draft.seal(Verdict::Certified { scope }, reasons, CERTIFIED_LEVEL)
-            }
-            ((verdict, reasons), _) => draft.seal(verdict, reasons, reached),
-        },
-    }
-}
-
-fn failed_gates(draft: &Draft) -> Vec<Reason> {
-    let failed = draft.checks.iter().filter(|c| c.status == Status::Failed && c.role == Role::Gate);
-    failed.map(|c| Reason::Gate { check: c.id, explanation: c.explanation.clone() }).collect()
-}
-
-/// The verdict of a run that was not ended at a gate, without regard to certificates, and its reasons.
-fn verdict(draft: &Draft, counter_example: Option<CounterExample>) -> (Verdict, Vec<Reason>) {
-    let with = |role: Role, status: Status| draft.checks.iter().filter(move |c| c.role == role && c.status == status);
-    let left_out = |check: CheckId| draft.unfinished.iter().find(|u| u.check == check);
-    let reason = |c: &Check| match left_out(c.id) {
-        Some(Unfinished { why, .. }) if c.status == Status::NotApplicable => Reason::NotMade { check: c.id, why: *why },
-        _ => Reason::Check { check: c.id, explanation: c.explanation.clone() },
+    let (fault, certified) = match end {
+        End::Fault(fault) => (Some(fault), None),
+        End::Whole { certified } => (None, certified),
     };
-    let refuting: Vec<&Check> = with(Role::Required, Status::Failed).collect();
-    if !refuting.is_empty() {
-        let by = refuting.iter().map(|c| c.id).collect();
-        return (
-            Verdict::Refuted { by, counter_example: counter_example.map(Box::new) },
-            refuting.into_iter().map(reason).collect(),
-        );
-    }
-    let mut weak: Vec<Reason> = with(Role::Required, Status::NotApplicable)
-        .chain(with(Role::ForStrong, Status::Failed))
-        .chain(with(Role::ForStrong, Status::NotApplicable))
-        .map(reason)
-        .collect();
-    // Certificates are asked for beyond a strong pass.
-    let needed = draft.unfinished.iter().filter(|u| u.level <= STRONG_LEVEL);
-    weak.extend(needed.map(|what| Reason::Unfinished(*what)));
-    if draft.level < STRONG_LEVEL {
-        weak.push(Reason::NotAsked { from: draft.level + 1, to: STRONG_LEVEL });
-    }
-    if weak.is_empty() {
-        return (Verdict::Strong, vec![Reason::AllPassed]);
-    }
-    (Verdict::Weak, std::iter::once(Reason::OnlyRequiredPassed).chain(weak).collect())
+    let evidence = Evidence {
+        checks: &draft.checks,
+        unfinished: &draft.unfinished,
+        level: draft.level,
+        needs: draft.needs,
+        fault: fault.as_ref(),
+        certified: certified.is_some(),
+    };
+    let Judged { kind, reasons, level_reached } = evidence.judge();
+    let verdict = match kind {
+        Kind::Error => Verdict::Error { fault: fault.expect("only a fault is an error") },
+        Kind::NoTask => Verdict::NoTask,
+        Kind::Undefined => Verdict::Undefined,
+        Kind::Refuted(by) => Verdict::Refuted { by, counter_example: counter_example.map(Box::new) },
+        Kind::Incomplete => Verdict::Incomplete,
+        Kind::Weak => Verdict::Weak,
+        Kind::Strong => Verdict::Strong,
+        Kind::Certified => Verdict::Certified { scope: certified.expect("only certificates certify") },
+    };
+    let report = draft.seal(verdict, reasons, level_reached);
+    debug_assert_eq!(report.recompute(), Ok(()), "a report follows from its own numbers");
+    report
 }
 
-/// The last level that tries to refute; the one above certifies.
-pub(crate) const STRONG_LEVEL: u8 = 5;
+/// Verdict without what it carries along.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Error,
+    NoTask,
+    Undefined,
+    Refuted(Vec<CheckId>),
+    Incomplete,
+    Weak,
+    Strong,
+    Certified,
+}
 
-/// The level that certifies.
-pub(crate) const CERTIFIED_LEVEL: u8 = 6;
+/// Judgement that follows from evidence.
+#[derive(Debug, PartialEq)]
+pub(super) struct Judged {
+    pub kind: Kind,
+    pub reasons: Vec<Reason>,
+    pub level_reached: u8,
+}
+
+/// The parts of a report that decide its verdict.
+pub(super) struct Evidence<'a> {
+    pub checks: &'a [Check],
+    pub unfinished: &'a [Unfinished],
+    pub level: u8,
+    pub needs: Needs,
+    pub fault: Option<&'a Fault>,
+    /// True if certificates cover every input of a domain.
+    pub certified: bool,
+}
+
+impl<'a> Evidence<'a> {
+    /// The evidence of a report that was sealed.
+    pub fn of(report: &'a Contents, certified: bool) -> Self {
+        let fault = match &report.verdict {
+            Verdict::Error { fault } => Some(fault),
+            _ => None,
+        };
+        let Contents { checks, unfinished, level, needs, .. } = report;
+        Self { checks, unfinished, level: *level, needs: *needs, fault, certified }
+    }
+
+    pub fn judge(&self) -> Judged {
+        let judged = |kind, reasons| Judged { kind, reasons, level_reached: self.level_reached() };
+        if let Some(fault) = self.fault {
+            return Judged { level_reached: 0, ..judged(Kind::Error, vec![Reason::Fault(fault.clone())]) };
+        }
+        let gates: Vec<&Check> = self.with(Role::Gate, Status::Failed).collect();
+        if let Some(gate) = gates.first() {
+            let kind = if gate.id == CheckId::Task { Kind::NoTask } else { Kind::Undefined };
+            let reason = |c: &&Check| Reason::Gate { check: c.id, explanation: c.explanation.clone() };
+            return judged(kind, gates.iter().map(reason).collect());
+        }
+        let refuting: Vec<&Check> = self.with(Role::Required, Status::Failed).collect();
+        if !refuting.is_empty() {
+            let by = refuting.iter().map(|c| c.id).collect();
+            return judged(Kind::Refuted(by), refuting.into_iter().map(|c| self.reason(c)).collect());
+        }
+        let missing = self.missing();
+        if !missing.is_empty() {
+            return judged(Kind::Incomplete, std::iter::once(Reason::NotAllMade).chain(missing).collect());
+        }
+        let reservations = self.reservations();
+        if !reservations.is_empty() {
+            let reasons = std::iter::once(Reason::OnlyRequiredPassed).chain(reservations).collect();
+            return judged(Kind::Weak, reasons);
+        }
+        match self.certified {
+            true => Judged { level_reached: CERTIFIED_LEVEL, ..judged(Kind::Certified, vec![Reason::AllPassed]) },
+            false => judged(Kind::Strong, vec![Reason::AllPassed]),
+        }
+    }
+
+    /// The highest level of which all checks that it needs, and those of all levels below, were made and passed, and no
+    /// required check was left undecided.
+    fn level_reached(&self) -> u8 {
+        let good = |level: u8| {
+            let needed = self.needs.at(level);
+            let of_level = |c: &&Check| c.level == level && matches!(c.role, Role::Gate | Role::Required);
+            !needed.is_empty()
+                && needed.into_iter().all(|id| self.has_passed(id))
+                && self.checks.iter().filter(of_level).all(|c| c.status == Status::Passed)
+        };
+        (1..=self.level).take_while(|&level| good(level)).last().unwrap_or(0)
+    }
+
+    fn with(&self, role: Role, status: Status) -> impl Iterator<Item = &'a Check> {
+        self.checks.iter().filter(move |c| c.role == role && c.status == status)
+    }
+
+    fn check(&self, id: CheckId) -> Option<&'a Check> {
+        self.checks.iter().find(|c| c.id == id)
+    }
+
+    fn has_passed(&self, id: CheckId) -> bool {
+        self.check(id).is_some_and(|c| c.status == Status::Passed)
+    }
+
+    fn reason(&self, c: &Check) -> Reason {
+        match self.unfinished.iter().find(|u| u.check == c.id) {
+            Some(Unfinished { why, .. }) if c.status == Status::NotApplicable => {
+                Reason::NotMade { check: c.id, why: *why }
+            }
+            _ => Reason::Check { check: c.id, explanation: c.explanation.clone() },
+        }
+    }
+
+    /// Checks that a pass needs and that did not pass, where none failed; levels that were not asked for stand as one reason.
+    fn missing(&self) -> Vec<Reason> {
+        let needed = self.needs.for_pass();
+        let asked = |id: &&CheckId| id.level() <= self.level;
+        let mut missing: Vec<Reason> = needed
+            .iter()
+            .filter(asked)
+            .filter(|id| !self.has_passed(**id))
+            .map(|&id| self.check(id).map_or(Reason::Absent { check: id }, |c| self.reason(c)))
+            .collect();
+        let others = self.with(Role::Required, Status::NotApplicable).filter(|c| !needed.contains(&c.id));
+        missing.extend(others.map(|c| self.reason(c)));
+        let last = needed.iter().map(|id| id.level()).max().unwrap_or(PASS_LEVEL);
+        if self.level < last {
+            missing.push(Reason::NotAsked { from: self.level + 1, to: last });
+        }
+        missing
+    }
+
+    /// Reasons that a pass is weak.
+    fn reservations(&self) -> Vec<Reason> {
+        let checks =
+            self.with(Role::ForStrong, Status::Failed).chain(self.with(Role::ForStrong, Status::NotApplicable));
+        let mut weak: Vec<Reason> = checks.map(|c| self.reason(c)).collect();
+        // Certificates are asked for beyond a strong pass.
+        let needed = self.unfinished.iter().filter(|u| u.level <= STRONG_LEVEL);
+        weak.extend(needed.map(|what| Reason::Unfinished(*what)));
+        if self.level < STRONG_LEVEL {
+            weak.push(Reason::NotAsked { from: self.level + 1, to: STRONG_LEVEL });
+        }
+        weak
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -120,83 +211,118 @@ mod tests {
 
     use super::*;
     use crate::{
-        certificate::Kind,
+        certificate,
         checks::{Why, id::Quantity},
         run::{
             error::RunError,
             scheme::{Scheme, Split},
         },
-        settings::Settings,
     };
 
-    /// A draft of checks with random outcomes, with `sentence` for every explanation.
-    fn draft(seed: u64, sentence: &str) -> Draft {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let ids = [
-            CheckId::Sufficiency { scheme: Scheme::MEAN, quantity: Quantity::Loss },
-            CheckId::Sufficiency { scheme: Scheme::ZERO, quantity: Quantity::Accuracy },
+    const NEEDS: Needs = Needs { frozen_norms: true, hypothesis: true };
+
+    /// Every check that a pass needs, and some that a strong one does, all passed.
+    fn clean() -> Vec<Check> {
+        let strong = [
             CheckId::NotTrivial,
-            CheckId::Necessity,
-            CheckId::MinimalityNodes,
-            CheckId::Shift { split: Split::Lengths, scheme: Scheme::MEAN, quantity: Quantity::Agreement },
-            CheckId::Adversary,
+            CheckId::Sufficiency { scheme: Scheme::ZERO, quantity: Quantity::Accuracy },
+            CheckId::Shift { split: Split::Lengths, scheme: Scheme::ZERO, quantity: Quantity::Agreement },
             CheckId::Identified,
             CheckId::Scrubbing,
         ];
-        // Mostly passed, so that all verdicts come up.
-        let statuses = [Status::Passed, Status::Passed, Status::Passed, Status::Passed, Status::Passed, Status::Passed];
-        let statuses = [&statuses[..], &[Status::Failed, Status::NotApplicable]].concat();
-        let mut draft = Draft::new(rng.random_range(4..=6), vec![], Settings::default());
-        draft.checks = ids.map(|id| Check::new(id, statuses[rng.random_range(0..statuses.len())], sentence)).into();
-        let left_out = draft.checks.iter().filter(|c| c.status == Status::NotApplicable);
-        draft.unfinished = left_out.map(|c| Unfinished::new(c.id, Why::OutOfTime)).collect();
-        draft
+        let ids = NEEDS.for_pass().into_iter().chain(strong);
+        ids.map(|id| Check::new(id, Status::Passed, "plain words")).collect()
+    }
+
+    fn evidence<'a>(checks: &'a [Check], unfinished: &'a [Unfinished], level: u8) -> Evidence<'a> {
+        Evidence { checks, unfinished, level, needs: NEEDS, fault: None, certified: false }
     }
 
     #[test]
     fn a_verdict_hangs_on_no_sentence() {
-        let mut seen = [0; 3];
+        let mut seen = [0; 4];
         for seed in 0..400 {
-            let sealed = |sentence: &str| seal(draft(seed, sentence), End::Whole { certified: None }, None);
-            let [a, b] = [sealed("plain words"), sealed("not finished: self-checks: not made: failed")];
-            assert_eq!(
-                (&a.verdict, a.level_reached, a.failed_families()),
-                (&b.verdict, b.level_reached, b.failed_families())
-            );
-            assert_eq!(a.levels().map(|l| l.state), b.levels().map(|l| l.state));
-            let kinds = |report: &Report| report.reasons.iter().map(std::mem::discriminant).collect::<Vec<_>>();
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let mut checks = clean();
+            // Mostly passed, so that all verdicts come up.
+            for _ in 0..rng.random_range(0..2) {
+                let spoilt = rng.random_range(1..checks.len());
+                checks[spoilt].status = [Status::Failed, Status::NotApplicable][rng.random_range(0..2)];
+            }
+            let left_out = checks.iter().filter(|c| c.status == Status::NotApplicable);
+            let unfinished: Vec<Unfinished> = left_out.map(|c| Unfinished::new(c.id, Why::OutOfTime)).collect();
+            let mut reworded = checks.clone();
+            reworded.iter_mut().for_each(|c| c.explanation = "not finished: self-checks: not made: failed".into());
+            let [a, b] = [&checks, &reworded].map(|checks| evidence(checks, &unfinished, 6).judge());
+            assert_eq!((&a.kind, a.level_reached), (&b.kind, b.level_reached));
+            let kinds = |judged: &Judged| judged.reasons.iter().map(std::mem::discriminant).collect::<Vec<_>>();
             assert_eq!(kinds(&a), kinds(&b));
-            seen[match a.verdict {
-                Verdict::Refuted { .. } => 0,
-                Verdict::Weak => 1,
-                _ => 2,
+            seen[match a.kind {
+                Kind::Refuted(_) => 0,
+                Kind::Incomplete => 1,
+                Kind::Weak => 2,
+                _ => 3,
             }] += 1;
         }
-        assert!(seen.iter().all(|&n| n > 20), "{seen:?}: refuted, weak and strong come up");
+        assert!(seen.iter().all(|&n| n > 10), "{seen:?}: refuted, incomplete, weak and strong come up");
+    }
+
+    #[test]
+    fn no_check_that_a_pass_needs_can_be_missing_undecided_or_only_reported() {
+        assert_eq!(evidence(&clean(), &[], 6).judge().kind, Kind::Strong);
+        for needed in NEEDS.for_pass() {
+            let at = clean().iter().position(|c| c.id == needed).unwrap();
+            let below = needed.level().max(1) - 1;
+            let mut missing = clean();
+            missing.remove(at);
+            let mut undecided = clean();
+            undecided[at].status = Status::NotApplicable;
+            let mut not_asked = clean();
+            not_asked[at] = Check::not_asked(needed, "");
+            for checks in [missing, undecided, not_asked] {
+                let judged = evidence(&checks, &[], 6).judge();
+                assert_eq!((judged.kind, judged.level_reached), (Kind::Incomplete, below), "{needed}");
+                assert_eq!(judged.reasons.len(), 2, "{needed}: {:?}", judged.reasons);
+            }
+        }
+    }
+
+    #[test]
+    fn levels_that_were_not_asked_for_are_not_passed() {
+        for level in 1..=6 {
+            let asked: Vec<Check> = clean().into_iter().filter(|c| c.level <= level).collect();
+            let judged = evidence(&asked, &[], level).judge();
+            let complete = level >= STRONG_LEVEL;
+            assert_eq!(judged.kind, if complete { Kind::Strong } else { Kind::Incomplete }, "level {level}");
+            assert_eq!(judged.level_reached, level.min(STRONG_LEVEL));
+            let says = |words: &str| judged.reasons.iter().any(|r| r.to_string().contains(words));
+            assert!(!says("every required check passed") && complete != says("not asked for"), "{:?}", judged.reasons);
+        }
+        // Without a hypothesis level 4 is enough for a weak pass.
+        let asked: Vec<Check> = clean().into_iter().filter(|c| c.level <= 4).collect();
+        let needs = Needs { hypothesis: false, ..NEEDS };
+        assert_eq!(Evidence { needs, ..evidence(&asked, &[], 4) }.judge().kind, Kind::Weak);
+        // What is refuted early stays refuted.
+        let mut refuted: Vec<Check> = clean().into_iter().filter(|c| c.level <= 2).collect();
+        refuted[5].status = Status::Failed;
+        assert!(matches!(evidence(&refuted, &[], 2).judge().kind, Kind::Refuted(_)));
     }
 
     #[test]
     fn a_fault_is_an_error_whatever_passed_and_a_certificate_raises_only_a_strong_verdict() {
-        let clean = || {
-            let mut draft = draft(0, "");
-            draft.level = 6;
-            draft.unfinished.clear();
-            draft.checks.iter_mut().for_each(|c| c.status = Status::Passed);
-            draft
-        };
         let fault = Fault::Run(RunError::HookNotCalled);
-        let report = seal(clean(), End::Fault(fault.clone()), None);
-        assert_eq!((&report.verdict, report.level_reached), (&Verdict::Error { fault }, 0));
-        let certified = || End::Whole { certified: Some("all 9 inputs".into()) };
-        let report = seal(clean(), certified(), None);
-        assert_eq!((&report.verdict, report.level_reached), (&Verdict::Certified { scope: "all 9 inputs".into() }, 6));
-        // A certificate that is shortfall is no reservation; a weak check is one that no certificate lifts.
+        let checks = clean();
+        let judged = Evidence { fault: Some(&fault), ..evidence(&checks, &[], 6) }.judge();
+        assert_eq!((judged.kind, judged.level_reached), (Kind::Error, 0));
+        let certified = |checks: &[Check]| Evidence { certified: true, ..evidence(checks, &[], 6) }.judge();
+        let judged = certified(&checks);
+        assert_eq!((judged.kind, judged.level_reached), (Kind::Certified, CERTIFIED_LEVEL));
+        // A certificate that is missing is no reservation; a weak check is one that no certificate lifts.
+        let step = CheckId::Certificate { kind: certificate::Kind::Statistical };
+        let unfinished = [Unfinished::new(step, Why::OutOfTime)];
+        assert_eq!(evidence(&checks, &unfinished, 6).judge().kind, Kind::Strong);
         let mut weak = clean();
-        let step = CheckId::Certificate { kind: Kind::Statistical };
-        weak.unfinished.push(Unfinished::new(step, Why::OutOfTime));
-        assert_eq!(seal(weak, End::Whole { certified: None }, None).verdict, Verdict::Strong);
-        let mut weak = clean();
-        weak.checks.iter_mut().filter(|c| c.id == CheckId::Identified).for_each(|c| c.status = Status::Failed);
-        assert_eq!(seal(weak, certified(), None).verdict, Verdict::Weak);
+        weak.iter_mut().filter(|c| c.id == CheckId::Identified).for_each(|c| c.status = Status::Failed);
+        assert_eq!(certified(&weak).kind, Kind::Weak);
     }
 }

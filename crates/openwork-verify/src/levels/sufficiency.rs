@@ -2,7 +2,7 @@
 
 use openwork_circuit::{Calibration, NodeSet, Outcome};
 
-use super::{Evaluators, Shown, Stop, Verifier, is_frozen, other_schemes, worst_pair};
+use super::{Evaluators, Shown, Stop, Verifier, has_norms, is_frozen, other_schemes, worst_pair};
 use crate::{
     checks::{Check, Role, Status, id::CheckId},
     levels::rules,
@@ -45,7 +45,7 @@ impl Verifier<'_> {
         let done = task.status == Status::Passed;
         self.push(task);
         if !done {
-            return Err(Stop::NoTask);
+            return Err(Stop::Gate);
         }
         let published = self.measure(Split::HeldOut, evaluator, &evaluators.selection, resamples, Scheme::MEAN)?;
         let cell = self.report.cell(Split::HeldOut, Kept::Circuit, Some(published.scheme)).expect("measured");
@@ -53,7 +53,7 @@ impl Verifier<'_> {
         let defined = through.status == Status::Passed;
         self.push(through);
         if !defined {
-            return Err(Stop::Undefined);
+            return Err(Stop::Gate);
         }
         Ok(published)
     }
@@ -62,10 +62,11 @@ impl Verifier<'_> {
     pub(super) fn sufficiency(&mut self, evaluators: &Evaluators<'_>, published: &Measurement) -> Result<(), Stop> {
         let (evaluator, resamples) = (&evaluators.held_out, &evaluators.resamples);
         self.sufficient(Split::HeldOut, evaluator, published, resamples);
+        self.push(rules::claimed_target(self.case.target_loss, self.settings));
         self.push(rules::turned_pairs(Split::HeldOut, &published.circuit));
         self.equivalence(evaluator, published, resamples);
         self.vocabulary(evaluator, published, resamples);
-        let has_norms = self.has_norms();
+        let has_norms = has_norms(self.case);
         for scheme in other_schemes() {
             let mut asked = vec![CheckId::SufficiencyUnder { scheme }];
             asked.extend((is_frozen(scheme) && scheme.value == AblationValue::Mean).then_some(CheckId::Amplification));
@@ -84,11 +85,6 @@ impl Verifier<'_> {
         self.size_curve(&evaluators.few)?;
         self.push(rules::selective(self.report.size.expect("known by now"), self.settings));
         Ok(())
-    }
-
-    /// A model without norms has none to freeze.
-    fn has_norms(&self) -> bool {
-        self.case.model.config.norm != openwork_model::NormKind::None
     }
 
     pub(super) fn model_cell(&mut self, split: Split, evaluator: &Evaluator<'_>, resamples: &Resamples) -> Measured {
@@ -137,13 +133,7 @@ impl Verifier<'_> {
     ) {
         let cell = |kept, ablation| self.report.cell(split, kept, ablation).expect("measured");
         let (model, of_circuit) = (cell(Kept::Model, None), cell(Kept::Circuit, Some(m.scheme)));
-        let mut checks = rules::sufficiency(
-            (model, of_circuit),
-            (&m.circuit, &m.nothing),
-            resamples,
-            self.case.target_loss,
-            self.settings,
-        );
+        let mut checks = rules::sufficiency((model, of_circuit), (&m.circuit, &m.nothing), resamples, self.settings);
         checks.extend(of_circuit.faithfulness.as_ref().map(|f| reported_faithfulness(f, split, m.scheme)));
         let failed = checks.iter().find(|c| c.role == Role::Required && c.status == Status::Failed);
         if let Some(failed) = failed {

@@ -87,6 +87,8 @@ impl Contents {
         // What was left out is told once.
         against.retain(|c| c.status != Status::NotApplicable || !self.is_left_out(c.id));
         let undecided = |c: &Check| c.status == Status::NotApplicable && c.role != Role::ForStrong;
+        let decided = |id| self.check(id).is_some_and(|c| c.status != Status::NotApplicable);
+        let absent = self.verdict == Verdict::Incomplete && !self.needs.at(level).into_iter().all(decided);
         let made = match level {
             6 => !self.findings.certificates.is_empty(),
             _ => of_level().next().is_some(),
@@ -99,6 +101,8 @@ impl Contents {
             LevelState::Unfinished
         } else if !made {
             LevelState::NotReached
+        } else if absent {
+            LevelState::Unfinished
         } else if !against.is_empty() || (level == 6 && !matches!(self.verdict, Verdict::Certified { .. })) {
             LevelState::Weak
         } else {
@@ -112,13 +116,17 @@ impl Contents {
 mod tests {
     use super::*;
     use crate::{
-        checks::{Why, id::CheckId},
+        checks::{Why, id::CheckId, needs::Needs},
         report::{Draft, Report},
         settings::Settings,
     };
 
     fn report(level: u8, checks: Vec<Check>, unfinished: Vec<Unfinished>) -> Report {
-        Draft { checks, unfinished, ..Draft::new(level, vec![], Settings::default()) }.seal(Verdict::Weak, vec![], 0)
+        Draft { checks, unfinished, ..Draft::new(level, Needs::default(), vec![], Settings::default()) }.seal(
+            Verdict::Weak,
+            vec![],
+            0,
+        )
     }
 
     fn check(level: u8, role: Role, status: Status) -> Check {

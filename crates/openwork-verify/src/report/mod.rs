@@ -16,6 +16,7 @@ use crate::{
     checks::{
         Check, Status, Unfinished,
         id::{CheckId, Family},
+        needs::Needs,
     },
     methods::random_sets::RandomSets,
     report::{
@@ -52,6 +53,8 @@ pub struct Contents {
     pub reasons: Vec<Reason>,
     /// The level that was asked for, 1 to 6.
     pub level: u8,
+    /// Facts that decide which checks a pass needs.
+    pub needs: Needs,
     /// The highest level whose required checks, and those of all levels below it, were made and passed.
     pub level_reached: u8,
     /// Steps that were left out or not finished.
@@ -95,6 +98,23 @@ impl Contents {
         self.checks.iter().filter(|c| c.status == Status::Failed).map(family).collect()
     }
 
+    /// The verdict in a line, as it stands wherever a verdict is shown: with the level where the run is incomplete, the
+    /// settings that are looser than the defaults, and whether the circuit is as good as the whole model.
+    pub fn headline(&self) -> String {
+        let mut line = self.verdict.word().to_owned();
+        if let Verdict::Incomplete = self.verdict {
+            line += &format!(" (level {} reached)", self.level_reached);
+        }
+        if self.check(CheckId::NotTrivial).is_some_and(|c| c.status == Status::Failed) {
+            line += ", trivial: the circuit keeps nearly all that is active";
+        }
+        let loosened: Vec<String> = self.settings.loosened().iter().map(ToString::to_string).collect();
+        if !loosened.is_empty() {
+            line += &format!(", thresholds loosened: {}", loosened.join(", "));
+        }
+        line
+    }
+
     /// True if a step was left out.
     pub(crate) fn is_left_out(&self, check: CheckId) -> bool {
         self.unfinished.iter().any(|u| u.check == check)
@@ -109,6 +129,7 @@ fn cell(matrix: &[Cell], split: Split, kept: Kept, ablation: Option<Scheme>) -> 
 /// A report in the making: all but the verdict, its reasons and the level reached.
 pub(crate) struct Draft {
     pub level: u8,
+    pub needs: Needs,
     pub unfinished: Vec<Unfinished>,
     pub size: Option<Size>,
     pub checks: Vec<Check>,
@@ -121,9 +142,10 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    pub fn new(level: u8, declarations: Vec<Declaration>, settings: Settings) -> Self {
+    pub fn new(level: u8, needs: Needs, declarations: Vec<Declaration>, settings: Settings) -> Self {
         Self {
             level,
+            needs,
             unfinished: vec![],
             size: None,
             checks: vec![],
@@ -143,12 +165,24 @@ impl Draft {
 
     /// The report with its judgement. Nothing is added to a report after this.
     pub fn seal(self, verdict: Verdict, reasons: Vec<Reason>, level_reached: u8) -> Report {
-        let Self { level, unfinished, size, checks, matrix, random_sets, curves, findings, declarations, settings } =
-            self;
+        let Self {
+            level,
+            needs,
+            unfinished,
+            size,
+            checks,
+            matrix,
+            random_sets,
+            curves,
+            findings,
+            declarations,
+            settings,
+        } = self;
         Report(Contents {
             verdict,
             reasons,
             level,
+            needs,
             level_reached,
             unfinished,
             size,

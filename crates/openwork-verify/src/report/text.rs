@@ -22,7 +22,8 @@ impl Contents {
     /// The report as text for people: the verdict, why, and the prompt that shows it; then a line per check, level by
     /// level, and a table of the runs. What is longer (curves, searches, every interval) is in the file and on the page.
     pub fn text(&self) -> String {
-        let mut out = format!("VERDICT: {}\n", self.verdict.word());
+        let mut out = String::new();
+        wrap(&mut out, "VERDICT: ", 4, &self.headline());
         self.why(&mut out);
         if let Verdict::Refuted { counter_example: Some(example), .. } = &self.verdict {
             wrap(&mut out, "  - ", 4, &counter_example(example));

@@ -27,7 +27,11 @@ pub enum Verdict {
         /// The worst pair, where a pair can show it.
         counter_example: Option<Box<CounterExample>>,
     },
-    /// Every required check passed, but something needed for `Strong` failed or is missing.
+    /// No required check failed, and not all that a pass needs were made: levels were not asked for, time ran out, somebody
+    /// ended the run, or a check could not be made of this circuit. Nothing can be said for the circuit or against it.
+    Incomplete,
+    /// Every required check of levels 1 to 4, and the hypothesis where one is given, was made and passed; something needed for
+    /// `Strong` failed or is missing.
     Weak,
     /// Everything that can be tried was tried, and passed, under every ablation. Not a proof: see the declarations for
     /// what was tried.
@@ -52,6 +56,7 @@ impl Verdict {
             Verdict::NoTask => "NO TASK",
             Verdict::Undefined => "UNDEFINED",
             Verdict::Refuted { .. } => "REFUTED",
+            Verdict::Incomplete => "INCOMPLETE",
             Verdict::Weak => "PASS (WEAK)",
             Verdict::Strong => "PASS (STRONG)",
             Verdict::Certified { .. } => "PASS (CERTIFIED)",
@@ -67,6 +72,13 @@ pub enum Reason {
     AllPassed,
     /// Every required check passed; what follows did not.
     OnlyRequiredPassed,
+    /// No required check failed; those that follow were not made.
+    NotAllMade,
+    /// A check that a pass needs and that the run never came to.
+    Absent {
+        /// The check.
+        check: CheckId,
+    },
     /// The fault that ended the run.
     Fault(Fault),
     /// The failed gate that ended the run.
@@ -106,6 +118,8 @@ impl std::fmt::Display for Reason {
         match self {
             Self::AllPassed => f.write_str("every check that a strong pass needs was made and passed"),
             Self::OnlyRequiredPassed => f.write_str("every required check passed, but not all is well:"),
+            Self::NotAllMade => f.write_str("no required check failed, but not every one that a pass needs was made:"),
+            Self::Absent { check } => write!(f, "{check}: not made of this circuit"),
             Self::Fault(fault) => fault.fmt(f),
             Self::Gate { explanation, .. } => f.write_str(explanation),
             Self::Check { check, explanation } => write!(f, "{check}: {explanation}"),

@@ -4,6 +4,7 @@ mod attacks;
 mod cases;
 mod dissociation;
 mod edges;
+mod edited;
 mod hypothesis;
 mod inputs;
 mod interpolation;

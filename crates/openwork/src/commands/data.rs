@@ -9,6 +9,7 @@ use openwork_data::{CorpusOptions, CorpusReport, GeneratedOptions, corpus};
 use crate::ui::{
     args::open_tokenizer,
     progress::Progress,
+    ranges::{between, fraction, seed},
     show::{count, say, table},
     sources::{DocumentArgs, show_left_out},
 };
@@ -22,16 +23,16 @@ pub enum Command {
         #[arg(long)]
         out: PathBuf,
         /// Megabytes of programs
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..1 << 20))]
+        #[arg(long, default_value_t = 50, value_parser = between::<u64>(1, 1 << 20))]
         megabytes: u64,
         /// Seed of the programs
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, default_value_t = 0, value_parser = seed)]
         seed: u64,
         /// The tokenizer.json
         #[arg(long)]
         tokenizer: PathBuf,
         /// Part of the programs that is only validated on
-        #[arg(long, default_value_t = 0.01)]
+        #[arg(long, default_value_t = 0.01, value_parser = fraction::<f64>())]
         validation_fraction: f64,
         /// Replace the folder if it holds a corpus; other folders are never replaced
         #[arg(long)]
@@ -51,7 +52,7 @@ pub enum Command {
         #[command(flatten)]
         documents: DocumentArgs,
         /// Part of the documents that is only validated on; chosen by a hash of the content
-        #[arg(long, default_value_t = 0.01)]
+        #[arg(long, default_value_t = 0.01, value_parser = fraction::<f64>())]
         validation_fraction: f64,
         /// Replace the folder if it holds a corpus; other folders are never replaced
         #[arg(long)]

@@ -1,12 +1,13 @@
 //! `openwork dissociate`: is the circuit of a task of that task only?
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, ensure};
+use openwork_circuit::CircuitFile;
 use openwork_verify::{Claim, Cost, Dissociation, Settings, dissociate};
 
 use crate::ui::{
-    args::{ProjectArgs, describe_annotations},
+    args::{ProjectArgs, describe_annotations, note_standing},
     show::say,
 };
 
@@ -28,6 +29,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let project = args.project.open()?;
     let load = |path: &PathBuf| {
         let circuit = project.circuit(path)?;
+        note_standing(path, &circuit, Some(&project));
         let held_out = project.splits_of(&circuit)?.held_out;
         Ok((circuit, held_out))
     };
@@ -42,7 +44,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
         .collect();
     let found = dissociate(&project.model, &project.means, &claims, &Settings::default())?;
     match args.json {
-        true => say!("{}", serde_json::to_string_pretty(&found)?),
+        true => {
+            let hash = |(circuit, _): &(CircuitFile, _)| (circuit.task.clone(), circuit.claim_sha256());
+            let circuits_sha256 = loaded.iter().map(hash).collect();
+            let json = Json { model_sha256: &project.model_sha256, circuits_sha256, table: &found };
+            say!("{}", serde_json::to_string_pretty(&json)?);
+        }
         false => {
             say!("{}", text(&found));
             for line in loaded.iter().flat_map(|(circuit, _)| describe_annotations(&circuit.circuit)) {
@@ -51,6 +58,16 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::from(u8::from(!found.contrasts.iter().all(|c| c.is_dissociated()))))
+}
+
+/// A table with what it is about, by hash.
+#[derive(serde::Serialize)]
+struct Json<'a> {
+    model_sha256: &'a str,
+    /// Hashes of the circuits, by task.
+    circuits_sha256: BTreeMap<String, String>,
+    #[serde(flatten)]
+    table: &'a Dissociation,
 }
 
 fn text(found: &Dissociation) -> String {

@@ -10,7 +10,7 @@ use openwork_project::{Answer, TokenBatch, TokenFileError, answer, named_pass};
 use openwork_tensor::quoted_bytes;
 
 use crate::ui::{
-    args::open_model,
+    args::{check_outputs, open_model},
     show::{count, say, table},
     sources::refuse_overwrite,
 };
@@ -39,25 +39,25 @@ pub struct Args {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
     /// Number of likeliest tokens to show
-    #[arg(long, default_value_t = 10, requires = "prompt", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, default_value_t = 10, requires = "prompt", conflicts_with = "tokens", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     top: u32,
     /// Write one line of JSON
-    #[arg(long, requires = "prompt")]
+    #[arg(long, requires = "prompt", conflicts_with = "tokens")]
     json: bool,
     /// The tokenizer [default: tokenizer.json beside the model]
-    #[arg(long, requires = "prompt")]
+    #[arg(long, requires = "prompt", conflicts_with = "tokens")]
     tokenizer: Option<PathBuf>,
-    /// A safetensors file with `tokens` (and `targets`), [batch, time], I64 or U16
-    #[arg(long, value_name = "FILE", requires = "out")]
+    /// A safetensors file with `tokens` (and `targets`), [batch, time], I64, I32 or U16
+    #[arg(long, value_name = "FILE", requires = "out", conflicts_with = "prompt")]
     tokens: Option<PathBuf>,
     /// The safetensors file to write
-    #[arg(long, requires = "tokens")]
+    #[arg(long, requires = "tokens", conflicts_with = "prompt")]
     out: Option<PathBuf>,
     /// Also write activations
-    #[arg(long, requires = "tokens")]
+    #[arg(long, requires = "tokens", conflicts_with = "prompt")]
     activations: bool,
     /// Also write gradients of the loss against `targets`
-    #[arg(long, requires = "tokens")]
+    #[arg(long, requires = "tokens", conflicts_with = "prompt")]
     gradients: bool,
 }
 
@@ -132,13 +132,14 @@ fn show_answer(args: &Args, prompt: &str) -> Result<()> {
 
 fn write_pass(args: &Args, tokens: PathBuf, out: PathBuf) -> Result<()> {
     refuse_overwrite(&out, [tokens.as_path(), args.model.as_path()])?;
+    check_outputs([out.as_path()])?;
     let mut model = open_model(&args.model)?.model;
     model.ties = Ties::AsPyTorch;
     let batch = TokenBatch::read(&tokens, &model)?;
     if args.gradients && !batch.has_targets() {
         return Err(TokenFileError::NoTargets { path: tokens }.into());
     }
-    let tensors = named_pass(&model, &batch, args.activations, args.gradients);
+    let tensors = named_pass(&model, &batch, args.activations, args.gradients)?;
     openwork_tensor::write(&out, &tensors, &BTreeMap::new())?;
     say!("{}: {} tensors", out.display(), count(tensors.len() as u64));
     Ok(())

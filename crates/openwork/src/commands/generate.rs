@@ -5,7 +5,11 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use openwork_model::Sampling;
 
-use crate::ui::{args::open_model, show::say};
+use crate::ui::{
+    args::open_model,
+    ranges::{between, not_negative, seed},
+    show::say,
+};
 
 /// Arguments of the command.
 #[derive(clap::Args)]
@@ -16,16 +20,16 @@ pub struct Args {
     #[arg(long, allow_hyphen_values = true)]
     prompt: String,
     /// Tokens to add at most; an end of text ends earlier
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = between::<usize>(0, 1 << 20))]
     tokens: usize,
     /// Temperature of the draws; 0 takes the most likely token
-    #[arg(long, default_value_t = 0.8, value_parser = temperature)]
+    #[arg(long, default_value_t = 0.8, value_parser = not_negative::<f32>())]
     temperature: f32,
     /// Draw among the K most likely tokens only; 0 means all
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = not_negative::<usize>())]
     top_k: usize,
     /// Seed of the draws
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = seed)]
     seed: u64,
     /// The tokenizer [default: tokenizer.json beside the model]
     #[arg(long)]
@@ -48,16 +52,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
             prompt.len()
         );
     }
-    let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, seed: args.seed };
+    let sampling =
+        Sampling { temperature: args.temperature, top_k: args.top_k, tokens: tokenizer.vocab_size(), seed: args.seed };
     let mut text = tokenizer.encode(&args.prompt);
-    text.extend(open.model.generate(&prompt, args.tokens, Some(end), sampling));
+    text.extend(open.model.generate(&prompt, args.tokens, Some(end), sampling)?);
     text.pop_if(|last| *last == end);
     // Together, since a character may begin in one token and end in the next.
     say!("{}", tokenizer.decode(&text));
     Ok(ExitCode::SUCCESS)
-}
-
-fn temperature(text: &str) -> Result<f32, String> {
-    let value: f32 = text.parse().map_err(|e| format!("{e}"))?;
-    if value.is_finite() && value >= 0.0 { Ok(value) } else { Err("a temperature is 0 or more".into()) }
 }

@@ -3,13 +3,18 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
-use openwork_project::{LineFormat, PromptLines, find_task, splits};
+use openwork_circuit::CircuitFile;
+use openwork_project::{LineFormat, ProjectError, PromptLines, find_task, splits};
 use openwork_tensor::{quoted, quoted_list};
 use openwork_verify::hypothesis::{
-    Comparison, Hypothesis, HypothesisSettings, HypothesisVerdict, Prompts, compare, examine,
+    Comparison, Hypothesis, HypothesisReport, HypothesisSettings, HypothesisVerdict, Prompts, compare, examine,
 };
 
-use crate::ui::{args::open_model, show::say};
+use crate::ui::{
+    args::{note_standing, open_model},
+    ranges::seed,
+    show::say,
+};
 
 /// Text that `--help` adds.
 const FILE_FORMAT: &str = r#"A hypothesis is a TOML file:
@@ -41,7 +46,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "task")]
     prompts: Option<PathBuf>,
     /// Lines of --prompts are JSON: texts, or objects with a text `prompt`
-    #[arg(long, requires = "prompts")]
+    #[arg(long, requires = "prompts", conflicts_with = "task")]
     jsonl: bool,
     /// Also test each node of this circuit that the hypothesis does not name
     #[arg(long)]
@@ -56,7 +61,7 @@ pub struct Args {
     #[arg(long)]
     tokenizer: Option<PathBuf>,
     /// Seed of the prompts and of base and source
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = seed)]
     seed: u64,
 }
 
@@ -93,14 +98,31 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let load = |path: &PathBuf| open.circuit(path);
+    let load = |path: &PathBuf| {
+        let circuit = open.circuit(path)?;
+        note_standing(path, &circuit, None);
+        Ok::<_, ProjectError>(circuit)
+    };
     let circuit = args.circuit.as_ref().map(load).transpose()?;
     let report = examine(&open.model, circuit.as_ref().map(|c| c.circuit.nodes()), &hypothesis, prompts, &settings)?;
     match args.json {
-        true => say!("{}", serde_json::to_string_pretty(&report)?),
+        true => {
+            let circuit_sha256 = circuit.as_ref().map(CircuitFile::claim_sha256);
+            let json = Json { model_sha256: &open.sha256, circuit_sha256, report: &report };
+            say!("{}", serde_json::to_string_pretty(&json)?);
+        }
         false => say!("{}", report.text()),
     }
     Ok(ExitCode::from(u8::from(report.verdict != HypothesisVerdict::Supported)))
+}
+
+/// A report with what it is about, by hash.
+#[derive(serde::Serialize)]
+struct Json<'a> {
+    model_sha256: &'a str,
+    circuit_sha256: Option<String>,
+    #[serde(flatten)]
+    report: &'a HypothesisReport,
 }
 
 /// A comparison as text.

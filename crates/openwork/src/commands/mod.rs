@@ -8,6 +8,7 @@ pub mod devices;
 pub mod dissociate;
 pub mod exchange;
 pub mod forward;
+pub mod fsck;
 pub mod generate;
 pub mod hypothesis;
 pub mod plot;

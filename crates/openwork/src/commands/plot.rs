@@ -5,7 +5,10 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result, ensure};
 use openwork_project::read_log;
 
-use crate::{page, ui::show::say};
+use crate::{
+    page,
+    ui::{args::check_outputs, show::say},
+};
 
 /// Arguments of the command.
 #[derive(clap::Args)]
@@ -19,10 +22,13 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
+    let out = args.out.unwrap_or_else(|| args.run.join("curves.svg"));
+    if args.run.is_dir() {
+        check_outputs([out.as_path()])?;
+    }
     let log = read_log(&args.run)?;
     ensure!(!log.is_empty(), "the log in {} has no steps yet", args.run.display());
     let svg = page::training_curves(&log)?;
-    let out = args.out.unwrap_or_else(|| args.run.join("curves.svg"));
     openwork_tensor::write_atomic(&out, |w| w.write_all(svg.as_bytes()))
         .with_context(|| format!("cannot write {}", out.display()))?;
     say!("{}", out.display());

@@ -1,12 +1,15 @@
 //! `openwork prune`: find a circuit.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use openwork_project::find_circuit;
 
 use crate::ui::{
-    args::{SearchArgs, describe_annotations, describe_circuit},
+    args::{SearchArgs, check_folder, check_outputs, describe_annotations, describe_circuit},
     interrupt,
     progress::SearchProgress,
     show::say,
@@ -16,8 +19,14 @@ use crate::ui::{
 #[derive(clap::Args)]
 pub struct Args {
     /// The circuit file to write [default: circuits/TASK.json beside the model]
-    #[arg(long)]
+    #[arg(long, conflicts_with = "name")]
     out: Option<PathBuf>,
+    /// Name of the circuit: it is written to circuits/NAME.json beside the model
+    #[arg(long, value_parser = circuit_name)]
+    name: Option<String>,
+    /// Replace the circuit that lies there; its verdict, pairs and certificates are removed with it
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     search: SearchArgs,
 }
@@ -25,6 +34,15 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
     let (task, project, device) = args.search.open()?;
+    let name = args.name.as_deref().unwrap_or(task.name());
+    let out = args.out.unwrap_or_else(|| project.circuit_path(name));
+    if !args.force {
+        project.check_free(&out)?;
+    }
+    check_folder(out.parent().unwrap_or(Path::new("")))?;
+    if out.parent().is_some_and(Path::exists) {
+        check_outputs([out.as_path()])?;
+    }
     let settings = args.search.settings();
     let splits = project.splits(task, settings.seed)?;
     let progress = SearchProgress::default();
@@ -34,8 +52,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         eprintln!("interrupted before the first search was finished: nothing was written");
         return Ok(ExitCode::from(interrupt::INTERRUPTED));
     };
-    let out = args.out.unwrap_or_else(|| project.circuit_path(task.name()));
-    project.save_circuit(&circuit, &out)?;
+    project.save_circuit(&circuit, &out, args.force)?;
     say!("{}", describe_circuit(&circuit));
     for line in describe_annotations(&circuit.circuit) {
         say!("{line}");
@@ -46,4 +63,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(interrupt::INTERRUPTED));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A name that is one file's, and none of those that lie beside circuits.
+fn circuit_name(name: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_alphanumeric() || "_-+".contains(c);
+    match !name.is_empty() && name.chars().all(plain) {
+        true => Ok(name.to_owned()),
+        false => Err("a name has letters, digits, _, - and + only".into()),
+    }
 }

@@ -16,17 +16,18 @@ use openwork_data::{
 use openwork_extract::Settings as SearchSettings;
 use openwork_ops::{Device, DeviceChoice};
 use openwork_project::{
-    DEFAULT_LEVEL, ModelReport, Project, Request, TrainingRun, VerdictFile, Verification, find_circuit, find_recipe,
-    find_task, verdict_path, verify_circuit,
+    Beside, DEFAULT_LEVEL, ModelReport, Project, Request, Standing, TrainingRun, VerdictFile, find_circuit,
+    find_recipe, find_task, verdict_path, verify_circuit,
 };
 use openwork_tasks::Task;
+use openwork_tensor::FolderLock;
 use openwork_train::Stopped;
 use openwork_verify::{Limits, Settings};
 
 use crate::{
     page::Page,
     ui::{
-        args::{describe_circuit, open_device, open_project},
+        args::{check_outputs, describe_circuit, open_device, open_project},
         interrupt,
         progress::{Progress, SearchProgress, VerificationProgress},
         show::{count, say},
@@ -45,7 +46,7 @@ pub struct Args {
     tasks: Vec<String>,
     /// Recipe file or name
     #[arg(long, default_value = "quickstart")]
-    recipe: String,
+    recipe: PathBuf,
     /// Device for training and for learning masks: cpu, cuda, cuda:N, or auto for a GPU if there is one (`openwork devices`)
     #[arg(long, default_value_t)]
     device: DeviceChoice,
@@ -68,7 +69,8 @@ fn search_settings() -> SearchSettings {
 
 /// Settings of the verifier: the fewest random sets it accepts, on fewer pairs, to keep within minutes.
 fn verifier_settings() -> Settings {
-    Settings { random_sets: 100, random_pairs: 32, ..Settings::default() }
+    let target_loss = search_settings().target_loss;
+    Settings { target_loss, random_sets: 100, random_pairs: 32, ..Settings::default() }
 }
 
 /// Runs the command.
@@ -79,6 +81,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let device = open_device(args.device)?;
     let out = &args.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    let _lock = FolderLock::exclusive(out)?;
+    openwork_tensor::remove_leftovers_in(out).with_context(|| format!("cannot clear {}", out.display()))?;
+    let page = out.join("report.html");
+    check_outputs([page.as_path()])?;
 
     stage("data: generated Python programs", started);
     let tokenizer = tokenizer(&out.join("tokenizer.json"), recipe.seed)?;
@@ -93,7 +99,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
     stage("training", started);
     let run = out.join("run");
-    if !run.join("model.safetensors").exists() {
+    // The sample is written last.
+    if !run.join("sample/manifest.json").exists() {
         let resume = run.join("checkpoint.safetensors").exists();
         let training = TrainingRun::open(recipe, &data, &tokenizer, &run, resume, device.clone())?;
         if let Stopped::Interrupted { step } = training::show(training)? {
@@ -102,7 +109,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
     }
 
-    let project = open_project(&run, None, Some(&data))?;
+    let project = open_project(&run, Beside { data: Some(&data), ..Beside::default() })?;
     interrupt::listen()?;
     let mut passed = 0;
     for task in tasks {
@@ -119,7 +126,6 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
 
     stage("report", started);
-    let page = out.join("report.html");
     Page::of_model(ModelReport::new(&project)?, &project.dir)?.write(&page)?;
     say!("{} of {} circuits pass", passed, args.tasks.len());
     say!("{}", page.display());
@@ -152,27 +158,26 @@ fn circuit(project: &Project, task: &Task, device: &Device) -> Result<CircuitFil
     progress.finish();
     // One that was cut short is not kept.
     let circuit = circuit.filter(|_| !interrupt::requested()).context("interrupted")?;
-    project.save_circuit(&circuit, &path)?;
+    project.save_circuit(&circuit, &path, false)?;
     say!("{}", describe_circuit(&circuit));
     Ok(circuit)
 }
 
-/// Verifies a circuit, unless that has been done; says the verdict and whether it is a pass.
+/// Verifies a circuit, unless that has been done and the verdict is about it; says the verdict and whether it is a pass.
 fn verified(project: &Project, circuit: &CircuitFile) -> Result<bool> {
-    let path = verdict_path(&project.circuit_path(&circuit.task));
-    if !path.exists() {
+    let path = project.circuit_path(&circuit.task);
+    if !matches!(Standing::of(&path, circuit, Some(project))?, Standing::Judged(_)) {
         let limits = Limits { interrupted: &interrupt::requested, ..Limits::level(DEFAULT_LEVEL) };
         let settings = verifier_settings();
         let request = Request { circuit, hypothesis: None, with_controls: true, settings: &settings, limits: &limits };
         let mut progress = VerificationProgress::new(&circuit.task);
-        let Verification { controls, report, .. } =
-            verify_circuit(project, request, &mut |stage| progress.show(stage))?;
+        let verification = verify_circuit(project, request, &mut |stage| progress.show(stage))?;
         drop(progress);
         ensure!(!interrupt::requested(), "interrupted");
-        VerdictFile::new(circuit, controls, report).write(&path)?;
+        verification.record(project, circuit, &path, &verdict_path(&path))?;
     }
-    let report = VerdictFile::read(&path)?.report;
-    say!("{}: {}", circuit.task, report.verdict.word());
+    let report = VerdictFile::read(&verdict_path(&path))?.report;
+    say!("{}: {}", circuit.task, report.headline());
     for reason in &report.reasons {
         say!("  {reason}");
     }

@@ -7,27 +7,32 @@ use openwork_project::ModelReport;
 
 use crate::{
     page,
-    ui::{args::open_project, show::say},
+    ui::{
+        args::{ProjectArgs, check_outputs},
+        show::say,
+    },
 };
 
 /// Arguments of the command.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder of a finished run
-    run: PathBuf,
-    /// The HTML file to write [default: report.html in the run's folder]
+    #[command(flatten)]
+    project: ProjectArgs,
+    /// The HTML file to write [default: report.html beside the model]
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Data the model was trained on; needed once if the run has no sample of it
-    #[arg(long)]
-    data: Option<PathBuf>,
 }
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
-    let project = open_project(&args.run, None, args.data.as_deref())?;
-    let out = args.out.unwrap_or_else(|| args.run.join("report.html"));
-    page::Page::of_model(ModelReport::new(&project)?, &project.dir)?.write(&out)?;
+    let project = args.project.open()?;
+    let out = args.out.unwrap_or_else(|| project.dir.join("report.html"));
+    check_outputs([out.as_path()])?;
+    let report = ModelReport::new(&project)?;
+    for circuit in &report.unjudged {
+        say!("{}: {}", circuit.path.display(), circuit.words());
+    }
+    page::Page::of_model(report, &project.dir)?.write(&out)?;
     say!("{}", out.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -1,15 +1,19 @@
 //! `openwork stability`: does the same search find the same circuit from other seeds?
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use openwork_extract::Stability;
 use openwork_project::study_seeds;
 
 use crate::ui::{
-    args::{SearchArgs, describe_circuit},
+    args::{SearchArgs, check_folder, describe_circuit},
     interrupt,
     progress::SearchProgress,
+    ranges::between,
     show::say,
 };
 
@@ -17,11 +21,14 @@ use crate::ui::{
 #[derive(clap::Args)]
 pub struct Args {
     /// Number of seeds of pairs, masks and batches, from --seed on
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..))]
+    #[arg(long, default_value_t = 10, value_parser = between::<u64>(2, 1 << 20))]
     seeds: u64,
     /// Folder to write the circuits to, as TASK.SEED.json
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Replace circuits that lie there; their verdicts, pairs and certificates are removed with them
+    #[arg(long, requires = "out")]
+    force: bool,
     /// Write JSON in place of text
     #[arg(long)]
     json: bool,
@@ -32,8 +39,16 @@ pub struct Args {
 /// Runs the command. Ctrl-C ends it with what was found until then.
 pub fn run(args: Args) -> Result<ExitCode> {
     let (task, project, device) = args.search.open()?;
+    if let Some(out) = &args.out {
+        check_folder(out)?;
+    }
     let settings = args.search.settings();
-    let seeds = settings.seed..settings.seed + args.seeds;
+    let last = settings.seed.checked_add(args.seeds).context("--seed and --seeds together are beyond 64 bits")?;
+    let seeds = settings.seed..last;
+    let file = |out: &Path, seed: u64| out.join(format!("{}.{seed}.json", task.name()));
+    if let Some(out) = args.out.as_ref().filter(|_| !args.force) {
+        seeds.clone().try_for_each(|seed| project.check_free(&file(out, seed)))?;
+    }
     let progress = SearchProgress::default();
     let mut found = |circuit: &openwork_circuit::CircuitFile| -> Result<()> {
         progress.finish();
@@ -41,7 +56,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             say!("seed {}: {}", circuit.seed, describe_circuit(circuit));
         }
         if let Some(out) = &args.out {
-            project.save_circuit(circuit, &out.join(format!("{}.{}.json", task.name(), circuit.seed)))?;
+            project.save_circuit(circuit, &file(out, circuit.seed), args.force)?;
         }
         Ok(())
     };

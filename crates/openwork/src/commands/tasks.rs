@@ -2,13 +2,14 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
-use openwork_project::{TaskScore, find_task, task_scores};
+use anyhow::{Context, Result, ensure};
+use openwork_project::{TaskScore, TaskScoreError, find_task, task_scores};
 use openwork_tasks::Split;
 use openwork_tensor::quoted;
 
 use crate::ui::{
     args::open_model,
+    ranges::{between, seed},
     show::{say, table},
 };
 
@@ -22,13 +23,13 @@ pub enum Command {
         /// Name of the task
         task: String,
         /// Number of pairs
-        #[arg(long, default_value_t = 3)]
+        #[arg(long, default_value_t = 3, value_parser = between::<usize>(1, 1 << 20))]
         pairs: usize,
         /// Show held-out templates
         #[arg(long)]
         held_out: bool,
         /// Seed of the pairs
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, default_value_t = 0, value_parser = seed)]
         seed: u64,
     },
     /// Measure a model on tasks: loss in nats per sequence (chance is 0.693) and accuracy
@@ -42,10 +43,10 @@ pub enum Command {
         #[arg(long)]
         tokenizer: Option<PathBuf>,
         /// Pairs per split
-        #[arg(long, default_value_t = 128)]
+        #[arg(long, default_value_t = 128, value_parser = between::<usize>(1, 1 << 20))]
         pairs: usize,
         /// Seed of the pairs
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, default_value_t = 0, value_parser = seed)]
         seed: u64,
     },
 }
@@ -82,9 +83,11 @@ pub fn run(command: Command) -> Result<ExitCode> {
                         rows.push([task.name().to_owned(), fresh, held_out]);
                     }
                     // Some tokenizers lack some answers; the other tasks can still be measured.
-                    Err(error) => eprintln!("note: {}: {error}", task.name()),
+                    Err(error @ TaskScoreError::Pairs(_)) => eprintln!("note: {}: {error}", task.name()),
+                    Err(error) => return Err(error).with_context(|| format!("task {}", task.name())),
                 }
             }
+            ensure!(!rows.is_empty(), "no task can be measured with this tokenizer");
             table(["task (loss in nats, accuracy)", "fresh pairs", "held-out templates"], &rows)?;
         }
     }

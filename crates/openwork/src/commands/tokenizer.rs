@@ -5,11 +5,13 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{ArgGroup, Subcommand, ValueEnum};
 use openwork_data::{Imported, PUBLISHED_VOCAB_SIZE, SplitRule, Tokenizer, corpus};
 
 use crate::ui::{
+    args::check_outputs,
+    ranges::{between, seed},
     show::{count, say},
     sources::{DocumentArgs, refuse_overwrite, show_left_out},
 };
@@ -32,13 +34,13 @@ pub enum Command {
         #[arg(long)]
         generated: bool,
         /// Seed of the generated programs
-        #[arg(long, default_value_t = 0, requires = "generated")]
+        #[arg(long, default_value_t = 0, requires = "generated", conflicts_with = "from", value_parser = seed)]
         seed: u64,
         /// Megabytes of generated programs
-        #[arg(long, default_value_t = 8, requires = "generated", value_parser = clap::value_parser!(u64).range(1..1 << 20))]
+        #[arg(long, default_value_t = 8, requires = "generated", conflicts_with = "from", value_parser = between::<u64>(1, 1 << 20))]
         megabytes: u64,
         /// Number of tokens, <|endoftext|> included
-        #[arg(long, default_value_t = PUBLISHED_VOCAB_SIZE)]
+        #[arg(long, default_value_t = PUBLISHED_VOCAB_SIZE, value_parser = between::<usize>(257, 1 << 16))]
         vocab_size: usize,
     },
     /// Import a vocabulary in the format of GPT-2, such as the published one (vocab.bpe and encoder.json)
@@ -69,9 +71,12 @@ pub enum Split {
 
 /// Runs a command of the group.
 pub fn run(command: Command) -> Result<ExitCode> {
+    let (Command::Train { out, .. } | Command::Import { out, .. }) = &command;
+    check_outputs([out.as_path()])?;
     match command {
         Command::Train { out, from, documents, generated, seed, megabytes, vocab_size } => {
             refuse_overwrite(&out, from.iter().map(PathBuf::as_path))?;
+            ensure!(!generated || !documents.is_given(), "{}", DocumentArgs::UNUSED);
             let (tokenizer, left_out) = match generated {
                 true => (Tokenizer::train_on_programs(seed, megabytes * 1_000_000, vocab_size)?, Default::default()),
                 false => corpus::train_tokenizer(&documents.sources(from), vocab_size)?,

@@ -1,6 +1,6 @@
 //! `openwork train`: a run of a recipe, with progress, interruption and resume.
 
-use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 use openwork_ops::DeviceChoice;
@@ -9,14 +9,16 @@ use openwork_train::Stopped;
 
 use crate::ui::{
     args::{open_device, open_tokenizer},
-    interrupt, training,
+    interrupt,
+    ranges::between,
+    training,
 };
 
 /// Arguments of the command.
 #[derive(clap::Args)]
 pub struct Args {
     /// A recipe file, or the name of a shipped recipe: quickstart, python-1x, gao-4x
-    recipe: String,
+    recipe: PathBuf,
     /// Folder with train/ and validation/ shards, as `openwork data` writes it
     #[arg(long)]
     data: PathBuf,
@@ -30,8 +32,8 @@ pub struct Args {
     #[arg(long)]
     resume: bool,
     /// Threads; the result does not depend on their number [default: all]
-    #[arg(long)]
-    threads: Option<NonZeroUsize>,
+    #[arg(long, value_parser = between::<usize>(1, 4096))]
+    threads: Option<usize>,
     /// Device to train on: cpu, cuda, cuda:N, or auto for a GPU if there is one (`openwork devices` lists them)
     #[arg(long, default_value_t)]
     device: DeviceChoice,
@@ -50,7 +52,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             eprintln!(
                 "interrupted after step {step}; a checkpoint is written. To go on:\n  \
                  openwork train {} --data {} --tokenizer {} --out {} --resume",
-                args.recipe,
+                args.recipe.display(),
                 args.data.display(),
                 args.tokenizer.display(),
                 args.out.display()
@@ -61,7 +63,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
 }
 
 /// Sets the number of threads of everything that runs in parallel.
-fn use_threads(threads: Option<NonZeroUsize>) -> Result<()> {
+fn use_threads(threads: Option<usize>) -> Result<()> {
     let Some(threads) = threads else { return Ok(()) };
-    rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global().context("cannot start the threads")
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start the threads")
 }

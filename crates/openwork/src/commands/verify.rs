@@ -7,23 +7,38 @@ use std::{
 };
 
 use anyhow::Result;
-use openwork_project::{
-    CircuitReport, DEFAULT_LEVEL, Request, VerdictFile, Verification, verdict_path, verify_circuit, write_certificates,
-};
+use openwork_project::{CircuitReport, DEFAULT_LEVEL, Recorded, Request, verdict_path, verify_circuit};
 use openwork_verify::{Limits, Settings, Verdict, hypothesis::Hypothesis};
 
 use crate::{
     page,
     ui::{
-        args::{ProjectArgs, describe_annotations, replay_command},
+        args::{ProjectArgs, check_outputs, describe_annotations, replay_command},
         interrupt,
         progress::VerificationProgress,
+        ranges::{between, duration, positive, seed},
         show::say,
     },
 };
 
+/// Text that `--help` adds.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  the circuit passes: every required check of levels 1 to 4 was made and passed (WEAK, STRONG, CERTIFIED)
+  1  it does not: REFUTED, NO TASK or UNDEFINED
+  2  an error: wrong input, or a self-check that failed
+  3  INCOMPLETE: no required check failed, and not all were made, because of --level, --budget, --no-controls, Ctrl-C, or a
+     check that this circuit leaves nothing to make of
+
+Beside the verdict lie NAME.pairs.json, the pairs that it was made on (docs/recompute.py recomputes its numbers from files
+alone), and verdicts.jsonl, a line for every verification in the folder.";
+
+/// Exit code of an incomplete verdict.
+const INCOMPLETE: u8 = 3;
+
 /// Arguments of the command.
 #[derive(clap::Args)]
+#[command(after_help = EXIT_CODES)]
 pub struct Args {
     #[command(flatten)]
     project: ProjectArgs,
@@ -32,12 +47,24 @@ pub struct Args {
     /// The verdict file to write, as JSON [default: beside the circuit, as NAME.verdict.json]
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Leave out the control searches, which take as long as the search for the circuit; the circuit can then
-    /// pass as weak at most
+    /// Leave out the control searches, which take as long as the search for the circuit; the verdict is then INCOMPLETE at
+    /// best
     #[arg(long)]
     no_controls: bool,
+    /// Restarts of a control search at least; a circuit whose own search had more gives its controls as many
+    #[arg(long, default_value_t = Settings::default().control_restarts, value_parser = between::<usize>(1, 1 << 20))]
+    control_restarts: usize,
+    /// Steps of each restart at least, likewise
+    #[arg(long, default_value_t = Settings::default().control_steps, value_parser = between::<usize>(1, 1 << 20))]
+    control_steps: usize,
+    /// Loss to ask of the circuit and of control searches, nats per sequence, whatever the circuit was found for
+    #[arg(long, default_value_t = Settings::default().target_loss, value_parser = positive::<f64>())]
+    target_loss: f64,
+    /// Seed of pairs, node sets and control searches, whatever the circuit was found with
+    #[arg(long, default_value_t = Settings::default().seed, value_parser = seed)]
+    seed: u64,
     /// Random node sets of each kind
-    #[arg(long, default_value_t = Settings::default().random_sets)]
+    #[arg(long, default_value_t = Settings::default().random_sets, value_parser = between::<usize>(1, 1 << 20))]
     random_sets: usize,
     /// Highest level: 1 the model performs the task, 2 sufficiency, 3 necessity and controls, 4 adversaries, 5 causal
     /// scrubbing and hypotheses, 6 certificates
@@ -45,7 +72,7 @@ pub struct Args {
     level: u8,
     /// Time for all levels together, such as 90s or 10m, half of which the control searches may take; what does not
     /// fit is named in the report [default: as long as it takes]
-    #[arg(long, value_parser = humantime::parse_duration)]
+    #[arg(long, value_parser = duration)]
     budget: Option<Duration>,
     /// Hypothesis about the nodes, a file as `openwork hypothesis --help` explains; tested at level 5
     #[arg(long, value_name = "FILE")]
@@ -58,11 +85,21 @@ pub struct Args {
     html: Option<PathBuf>,
 }
 
-/// Runs the command. Exit code 0: the circuit passes; 1: it does not.
+/// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
+    let out = args.out.unwrap_or_else(|| verdict_path(&args.circuit));
+    check_outputs([out.as_path()].into_iter().chain(args.html.as_deref()))?;
     let project = args.project.open()?;
     let circuit = project.circuit(&args.circuit)?;
-    let settings = Settings { random_sets: args.random_sets, ..Settings::default() };
+    let settings = Settings {
+        random_sets: args.random_sets,
+        control_restarts: args.control_restarts,
+        control_steps: args.control_steps,
+        target_loss: args.target_loss,
+        seed: args.seed,
+        ..Settings::default()
+    };
+    settings.check()?;
     interrupt::listen()?;
     let until = args.budget.map(|budget| Instant::now() + budget);
     let limits = Limits { until, interrupted: &interrupt::requested, ..Limits::level(args.level) };
@@ -78,21 +115,22 @@ pub fn run(args: Args) -> Result<ExitCode> {
         limits: &limits,
     };
     let mut progress = VerificationProgress::new(&circuit.task);
-    let Verification { controls, report, certificates } =
-        verify_circuit(&project, request, &mut |stage| progress.show(stage))?;
+    let verification = verify_circuit(&project, request, &mut |stage| progress.show(stage))?;
     drop(progress);
-    for path in write_certificates(&args.circuit, &certificates)? {
+    let Recorded { verdict: file, certificates, unreadable } =
+        verification.record(&project, &circuit, &args.circuit, &out)?;
+    for path in certificates {
         let model = args.project.model.display();
         eprintln!("{}: check it with openwork check-certificate {0} {model}", path.display());
     }
-    let out = args.out.unwrap_or_else(|| verdict_path(&args.circuit));
-    let file = VerdictFile::new(&circuit, controls, report);
-    file.write(&out)?;
+    if unreadable > 0 {
+        eprintln!("note: {unreadable} lines of verdicts.jsonl beside the circuit cannot be read");
+    }
     let verdict = file.report.verdict.clone();
     if args.json {
         say!("{}", file.to_json());
     } else {
-        say!("{}", file.report.text().trim_end());
+        say!("{}", file.text());
         for line in describe_annotations(&circuit.circuit) {
             say!("{line}");
         }
@@ -110,10 +148,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     if interrupt::requested() {
         eprintln!("interrupted: the report holds what was found until then");
-        return Ok(ExitCode::from(interrupt::INTERRUPTED));
     }
     Ok(ExitCode::from(match verdict {
+        Verdict::Weak | Verdict::Strong | Verdict::Certified { .. } => 0,
+        Verdict::Refuted { .. } | Verdict::NoTask | Verdict::Undefined => 1,
         Verdict::Error { .. } => 2,
-        verdict => u8::from(!verdict.passed()),
+        Verdict::Incomplete => INCOMPLETE,
     }))
 }

@@ -9,12 +9,13 @@ use std::{
 use anyhow::Result;
 use openwork_circuit::Circuit;
 use openwork_data::Tokenizer;
-use openwork_project::{BadLine, LineFormat, PromptLine, PromptLines, VerdictFile, verdict_path};
+use openwork_project::{BadLine, LineFormat, PromptLine, PromptLines};
 use openwork_tensor::quoted;
 use openwork_verify::{Alarm, Sighting, Watch, WatchSettings};
 
 use crate::ui::{
-    args::ProjectArgs,
+    args::{ProjectArgs, note_standing},
+    ranges::not_negative,
     show::{count, say},
 };
 
@@ -50,7 +51,7 @@ pub struct Args {
     json: bool,
     /// Distance that a node may leave its range, in widths of the range [default: learned, so that about one prompt in a
     /// hundred of the same kind is flagged for it]
-    #[arg(long)]
+    #[arg(long, value_parser = not_negative::<f32>())]
     margin: Option<f32>,
 }
 
@@ -59,7 +60,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let project = args.project.open()?;
     let circuit = project.circuit(&args.circuit)?;
     project.check_means(&circuit)?;
-    notice(&args.circuit);
+    note_standing(&args.circuit, &circuit, Some(&project));
     let splits = project.splits_of(&circuit)?;
     let held_out = [splits.held_out, splits.held_out_templates].concat();
     let settings = WatchSettings { margin: args.margin, ..WatchSettings::default() };
@@ -101,19 +102,6 @@ pub fn run(args: Args) -> Result<ExitCode> {
         of(blank, "blank lines skipped")
     );
     Ok(ExitCode::from(u8::from(flagged + bad > 0)))
-}
-
-/// Says so if the circuit did not pass or was never judged.
-fn notice(circuit: &Path) {
-    let path = verdict_path(circuit);
-    match VerdictFile::read(&path) {
-        Ok(file) if file.report.verdict.passed() => (),
-        Ok(file) => {
-            eprintln!("note: the verdict on this circuit is {} ({})", file.report.verdict.word(), path.display())
-        }
-        Err(_) if !path.exists() => eprintln!("note: this circuit has not been verified; `openwork verify` does it"),
-        Err(error) => eprintln!("note: the verdict on this circuit cannot be read: {error:#}"),
-    }
 }
 
 /// Prompts of a file, or of standard input as they come.

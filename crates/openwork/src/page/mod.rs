@@ -1,5 +1,5 @@
 //! One self-contained HTML page on a model and its circuits: training curves, circuits as graphs, example
-//! prompts, verification with intervals and controls. No scripts, no files beside it.
+//! prompts, verification with intervals and controls. No scripts, no files beside it, and a policy that says so.
 
 mod findings;
 mod graph;
@@ -20,10 +20,13 @@ use std::{
 pub use training::curves as training_curves;
 
 use anyhow::{Context, Result};
-use openwork_project::{CircuitReport, ModelReport, Project, TaskRow, Writing};
+use openwork_project::{CircuitReport, ModelReport, Project, TaskRow, UnjudgedCircuit, Writing};
 use openwork_verify::Verdict;
 
 use crate::ui::{args::replay_command, show::count};
+
+/// Content-security policy: the page runs nothing and loads nothing. Styles stand in the page, in attributes too.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 /// Content of a page.
 pub struct Page {
@@ -37,6 +40,8 @@ pub struct Page {
     writing: Option<Writing>,
     /// One section per circuit.
     circuits: Vec<CircuitReport>,
+    /// Circuits without a verdict that is about them.
+    unjudged: Vec<UnjudgedCircuit>,
     /// The whole model on every task.
     tasks: Vec<TaskRow>,
     /// The model as commands name it.
@@ -56,7 +61,7 @@ fn token_html(circuit: &CircuitReport, token: u16) -> String {
 impl Page {
     /// The page on a model, which commands name by `model_path`.
     pub fn of_model(report: ModelReport, model_path: &Path) -> Result<Self> {
-        let ModelReport { config, parameters, model_sha256, log, writing, circuits, tasks } = report;
+        let ModelReport { config, parameters, model_sha256, log, writing, circuits, unjudged, tasks } = report;
         let shape = format!(
             "{} layers, width {}, {} heads of {}",
             config.n_layer, config.d_model, config.n_head, config.d_head
@@ -67,7 +72,7 @@ impl Page {
         let curves = if log.is_empty() { None } else { Some(training::curves(&log)?) };
         let title = "Circuits of a weight-sparse transformer".into();
         let model_path = model_path.to_owned();
-        Ok(Self { title, facts, curves, writing: Some(writing), circuits, tasks, model_path })
+        Ok(Self { title, facts, curves, writing: Some(writing), circuits, unjudged, tasks, model_path })
     }
 
     /// The page on one circuit of a model, which commands name by `model_path`.
@@ -79,6 +84,7 @@ impl Page {
             curves: None,
             writing: None,
             circuits: vec![circuit],
+            unjudged: vec![],
             tasks: vec![],
             model_path: model_path.to_owned(),
         }
@@ -98,6 +104,7 @@ impl Page {
         let _ = write!(
             out,
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>\
+             <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\"/>\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/><title>{title}</title>\
              <style>{}</style></head><body><main>\n<header><h1>{title}</h1>",
             include_str!("page.css")
@@ -111,6 +118,18 @@ impl Page {
                 circuit.file.circuit.nodes().len(),
                 circuit.file.circuit.edges().len(),
                 name = escape(&circuit.file.task),
+            );
+        }
+        for circuit in &self.unjudged {
+            let _ = write!(
+                out,
+                "<li><span class=\"badge none\">NOT VERIFIED</span> <code>{}</code> <span class=\"quiet\">{}: {} nodes, {} edges: {}\
+                 </span></li>",
+                escape(&circuit.path.file_stem().unwrap_or_default().to_string_lossy()),
+                escape(&circuit.task),
+                circuit.size.nodes,
+                circuit.size.edges,
+                prose(&circuit.words()),
             );
         }
         out.push_str("</ul><dl class=\"facts\">");
@@ -148,6 +167,7 @@ fn section(out: &mut String, circuit: &CircuitReport, model_path: &Path) {
     );
     let report = &circuit.report;
     verdict::headline(out, report);
+    verdict::provenance(out, &circuit.provenance);
     verdict::levels(out, report);
     verdict::counter_example(out, circuit, &replay_command(model_path, &circuit.verdict_path));
     let _ = write!(
@@ -184,9 +204,9 @@ fn badge(circuit: &CircuitReport) -> String {
         Verdict::Strong | Verdict::Certified { .. } => "strong",
         Verdict::Weak => "weak",
         Verdict::Refuted { .. } | Verdict::Error { .. } => "refuted",
-        Verdict::NoTask | Verdict::Undefined => "none",
+        Verdict::NoTask | Verdict::Undefined | Verdict::Incomplete => "none",
     };
-    format!("<span class=\"badge {class}\">{}</span>", circuit.report.verdict.word())
+    format!("<span class=\"badge {class}\">{}</span>", escape(&circuit.report.headline()))
 }
 
 /// The first digits of a hash.

@@ -91,13 +91,13 @@ pub fn runs(out: &mut String, report: &Report) {
 pub fn controls(out: &mut String, circuit: &CircuitReport) {
     if circuit.controls.is_empty() {
         out.push_str(
-            "<h3>Controls</h3><p>The same search with nonsense labels and in a model of random weights was not run; \
-             without it the circuit passes as weak at most.</p>",
+            "<h3>Controls</h3><p>The search with nonsense labels and in a model of random weights was not run; without it the \
+             verdict is incomplete at best.</p>",
         );
         return;
     }
     out.push_str(
-        "<h3>Controls</h3><p class=\"quiet\">The same search with the same budget where there is nothing to find. If it \
+        "<h3>Controls</h3><p class=\"quiet\">The verifier's own search where there is nothing to find. If it \
          did as well with as few edges, a small circuit with a low loss would mean nothing.</p><div class=\"scroll\">\
          <table><tr><th>search on</th><th class=\"n\">reached target</th><th class=\"n\">loss</th>\
          <th class=\"n\">nodes</th><th class=\"n\">edges</th></tr>",

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use openwork_circuit::{Calibration, Circuit, CircuitFile, Group, Label, Node, NodeSet, NodeSpace, SearchSettings};
 use openwork_verify::{
     AblationValue, Attack, Attacker, Cell, Change, Check, CheckId, Contents, CounterExample, Curve, CurveKind,
-    Declaration, Estimate, Fault, Findings, Incompleteness, Intervention, Kept, NodeWorth, Norms, Quantity, Reason,
-    Report, Role, Scheme, Search, Settings, Split, Status, Subset, Unfinished, Verdict, Why,
+    Declaration, Estimate, Fault, Findings, Incompleteness, Intervention, Kept, Needs, NodeWorth, Norms, Quantity,
+    Reason, Report, Role, Scheme, Search, Settings, Split, Status, Subset, Unfinished, Verdict, Why,
 };
 
-use openwork_project::CircuitReport;
+use openwork_project::{CircuitReport, UnjudgedCircuit};
 
 use super::{Page, escape, prose};
 
@@ -109,6 +109,7 @@ fn contents() -> Contents {
         verdict: Verdict::Refuted { by: vec![CheckId::Adversary], counter_example: Some(Box::new(counter_example())) },
         reasons: vec![],
         level: 5,
+        needs: Needs::default(),
         level_reached: 2,
         unfinished: vec![Unfinished { check: CheckId::Roles, level: 4, done: None, why: Why::OutOfTime }],
         size: None,
@@ -167,6 +168,7 @@ fn page(report: Report) -> String {
         report,
         examples: vec![],
         tokens,
+        provenance: vec![format!("found by {HOSTILE}")],
         verdict_path: "a <b>.json".into(),
     };
     let nothing = Page {
@@ -175,6 +177,12 @@ fn page(report: Report) -> String {
         curves: None,
         writing: None,
         circuits: vec![circuit],
+        unjudged: vec![UnjudgedCircuit {
+            path: format!("circuits/{}.json", HOSTILE.replace('/', "")).into(),
+            task: HOSTILE.into(),
+            size: openwork_circuit::Size { nodes: 3, edges: 2, units: 3 },
+            stale: None,
+        }],
         tasks: vec![],
         model_path: "run".into(),
     };
@@ -252,6 +260,55 @@ fn the_counter_example_is_shown_token_by_token_and_tokens_stay_text() {
     assert!(html.contains("\\u{202e}c"), "characters that turn text round are spelt out");
     assert_eq!(html.matches("unlike the model").count(), 1, "one of the two answers parts from the model's");
     assert!(html.contains("openwork replay run 'a &lt;b&gt;.json'"));
+}
+
+#[test]
+fn nothing_is_loaded_and_nothing_runs() {
+    let html = page(sealed(&contents()));
+    let policy = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
+                  base-uri 'none'; form-action 'none'\"/>";
+    let (before, after) = html.split_once(policy).expect("the policy");
+    assert!(!before.contains("<style") && !before.contains("<title") && after.contains("<style"), "it comes first");
+}
+
+/// Puts a hostile text into every string that is free.
+fn spoil(value: &mut serde_json::Value) {
+    const FREE: [&str; 5] = ["explanation", "how", "node", "reason", "scope"];
+    match value {
+        serde_json::Value::Object(map) => {
+            // Of a declaration both parts are free; elsewhere these keys hold tags.
+            let is_declaration = map.len() == 2 && map.contains_key("what") && map.contains_key("value");
+            for (key, value) in map {
+                match value {
+                    serde_json::Value::String(text) if is_declaration || FREE.contains(&key.as_str()) => {
+                        *text = HOSTILE.into();
+                    }
+                    other => spoil(other),
+                }
+            }
+        }
+        serde_json::Value::Array(list) => list.iter_mut().for_each(spoil),
+        _ => (),
+    }
+}
+
+#[test]
+fn every_free_text_of_a_verdict_stays_text() {
+    let mut json = serde_json::to_value(contents()).unwrap();
+    let tags = json["matrix"].clone();
+    spoil(&mut json);
+    json["matrix"] = tags;
+    let report: Contents = serde_json::from_value(json).unwrap();
+    assert!(report.checks.iter().all(|c| c.explanation == HOSTILE));
+    let html = page(sealed(&report));
+    assert_well_formed(&html);
+    assert!(!html.contains(HOSTILE) && html.contains(&escape(HOSTILE)));
+}
+
+#[test]
+fn a_circuit_without_a_verdict_is_on_the_page() {
+    let html = page(sealed(&contents()));
+    assert!(html.contains("NOT VERIFIED") && html.contains("3 nodes, 2 edges"));
 }
 
 #[test]

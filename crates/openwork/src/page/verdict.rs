@@ -32,6 +32,15 @@ pub fn headline(out: &mut String, report: &Report) {
     }
 }
 
+/// How the circuit was found, and how often its task was tried before.
+pub fn provenance(out: &mut String, lines: &[String]) {
+    let _ = write!(out, "<details><summary>How it was found, and tried before</summary><ul>");
+    for line in lines {
+        let _ = write!(out, "<li>{}</li>", escape(line));
+    }
+    out.push_str("</ul></details>");
+}
+
 /// The six levels, with the words of every check that stands in the way.
 pub fn levels(out: &mut String, report: &Report) {
     if matches!(report.verdict, Verdict::Error { .. }) {

@@ -2,16 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
-use openwork_circuit::{Circuit, LearnedMasks, Objective};
+use anyhow::{Context, Result, bail};
+use openwork_circuit::{Circuit, CircuitFile, LearnedMasks, Objective};
 use openwork_data::Tokenizer;
 use openwork_extract::Settings;
 use openwork_ops::{Device, DeviceChoice};
-use openwork_project::{Notice, OpenModel, Project, find_task};
+use openwork_project::{Beside, Notice, OpenModel, Project, Standing, find_task};
 use openwork_tasks::Task;
 use openwork_tensor::quoted;
 
-use super::{interrupt, show::count};
+use super::{
+    interrupt,
+    ranges::{at_least, not_negative, positive, seed},
+    show::count,
+};
 
 /// Model, and what lies beside it.
 #[derive(clap::Args)]
@@ -31,21 +35,27 @@ pub struct BesideArgs {
     /// The model's tokenizer [default: tokenizer.json beside the model]
     #[arg(long)]
     tokenizer: Option<PathBuf>,
+    /// Tokens of the sequences that the model was trained on, for the means; needed once if the model does not say it (256 for
+    /// the published models)
+    #[arg(long, value_parser = at_least::<usize>(2))]
+    trained_context: Option<usize>,
 }
 
 impl ProjectArgs {
     /// Opens the project; notices go to standard error.
     pub fn open(&self) -> Result<Project> {
-        open_project(&self.model, self.beside.tokenizer.as_deref(), self.beside.data.as_deref())
+        let BesideArgs { data, tokenizer, trained_context } = &self.beside;
+        let (tokenizer, data) = (tokenizer.as_deref(), data.as_deref());
+        open_project(&self.model, Beside { tokenizer, data, trained_context: *trained_context })
     }
 }
 
 /// Opens a project; notices go to standard error.
-pub fn open_project(model: &Path, tokenizer: Option<&Path>, data: Option<&Path>) -> Result<Project> {
-    Ok(Project::open(model, tokenizer, data, &mut |notice| match notice {
+pub fn open_project(model: &Path, beside: Beside<'_>) -> Result<Project> {
+    Ok(Project::open(model, beside, &mut |notice| match notice {
         Notice::Ignored(text) => eprintln!("note: {text}"),
-        Notice::TakingMeans { tokens } => {
-            eprintln!("taking means over {} tokens of training data", count(tokens as u64))
+        Notice::TakingMeans { tokens, seq_len } => {
+            eprintln!("taking means over {} tokens of training data, in sequences of {seq_len}", count(tokens as u64))
         }
     })?)
 }
@@ -55,6 +65,21 @@ pub fn open_model(path: &Path) -> Result<OpenModel> {
     let open = OpenModel::open(path)?;
     open.notices.iter().for_each(|notice| eprintln!("note: {notice}"));
     Ok(open)
+}
+
+/// Refuses outputs that cannot be written, before the work that they are of. Folders that will be made need not be there.
+pub fn check_outputs<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    for path in paths {
+        openwork_tensor::check_writable(path).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Refuses a folder for outputs that cannot be made or takes no files.
+pub fn check_folder(folder: &Path) -> Result<()> {
+    let there = folder.ancestors().find(|path| path.exists() || path.as_os_str().is_empty()).unwrap_or(folder);
+    openwork_tensor::check_writable(&there.join("output"))
+        .with_context(|| format!("cannot write to {}", folder.display()))
 }
 
 /// Reads a tokenizer; where there is none, the error says which command makes it. `source` is how that command is told
@@ -109,22 +134,22 @@ impl SearchArgs {
 #[derive(clap::Args)]
 struct Budget {
     /// Loss to reach, in nats per sequence (chance is 0.693)
-    #[arg(long, default_value_t = 0.15)]
+    #[arg(long, default_value_t = 0.15, value_parser = positive::<f64>())]
     target_loss: f64,
     /// Independent searches; the circuit with the fewest edges is kept
-    #[arg(long, default_value_t = LearnedMasks::default().restarts)]
+    #[arg(long, default_value_t = LearnedMasks::default().restarts, value_parser = at_least::<usize>(1))]
     restarts: usize,
     /// Optimizer steps of each search
-    #[arg(long, default_value_t = LearnedMasks::default().steps)]
+    #[arg(long, default_value_t = LearnedMasks::default().steps, value_parser = at_least::<usize>(1))]
     steps: usize,
     /// Price of a kept node in nats
-    #[arg(long, default_value_t = LearnedMasks::default().k_coef)]
+    #[arg(long, default_value_t = LearnedMasks::default().k_coef, value_parser = not_negative::<f64>())]
     k_coef: f64,
     /// Learning rate of the masks
-    #[arg(long, default_value_t = LearnedMasks::default().lr)]
+    #[arg(long, default_value_t = LearnedMasks::default().lr, value_parser = positive::<f64>())]
     lr: f64,
     /// Seed of pairs, masks and batches
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = seed)]
     seed: u64,
     /// Objective of the masks: task (the published task loss), kl (to do what the model does) or adversarial (and
     /// to be safe from ablation of a few nodes outside)
@@ -142,8 +167,25 @@ pub fn replay_command(model: &Path, verdict: &Path) -> String {
     format!("openwork replay {} {}", quoted(model), quoted(verdict))
 }
 
+/// Says so on standard error if the circuit at `path` did not pass, has no verdict, or lies beside one that is about something
+/// else.
+pub fn note_standing(path: &Path, circuit: &CircuitFile, project: Option<&Project>) {
+    match Standing::of(path, circuit, project) {
+        Ok(standing) => {
+            if let Some(words) = standing.reservation() {
+                eprintln!("note: {}: {words}", path.display());
+            }
+        }
+        Err(error) => {
+            let causes = std::iter::successors(std::error::Error::source(&error), |e| e.source());
+            let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+            eprintln!("note: the verdict on this circuit cannot be used: {error}{causes}");
+        }
+    }
+}
+
 /// One line on a circuit.
-pub fn describe_circuit(circuit: &openwork_circuit::CircuitFile) -> String {
+pub fn describe_circuit(circuit: &CircuitFile) -> String {
     let size = circuit.circuit.size();
     format!(
         "{}: {} nodes, {} edges, loss {:.3} nats (target {})",

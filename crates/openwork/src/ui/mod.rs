@@ -2,7 +2,9 @@
 
 pub mod args;
 pub mod interrupt;
+pub mod options;
 pub mod progress;
+pub mod ranges;
 pub mod show;
 pub mod sources;
 pub mod training;

@@ -5,31 +5,51 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use openwork_data::{LeftOut, Sources};
 
-use super::show::{count, say, table};
+use super::{
+    ranges::positive,
+    show::{count, say, table},
+};
 
-/// Rules for documents.
+/// Rules for documents; each has a default.
 #[derive(clap::Args)]
 pub struct DocumentArgs {
     /// Extensions of the files that are one document each; they may be compressed (.gz, .zst), as rows may (.jsonl)
-    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "from", default_value = "py,txt,md")]
-    extensions: Vec<String>,
-    /// Field of a row of JSON that holds the document
-    #[arg(long, value_name = "NAME", requires = "from", default_value = "text")]
-    field: String,
-    /// Longer documents are left out
-    #[arg(long, value_name = "BYTES", requires = "from", default_value_t = 1 << 20, value_parser = clap::value_parser!(u64).range(1..))]
-    max_file_bytes: u64,
+    /// [default: py,txt,md]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    extensions: Option<Vec<String>>,
+    /// Field of a row of JSON that holds the document [default: text]
+    #[arg(long, value_name = "NAME")]
+    field: Option<String>,
+    /// Longer documents are left out [default: 1048576]
+    #[arg(long, value_name = "BYTES", value_parser = positive::<u64>())]
+    max_file_bytes: Option<u64>,
     /// Follow links inside the folders; no folder is visited twice
-    #[arg(long, requires = "from")]
+    #[arg(long)]
     follow_symlinks: bool,
 }
 
 impl DocumentArgs {
+    /// Error of rules for documents where none are read.
+    pub const UNUSED: &str = "--extensions, --field, --max-file-bytes and --follow-symlinks are about the documents of --from; leave them out";
+
+    /// True if one of the rules was given.
+    pub fn is_given(&self) -> bool {
+        let Self { extensions, field, max_file_bytes, follow_symlinks } = self;
+        extensions.is_some() || field.is_some() || max_file_bytes.is_some() || *follow_symlinks
+    }
+
     /// The sources `from` under these rules.
     pub fn sources(self, from: Vec<PathBuf>) -> Sources {
         let Self { extensions, field, max_file_bytes, follow_symlinks } = self;
-        let extensions = extensions.iter().map(|extension| extension.trim_start_matches('.').to_owned()).collect();
-        Sources { from, extensions, field, max_file_bytes, follow_symlinks }
+        let usual = Sources::new(from);
+        let without_dot = |list: Vec<String>| list.iter().map(|e| e.trim_start_matches('.').to_owned()).collect();
+        Sources {
+            extensions: extensions.map_or(usual.extensions, without_dot),
+            field: field.unwrap_or(usual.field),
+            max_file_bytes: max_file_bytes.unwrap_or(usual.max_file_bytes),
+            follow_symlinks,
+            from: usual.from,
+        }
     }
 }
 

@@ -57,7 +57,7 @@ pub fn show(mut run: TrainingRun) -> Result<Stopped> {
 }
 
 fn show_memory(plan: &MemoryPlan) -> Result<()> {
-    let &MemoryPlan { weights, moments, gradients, activations } = plan;
+    let &MemoryPlan { weights, moments, gradients, activations, .. } = plan;
     say!(
         "memory: weights {}, moments {}, gradients {}, activations {}; {} in all",
         megabytes(weights),

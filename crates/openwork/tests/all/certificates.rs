@@ -25,8 +25,10 @@ fn a_certificate_is_accepted_rejected_or_unreadable() {
         answers: None,
         candidates: None,
     };
-    let text = exhaustive(&about, &[Scheme::Zero], 100).unwrap().0.to_json();
+    let certificate = exhaustive(&about, &[Scheme::Zero], 100).unwrap().0;
+    let text = certificate.to_json();
     std::fs::write(dir.join("c.json"), &text).unwrap();
+    std::fs::write(dir.join("domain.json"), certificate.domain_json()).unwrap();
     let said = ok(dir, "check-certificate c.json model.safetensors");
     assert!(said.starts_with("accepted: exhaustive: over all 39 inputs and 39 runs"), "{said}");
 

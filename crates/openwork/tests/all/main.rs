@@ -14,6 +14,7 @@ mod forward;
 mod kill;
 mod messages;
 mod pipeline;
+mod verdicts;
 mod watch;
 
 /// The program, with its arguments; runs in `dir`.

@@ -16,7 +16,8 @@ fn debug_output(text: &str) -> Option<String> {
     let piece = pieces.into_iter().find(|piece| text.contains(piece)).map(str::to_owned);
     // `Name { field`, as a struct is written.
     let words: Vec<&str> = text.split_whitespace().collect();
-    let fields = words.windows(2).find(|pair| pair[1] == "{" && pair[0].starts_with(|c: char| c.is_uppercase()));
+    let fields =
+        words.windows(2).find(|pair| pair[1] == "{" && pair[0].trim_start_matches('(').starts_with(char::is_uppercase));
     piece.or(fields.map(|pair| pair.join(" ")))
 }
 

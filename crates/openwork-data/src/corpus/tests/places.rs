@@ -18,10 +18,15 @@ fn nothing_is_overwritten_unless_asked_and_failures_leave_nothing() {
     let empty = build(&options, tokenizer(), &out, &|_| {});
     assert!(matches!(empty, Err(CorpusError::NoDocuments { left_out }) if left_out.count(Reason::Empty) == 1));
     assert_eq!(fs::read(out.join("report.json")).expect("reads"), first);
+    assert!(build(&options, tokenizer(), &root.path().join("new/deep/out"), &|_| {}).is_err());
+    assert!(!root.path().join("new").exists(), "nothing is left around it either");
 
     put(&input.join("a.py"), b"a = 1\nb = 2\n");
     build(&options, tokenizer(), &out, &|_| {}).expect("replaces");
     assert_eq!(documents_of(&out.join("train")), ["a = 1\nb = 2\n"]);
+    let deep = root.path().join("in/../deep/out");
+    build(&options, tokenizer(), &deep, &|_| {}).expect("builds");
+    fs::remove_dir_all(root.path().join("deep")).expect("was made");
     options.sources.from.push(root.path().join("missing"));
     let missing = build(&options, tokenizer(), &out, &|_| {});
     assert!(matches!(missing, Err(CorpusError::NotFound { path }) if path.ends_with("missing")));

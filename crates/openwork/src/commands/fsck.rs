@@ -1,0 +1,32 @@
+//! `openwork fsck`: compare the files of a run with what they record of each other.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use openwork_project::{Finding, State, fsck};
+
+use crate::ui::show::say;
+
+/// Arguments of the command.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder of a run
+    run: PathBuf,
+}
+
+/// Runs the command. Exit code 0: no file is damaged; 1: one is.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let mut damaged = false;
+    for Finding { path, state } in fsck(&args.run)? {
+        let path = path.display();
+        match state {
+            State::Whole => say!("ok       {path}"),
+            State::Unknown { reason } => say!("unknown  {path}: {reason}"),
+            State::Damaged { reason } => {
+                damaged = true;
+                say!("damaged  {path}: {reason}");
+            }
+        }
+    }
+    Ok(ExitCode::from(u8::from(damaged)))
+}

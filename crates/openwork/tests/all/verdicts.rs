@@ -1,0 +1,227 @@
+//! Verdict files: tied to what they are about, complete or not, and kept when a circuit is replaced only if somebody says so.
+
+use std::{path::Path, sync::OnceLock};
+
+use openwork_circuit::{Calibration, Circuit, CircuitFile, Means, NodeSet, NodeSpace, SearchSettings};
+
+use crate::{circuits::young_model, ok, run, stderr};
+
+/// A folder with a trained run, which tests copy.
+fn trained() -> &'static Path {
+    static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let dir = DIR.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        young_model(dir.path());
+        let _ = run(dir.path(), "prune run --task for_while --steps 2"); // takes the means
+        dir
+    });
+    dir.path()
+}
+
+/// A copy of the run.
+fn copy() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let status = std::process::Command::new("cp").arg("-r").arg(trained().join("run")).arg(dir.path()).status();
+    assert!(status.unwrap().success());
+    dir
+}
+
+/// A circuit of `task`, of every `step`-th node.
+fn save(dir: &Path, name: &str, task: &str, step: usize) -> CircuitFile {
+    let loaded = openwork_model::Model::load(dir.join("run/model.safetensors")).unwrap();
+    let means = Means::load(&dir.join("run/means.safetensors"), &loaded.model, &loaded.sha256).unwrap();
+    let space = NodeSpace::new(&loaded.model.config);
+    let numbers = (0..space.len()).step_by(step);
+    let circuit = CircuitFile {
+        task: task.into(),
+        model_sha256: loaded.sha256,
+        means_sha256: means.sha256(),
+        tokenizer_sha256: loaded.metadata["tokenizer_sha256"].clone(),
+        circuit: Circuit::new(&loaded.model, NodeSet::of(space, numbers)),
+        calibration: Calibration::NONE,
+        target_loss: 0.15,
+        loss: 0.1,
+        seed: 0,
+        search: SearchSettings::ByHand {},
+    };
+    std::fs::create_dir_all(dir.join("run/circuits")).unwrap();
+    circuit.save(&dir.join(format!("run/circuits/{name}.json"))).unwrap();
+    circuit
+}
+
+fn read(dir: &Path, file: &str) -> String {
+    std::fs::read_to_string(dir.join(file)).unwrap()
+}
+
+const VERIFY: &str = "verify run run/circuits/for_while.json --no-controls --random-sets 100 --level 1";
+
+#[test]
+fn a_verdict_is_about_the_circuit_that_it_was_made_on() {
+    let tmp = copy();
+    let dir = tmp.path();
+    save(dir, "for_while", "for_while", 1);
+    let _ = run(dir, VERIFY);
+    ok(dir, "report run");
+    assert!(!read(dir, "run/report.html").contains("NOT VERIFIED"));
+
+    // Another circuit in the same file, and the verdict renamed to another circuit's name.
+    save(dir, "for_while", "for_while", 2);
+    save(dir, "other", "for_while", 3);
+    std::fs::copy(dir.join("run/circuits/for_while.verdict.json"), dir.join("run/circuits/other.verdict.json"))
+        .unwrap();
+    save(dir, "bare", "for_while", 4);
+    let said = ok(dir, "report run");
+    for name in ["for_while", "other"] {
+        let line = said.lines().find(|l| l.starts_with(&format!("run/circuits/{name}.json"))).unwrap();
+        assert!(line.contains("(circuit differs)") && line.contains("openwork verify"), "{line}");
+    }
+    assert!(said.contains("run/circuits/bare.json: it has not been verified"), "{said}");
+    let page = read(dir, "run/report.html");
+    assert_eq!(page.matches("NOT VERIFIED").count(), 3);
+    assert!(!page.contains("NO TASK"), "no badge of another circuit");
+    for (command, note) in [
+        ("watch run run/circuits/for_while.json --prompts run/recipe.toml", "(circuit differs)"),
+        ("watch run run/circuits/bare.json --prompts run/recipe.toml", "has not been verified"),
+        ("replay run run/circuits/other.verdict.json", "(circuit differs)"),
+    ] {
+        let said = stderr(&run(dir, command));
+        assert!(said.contains(note), "{command}: {said}");
+    }
+}
+
+#[test]
+fn calibration_task_model_means_and_tokenizer_belong_to_a_verdict_and_labels_do_not() {
+    let tmp = copy();
+    let dir = tmp.path();
+    let circuit = save(dir, "for_while", "for_while", 1);
+    let _ = run(dir, VERIFY);
+    let (path, text) = (dir.join("run/circuits/for_while.json"), read(dir, "run/circuits/for_while.json"));
+    let stale = || ok(dir, "report run").contains("differs)");
+    assert!(!stale());
+    let node = circuit.circuit.nodes().nodes().next().unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    json["labels"] = serde_json::json!({node.to_string(): {"name": "cue"}});
+    std::fs::write(&path, json.to_string()).unwrap();
+    assert!(!stale(), "a label is a name");
+    for (from, to) in [("\"scale\": 1.0", "\"scale\": 2.0"), ("for_while", "with_as"), ("\"seed\": 0", "\"seed\": 3")] {
+        std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+        assert!(stale(), "{from} to {to}");
+    }
+    std::fs::write(&path, &text).unwrap();
+    // The verdict says what it was made on; somebody who changes that makes it another's.
+    let verdict_path = dir.join("run/circuits/for_while.verdict.json");
+    let verdict: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&verdict_path).unwrap()).unwrap();
+    for key in ["task", "circuit_sha256", "model_sha256", "means_sha256", "sample_sha256", "tokenizer_sha256"] {
+        let mut other = verdict.clone();
+        other["about"][key] = "0123".into();
+        std::fs::write(&verdict_path, other.to_string()).unwrap();
+        let said = ok(dir, "report run");
+        let part = key.split('_').next().unwrap();
+        assert!(said.contains(&format!("({part}")) || said.contains(&format!(", {part}")), "{key}: {said}");
+    }
+    // Means over other data than the sample are refused.
+    std::fs::write(&verdict_path, verdict.to_string()).unwrap();
+    let loaded = openwork_model::Model::load(dir.join("run/model.safetensors")).unwrap();
+    let tokens: Vec<u16> = (0..256).map(|t| t % 40).collect();
+    let other = Means::compute(&loaded.model, &tokens, 128);
+    other.save(&dir.join("run/means.safetensors"), &loaded.sha256).unwrap();
+    let refused = run(dir, "report run");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("means over other data"), "{}", stderr(&refused));
+}
+
+#[test]
+fn prune_keeps_the_circuit_that_lies_there_and_its_verdict() {
+    let tmp = copy();
+    let dir = tmp.path();
+    save(dir, "for_while", "for_while", 1);
+    let _ = run(dir, VERIFY);
+    std::fs::write(dir.join("run/circuits/for_while.statistical.certificate.json"), "{}").unwrap();
+    let before = [read(dir, "run/circuits/for_while.json"), read(dir, "run/circuits/for_while.verdict.json")];
+    let prune = "prune run --task for_while --steps 2 --restarts 1 --target-loss 0.8";
+    let refused = run(dir, prune);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("--force") && stderr(&refused).contains("--name"), "{}", stderr(&refused));
+    let after = [read(dir, "run/circuits/for_while.json"), read(dir, "run/circuits/for_while.verdict.json")];
+    assert_eq!(before, after);
+    ok(dir, &format!("{prune} --name second"));
+    assert!(dir.join("run/circuits/second.json").exists());
+    assert_eq!(run(dir, &format!("{prune} --name ../second")).status.code(), Some(2));
+    ok(dir, &format!("{prune} --force"));
+    assert_ne!(read(dir, "run/circuits/for_while.json"), before[0]);
+    for gone in ["verdict", "pairs", "statistical.certificate"] {
+        assert!(!dir.join(format!("run/circuits/for_while.{gone}.json")).exists(), "{gone}");
+    }
+    // What was tried stays in the log.
+    assert_eq!(read(dir, "run/circuits/verdicts.jsonl").lines().count(), 1);
+    let stability = "stability run --task for_while --seeds 2 --steps 1 --restarts 1 --target-loss 0.8 --out seeds";
+    ok(dir, stability);
+    let again = run(dir, stability);
+    assert!(again.status.code() == Some(2) && stderr(&again).contains("seeds/for_while.0.json"), "{}", stderr(&again));
+    ok(dir, &format!("{stability} --force"));
+}
+
+#[test]
+fn an_edited_verdict_is_refused_wherever_it_is_read() {
+    let tmp = copy();
+    let dir = tmp.path();
+    save(dir, "for_while", "for_while", 1);
+    let _ = run(dir, VERIFY);
+    let path = dir.join("run/circuits/for_while.verdict.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("\"no_task\""));
+    std::fs::write(&path, text.replacen("\"no_task\"", "\"strong\"", 1)).unwrap();
+    for command in ["report run", "replay run run/circuits/for_while.verdict.json"] {
+        let refused = run(dir, command);
+        assert_eq!(refused.status.code(), Some(2), "{command}");
+        let said = stderr(&refused);
+        assert!(said.contains("was edited") && said.contains("the verdict is a strong pass"), "{command}: {said}");
+    }
+    let watched = run(dir, "watch run run/circuits/for_while.json --prompts run/recipe.toml");
+    assert!(stderr(&watched).contains("was edited"), "{}", stderr(&watched));
+}
+
+#[test]
+fn earlier_verdicts_stand_in_the_report() {
+    let tmp = copy();
+    let dir = tmp.path();
+    save(dir, "for_while", "for_while", 1);
+    let first = run(dir, VERIFY);
+    let said = String::from_utf8_lossy(&first.stdout).into_owned();
+    assert!(said.contains("no circuit of this task was verified in this folder before"), "{said}");
+    assert!(said.contains("a person chose its nodes"), "{said}");
+    save(dir, "second", "for_while", 2);
+    let _ = run(dir, &VERIFY.replace("for_while.json", "second.json"));
+    // A line that a crash cut short is counted, and the next one is whole.
+    let log = dir.join("run/circuits/verdicts.jsonl");
+    std::fs::write(&log, std::fs::read_to_string(&log).unwrap() + "{\"name\": \"x").unwrap();
+    let third = run(dir, &format!("{VERIFY} --target-loss 0.3"));
+    let said = String::from_utf8_lossy(&third.stdout).into_owned();
+    assert!(
+        said.contains("2 earlier verdicts in this folder on circuits of this task, 1 of them on this very"),
+        "{said}"
+    );
+    assert!(said.contains("second.json (another circuit): NO TASK"), "{said}");
+    assert!(said.contains("VERDICT: NO TASK, thresholds loosened: target_loss 0.15 -> 0.3"), "{said}");
+    assert!(stderr(&third).contains("1 lines of verdicts.jsonl"), "{}", stderr(&third));
+    let fourth = run(dir, VERIFY);
+    assert!(String::from_utf8_lossy(&fourth.stdout).contains("3 earlier verdicts"));
+    ok(dir, "report run");
+    assert!(read(dir, "run/report.html").contains("3 earlier verdicts"));
+}
+
+#[test]
+fn pairs_lie_beside_the_verdict_with_their_hash() {
+    let tmp = copy();
+    let dir = tmp.path();
+    save(dir, "for_while", "for_while", 1);
+    let _ = run(dir, &format!("{VERIFY} --out v.json"));
+    let pairs = std::fs::read(dir.join("v.pairs.json")).unwrap();
+    let verdict: serde_json::Value = serde_json::from_str(&read(dir, "v.json")).unwrap();
+    assert_eq!(verdict["pairs_sha256"], openwork_tensor::sha256_bytes(&pairs));
+    let pairs: serde_json::Value = serde_json::from_slice(&pairs).unwrap();
+    assert!(pairs["held_out"].as_array().unwrap().len() > 100 && pairs["held_out"][0]["positive"].is_array());
+    // Another seed of the verifier draws other pairs, whatever the circuit's is.
+    let _ = run(dir, &format!("{VERIFY} --out w.json --seed 5"));
+    assert_ne!(read(dir, "w.pairs.json"), read(dir, "v.pairs.json"));
+}
