@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use openwork_benches::{Csv, Machine, commit, exit, repository, today};
-use openwork_truth::zoo::{CaseKind, Expected};
+use openwork_truth::zoo::CaseKind;
 use rayon::prelude::*;
 
 use injected::Host;

@@ -234,10 +234,8 @@ impl CheckId {
             Self::Sufficiency { scheme, .. } | Self::Faithfulness { split: Split::HeldOut, scheme } => {
                 asked == Self::SufficiencyUnder { scheme }
             }
-            Self::TurnedPairs { split: Split::HeldOut } => asked == Self::SufficiencyUnder { scheme: Scheme::MEAN },
-            Self::Shift { split, .. } | Self::Faithfulness { split, .. } | Self::TurnedPairs { split } => {
-                asked == Self::ShiftPairs { split }
-            }
+            Self::Shift { split, .. } | Self::Faithfulness { split, .. } => asked == Self::ShiftPairs { split },
+            Self::TurnedPairs { split } if split != Split::HeldOut => asked == Self::ShiftPairs { split },
             _ => self == asked,
         }
     }
