@@ -25,14 +25,14 @@ fn opposition(
 }
 
 impl Plan {
-    /// `ReLU(4 (±x) − 20 Σ guards + bias)`, quiet as long as one guard is 1: the sum of m guards at their means μ is below
-    /// `m μ + (1 − μ)`, that of m − 1 of them and one that is whole, by `20 (1 − μ)`.
+    /// `ReLU(gain (±x) − 20 Σ guards + bias)`, quiet as long as one guard is 1: the sum of m guards at their means μ is below that
+    /// of m − 1 of them and one that is whole by 1 − μ.
     ///
     /// A neuron's guard is 1 at fillers, of which the last token is one, so μ = 0.8 in the training text: a BOS and a cue in ten
-    /// tokens. A head's is 1 from the cue on, μ ≈ 0.75. The parts are also quiet at other tokens than fillers.
+    /// tokens. A head's is whether it finds the cue, which a step makes 0 whatever node of the head is ablated. The parts are
+    /// also quiet at other tokens than fillers.
     pub(super) fn guard(guards: Guards, strength: f32) -> Self {
         const READ: f32 = 20.0;
-        const GAIN: f32 = 4.0;
         let mut s = Start::new();
         let (x, _) = s.fetch(token::CUE);
         let out = s.answers(LOGIT);
@@ -54,6 +54,11 @@ impl Plan {
             let is_cue = s.b.tokens(1, |t| token::CUE.contains(&t).then_some(0));
             s.b.aggregate(&s.always, &is_cue, |_, _| true, &is_cue).channel(0)
         };
+        let step = |s: &mut Start, from: Channel| {
+            let to = s.b.variable(1).channel(0);
+            s.b.step(&[(from, 1.0)], (0.9, 0.1), None, &[(to, 1.0)]);
+            to
+        };
         let mut outside = vec![];
         let mut own = |s: &mut Start, guard: &dyn Fn(&mut Start) -> Channel| {
             let mark = s.b.mark();
@@ -71,15 +76,19 @@ impl Plan {
                 };
                 (vec![own(&mut s, &neuron), own(&mut s, &later)], 0.8)
             }
-            Guards::Heads => (vec![own(&mut s, &head), own(&mut s, &head)], 0.75),
+            Guards::Heads => {
+                let heads = [own(&mut s, &head), own(&mut s, &head)];
+                (heads.map(|from| step(&mut s, from)).to_vec(), 0.0)
+            }
         };
-        // Quiet by 1 with one guard whole, where means are as expected.
+        // Quiet by 1 with one guard whole, and for the other sign.
+        let gain = READ * (1.0 - mean) / 2.0;
         let level = READ * guards.len() as f32 * mean;
-        let bias = level + READ * (1.0 - mean) - GAIN - 1.0;
-        let left = GAIN + bias - level;
+        let bias = level + gain - 1.0;
+        let left = 2.0 * gain - 1.0;
         let rest: Vec<(Channel, f32)> =
             guards.iter().map(|g| (*g, -READ)).chain([(other.channel(0), -100.0)]).collect();
-        opposition(&mut s, x.channel(0), (GAIN, left), &rest, bias, &out, strength);
+        opposition(&mut s, x.channel(0), (gain, left), &rest, bias, &out, strength);
         Self { outside, ..s.plan(honest.clone(), honest) }
     }
 

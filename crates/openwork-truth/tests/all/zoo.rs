@@ -411,6 +411,13 @@ fn guards_hold_alone_and_not_when_all_are_gone() {
                 assert_eq!(without(&p, &fewer), 1.0, "{guards:?} at {severity}: one guard left holds");
             }
             assert_eq!(without(&p, &all), 0.0, "{guards:?} at {severity}: every answer turns");
+            if severity == 1.0 && seed < 4 {
+                let space = p.circuit.space();
+                for node in 0..space.len() {
+                    let alone = NodeSet::of(space.clone(), [node]);
+                    assert_eq!(without(&p, &[&alone]), 1.0, "{guards:?}: {} alone does nothing", space.node(node));
+                }
+            }
         }
     }
 }

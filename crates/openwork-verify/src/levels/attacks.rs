@@ -38,8 +38,7 @@ impl Verifier<'_> {
             ATTACKS.into_iter().for_each(|id| self.push(Check::not_asked(id, words)));
             return Ok(());
         }
-        if !self.has_time(CheckId::Adversary) {
-            ATTACKS.into_iter().skip(1).for_each(|id| self.left_out(id));
+        if !self.has_time_for(&ATTACKS) {
             return Ok(());
         }
         let small = (settings.adversary_share * circuit.len() as f64).ceil().max(1.0);

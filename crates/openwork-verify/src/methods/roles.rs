@@ -18,7 +18,7 @@ pub(crate) fn p_opposed(correlation: f64, prompts: usize) -> f64 {
     Normal::standard().cdf(z)
 }
 
-/// What some nodes of the circuit are worth together: by how much its mean loss changes without them, in either direction,
+/// Worth of some nodes of the circuit together: by how much its mean loss changes without them, in either direction,
 /// nats. The circuit's answer is not magnified for it: what a node is worth would vanish in certainty.
 pub(crate) fn worth(
     evaluator: &Evaluator<'_>,

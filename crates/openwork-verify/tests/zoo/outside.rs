@@ -1,47 +1,16 @@
 //! Flaws that lie outside the circuit and that most inputs, or nodes one by one, do not show.
 
-use openwork_circuit::{Ablation, Circuit, Keep, batches, evaluate};
-use openwork_truth::zoo::{self, CaseKind, GroundTruthCase};
-use openwork_verify::{
-    Attacker, Case, Control, ControlKind, Controls, Limits, Report, Search, Settings, Shift, Split, Status, verify,
-};
+use openwork_truth::zoo::{CaseKind, GroundTruthCase};
+use openwork_verify::{Attacker, Report, Search, Status};
 
 use crate::{
-    check,
+    check, known,
     micro::{Bed, Plan, path_nodes, set},
 };
 
 /// The report on a ground-truth case, up to level 4.
 fn judge(given: &GroundTruthCase) -> Report {
-    let GroundTruthCase { model, means, circuit: nodes, training, held_out, selection, target_loss, .. } = given;
-    let circuit = &Circuit::new(model, nodes.clone());
-    let keep = || Keep::new(nodes, Ablation::Mean(means));
-    let calibration = evaluate(model, &batches(training, 8, model.config.n_ctx), false, keep, |_| ()).calibrate();
-    let split = |shift| match shift {
-        zoo::Shift::Templates => Split::HeldOutTemplates,
-        zoo::Shift::Lengths => Split::Lengths,
-        zoo::Shift::Vocabulary => Split::Vocabulary,
-    };
-    let shifts: Vec<Shift<'_>> =
-        given.shifted.iter().map(|(shift, pairs)| Shift { split: split(*shift), pairs }).collect();
-    let case = Case {
-        model,
-        means,
-        circuit,
-        calibration,
-        target_loss: *target_loss,
-        held_out,
-        shifts: &shifts,
-        selection,
-        meaning: None,
-        model_sha256: "",
-        domain: None,
-    };
-    let control = |kind| Control { kind, reached_target: false, loss: std::f64::consts::LN_2, nodes: 0, edges: 0 };
-    let done = ControlKind::ALL.map(control);
-    let settings = Settings { random_sets: 100, random_pairs: 32, bootstrap: 400, ..Settings::default() };
-    let controls = Controls { done: &done, cut_short: &[] };
-    verify(&case, controls, &settings, &Limits::level(4), &mut |_| ()).report
+    known::judge(given, 4)
 }
 
 #[track_caller]

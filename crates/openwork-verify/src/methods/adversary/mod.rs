@@ -62,7 +62,7 @@ pub enum Attacker {
     OneScheme,
     /// Ablates one group of nodes as a whole, alike on all prompts.
     Group {
-        /// What the nodes have in common.
+        /// Property that the nodes share.
         name: String,
     },
     /// Ablates nodes within the budget, on every prompt others; judged on the prompts that it was made on.

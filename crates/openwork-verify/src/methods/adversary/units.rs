@@ -11,7 +11,7 @@ use super::{Adversary, Candidate, Effect, Search};
 
 /// A group of nodes.
 pub(crate) struct Unit {
-    /// What they have in common.
+    /// Property that they share.
     pub name: String,
     pub nodes: Vec<usize>,
 }

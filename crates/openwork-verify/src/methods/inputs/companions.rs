@@ -9,7 +9,7 @@ use openwork_circuit::{Calibration, NodeSet};
 use super::{Parent, SURE, answers, is_turned};
 use crate::run::evaluator::Evaluator;
 
-/// What exchanging one difference of a pair without the others shows.
+/// Outcome of exchanging one difference of a pair without the others.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Companions {
     /// Pairs that differ in several places, and all pairs.

@@ -32,15 +32,15 @@ pub(crate) struct RareToken {
 /// Tokens that are tried closely: half for how far circuit and model part, half for the activity outside the circuit.
 const CLOSELY: usize = 16;
 
-/// Prompts with each token in the first look.
-const LOOKS: usize = 2;
+/// Prompts of the first look, all tokens together; each token has at least two and at most sixteen.
+const LOOKS: usize = 1024;
 
 /// A place may have a token to which the model gives, there, the probability that it gives to all but so many of the tokens
 /// which prompts have in such places.
 const UNLIKELY: f64 = 0.05;
 
-/// Tries up to `most` tokens in places that are no cue and in which prompts of one template differ, two selection prompts
-/// each, and the most conspicuous ones in all of the `judge`'s prompts. Left out are tokens of cues, the candidates, and tokens
+/// Tries up to `most` tokens in places that are no cue and in which prompts of one template differ, in some selection
+/// prompts each, and the most conspicuous ones in all of the `judge`'s prompts. Left out are tokens of cues, the candidates, and tokens
 /// that the model finds unlikely there. Returns the number of tokens tried and those tried closely, the worst first; `None`
 /// where prompts have no such place or time runs out.
 pub(crate) fn rare_tokens(
@@ -63,7 +63,7 @@ pub(crate) fn rare_tokens(
     let mut children: Vec<(u16, Parent)> = vec![];
     for &token in &tried {
         let places = &tokens[&token];
-        for _ in 0..LOOKS {
+        for _ in 0..(LOOKS / tried.len()).clamp(2, 16) {
             let (parent, place) = places[rng.random_range(0..places.len())];
             children.push((token, parents[parent].0.with(token, place)));
         }
