@@ -180,6 +180,7 @@ impl CheckId {
             2 => Scheme::all()
                 .map(|scheme| Self::SufficiencyUnder { scheme })
                 .chain([
+                    Self::ClaimedTarget,
                     Self::Amplification,
                     Self::Equivalence,
                     Self::SignTest,
