@@ -26,6 +26,8 @@ cargo xtask COMMAND
   test-gpu           tests on the GPU of this machine; they fail where there is none
   pack-gpu [DIR]     the same tests and measurements as one folder for a machine with a driver and nothing else
   calibrate [ARGS]   judge circuits of known truth: the judge's error rates; `cargo xtask calibrate --help`
+  fuzz [TARGET] [--minutes M | --cases N]
+                     damage files of every format that is read, a minute each, and read them
   bench WHAT [ARGS]  measure; `cargo xtask bench` says what there is";
 
 fn main() -> ExitCode {
@@ -55,6 +57,10 @@ fn run(command: &str, args: &[OsString]) -> Result<()> {
         "parity" => {
             ensure!(matches!(args.len(), 1 | 2), "usage: cargo xtask parity DIR [DEVICE]");
             let program = ["run", "--quiet", "--release", "--package", "openwork-tests", "--bin", "parity"];
+            hand_over(cargo().args(program).arg(manifest()).arg("--").args(args))
+        }
+        "fuzz" => {
+            let program = ["run", "--quiet", "--release", "--package", "openwork-tests", "--bin", "fuzz"];
             hand_over(cargo().args(program).arg(manifest()).arg("--").args(args))
         }
         "kernels" => kernels::run(args),

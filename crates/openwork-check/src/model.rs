@@ -37,7 +37,7 @@ pub enum ModelError {
     #[error("`residual_activation_type` is not identity")]
     ResidualActivation,
     /// The density of activations is no fraction.
-    #[error("`afrac` is not a positive number")]
+    #[error("`afrac` is not a number above 0 and up to 1 that keeps an entry at every site")]
     Density,
     /// A tensor is missing.
     #[error("it has no tensor `{name}`")]
@@ -48,6 +48,9 @@ pub enum ModelError {
     /// A tensor is there twice, as dense numbers and as nonzeros.
     #[error("tensor `{name}` is there in two forms, dense and sparse: which of them is meant?")]
     TwoForms { name: String },
+    /// The file records another hash than its contents have.
+    #[error("it is damaged: it holds model {found}, and records {recorded}")]
+    Damaged { recorded: String, found: String },
     /// A tensor has no place in the model.
     #[error("tensor `{name}` has no place in a model of this configuration")]
     NoPlace { name: String },
@@ -208,7 +211,14 @@ impl Model {
         }
         let file = SafeTensors::deserialize(&bytes)?;
         let config = metadata.get("config").ok_or(ModelError::NoConfig)?;
-        build(&file, config, content_sha256(&file, config)?)
+        let model = build(&file, config)?;
+        let sha256 = content_sha256(&file, config)?;
+        match metadata.get("model_sha256") {
+            Some(recorded) if *recorded != sha256 => {
+                Err(ModelError::Damaged { recorded: recorded.clone(), found: sha256 })
+            }
+            _ => Ok(Self { sha256, ..model }),
+        }
     }
 }
 
@@ -236,60 +246,119 @@ impl Config {
         self.get(key).map_or(Ok(default), |v| v.as_bool().ok_or_else(|| wrong(v)))
     }
 
-    fn text(&self, key: &str) -> &str {
-        self.get(key).and_then(Value::as_str).unwrap_or_default()
+    fn text(&self, key: &'static str, default: &'static str) -> Result<&str, ModelError> {
+        let wrong = |v: &Value| ModelError::Entry { key, found: v.to_string(), expected: "a text" };
+        self.get(key).map_or(Ok(default), |v| v.as_str().ok_or_else(|| wrong(v)))
+    }
+
+    /// A size that has a limit of its own.
+    fn size_up_to(&self, key: &'static str, most: usize, expected: &'static str) -> Result<usize, ModelError> {
+        let size = self.size(key)?;
+        let found = size.to_string();
+        if size <= most { Ok(size) } else { Err(ModelError::Entry { key, found, expected }) }
+    }
+
+    fn d_head(&self, d: usize, n_head: usize) -> Result<usize, ModelError> {
+        if self.get("d_head").is_some() {
+            return self.size("d_head");
+        }
+        let (found, expected) = (n_head.to_string(), "a divisor of d_model where there is no `d_head`");
+        if d.is_multiple_of(n_head) {
+            Ok(d / n_head)
+        } else {
+            Err(ModelError::Entry { key: "n_head", found, expected })
+        }
+    }
+
+    fn d_mlp(&self, d: usize) -> Result<usize, ModelError> {
+        match (self.get("d_mlp"), self.get("n_mlp")) {
+            (Some(new), Some(old)) if new != old => {
+                let (found, expected) = (old.to_string(), "the value of `d_mlp`, or no such key");
+                Err(ModelError::Entry { key: "n_mlp", found, expected })
+            }
+            (Some(_), _) => self.size("d_mlp"),
+            (None, Some(_)) => self.size("n_mlp"),
+            (None, None) => Ok(4 * d),
+        }
+    }
+
+    fn norm(&self) -> Result<NormKind, ModelError> {
+        match (self.get("norm"), self.flag("rms_norm", false)?) {
+            (None, true) => Ok(NormKind::Rms),
+            (None, false) => Ok(NormKind::Layer),
+            (Some(Value::String(s)), false) if s == "none" => Ok(NormKind::None),
+            (Some(other), _) => {
+                let (found, expected) = (other.to_string(), "none, and `rms_norm` not true");
+                Err(ModelError::Entry { key: "norm", found, expected })
+            }
+        }
+    }
+
+    fn activation(&self) -> Result<Activation, ModelError> {
+        match self.text("activation_type", "gelu")? {
+            "gelu" => Ok(Activation::Gelu),
+            "relu" => Ok(Activation::Relu),
+            other => {
+                let (found, expected) = (format!("{other:?}"), "gelu or relu");
+                Err(ModelError::Entry { key: "activation_type", found, expected })
+            }
+        }
+    }
+
+    /// Number of entries that AbsTopK keeps at every kind of node.
+    fn top_k(&self, widths: [usize; 8]) -> Result<[Option<usize>; 8], ModelError> {
+        let names = self.text("afrac_loctypes", "attn_in,attn_out,mlp_in,mlp_out")?;
+        let Some(fraction) = self.get("afrac") else { return Ok([None; 8]) };
+        let fraction = fraction.as_f64().filter(|f| *f > 0.0 && *f <= 1.0).ok_or(ModelError::Density)?;
+        let mut top_k = [None; 8];
+        for name in names.split(',').filter(|name| !name.is_empty()) {
+            let (found, expected) = (format!("{name:?}"), "names of sites with commas between");
+            let kind = KINDS.iter().position(|kind| kind.1 == name);
+            let kind = kind.ok_or(ModelError::Entry { key: "afrac_loctypes", found, expected })?;
+            if fraction < 1.0 {
+                let kept = (fraction * widths[kind] as f64) as usize;
+                top_k[kind] = Some(kept).filter(|&k| k > 0).ok_or(ModelError::Density).map(Some)?;
+            }
+        }
+        Ok(top_k)
+    }
+
+    /// Refuses what would make another function of the weights.
+    fn check_others(&self) -> Result<(), ModelError> {
+        self.flag("learnable_bigram_table", false)?;
+        self.flag("sinusoidal_cat_pos_emb", false)?;
+        if self.text("residual_activation_type", "identity")? != "identity" {
+            return Err(ModelError::ResidualActivation);
+        }
+        match self.flag("use_tied_aux_matrix", false)? {
+            false => Ok(()),
+            true => {
+                let (found, expected) = ("true".into(), "false");
+                Err(ModelError::Entry { key: "use_tied_aux_matrix", found, expected })
+            }
+        }
     }
 }
 
 /// Name of the position embedding.
 const POSITIONS: &str = "transformer.wpe.weight";
 
-fn build(file: &SafeTensors<'_>, config: &str, sha256: String) -> Result<Model, ModelError> {
+fn build(file: &SafeTensors<'_>, config: &str) -> Result<Model, ModelError> {
     let c = Config(serde_json::from_str(config)?);
     one_form_each(file)?;
     let d = c.size(if c.get("d_model").is_some() { "d_model" } else { "n_embd" })?;
-    let (vocab, n_ctx, n_head) = (c.size("vocab_size")?, c.size("block_size")?, c.size("n_head")?);
-    let d_head = if c.get("d_head").is_some() { c.size("d_head")? } else { d / n_head };
-    let d_mlp = match (c.get("d_mlp"), c.get("n_mlp")) {
-        (Some(_), _) => c.size("d_mlp")?,
-        (None, Some(_)) => c.size("n_mlp")?,
-        (None, None) => 4 * d,
-    };
-    let norm = match (c.text("norm"), c.flag("rms_norm", false)?) {
-        ("none", _) => NormKind::None,
-        ("", true) => NormKind::Rms,
-        ("", false) => NormKind::Layer,
-        (other, _) => {
-            return Err(ModelError::Entry { key: "norm", found: format!("{other:?}"), expected: "none" });
-        }
-    };
-    let activation = match c.text("activation_type") {
-        "gelu" | "" => Activation::Gelu,
-        "relu" => Activation::Relu,
-        other => {
-            let (found, expected) = (format!("{other:?}"), "gelu or relu");
-            return Err(ModelError::Entry { key: "activation_type", found, expected });
-        }
-    };
-    if !["", "identity"].contains(&c.text("residual_activation_type")) {
-        return Err(ModelError::ResidualActivation);
-    }
+    let vocab = c.size_up_to("vocab_size", 1 << 16, "at most 65536")?;
+    let n_ctx = c.size_up_to("block_size", 1 << 20, "at most 1048576")?;
+    let n_head = c.size("n_head")?;
+    let (d_head, d_mlp) = (c.d_head(d, n_head)?, c.d_mlp(d)?);
+    let (norm, activation) = (c.norm()?, c.activation()?);
+    c.check_others()?;
     let beside = if c.get("d_pos_emb").is_some() { c.size("d_pos_emb")? } else { 0 };
     let (read, attn) = (d + beside, n_head * d_head);
     let widths = [read, attn, attn, attn, d, read, d_mlp, d];
-    let mut top_k = [None; 8];
-    if let Some(fraction) = c.get("afrac") {
-        let fraction = fraction.as_f64().filter(|f| *f > 0.0).ok_or(ModelError::Density)?;
-        let sites: Vec<&str> = c.text("afrac_loctypes").split(',').map(str::trim).collect();
-        let everywhere = c.get("afrac_loctypes").is_none();
-        for (i, kind) in KINDS.iter().enumerate() {
-            if fraction < 1.0 && (everywhere || sites.contains(&kind.1)) {
-                top_k[i] = Some((fraction * widths[i] as f64) as usize);
-            }
-        }
-    }
+    let top_k = c.top_k(widths)?;
     let linear_bias = c.flag("bias", true)?;
-    let norm_bias = norm == NormKind::Layer && c.flag("ln_bias", true)?;
+    let norm_bias = c.flag("ln_bias", true)? && norm == NormKind::Layer;
     let make_norm = |name: &str, width| {
         let bias = if norm_bias { Some(vector(file, &format!("{name}.bias"), width)?) } else { None };
         Ok::<_, ModelError>(Norm { gain: vector(file, &format!("{name}.weight"), width)?, bias })
@@ -334,7 +403,7 @@ fn build(file: &SafeTensors<'_>, config: &str, sha256: String) -> Result<Model, 
         |there: bool, name: &str, cols| if there { matrix(file, name, vocab, cols).map(Some) } else { Ok(None) };
     let logits_bias = has("final_logits_bias").then(|| vector(file, "final_logits_bias", vocab)).transpose()?;
     let model = Model {
-        sha256,
+        sha256: String::new(),
         vocab,
         n_ctx,
         n_head,
@@ -347,7 +416,7 @@ fn build(file: &SafeTensors<'_>, config: &str, sha256: String) -> Result<Model, 
         position,
         blocks,
         final_norm: make_norm("transformer.ln_f", d)?,
-        unembed: table(!c.flag("tied_unembed", false)?, "lm_head.weight", d)?,
+        unembed: table(!c.flag("tied_unembed", true)?, "lm_head.weight", d)?,
         bigram: table(c.flag("enable_bigram_table", false)?, "bigram_table", vocab)?,
         logits_bias,
     };
@@ -476,17 +545,22 @@ fn matrix(file: &SafeTensors<'_>, name: &str, rows: usize, cols: usize) -> Resul
         let nonzeros = |row: &[f64]| row.iter().copied().enumerate().filter(|e| e.1 != 0.0).collect();
         return Ok(Sparse(values.chunks_exact(cols.max(1)).map(nonzeros).collect()));
     }
-    let whole = |end: &str| -> Result<Vec<usize>, ModelError> {
+    // Each array has one type: columns are U16 where there are at most 65536 of them.
+    let array = |end: &str, dtype: Dtype| {
         let array = part(end)?;
-        let list = match array.dtype() {
-            Dtype::I64 => numbers(array.data(), i64::from_le_bytes),
-            Dtype::U16 => numbers(array.data(), |b| i64::from(u16::from_le_bytes(b))),
-            _ => return Err(wrong()),
-        };
+        let fits = array.dtype() == dtype && array.shape().len() == 1;
+        if fits { Ok(array) } else { Err(wrong()) }
+    };
+    let wide = |end: &str| -> Result<Vec<usize>, ModelError> {
+        let list = numbers(array(end, Dtype::I64)?.data(), i64::from_le_bytes);
         list.into_iter().map(|i| usize::try_from(i).map_err(|_| wrong())).collect()
     };
-    let (shape, starts, columns) = (whole(".csr.shape")?, whole(".csr.row_ptr")?, whole(".csr.col_idx")?);
-    let values = part(".csr.values")?;
+    let (shape, starts) = (wide(".csr.shape")?, wide(".csr.row_ptr")?);
+    let columns = match cols.max(1) > 1 << 16 {
+        true => wide(".csr.col_idx")?,
+        false => numbers(array(".csr.col_idx", Dtype::U16)?.data(), |b| usize::from(u16::from_le_bytes(b))),
+    };
+    let values = array(".csr.values", Dtype::F32)?;
     let values = finite(numbers(values.data(), |b| f64::from(f32::from_le_bytes(b))))?;
     let rising = starts.windows(2).all(|w| w[0] <= w[1]);
     let ends = starts.first() == Some(&0) && starts.last() == Some(&values.len()) && starts.len() == rows + 1;

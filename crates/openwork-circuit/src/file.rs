@@ -205,13 +205,30 @@ struct JsonGroup {
     nodes: BTreeMap<String, Vec<usize>>,
 }
 
+impl Json {
+    /// Reads the fields, and checks those that need no model.
+    fn parse(text: &str) -> Result<Self, String> {
+        let json: Self = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        if ![json.calibration.scale, json.calibration.shift, json.target_loss_nats].iter().all(|x| x.is_finite()) {
+            return Err("its calibration or target is not finite".into());
+        }
+        if let SearchSettings::LearnedMasks(masks) = &json.search
+            && let Some(fault) = masks.fault()
+        {
+            return Err(format!("its search cannot be: {fault}"));
+        }
+        Ok(json)
+    }
+}
+
 impl CircuitFile {
     /// Writes the file, atomically.
     ///
     /// # Errors
-    /// [`CircuitError::Io`].
+    /// The file cannot be written, or holds what [`CircuitFile::load`] would refuse, such as a number that is not finite.
     pub fn save(&self, path: &Path) -> Result<(), CircuitError> {
         let text = serde_json::to_string_pretty(&self.json()).expect("plain values");
+        Json::parse(&text).map_err(|reason| CircuitError::Format { path: path.into(), reason })?;
         openwork_tensor::write_atomic(path, |w| writeln!(w, "{text}"))
             .map_err(|source| CircuitError::Io { path: path.into(), source })
     }
@@ -229,18 +246,10 @@ impl CircuitFile {
         if format != FORMAT {
             return Err(CircuitError::OtherFormat { path: path.into(), found: format });
         }
-        let json: Json = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        let json = Json::parse(&text).map_err(wrong)?;
         if json.model_sha256 != model_sha256 {
             let (found, expected) = (json.model_sha256, model_sha256.to_owned());
             return Err(CircuitError::OtherModel { path: path.into(), found, expected });
-        }
-        if ![json.calibration.scale, json.calibration.shift, json.target_loss_nats].iter().all(|x| x.is_finite()) {
-            return Err(wrong("its calibration or target is not finite".into()));
-        }
-        if let SearchSettings::LearnedMasks(masks) = &json.search
-            && let Some(fault) = masks.fault()
-        {
-            return Err(wrong(format!("its search cannot be: {fault}")));
         }
         let circuit = Reader { path, model, space: NodeSpace::new(&model.config) }.circuit(&json)?;
         Ok(Self {

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
 use openwork_model::{Matrix, Model, Site, Tap, Tokens};
-use openwork_tensor::{Tensor, TensorFile};
+use openwork_tensor::{Tensor, TensorFile, WriteError, ensure_finite};
 use rayon::prelude::*;
 
 use crate::NodeSpace;
@@ -86,8 +86,13 @@ impl Means {
     }
 
     /// Writes the means of the model with this hash, atomically.
-    pub fn save(&self, path: &Path, model_sha256: &str) -> Result<(), openwork_tensor::WriteError> {
-        let tensors = BTreeMap::from([("means".to_owned(), Tensor::from(ndarray::Array1::from(self.values.clone())))]);
+    ///
+    /// # Errors
+    /// When the file cannot be written, or a mean is not finite.
+    pub fn save(&self, path: &Path, model_sha256: &str) -> Result<(), WriteError> {
+        let means = Tensor::from(ndarray::Array1::from(self.values.clone()));
+        ensure_finite(&means, "means").map_err(|source| WriteError::NotFinite { path: path.to_owned(), source })?;
+        let tensors = BTreeMap::from([("means".to_owned(), means)]);
         let metadata = [
             ("format", FORMAT.to_owned()),
             ("model_sha256", model_sha256.to_owned()),

@@ -10,7 +10,7 @@ use std::{
 
 use ndarray::Ix2;
 use openwork_ops::{Matrix, Ties, Weight};
-use openwork_tensor::{CsrTensor, Tensor, TensorFile};
+use openwork_tensor::{CsrTensor, Tensor, TensorFile, WriteError, ensure_finite};
 
 use crate::{Config, ConfigError, Model, ParamInfo, Params, Positions, Role};
 
@@ -173,6 +173,9 @@ pub enum LoadError {
     },
 }
 
+/// Ends of the names of the four arrays of a sparse matrix.
+const ARRAYS: [&str; 4] = [".csr.shape", ".csr.row_ptr", ".csr.col_idx", ".csr.values"];
+
 /// The published configuration's file name.
 pub(crate) const CONFIG: &str = "beeg_config.json";
 
@@ -190,8 +193,8 @@ pub enum SaveError {
     /// The tensors.
     #[error(transparent)]
     Tensor(#[from] openwork_tensor::WriteError),
-    /// The original code has no such model.
-    #[error("the model cannot be exported")]
+    /// The configuration makes no model, or none that the original code has.
+    #[error("the model cannot be written")]
     Config(#[source] ConfigError),
     /// Another file.
     #[error("cannot write {}", path.display())]
@@ -207,7 +210,8 @@ impl Model {
     /// Writes the model to one file, atomically. `metadata` travels along (the tokenizer's hash, for example).
     ///
     /// # Errors
-    /// When the file cannot be written; an earlier one at `path` stays.
+    /// When the file cannot be written, or holds what [`Model::load`] would refuse: weights that are not finite (unless
+    /// `metadata` has [`WITH_NOT_FINITE`]), or a configuration without sense. An earlier one at `path` stays.
     pub fn save(&self, path: impl AsRef<Path>, metadata: &BTreeMap<String, String>) -> Result<(), SaveError> {
         let (mut dense, mut sparse) = (BTreeMap::new(), BTreeMap::new());
         for (info, weight) in Params::<()>::infos(&self.config).into_iter().zip(self.params.values()) {
@@ -217,8 +221,22 @@ impl Model {
             }
         }
         let mut metadata = metadata.clone();
+        let (path, config) = (path.as_ref(), self.config.to_published());
+        self.config.check().and_then(|()| Config::from_published(&config).map(drop)).map_err(SaveError::Config)?;
+        if !allows_not_finite(&metadata) {
+            for (name, tensor) in &dense {
+                ensure_finite(tensor, name)
+                    .map_err(|source| WriteError::NotFinite { path: path.to_owned(), source })?;
+            }
+            if let Some((name, tensor)) = sparse.iter().find(|(_, tensor)| !tensor.values.iter().all(|x| x.is_finite()))
+            {
+                let values = Tensor::from(ndarray::Array1::from(tensor.values.clone()));
+                ensure_finite(&values, name)
+                    .map_err(|source| WriteError::NotFinite { path: path.to_owned(), source })?;
+            }
+        }
         metadata.insert("format".into(), FORMAT.into());
-        metadata.insert("config".into(), self.config.to_published());
+        metadata.insert("config".into(), config);
         metadata.insert(OWN_SHA256.into(), self.sha256());
         Ok(openwork_tensor::write_with_csr(path, &dense, &sparse, &metadata)?)
     }
@@ -240,9 +258,10 @@ impl Model {
         let config = metadata.remove("config").unwrap_or_default();
         let (config, _) =
             Config::from_published(&config).map_err(|source| LoadError::Config { path: path.into(), source })?;
-        let allow_not_finite = metadata.get(WITH_NOT_FINITE.0).is_some_and(|value| value == WITH_NOT_FINITE.1);
+        let allow_not_finite = allows_not_finite(&metadata);
         let model = assemble(path, config, allow_not_finite, |name, expected| {
-            Ok(match (file.is_csr(name), file.contains(name)) {
+            let sparse = ARRAYS.iter().any(|end| file.contains(&format!("{name}{end}")));
+            Ok(match (sparse, file.contains(name)) {
                 (true, true) => return Err(LoadError::TwoForms { path: path.into(), name: name.into() }),
                 (true, false) => {
                     // A few bytes can claim any number of columns: compared before they are filled with zeros.
@@ -260,9 +279,8 @@ impl Model {
         })?;
         let infos = Params::<()>::infos(&model.config);
         let own = |name: &str| {
-            infos
-                .iter()
-                .any(|info| name.strip_prefix(&info.name).is_some_and(|end| end.is_empty() || end.starts_with(".csr.")))
+            let is_part = |end: &str| end.is_empty() || ARRAYS.contains(&end);
+            infos.iter().any(|info| name.strip_prefix(&info.name).is_some_and(is_part))
         };
         if let Some(name) = file.names().find(|name| !own(name)) {
             return Err(LoadError::NoPlace { path: path.into(), name: name.into() });
@@ -275,6 +293,11 @@ impl Model {
             _ => Ok(Loaded { sha256, model, metadata }),
         }
     }
+}
+
+/// True if somebody asked for weights that are not finite.
+fn allows_not_finite(metadata: &BTreeMap<String, String>) -> bool {
+    metadata.get(WITH_NOT_FINITE.0).is_some_and(|value| value == WITH_NOT_FINITE.1)
 }
 
 /// A vector has one dimension in the published files.

@@ -109,7 +109,7 @@ pub enum ConfigError {
         expected: &'static str,
     },
     /// AbsTopK would keep nothing.
-    #[error("AbsTopK keeps no feature of the {width} at {site}: {fraction:?} of them is less than one")]
+    #[error("AbsTopK keeps no feature of the {width} at {site}: {fraction:e} of them is less than one")]
     KeepsNothing {
         /// Published name of the site.
         site: &'static str,
@@ -228,8 +228,14 @@ impl Config {
     /// Checks that a model of this configuration computes something.
     ///
     /// # Errors
-    /// AbsTopK keeps no feature at one of its sites.
+    /// AbsTopK keeps no feature at one of its sites, or its fraction is none.
     pub fn check(&self) -> Result<(), ConfigError> {
+        if let Some(ActDensity { fraction, .. }) = &self.act_density
+            && !(*fraction > 0.0 && *fraction <= 1.0)
+        {
+            let found = format!("{fraction:?}");
+            return Err(ConfigError::Value { key: "afrac", found, expected: "a number above 0 and up to 1, or null" });
+        }
         for (site, kind) in ACT_SITES {
             if self.act_k(kind) == Some(0) {
                 let fraction = self.act_density.as_ref().map_or(1.0, |density| density.fraction);

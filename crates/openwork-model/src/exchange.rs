@@ -111,7 +111,7 @@ impl StateDict {
         Ok(Self { path, file: File::Pt(file), names })
     }
 
-    /// What the names of the model's tensors begin with: nothing, or what `torch.compile` (`_orig_mod.`), data-parallel
+    /// Beginning of the names of the model's tensors: nothing, or what `torch.compile` (`_orig_mod.`), data-parallel
     /// training (`module.`) or a training script (`model.`) put before them.
     fn prefix(&self) -> Result<String, LoadError> {
         let before = |end: &'static str| self.names.iter().filter_map(move |name| name.strip_suffix(end));

@@ -42,7 +42,7 @@ pub enum Notice {
     },
 }
 
-/// What a model file does not say of itself, or says otherwise than somebody does.
+/// Files and facts that belong to a model and that somebody names.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Beside<'a> {
     /// The tokenizer; `None`: `tokenizer.json` beside the model.
@@ -94,7 +94,7 @@ pub enum ProjectError {
     /// A training run works in the folder.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// What killed processes left in the folder cannot be removed.
+    /// Files that killed processes left in the folder cannot be removed.
     #[error("cannot clear {}", path.display())]
     Clear {
         /// The folder.

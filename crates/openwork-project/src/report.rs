@@ -83,8 +83,6 @@ impl UnjudgedCircuit {
 pub struct CircuitReport {
     /// The circuit.
     pub file: CircuitFile,
-    /// Channels of an attention head, for the names of attention nodes.
-    pub d_head: usize,
     /// Outcome of the control searches.
     pub controls: Vec<Control>,
     /// Report of the verifier.
@@ -220,7 +218,6 @@ impl CircuitReport {
         examples.extend(self::examples(project, (&file, &masked), &splits.held_out_templates[..1], true));
         drop(masked);
         Ok(Self {
-            d_head: project.model.config.d_head,
             provenance: verdict.provenance(),
             controls: verdict.controls,
             tokens: token_texts(project, &verdict.report),

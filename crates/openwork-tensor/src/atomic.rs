@@ -66,6 +66,7 @@ pub fn remove_leftovers_in(folder: &Path) -> io::Result<()> {
 
 /// Removes the temporary files in `folder` of those files whose name `of` accepts.
 fn remove_temporary(folder: &Path, of: impl Fn(&[u8]) -> bool) -> io::Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let entries = match fs::read_dir(folder) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,

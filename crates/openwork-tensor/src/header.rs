@@ -51,7 +51,7 @@ impl Header {
         if n > MAX_HEADER {
             return Err(ReadError::HeaderTooLarge { path: path(), len: n });
         }
-        let data = PREFIX + n;
+        let data = PREFIX.saturating_add(n);
         if data > len {
             return Err(truncated(data));
         }
@@ -77,7 +77,8 @@ impl Header {
             return Err(ReadError::WrongLength { path: path() });
         }
         let tensors = layout.tensors().into_iter().map(|(name, info)| {
-            let (start, end) = (data + info.data_offsets.0 as u64, data + info.data_offsets.1 as u64);
+            let [start, end] =
+                [info.data_offsets.0, info.data_offsets.1].map(|offset| data.saturating_add(offset as u64));
             let info = Info { dtype: info.dtype, shape: info.shape.clone(), start, end };
             (name, info)
         });

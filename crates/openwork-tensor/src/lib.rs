@@ -7,10 +7,12 @@ mod digest;
 mod element;
 mod error;
 mod file;
+#[deny(clippy::arithmetic_side_effects)]
 mod header;
 mod lock;
 pub mod pt;
 pub mod shard;
+#[deny(clippy::arithmetic_side_effects)]
 mod source;
 mod tensor;
 pub mod text;

@@ -11,7 +11,7 @@ use crate::csr::{CsrError, CsrTensor};
 use crate::element::encode;
 use crate::error::MAX_HEADER;
 use crate::header::render;
-use crate::tensor::{Dtype, Tensor, row_major};
+use crate::tensor::{Dtype, NotFinite, Tensor, row_major};
 
 /// Reason that a safetensors file could not be written. Nothing has been changed on disk.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,14 @@ pub enum WriteError {
         path: PathBuf,
         /// Error of the operating system.
         source: io::Error,
+    },
+    /// A tensor holds NaN or an infinity, which its reader would refuse.
+    #[error("{} is not written", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor, and the index in it.
+        source: NotFinite,
     },
     /// `__metadata__` is the format's own and cannot name a tensor.
     #[error("{}: no tensor can be called `__metadata__`", path.display())]

@@ -57,6 +57,10 @@ pub(crate) fn save(path: &Path, trainer: &Trainer, recipe: &Recipe, data: &str) 
         tensors.insert(format!("moment1.{}", info.name), Tensor::from(m.clone()));
         tensors.insert(format!("moment2.{}", info.name), Tensor::from(v.clone()));
     }
+    for (name, tensor) in &tensors {
+        openwork_tensor::ensure_finite(tensor, name)
+            .map_err(|source| WriteError::NotFinite { path: path.to_owned(), source })?;
+    }
     let metadata = [
         ("format", FORMAT.to_owned()),
         ("step", trainer.step_count().to_string()),

@@ -169,15 +169,18 @@ impl Run {
                 Some(gpu) => gpu.step(&batch, n_ctx)?,
             };
             // Three times the loss of guessing: no run that still learns is there.
+            let diverged = |loss: f64| RunError::Diverged { step, loss, guessing, checkpoint: last_checkpoint };
             if !report.loss_nats.is_finite() || !report.grad_rms.is_finite() || report.loss_nats > 3.0 * guessing {
-                let (loss, checkpoint) = (report.loss_nats, last_checkpoint);
-                return Err(RunError::Diverged { step, loss, guessing, checkpoint });
+                return Err(diverged(report.loss_nats));
             }
             let done = step + 1;
             let last = done == steps;
             let seconds = started.elapsed().as_secs_f64();
             let validation_loss =
                 (last || done.is_multiple_of(self.recipe.validation_every)).then(|| self.validate()).transpose()?;
+            if let Some(loss) = validation_loss.filter(|loss| !loss.is_finite()) {
+                return Err(diverged(loss));
+            }
             let line = LogLine::new(report, validation_loss, (done * sequences as u64) * n_ctx as u64, seconds);
             self.append(&line)?;
             let checkpointed = last || done.is_multiple_of(self.recipe.checkpoint_every);

@@ -10,8 +10,8 @@ use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    check_certificate, data, devices, dissociate, exchange, forward, fsck, generate, hypothesis, plot, prune,
-    quickstart, replay, report, stability, tasks, tokenize, tokenizer, train, verify, watch,
+    check_certificate, config, data, devices, dissociate, exchange, forward, fsck, generate, hypothesis, plot, prune,
+    quickstart, recipe, replay, report, stability, tasks, tokenize, tokenizer, train, verify, watch,
 };
 
 /// Rows of matrices begin at cache lines with it, which the kernels gain by, and memory comes back warm.
@@ -67,6 +67,11 @@ enum Command {
     Report(report::Args),
     /// Run the whole pipeline on generated programs: data, training, circuits, verdicts, a page
     Quickstart(quickstart::Args),
+    /// Name and print recipes
+    #[command(subcommand)]
+    Recipe(recipe::Command),
+    /// Print the configuration of a model, and what its file records
+    Config(config::Args),
     /// Compare the files of a run with the hashes that they record: exit code 0 if none is damaged, 1 if one is
     Fsck(fsck::Args),
     /// List the devices, and the reason that one cannot be used
@@ -105,6 +110,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Watch(args) => watch::run(args),
         Command::Report(args) => report::run(args),
         Command::Quickstart(args) => quickstart::run(args),
+        Command::Recipe(command) => recipe::run(command),
+        Command::Config(args) => config::run(args),
         Command::Fsck(args) => fsck::run(args),
         Command::Devices => devices::run(),
         Command::Import(args) => exchange::import(args),

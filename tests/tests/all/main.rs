@@ -1,5 +1,6 @@
 //! One binary, one module per theme.
 
 mod kernels;
+mod numbers;
 mod parity;
 mod rules;

@@ -110,6 +110,8 @@ struct Packages {
     /// Enabled features by name.
     features: BTreeMap<String, BTreeSet<String>>,
     members: BTreeSet<String>,
+    /// Licences by name, as each package states them.
+    licences: BTreeMap<String, String>,
 }
 
 impl Packages {
@@ -128,7 +130,16 @@ impl Packages {
         let list = |value: &Value| value.as_array().unwrap().clone();
         let names: BTreeMap<String, String> =
             list(&metadata["packages"]).iter().map(|p| (text(&p["id"]), text(&p["name"]))).collect();
-        let mut packages = Self { direct: BTreeMap::new(), features: BTreeMap::new(), members: BTreeSet::new() };
+        let mut packages = Self {
+            direct: BTreeMap::new(),
+            features: BTreeMap::new(),
+            members: BTreeSet::new(),
+            licences: BTreeMap::new(),
+        };
+        let stated: BTreeMap<String, String> = list(&metadata["packages"])
+            .iter()
+            .map(|p| (text(&p["name"]), p["license"].as_str().unwrap_or("none").to_owned()))
+            .collect();
         for node in list(&metadata["resolve"]["nodes"]) {
             let name = names[&text(&node["id"])].clone();
             let normal = |dep: &Value| list(&dep["dep_kinds"]).iter().any(|kind| kind["kind"].is_null());
@@ -137,6 +148,7 @@ impl Packages {
             packages.direct.entry(name.clone()).or_default().extend(deps);
             packages.features.entry(name).or_default().extend(list(&node["features"]).iter().map(text));
         }
+        packages.licences = stated.into_iter().filter(|(name, _)| packages.direct.contains_key(name)).collect();
         packages.members = list(&metadata["workspace_members"]).iter().map(|id| names[&text(id)].clone()).collect();
         packages
     }
@@ -154,6 +166,24 @@ impl Packages {
         }
         found
     }
+}
+
+#[test]
+fn licences_of_all_dependencies_are_allowed() {
+    let text = std::fs::read_to_string(root().join("deny.toml")).unwrap();
+    let deny: toml::Table = text.parse().unwrap();
+    let allowed: BTreeSet<&str> =
+        deny["licenses"]["allow"].as_array().unwrap().iter().map(|licence| licence.as_str().unwrap()).collect();
+    let mut used = BTreeSet::new();
+    for (name, stated) in Packages::read().licences {
+        // "(A OR B) AND C"; older packages write "A/B".
+        for all in stated.replace(['(', ')'], "").replace('/', " OR ").split(" AND ") {
+            let found: Vec<&str> = all.split(" OR ").map(str::trim).filter(|one| allowed.contains(one)).collect();
+            assert!(!found.is_empty(), "{name} is under {stated}, of which deny.toml allows nothing");
+            used.extend(found.into_iter().map(str::to_owned));
+        }
+    }
+    assert!(allowed.iter().all(|licence| used.contains(*licence)), "deny.toml allows what nothing is under: {used:?}");
 }
 
 #[test]

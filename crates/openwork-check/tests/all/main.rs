@@ -6,6 +6,7 @@ mod hand_made;
 #[allow(dead_code, reason = "tests of the verdict use more of it")]
 #[path = "../../../openwork-verify/tests/zoo/micro.rs"]
 mod micro;
+mod mutate;
 mod parity;
 mod relaxation;
 

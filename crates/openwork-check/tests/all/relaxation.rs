@@ -235,7 +235,7 @@ fn nothing_in_a_bound_can_be_changed() {
 fn candidates_and_part_of_the_inputs() {
     let p = Program::new(openwork_truth::Program::Dyck1, 1);
     let truth = Truth::nodes(&p.compiled.model, &p.compiled.domain(), openwork_circuit::Ablation::Zero);
-    let candidates: Vec<(u16, u16)> = (0..10).map(|i| (i % 2, 2 - i % 2)).collect();
+    let candidates: Vec<(u16, u16)> = (0..10).map(|i| (i % 2, 2)).collect();
     let about = About { candidates: Some(&candidates), ..p.about(&truth, None) };
     let relax = Relax { rivals: Rivals::OtherCandidate, inputs: 4, ..all_tokens(false, 64) };
     let (certificate, certified) = relaxation(&about, relax, &|| false).unwrap();

@@ -246,6 +246,11 @@ fn the_end_of_a_document_cannot_be_written_in_a_text() {
         json["model"]["vocab"]["zz"] = 4000.into();
     });
     assert!(gap.contains("no token has id 2048"), "{gap}");
+    for id in [65_536_u64, 4_294_967_295, u64::MAX] {
+        let large = refused(|json| json["model"]["vocab"]["zz"] = id.into());
+        assert!(large.contains(&format!("`zz` has id {id}")), "{large}");
+        assert!(refused(|json| json["added_tokens"][0]["id"] = id.into()).contains("ids have to run from 0 to 65535"));
+    }
     for id in [5, 3000] {
         let other = refused(|json| json["added_tokens"][0]["id"] = id.into());
         assert!(other.contains(&format!("`<|endoftext|>` cannot have id {id}")), "{other}");

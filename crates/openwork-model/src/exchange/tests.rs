@@ -119,8 +119,7 @@ fn weights_that_are_not_finite_are_refused_unless_asked_for() {
     assert_eq!(imported.check_finite(tokens, &logits), Ok(()));
     // Our own file says that somebody asked for it.
     let path = dir.path().join("model.safetensors");
-    imported.save(&path, &BTreeMap::new()).unwrap();
-    assert!(matches!(Model::load(&path), Err(LoadError::NotFinite { .. })));
+    assert!(imported.save(&path, &BTreeMap::new()).is_err() && !path.exists());
     let (key, value) = crate::WITH_NOT_FINITE;
     imported.save(&path, &BTreeMap::from([(key.to_owned(), value.to_owned())])).unwrap();
     assert_eq!(Model::load(&path).unwrap().sha256, imported.sha256());

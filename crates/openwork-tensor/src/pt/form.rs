@@ -1,4 +1,4 @@
-//! What a file that is no zip file is called.
+//! Formats that are no zip file, by name.
 
 use super::PtProblem;
 

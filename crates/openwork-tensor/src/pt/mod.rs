@@ -11,6 +11,7 @@
 
 mod error;
 mod flatten;
+#[deny(clippy::arithmetic_side_effects)]
 mod form;
 mod kind;
 mod locate;
@@ -19,6 +20,7 @@ mod pickle;
 mod rebuild;
 mod value;
 mod write;
+#[deny(clippy::arithmetic_side_effects)]
 mod zip;
 
 use std::collections::BTreeMap;

@@ -20,6 +20,8 @@ const LOCAL: &[u8] = b"PK\x03\x04";
 const END_LEN: u64 = 22;
 const LOCATOR_LEN: u64 = 20;
 const LOCAL_LEN: u64 = 30;
+/// Bytes that the end record, with a comment of any length, and the locator take at most.
+const TAIL_LEN: u64 = END_LEN + u16::MAX as u64 + LOCATOR_LEN;
 
 /// Flag of an entry whose lengths and checksum stand behind its data; those in its header may be 0.
 const DESCRIPTOR: u64 = 8;
@@ -70,11 +72,12 @@ pub(super) fn directory(source: &Source) -> Result<Directory, PtProblem> {
 /// Number of entries, length and start of the directory.
 fn end_record(source: &Source) -> Result<(u64, u64, u64), PtProblem> {
     // The last record, with a comment of any length behind it and a zip64 locator before it.
-    let base = source.len().saturating_sub(END_LEN + u64::from(u16::MAX) + LOCATOR_LEN);
+    let base = source.len().saturating_sub(TAIL_LEN);
     let bytes = source.bytes(base..source.len())?;
     let last = bytes.len().checked_sub(END_LEN as usize).ok_or(PtProblem::Truncated)?;
     // The comment's length has to lead exactly to the end of the file.
-    let is_end = |&at: &usize| bytes[at..].starts_with(END) && number(&bytes, at, 20, 2) == Ok((last - at) as u64);
+    let is_end =
+        |&at: &usize| bytes[at..].starts_with(END) && number(&bytes, at, 20, 2) == Ok(last.abs_diff(at) as u64);
     let at = (0..=last).rev().find(is_end).ok_or(PtProblem::Truncated)?;
     let read = |field, len| number(&bytes, at, field, len);
     if read(4, 2)? != 0 && read(4, 2)? != 0xffff {

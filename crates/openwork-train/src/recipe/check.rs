@@ -20,6 +20,14 @@ pub(super) struct Fault {
 
 type Check = Result<(), Fault>;
 
+/// A number as a person writes it: digits where they are few, and else a power of ten.
+fn shown(x: f64) -> String {
+    match x.abs() {
+        size if size == 0.0 || (1e-4..1e6).contains(&size) || !size.is_finite() => x.to_string(),
+        _ => format!("{x:e}"),
+    }
+}
+
 /// `Err` with the key and its value unless `holds`.
 fn ensure(holds: bool, key: &'static str, value: impl std::fmt::Display, right: impl std::fmt::Display) -> Check {
     if holds { Ok(()) } else { Err(Fault { key, reason: format!("is {value}; {right}") }) }
@@ -62,21 +70,21 @@ pub(super) fn ranges(file: &File) -> Check {
         ("sparsity.anneal_start", sparsity.anneal_start),
         ("sparsity.anneal_stop", sparsity.anneal_stop),
     ] {
-        ensure((0.0..=1.0).contains(&fraction), key, fraction, "it is a fraction of the run, from 0 to 1")?;
+        ensure((0.0..=1.0).contains(&fraction), key, shown(fraction), "it is a fraction of the run, from 0 to 1")?;
     }
     for (key, fraction) in [
         ("optimizer.beta1", f64::from(optimizer.beta1)),
         ("optimizer.beta2", f64::from(optimizer.beta2)),
         ("sparsity.regrow", sparsity.regrow),
     ] {
-        ensure((0.0..1.0).contains(&fraction), key, fraction, "it has to be from 0 to below 1")?;
+        ensure((0.0..1.0).contains(&fraction), key, shown(fraction), "it has to be from 0 to below 1")?;
     }
     for (key, number) in [
         ("optimizer.peak_lr", optimizer.peak_lr),
         ("optimizer.eps", f64::from(optimizer.eps)),
         ("sparsity.expansion_factor", sparsity.expansion_factor),
     ] {
-        ensure(number > 0.0 && number <= 1000.0, key, number, "it has to be above 0 and at most 1000")?;
+        ensure(number > 0.0 && number <= 1000.0, key, shown(number), "it has to be above 0 and at most 1000")?;
     }
     together(file)
 }
@@ -88,15 +96,15 @@ fn together(file: &File) -> Check {
     ensure(batch.chunk_sequences <= batch.sequences, "batch.chunk_sequences", batch.chunk_sequences, right)?;
     let decay = optimizer.weight_decay;
     let right = "it has to be at least 0, and below 1 / optimizer.peak_lr: more turns weights around";
-    ensure(decay >= 0.0 && decay * optimizer.peak_lr < 1.0, "optimizer.weight_decay", decay, right)?;
+    ensure(decay >= 0.0 && decay * optimizer.peak_lr < 1.0, "optimizer.weight_decay", shown(decay), right)?;
     let right = format!("sparsity.anneal_start is {}, after which it lies", sparsity.anneal_start);
     let in_order = sparsity.anneal_start <= sparsity.anneal_stop;
     ensure(in_order, "sparsity.anneal_stop", sparsity.anneal_stop, right)?;
     let dense = sparsity.expansion_factor * sparsity.expansion_factor;
     let right = format!("it has to be above 0 and at most expansion_factor² = {dense}");
-    ensure(sparsity.pfrac > 0.0 && sparsity.pfrac <= dense, "sparsity.pfrac", sparsity.pfrac, right)?;
+    ensure(sparsity.pfrac > 0.0 && sparsity.pfrac <= dense, "sparsity.pfrac", shown(sparsity.pfrac), right)?;
     let density = model.act_density;
-    ensure(density > 0.0 && density <= 1.0, "model.act_density", density, "it has to be above 0 and at most 1")?;
+    ensure(density > 0.0 && density <= 1.0, "model.act_density", shown(density), "it has to be above 0 and at most 1")?;
     for (key, value) in
         [("sparsity.refresh_every", sparsity.refresh_every as f64), ("sparsity.regrow", sparsity.regrow)]
     {
@@ -117,7 +125,7 @@ pub(super) fn sizes(recipe: &Recipe) -> Check {
     let Recipe { config, schedule, batch_sequences, .. } = recipe;
     config.check().map_err(|error| {
         let fraction = config.act_density.as_ref().map_or(1.0, |density| density.fraction);
-        Fault { key: "model.act_density", reason: format!("is {fraction}: {error}") }
+        Fault { key: "model.act_density", reason: format!("is {}: {error}", shown(fraction)) }
     })?;
     let parameters = config.n_parameters();
     let right =
@@ -158,7 +166,8 @@ fn keeps_something(recipe: &Recipe) -> Check {
     match empty {
         None => Ok(()),
         Some((name, [rows, cols])) => {
-            let reason = format!("is {}; it keeps no entry of `{name}` ({rows} x {cols}) at the end", schedule.pfrac);
+            let reason =
+                format!("is {}; it keeps no entry of `{name}` ({rows} x {cols}) at the end", shown(schedule.pfrac));
             Err(Fault { key: "sparsity.pfrac", reason })
         }
     }

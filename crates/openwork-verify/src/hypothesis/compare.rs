@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AnswerError, Hypothesis, HypothesisError, HypothesisSettings, Prompts, Tokens,
-    expression::environment,
+    expression::Language,
     intervene::{Group, Job, Patch, Patcher, Sayings},
     model::{Answers, HighLevel},
 };
@@ -87,10 +87,10 @@ pub fn compare(
         let reason = AnswerError::OtherCandidates { other: a.name.clone() };
         return Err(HypothesisError::Answer { file: b.file.clone(), reason });
     }
-    let (env, patcher) = (environment(), Patcher::new(model, prompts, settings.max_prompts)?);
+    let (language, patcher) = (Language::new(), Patcher::new(model, prompts, settings.max_prompts)?);
     let answers = Answers::new(a, model.config.vocab_size, prompts)?;
     let side = |hypothesis| {
-        let high = HighLevel::new(&env, hypothesis);
+        let high = HighLevel::new(&language, hypothesis);
         Ok::<_, HypothesisError>(Side { sayings: Sayings::new(&patcher, &high, &answers)?, high })
     };
     let sides: [Side<'_>; 2] = [side(a)?, side(b)?];

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{
     Hypothesis, HypothesisCheck, HypothesisCheckId, HypothesisError, HypothesisExample, HypothesisReport,
     HypothesisSettings, HypothesisVerdict, Prompts, Tokens,
-    expression::environment,
+    expression::Language,
     intervene::{Group, Job, Outcome, Patch, Patcher, Sayings, When},
     model::{Answers, HighLevel},
 };
@@ -38,8 +38,8 @@ pub fn examine(
     prompts: Prompts<'_>,
     settings: &HypothesisSettings,
 ) -> Result<HypothesisReport, HypothesisError> {
-    let env = environment();
-    let high = HighLevel::new(&env, hypothesis);
+    let language = Language::new();
+    let high = HighLevel::new(&language, hypothesis);
     let patcher = Patcher::new(model, prompts, settings.max_prompts)?;
     if circuit.is_some_and(|c| *c.space() != patcher.recorded.space) {
         return Err(HypothesisError::OtherModel);

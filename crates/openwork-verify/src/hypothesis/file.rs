@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
-use minijinja::Environment;
 use openwork_circuit::{Node, NodeSpace};
 use openwork_model::Config;
 use serde::Deserialize;
 
 use super::{
-    AnswerError, ExpressionError, Hypothesis, HypothesisError, Tokens, Variable, VariableError,
-    expression::{environment, is_known, message},
+    AnswerError, ExpressionError, Hypothesis, HypothesisError, Tokens, Variable, VariableError, expression::Language,
 };
+
+/// Most variables of a hypothesis: each is evaluated on every prompt.
+const MOST_VARIABLES: usize = 64;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,20 +48,24 @@ impl Hypothesis {
         if toml.variable.is_empty() {
             return Err(HypothesisError::NoVariables { file: file.into() });
         }
-        let (env, space) = (environment(), NodeSpace::new(config));
+        let (language, space) = (Language::new(), NodeSpace::new(config));
+        if toml.variable.len() > MOST_VARIABLES {
+            let found = toml.variable.len();
+            return Err(wrong(format!("it has {found} variables, at most {MOST_VARIABLES} are tested")));
+        }
         let names: Vec<String> = toml.variable.iter().map(|v| v.name.clone()).collect();
         let mut variables: Vec<Variable> = Vec::new();
         for given in toml.variable {
             let name = given.name.clone();
             let wrong = |reason| HypothesisError::Variable { file: file.into(), variable: name, reason };
-            variables.push(variable(given, &variables, &names, &env, &space).map_err(wrong)?);
+            variables.push(variable(given, &variables, &names, &language, &space).map_err(wrong)?);
         }
         let wrong = |reason: AnswerError| HypothesisError::Answer { file: file.into(), reason };
-        for used in names_used(&env, &toml.answer).map_err(|e| wrong(e.into()))? {
+        for used in names_used(&language, &toml.answer).map_err(|e| wrong(e.into()))? {
             if used == "tokens" {
                 return Err(wrong(AnswerError::UsesTokens));
             }
-            if !names.contains(&used) && !is_known(&env, &used) {
+            if !names.contains(&used) && !language.is_known(&used) {
                 return Err(wrong(AnswerError::Unknown { used, known: names.join(", ") }));
             }
         }
@@ -83,23 +88,23 @@ fn variable(
     given: TomlVariable,
     above: &[Variable],
     names: &[String],
-    env: &Environment<'_>,
+    language: &Language,
     space: &NodeSpace,
 ) -> Result<Variable, VariableError> {
     let name = &given.name;
     let identifier = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if !identifier || is_known(env, name) {
+    if !identifier || language.is_known(name) {
         return Err(VariableError::Name);
     }
     if above.iter().any(|v| v.name == *name) {
         return Err(VariableError::Repeated);
     }
-    for used in names_used(env, &given.value)? {
+    for used in names_used(language, &given.value)? {
         if names.contains(&used) && !above.iter().any(|v| v.name == used) {
             return Err(VariableError::NotAbove { used });
         }
-        if !names.contains(&used) && !is_known(env, &used) {
+        if !names.contains(&used) && !language.is_known(&used) {
             let above: Vec<&str> = above.iter().map(|v| v.name.as_str()).collect();
             return Err(VariableError::Unknown { used, known: above.join(", ") });
         }
@@ -125,9 +130,11 @@ fn variable(
 }
 
 /// The names that an expression uses, functions included.
-fn names_used(env: &Environment<'_>, text: &str) -> Result<Vec<String>, ExpressionError> {
-    let wrong = |e| ExpressionError { text: text.into(), message: message(&e) };
-    let expression = env.compile_expression(text).map_err(wrong)?;
+fn names_used(language: &Language, text: &str) -> Result<Vec<String>, ExpressionError> {
+    // What is too long to be read is too long to be shown.
+    let shown = || text.chars().take(80).collect::<String>();
+    let wrong = |message| ExpressionError { text: shown(), message };
+    let expression = language.compile(text).map_err(wrong)?;
     let mut names: Vec<String> = expression.undeclared_variables(false).into_iter().collect();
     names.sort();
     Ok(names)

@@ -2,23 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use minijinja::{Environment, Expression, Value};
+use minijinja::{Expression, Value};
 
-use super::{AnswerError, EvaluationError, Hypothesis, HypothesisError, Prompts, expression::message};
+use super::{AnswerError, EvaluationError, Hypothesis, HypothesisError, Prompts, expression::Language};
 use crate::run::measures::argmax;
 
 /// A hypothesis ready to be evaluated.
 pub(super) struct HighLevel<'a> {
     pub hypothesis: &'a Hypothesis,
+    language: &'a Language,
     variables: Vec<Expression<'a, 'static>>,
     answer: Expression<'a, 'static>,
 }
 
 impl<'a> HighLevel<'a> {
-    pub fn new(env: &'a Environment<'static>, hypothesis: &'a Hypothesis) -> Self {
-        let compile = |text: &str| env.compile_expression_owned(text.to_owned()).expect("checked when it was read");
+    pub fn new(language: &'a Language, hypothesis: &'a Hypothesis) -> Self {
+        let compile = |text: &str| language.compile(text).expect("checked when it was read");
         let variables = hypothesis.variables.iter().map(|v| compile(&v.value)).collect();
-        Self { hypothesis, variables, answer: compile(&hypothesis.answer) }
+        Self { hypothesis, language, variables, answer: compile(&hypothesis.answer) }
     }
 
     /// Values of the variables on a prompt, where some are `forced`.
@@ -52,10 +53,10 @@ impl<'a> HighLevel<'a> {
         what: impl Fn() -> String,
         prompt: &[String],
     ) -> Result<Value, HypothesisError> {
-        match expression.eval(Value::from_object(context.clone())) {
+        match self.language.evaluate(expression, Value::from_object(context.clone())) {
             Ok(value) if !value.is_undefined() => Ok(value),
             Ok(_) => Err(self.fails(what(), prompt, EvaluationError::Missing)),
-            Err(e) => Err(self.fails(what(), prompt, EvaluationError::Failed { message: message(&e) })),
+            Err(message) => Err(self.fails(what(), prompt, EvaluationError::Failed { message })),
         }
     }
 

@@ -4,11 +4,11 @@ use super::{Evaluators, Stop, Verifier, resamples};
 use crate::{
     checks::{Check, Status, id::CheckId},
     levels::rules,
-    methods::{interpolation, rival},
+    methods::{interpolation, knockouts::whole_scale, rival},
     report::findings::{Curve, CurveKind, Rival},
     run::{
         error::RunError,
-        measures::{Measured, calibrate},
+        measures::{Measured, calibrate_within},
         scheme::{Scheme, Split},
     },
     stats::intervals::fraction,
@@ -94,7 +94,7 @@ impl Verifier<'_> {
         }
         let clock = self.clock;
         let out_of_time = || clock.is_over();
-        let limit = settings.loss_limit();
+        let limit = rival::Limit { loss: settings.loss_limit(), scale: whole_scale(self.case.calibration) };
         let (evaluator, selection) = (&evaluators.few, &evaluators.few_selection);
         let Some(core) = rival::core(selection, circuit, limit, &out_of_time)? else {
             self.left_out(id);
@@ -113,7 +113,7 @@ impl Verifier<'_> {
                 break;
             };
             let run = evaluator.run_in_model(&found, Scheme::MEAN)?;
-            let calibration = calibrate(&selection.run_without(&found.complement(), Scheme::MEAN)?);
+            let calibration = calibrate_within(&selection.run_without(&found.complement(), Scheme::MEAN)?, limit.scale);
             let measured = Measured::new(&run, calibration, &evaluator.model);
             let shared = found.numbers().filter(|&n| circuit.kept()[n]).count();
             self.report.findings.rivals.push(Rival {
@@ -126,7 +126,7 @@ impl Verifier<'_> {
         }
         let overlap = settings.rival_overlap * circuit.len() as f64;
         let good = |r: &&Rival| {
-            r.shared as f64 <= overlap && r.loss.mean <= limit && r.agreement.ci95.0 >= settings.min_template
+            r.shared as f64 <= overlap && r.loss.mean <= limit.loss && r.agreement.ci95.0 >= settings.min_template
         };
         let rivals = &self.report.findings.rivals;
         let rival = rivals.iter().find(good);

@@ -29,6 +29,12 @@ pub enum Edited {
         /// The check.
         check: CheckId,
     },
+    /// A check that every run up to the level asked for makes, or leaves undecided with a reason, is not there.
+    #[error("{check} is missing")]
+    Missing {
+        /// The check.
+        check: CheckId,
+    },
     /// A check is listed twice.
     #[error("{check} is listed twice")]
     Twice {
@@ -94,6 +100,13 @@ impl Report {
                 return Err(Edited::Twice { check: check.id });
             }
             recompute_check(self, check)?;
+        }
+        let ended_early = matches!(self.verdict, Verdict::Error { .. } | Verdict::NoTask | Verdict::Undefined);
+        let asked = (1..=self.level).filter(|_| !ended_early).flat_map(CheckId::asked_at);
+        for check in asked {
+            if !self.checks.iter().any(|c| c.id.answers(check)) {
+                return Err(Edited::Missing { check });
+            }
         }
         let judged = Evidence::of(self, is_certified(self)).judge();
         let found = kind(&self.verdict);

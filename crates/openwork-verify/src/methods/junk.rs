@@ -94,7 +94,7 @@ impl<'a> JunkSearch<'a> {
         let mut junk = Vec::new();
         let mut left = vec![candidates.to_vec()];
         loop {
-            let mut needed = Vec::new();
+            let (before, mut needed) = (junk.len(), Vec::new());
             while let Some(some) = left.pop() {
                 if (self.out_of_time)() {
                     return Ok(None);
@@ -108,10 +108,14 @@ impl<'a> JunkSearch<'a> {
                     (first, second) => left.extend([second.to_vec(), first.to_vec()]),
                 }
             }
+            // Without what was taken out, what it lived on may be idle.
+            if junk.len() > before && !needed.is_empty() {
+                left.push(needed);
+                continue;
+            }
             match self.cancelling(context, &junk, &needed)? {
                 Cancelling::OutOfTime => return Ok(None),
                 Cancelling::None => return Ok(Some(junk)),
-                // Without a group, what it lived on may be idle.
                 Cancelling::Group(group) => {
                     left.push(needed.into_iter().filter(|n| !group.contains(n)).collect());
                     junk.extend(group);

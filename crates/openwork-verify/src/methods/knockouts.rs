@@ -11,7 +11,7 @@ use crate::{
         context::Weights,
         error::RunError,
         evaluator::Evaluator,
-        measures::losses_at_best_shift,
+        measures::calibrate_within,
         scheme::{AblationValue, Scheme},
     },
     streams::Stream,
@@ -21,11 +21,7 @@ use crate::{
 /// a part of: what the run still says about the answer, no louder than it says it. A leak of a hundredth of the answer is worth
 /// a hundredth of the logits; scaled up it would be worth all of them.
 pub(crate) fn informed_losses(run: &Outcome, whole: f64) -> Vec<f64> {
-    let best = run.calibrate().scale;
-    // The loss is convex, so that the best scale of those allowed is the one nearest to the best of all.
-    let scale = if best.is_finite() { best.clamp(0.0, whole.max(0.0)) } else { 0.0 };
-    let differences = run.differences.iter().map(|d| scale * d).collect();
-    losses_at_best_shift(&Outcome { differences, log_probs: vec![] })
+    run.pair_losses(calibrate_within(run, whole))
 }
 
 /// A set of nodes whose completeness is asked, and the largest scale that its runs may have: that of its calibration, or the
@@ -39,8 +35,13 @@ pub(crate) struct Side<'a> {
 
 impl<'a> Side<'a> {
     pub fn new(nodes: &'a NodeSet, calibration: Calibration) -> Self {
-        Self { nodes, scale: calibration.scale.max(1.0) }
+        Self { nodes, scale: whole_scale(calibration) }
     }
+}
+
+/// The largest scale of runs that are compared with a circuit of this calibration.
+pub(crate) fn whole_scale(calibration: Calibration) -> f64 {
+    calibration.scale.max(1.0)
 }
 
 /// A knock-out of nodes from circuit and model.

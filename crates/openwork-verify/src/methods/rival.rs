@@ -1,7 +1,7 @@
 //! Rivals: other circuits for the same task. A task that a model does in two ways has two circuits, and neither *is* how
 //! the model does it.
 
-use openwork_circuit::{NodeSet, edges};
+use openwork_circuit::{NodeSet, Outcome, edges};
 use rand::RngExt;
 
 use crate::{
@@ -9,11 +9,29 @@ use crate::{
         context::Weights,
         error::RunError,
         evaluator::Evaluator,
-        measures::calibrate,
+        measures::calibrate_within,
         scheme::{AblationValue, Scheme},
     },
     streams::Stream,
 };
+
+/// Loss that the rest of a model or a rival must not exceed, and the largest scale that it may have for it: a path that carries
+/// a hundredth of the answer does not do as well as one that carries the rest, however right it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Limit {
+    pub loss: f64,
+    pub scale: f64,
+}
+
+impl Limit {
+    fn is_met(self, run: &Outcome) -> bool {
+        self.loss_of(run) <= self.loss
+    }
+
+    fn loss_of(self, run: &Outcome) -> f64 {
+        run.loss(calibrate_within(run, self.scale))
+    }
+}
 
 /// Nodes of the circuit that no re-fit can replace: with one of them ablated, all others kept and the rest calibrated,
 /// the model's loss stays above `limit`. Where the model can do without many at once, none of them is one, so that circuits of
@@ -21,7 +39,7 @@ use crate::{
 pub(crate) fn core(
     evaluator: &Evaluator<'_>,
     circuit: &NodeSet,
-    limit: f64,
+    limit: Limit,
     out_of_time: &dyn Fn() -> bool,
 ) -> Result<Option<Vec<usize>>, RunError> {
     let mut core = Vec::new();
@@ -31,7 +49,7 @@ pub(crate) fn core(
             return Ok(None);
         }
         let run = evaluator.run_without(&NodeSet::of(circuit.space().clone(), some.iter().copied()), Scheme::MEAN)?;
-        if run.loss(calibrate(&run)) <= limit {
+        if limit.is_met(&run) {
             continue;
         }
         match some.split_at(some.len() / 2) {
@@ -51,7 +69,7 @@ pub(crate) fn core(
 pub(crate) fn search(
     evaluator: &Evaluator<'_>,
     forbidden: &[usize],
-    limit: f64,
+    limit: Limit,
     steps: usize,
     seed: u64,
     out_of_time: &dyn Fn() -> bool,
@@ -62,12 +80,11 @@ pub(crate) fn search(
     let mut allowed = vec![true; space.len()];
     forbidden.iter().for_each(|&n| allowed[n] = false);
     let loss = |nodes: &NodeSet| -> Result<f64, RunError> {
-        let run = evaluator.run_without(&nodes.complement(), Scheme::MEAN)?;
-        Ok(run.loss(calibrate(&run)))
+        Ok(limit.loss_of(&evaluator.run_without(&nodes.complement(), Scheme::MEAN)?))
     };
     // All that is allowed must reach it, or at least come near: masks can do a little better than all nodes.
     let everything = NodeSet::of(space.clone(), (0..space.len()).filter(|&n| allowed[n]));
-    if loss(&everything)? > 1.5 * limit {
+    if loss(&everything)? > 1.5 * limit.loss {
         return Ok(None);
     }
     let mut rng = Stream::Rival.rng(seed);
@@ -100,7 +117,7 @@ pub(crate) fn search(
     let open = order.iter().filter(|&&n| tau[n] > 0.0).count();
     let mut high = None;
     for k in [open, order.len()] {
-        if high.is_none() && loss(&top(k))? <= limit {
+        if high.is_none() && loss(&top(k))? <= limit.loss {
             high = Some(k);
         }
     }
@@ -108,7 +125,7 @@ pub(crate) fn search(
     let mut low = 0;
     while high - low > 1 {
         let middle = low + (high - low) / 2;
-        if loss(&top(middle))? <= limit { high = middle } else { low = middle }
+        if loss(&top(middle))? <= limit.loss { high = middle } else { low = middle }
     }
     let found = top(high);
     // A set without a weight between its nodes computes nothing.

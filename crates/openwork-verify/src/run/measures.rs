@@ -166,6 +166,15 @@ pub(crate) fn losses_at_best_shift(run: &Outcome) -> Vec<f64> {
     run.pair_losses(best_shift(run))
 }
 
+/// The calibration of least loss among those whose scale is between zero and `most`.
+pub(crate) fn calibrate_within(run: &Outcome, most: f64) -> Calibration {
+    let best = run.calibrate().scale;
+    // The loss is convex, so that the best scale of those allowed is the one nearest to the best of all.
+    let scale = if best.is_finite() { best.clamp(0.0, most.max(0.0)) } else { 0.0 };
+    let differences = run.differences.iter().map(|d| scale * d).collect();
+    Calibration { scale, ..best_shift(&Outcome { differences, log_probs: vec![] }) }
+}
+
 /// The common shift of the logit difference that makes the mean task loss least: the slope of the convex
 /// `Σ σ(d + s) − ½` is bisected.
 pub(crate) fn best_shift(run: &Outcome) -> Calibration {

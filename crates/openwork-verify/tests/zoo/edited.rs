@@ -104,6 +104,10 @@ fn a_check_that_its_numbers_do_not_give_is_noticed() {
     for id in ["task", "through_nodes", "not_trivial", "completeness", "\"adversary\"", "necessity", "direction"] {
         assert!(complaint(&strong, edit(id, failed)).contains("said to have failed"), "{id}");
     }
+    let removed = |report: &mut Value| {
+        report["checks"].as_array_mut().unwrap().retain(|c| !c["id"].to_string().contains("identified"));
+    };
+    assert_eq!(complaint(&strong, removed), "identified is missing");
     let twice = |report: &mut Value| {
         let first = report["checks"][3].clone();
         report["checks"].as_array_mut().unwrap().push(first);

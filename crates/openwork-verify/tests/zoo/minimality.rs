@@ -26,7 +26,7 @@ fn parts_that_stand_in_for_each_other_are_needed() {
 
 #[test]
 fn idle_nodes_beside_them_are_junk() {
-    for seed in [0, 1, 3] {
+    for seed in [0, 1] {
         let case = CaseKind::RedundantPadded.build(0.25, seed);
         let report = judge(&case, 3);
         let check = minimality(&report);

@@ -3,6 +3,7 @@
 //! No command uses another; what several need is in [`crate::ui`], or in a library.
 
 pub mod check_certificate;
+pub mod config;
 pub mod data;
 pub mod devices;
 pub mod dissociate;
@@ -14,6 +15,7 @@ pub mod hypothesis;
 pub mod plot;
 pub mod prune;
 pub mod quickstart;
+pub mod recipe;
 pub mod replay;
 pub mod report;
 pub mod stability;

@@ -39,16 +39,37 @@ fn row_name((layer, stage): (usize, usize)) -> String {
     format!("layer {layer} · {}", name[stage])
 }
 
-/// The name of a node inside its row.
-fn label(node: Node, d_head: usize) -> String {
-    let head = |letter: char| format!("h{}.{letter}{}", node.index / d_head, node.index % d_head);
-    match node.site.kind {
-        SiteKind::Query => head('q'),
-        SiteKind::Key => head('k'),
-        SiteKind::Value => head('v'),
-        SiteKind::Neuron => format!("n{}", node.index),
-        _ => format!("r{}", node.index),
+/// Form of the nodes of a row. A node has one name, the one that commands and files read; it is drawn in full as long as there is
+/// room.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    /// Names in boxes.
+    Boxes,
+    /// Points with slanted names.
+    Slanted,
+    /// Points; each has its name as a title, and the list of nodes has all of them.
+    Points,
+}
+
+/// Width of a name in a box.
+fn width(name: &str) -> f64 {
+    10.0 + 6.4 * name.chars().count() as f64
+}
+
+fn form(row: &[Node]) -> Form {
+    const MOST_SLANTED: usize = 60;
+    let widest = row.iter().map(|n| width(&n.to_string())).fold(0.0, f64::max);
+    match row.len() {
+        n if n as f64 * (widest + 4.0) <= WIDTH - LEFT - RIGHT => Form::Boxes,
+        n if n <= MOST_SLANTED => Form::Slanted,
+        _ => Form::Points,
     }
+}
+
+/// Height of a row: slanted names, at 30 degrees, stand above their points.
+fn height_of(row: &[Node]) -> f64 {
+    let widest = row.iter().map(|n| width(&n.to_string())).fold(0.0, f64::max);
+    if form(row) == Form::Slanted { ROW + widest / 2.0 } else { ROW }
 }
 
 /// The circuit as SVG.
@@ -61,10 +82,14 @@ pub fn draw(circuit: &CircuitReport) -> String {
     nodes.iter().for_each(|&n| rows.entry(row_of(n)).or_default().push(n));
     let links = links(circuit, &nodes);
     let place = arrange(&rows, &links);
-    let height = TOP * 2.0 + ROW * rows.len() as f64;
+    let height = TOP * 2.0 + rows.values().map(|row| height_of(row)).sum::<f64>();
     // Rows rise: the first is at the bottom, above the tokens.
-    let y_of: BTreeMap<(usize, usize), f64> =
-        rows.keys().enumerate().map(|(i, &row)| (row, height - TOP - ROW * (i as f64 + 0.5))).collect();
+    let mut below = height - TOP;
+    let mut y_of: BTreeMap<(usize, usize), f64> = BTreeMap::new();
+    for (&row, nodes) in &rows {
+        y_of.insert(row, below - ROW / 2.0);
+        below -= height_of(nodes);
+    }
     let at = |n: Node| (place[&n], y_of[&row_of(n)]);
 
     let mut svg = String::new();
@@ -121,33 +146,45 @@ pub fn draw(circuit: &CircuitReport) -> String {
             edge.weight
         );
     }
-    let crowded = rows.values().map(Vec::len).max().unwrap_or(0) > 22;
-    for &node in &nodes {
-        let (x, y) = at(node);
-        let text = match circuit.file.circuit.labels().get(&node) {
-            Some(label) => escape(&label.name),
-            None => escape(&label(node, circuit.d_head)),
-        };
-        let title = escape(&circuit.file.circuit.describe(node));
-        if crowded {
-            let _ = write!(
-                svg,
-                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{INK}\"><title>{title}</title></circle>"
-            );
-            continue;
-        }
-        let width = 10.0 + 6.6 * text.len() as f64;
-        let _ = write!(
+    let forms: BTreeMap<(usize, usize), Form> = rows.iter().map(|(&row, nodes)| (row, form(nodes))).collect();
+    nodes.iter().for_each(|&node| draw_node(&mut svg, circuit, node, at(node), forms[&row_of(node)]));
+    svg.push_str("</svg>");
+    svg
+}
+
+/// A node with its name; its label stands under it.
+fn draw_node(svg: &mut String, circuit: &CircuitReport, node: Node, (x, y): (f64, f64), form: Form) {
+    let circuit = &circuit.file.circuit;
+    let (name, title) = (node.to_string(), escape(&circuit.describe(node)));
+    let width = width(&name);
+    let _ = write!(svg, "<g><title>{title}</title>");
+    let _ = match form {
+        Form::Boxes => write!(
             svg,
-            "<g><title>{title}</title><rect x=\"{:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"20\" rx=\"10\" fill=\"#fff\" stroke=\"{INK}\"/>\
-             <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"{INK}\">{text}</text></g>",
+            "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"20\" rx=\"10\" fill=\"#fff\" stroke=\"{INK}\"/>\
+             <text x=\"{x:.1}\" y=\"{:.1}\" font-size=\"11\" text-anchor=\"middle\" fill=\"{INK}\">{name}</text>",
             x - width / 2.0,
             y - 10.0,
             y + 4.0
+        ),
+        Form::Slanted => write!(
+            svg,
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{INK}\"/>\
+             <text transform=\"translate({:.1} {:.1}) rotate(-30)\" font-size=\"11\" fill=\"{INK}\">{name}</text>",
+            x + 4.0,
+            y - 6.0
+        ),
+        Form::Points => write!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{INK}\"/>"),
+    };
+    if let Some(label) = circuit.labels().get(&node).filter(|_| form != Form::Points) {
+        let _ = write!(
+            svg,
+            "<text x=\"{x:.1}\" y=\"{:.1}\" font-size=\"11\" text-anchor=\"middle\" fill=\"{BLUE}\">{}</text>",
+            y + 23.0,
+            escape(&label.name)
         );
     }
-    svg.push_str("</svg>");
-    svg
+    svg.push_str("</g>");
 }
 
 /// Lines between nodes: weights, the residual stream, and the product of queries and keys.
@@ -206,4 +243,17 @@ fn arrange(rows: &BTreeMap<(usize, usize), Vec<Node>>, links: &Links) -> BTreeMa
 fn curve(x1: f64, y1: f64, x2: f64, y2: f64) -> String {
     let middle = (y1 + y2) / 2.0;
     format!("M{x1:.1} {y1:.1} C{x1:.1} {middle:.1} {x2:.1} {middle:.1} {x2:.1} {y2:.1}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_boxes_then_slanted_names_then_points() {
+        let row = |n: usize| -> Vec<Node> { (0..n).map(|i| format!("0.mlp.post_act[{i}]").parse().unwrap()).collect() };
+        let forms = [1, 5, 20, 60, 61].map(|n| form(&row(n)));
+        assert!(forms == [Form::Boxes, Form::Boxes, Form::Slanted, Form::Slanted, Form::Points]);
+        assert!(height_of(&row(20)) > height_of(&row(5)) + 40.0);
+    }
 }

@@ -179,6 +179,8 @@ fn section(out: &mut String, circuit: &CircuitReport, model_path: &Path) {
         circuit.file.circuit.nodes().len(),
         circuit.file.circuit.edges().len()
     );
+    let names: Vec<String> = circuit.file.circuit.nodes().nodes().map(|n| format!("<code>{n}</code>")).collect();
+    let _ = write!(out, "<details><summary>Names of its nodes</summary><p>{}</p></details>", names.join(", "));
     findings::labels(out, &circuit.file.circuit);
     tables::examples(out, &circuit.examples);
     heat::matrix(out, report);

@@ -87,7 +87,7 @@ pub fn runs(out: &mut String, report: &Report) {
     out.push_str("</table></div></details>");
 }
 
-/// The circuit beside what the same search found where there is nothing to find.
+/// The circuit beside what the verifier's search found where there is nothing to find.
 pub fn controls(out: &mut String, circuit: &CircuitReport) {
     if circuit.controls.is_empty() {
         out.push_str(

@@ -163,7 +163,6 @@ fn page(report: Report) -> String {
     let tokens = BTreeMap::from([(1, HOSTILE.into()), (2, " a\n".into()), (3, "'b".into()), (9, "\u{202e}c".into())]);
     let circuit = CircuitReport {
         file,
-        d_head: 8,
         controls: vec![],
         report,
         examples: vec![],
@@ -315,6 +314,17 @@ fn a_circuit_without_a_verdict_is_on_the_page() {
 fn text_cannot_become_markup() {
     assert_eq!(escape("a<b>&\"c\""), "a&lt;b&gt;&amp;&quot;c&quot;");
     assert_eq!(prose("` <` in `x`"), "<code> &lt;</code> in <code>x</code>");
+}
+
+#[test]
+fn what_is_drawn_can_be_typed() {
+    let html = page(sealed(&contents()));
+    let (_, drawing) = html.split_once("aria-label=\"the circuit's nodes and edges\"").expect("a drawing");
+    let (drawing, rest) = drawing.split_once("</svg>").expect("it ends");
+    let drawn = drawing.split("</text>").filter_map(|part| part.rsplit_once('>')).map(|(_, text)| text);
+    let nodes: Vec<Node> = drawn.filter_map(|text| text.parse().ok()).collect();
+    assert_eq!(nodes.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.mlp.post_act[3]"]);
+    assert!(rest.contains("<code>0.mlp.post_act[3]</code>"), "and is listed");
 }
 
 #[test]

@@ -69,7 +69,8 @@ fn show_memory(plan: &MemoryPlan) -> Result<()> {
     Ok(())
 }
 
-fn megabytes(bytes: usize) -> String {
+/// Bytes in units of 2²⁰, rounded up.
+pub fn megabytes(bytes: usize) -> String {
     format!("{} MB", count((bytes as u64).div_ceil(1 << 20)))
 }
 

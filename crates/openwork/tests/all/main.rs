@@ -10,10 +10,14 @@ mod circuits;
 mod data;
 mod devices;
 mod errors;
+#[cfg(target_os = "linux")]
+mod faults;
 mod forward;
 mod kill;
 mod messages;
+mod models;
 mod pipeline;
+mod runs;
 mod verdicts;
 mod watch;
 

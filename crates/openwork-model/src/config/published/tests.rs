@@ -23,7 +23,7 @@ fn round_trips_and_names_what_it_ignores() {
     assert_eq!(Config::from_published(&text).unwrap().1, ["novel"]);
 }
 
-/// What a key of the published configuration does here, at two values.
+/// Effect of a key of the published configuration, at two values.
 enum Effect {
     /// The values give two configurations.
     Honoured(Value, Value),

@@ -1,0 +1,146 @@
+//! Folders of runs: two processes at once, damage, what a kill leaves undone, outputs that cannot be written.
+
+use std::{fs, path::Path, process::Stdio, time::Duration};
+
+use crate::{
+    circuits::{whole_model, young_model},
+    ok, openwork,
+    pipeline::{TRAIN, prepare},
+    run, stderr,
+};
+
+#[test]
+#[cfg(unix)]
+fn a_second_process_is_told_who_works_in_the_folder() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    prepare(dir);
+    let line = format!("{TRAIN} --threads 1 --out run");
+    let args: Vec<&str> = line.split_whitespace().collect();
+    let mut first = openwork(dir, &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while fs::metadata(dir.join("run/log.jsonl")).map_or(0, |log| log.len()) == 0 {
+        assert!(first.try_wait().unwrap().is_none(), "ended too early to mean anything");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let second = run(dir, &format!("{TRAIN} --out run --resume"));
+    let still = first.try_wait().unwrap().is_none();
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let message = stderr(&second);
+    assert!(still && second.status.code() == Some(2), "{message}");
+    assert!(message.contains("run is in use by"), "{message}");
+    if fs::read_to_string("/proc/locks").is_ok_and(|locks| locks.contains("FLOCK")) {
+        assert!(
+            message.contains(&format!("process {}", first.id())) && message.contains("train tiny.toml"),
+            "{message}"
+        );
+    }
+    // The lock ends with its process, however that ends.
+    ok(dir, &format!("{TRAIN} --out run --resume"));
+}
+
+#[test]
+fn fsck_lists_every_file_and_finds_any_damage() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    young_model(dir);
+    // Takes the means; the model cannot do the task.
+    assert_eq!(run(dir, "prune run --task for_while --steps 2").status.code(), Some(2));
+    whole_model(dir);
+    ok(dir, "plot run");
+    let listed = ok(dir, "fsck run");
+    let files = [
+        "checkpoint.safetensors",
+        "circuits/for_while.json",
+        "log.jsonl",
+        "means.safetensors",
+        "model.safetensors",
+        "recipe.toml",
+        "sample",
+        "tokenizer.json",
+    ];
+    for file in files {
+        assert!(listed.contains(&format!("ok       run/{file}\n")), "{file}: {listed}");
+    }
+    assert!(listed.contains("unknown  run/curves.svg"), "{listed}");
+    for file in files {
+        let path = match file {
+            "sample" => dir.join("run/sample/shard-00000.bin"),
+            file => dir.join("run").join(file),
+        };
+        let whole = fs::read(&path).unwrap();
+        let mut bytes = whole.clone();
+        // A bit of a number in the second half; of a digit, where a file is text.
+        let from = bytes.len() / 2;
+        let at = match file.contains("safetensors") || file == "sample" {
+            true => from,
+            false => from + bytes[from..].iter().position(u8::is_ascii_digit).unwrap(),
+        };
+        bytes[at] ^= if file == "log.jsonl" || file.ends_with("json") { 0x40 } else { 1 };
+        fs::write(&path, bytes).unwrap();
+        let output = run(dir, "fsck run");
+        let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.code() == Some(1) && listed.contains(&format!("damaged  run/{file}")),
+            "{file}: {listed}"
+        );
+        fs::write(&path, whole).unwrap();
+    }
+    ok(dir, "fsck run");
+    assert_eq!(run(dir, "fsck nowhere").status.code(), Some(2));
+}
+
+#[test]
+fn what_a_kill_after_the_last_checkpoint_leaves_undone_is_done_on_resume() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    prepare(dir);
+    ok(dir, &format!("{TRAIN} --out run"));
+    let sample = |run: &str| fs::read(dir.join(run).join("sample/shard-00000.bin")).unwrap();
+    let whole = sample("run");
+    for lost in ["sample", "model.safetensors"] {
+        let path = dir.join("run").join(lost);
+        if path.is_dir() {
+            fs::remove_dir_all(&path).unwrap()
+        } else {
+            fs::remove_file(&path).unwrap()
+        }
+        ok(dir, &format!("{TRAIN} --out run --resume"));
+        assert!(path.exists(), "{lost}");
+        assert!(sample("run") == whole, "another sample");
+    }
+    // A half-written one counts for nothing.
+    fs::remove_file(dir.join("run/sample/manifest.json")).unwrap();
+    fs::write(dir.join("run/sample/shard-00000.bin"), b"half").unwrap();
+    ok(dir, &format!("{TRAIN} --out run --resume"));
+    assert!(sample("run") == whole);
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_refused_before_the_work() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    young_model(dir);
+    fs::write(dir.join("file"), b"").unwrap();
+    fs::write(dir.join("c.json"), b"{}").unwrap();
+    let refused = |line: &str| {
+        let output = run(dir, line);
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{line}: {message}");
+        assert!(message.contains("cannot write"), "{line}: {message}");
+    };
+    for line in [
+        "prune run --task for_while --out file/c.json",
+        "prune run --task for_while --out data",
+        "stability run --task for_while --out file",
+        "verify run c.json --out none/v.json",
+        "verify run c.json --html data",
+        "report run --out none/r.html",
+        "plot run --out none/c.svg",
+        "export run --out file/pub",
+        "tokenizer train --generated --out none/t.json",
+    ] {
+        refused(line);
+    }
+    assert!(!Path::new(&dir.join("none")).exists());
+}
