@@ -189,6 +189,7 @@ impl CheckId {
                     Self::VocabularyDivergence,
                     Self::VocabularyTop,
                     Self::TurnedPairs { split: Split::HeldOut },
+                    Self::ClaimedTarget,
                 ])
                 .collect(),
             3 => ControlKind::ALL
