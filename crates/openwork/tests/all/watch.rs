@@ -36,7 +36,10 @@ fn prompts_unlike_those_of_the_task_are_flagged_with_the_reason() {
     ok(dir, "import published --out imported/model.safetensors");
     beside("published");
     for model in ["published", "imported"] {
-        let again = run(dir, &format!("watch {model} run/circuits/for_while.json --prompts odd.txt --margin 0"));
+        let again = run(
+            dir,
+            &format!("watch {model} run/circuits/for_while.json --prompts odd.txt --margin 0 --trained-context 128"),
+        );
         assert_eq!((again.status.code(), &again.stdout), (Some(1), &output.stdout), "{model}: {}", stderr(&again));
     }
 
