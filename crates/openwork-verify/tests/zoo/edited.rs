@@ -70,7 +70,7 @@ fn a_verdict_that_its_checks_do_not_give_is_noticed() {
     let incomplete = bed.judge_within(&set(&path_nodes(&[0], false)), &Limits::level(1));
     assert!(complaint(&incomplete, pass).contains("the checks say incomplete"));
     assert!(complaint(&incomplete, |r| r["level_reached"] = json!(4)).contains("the checks say level 1"));
-    assert!(complaint(&incomplete, |r| r["level"] = json!(5)).contains("reasons"));
+    assert!(complaint(&incomplete, |r| r["level"] = json!(5)).contains("is missing"));
     assert!(complaint(&incomplete, |r| r["reasons"] = json!(["only_required_passed"])).contains("reasons"));
     // A hypothesis that was to be tested cannot be forgotten.
     let whole = bed.judge(&set(&path_nodes(&[0], false)));
