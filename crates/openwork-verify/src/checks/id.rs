@@ -236,6 +236,7 @@ impl CheckId {
                 asked == Self::SufficiencyUnder { scheme }
             }
             Self::Shift { split, .. } | Self::Faithfulness { split, .. } => asked == Self::ShiftPairs { split },
+            Self::TurnedPairs { split } if split != Split::HeldOut => asked == Self::ShiftPairs { split },
             _ => self == asked,
         }
     }
