@@ -12,7 +12,7 @@ use crate::{Rejected, model::Model};
 /// up as √1,000, is 6e-5 of the logits.
 pub const TOLERANCE: f64 = 1e-4;
 
-/// What is claimed was counted with a margin of its own above that of the checker, up to this many tolerances.
+/// Largest margin above the checker's own, in tolerances, with which a claim may have been counted.
 const WRITERS_MARGIN: f64 = 3.0;
 
 /// Largest files, in bytes.

@@ -91,7 +91,7 @@ pub struct CircuitReport {
     pub examples: Vec<Example>,
     /// Texts of the tokens of the counter-example.
     pub tokens: BTreeMap<u16, String>,
-    /// How the circuit was found, and earlier verdicts on circuits of its task, in words.
+    /// Search that found the circuit, and earlier verdicts on circuits of its task, in words.
     pub provenance: Vec<String>,
     /// The verdict file, which replays the counter-example.
     pub verdict_path: PathBuf,

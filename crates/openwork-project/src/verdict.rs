@@ -23,7 +23,7 @@ pub struct VerdictFile {
     format: String,
     /// The subject of the report, by hash.
     pub about: About,
-    /// How the circuit was found, as its file says. None of it sets a term of the verification.
+    /// Search that found the circuit, as its file says. None of it sets a term of the verification.
     pub found: Found,
     /// Hash of the file of pairs beside this one.
     pub pairs_sha256: String,
@@ -53,7 +53,7 @@ pub struct About {
     pub tokenizer_sha256: String,
 }
 
-/// How a circuit was found, as its file says.
+/// Search that found a circuit, as the circuit's file says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Found {
@@ -218,7 +218,7 @@ impl VerdictFile {
         format!("{}\nHow it was found, and tried before\n  {}", self.report.text(), lines.join("\n  "))
     }
 
-    /// How the circuit was found, and earlier verdicts on circuits of its task, a sentence each.
+    /// Search that found the circuit, and earlier verdicts on circuits of its task, a sentence each.
     pub fn provenance(&self) -> Vec<String> {
         let Found { target_loss, seed, search } = &self.found;
         let how = match search {

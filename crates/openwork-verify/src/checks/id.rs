@@ -172,7 +172,7 @@ pub enum CheckId {
 }
 
 impl CheckId {
-    /// What a level asks of every circuit, 1 to 5: a report of the level has an outcome of each ([`CheckId::answers`]), if only
+    /// Checks that a level makes of every circuit, 1 to 5: a report of the level has an outcome of each ([`CheckId::answers`]), if only
     /// that it was not made and why. Level 6 writes certificates, and `unfinished` has those that it left out.
     pub fn asked_at(level: u8) -> Vec<Self> {
         match level {

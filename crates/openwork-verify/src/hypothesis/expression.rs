@@ -59,13 +59,13 @@ impl Language {
     }
 
     /// An expression that is short and shallow enough to be parsed.
-    pub fn compile(&self, text: &str) -> Result<Expression<'_, 'static>, String> {
+    pub(super) fn compile(&self, text: &str) -> Result<Expression<'_, 'static>, String> {
         fits(text)?;
         self.env.compile_expression_owned(text.to_owned()).map_err(|e| message(&e))
     }
 
     /// The value of an expression, if it does not take too much work and is not too large.
-    pub fn evaluate(&self, expression: &Expression<'_, '_>, context: Value) -> Result<Value, String> {
+    pub(super) fn evaluate(&self, expression: &Expression<'_, '_>, context: Value) -> Result<Value, String> {
         self.work.store(WORK, Ordering::Relaxed);
         let value = expression.eval(context).map_err(|e| message(&e))?;
         match size(&value, MOST_SIZE) {

@@ -16,6 +16,7 @@ use crate::{
         measures::Measured,
         scheme::{Scheme, Split},
     },
+    stats::intervals::Estimate,
     streams::Stream,
 };
 
@@ -80,7 +81,7 @@ impl Verifier<'_> {
         finished: bool,
     ) -> bool {
         let least = self.settings.min_accuracy;
-        let passes = |agreement: crate::Estimate| agreement.ci95.0 >= least;
+        let passes = |agreement: Estimate| agreement.ci95.0 >= least;
         let (raw, moved) = (passes(attack.agreement), passes(attack.agreement_shifted));
         if raw && !finished {
             [Some(id), shifted].into_iter().flatten().for_each(|id| self.left_out(id));
@@ -107,7 +108,7 @@ impl Verifier<'_> {
              answers: {meaning}",
             attack.agreement_shifted
         );
-        let mut one = |id: CheckId, estimate: crate::Estimate, passed: bool, words: String| {
+        let mut one = |id: CheckId, estimate: Estimate, passed: bool, words: String| {
             self.push(Check {
                 split: Some(Split::HeldOut),
                 ablation: Some(Scheme::MEAN),

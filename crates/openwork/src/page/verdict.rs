@@ -32,7 +32,7 @@ pub fn headline(out: &mut String, report: &Report) {
     }
 }
 
-/// How the circuit was found, and how often its task was tried before.
+/// The search that found the circuit, and earlier verdicts on circuits of its task.
 pub fn provenance(out: &mut String, lines: &[String]) {
     let _ = write!(out, "<details><summary>How it was found, and tried before</summary><ul>");
     for line in lines {
