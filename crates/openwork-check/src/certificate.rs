@@ -385,7 +385,7 @@ impl Case {
         if let Some(long) = self.inputs.iter().find(|p| p.len() > model.n_ctx) {
             return Err(malformed("inputs", format!("{} tokens, the model takes {}", long.len(), model.n_ctx)));
         }
-        let n = self.inputs.iter().map(|p| Self::size(p)).fold(Some(0_usize), |n, size| n?.checked_add(size?));
+        let n = self.inputs.iter().try_fold(0_usize, |n, input| n.checked_add(Self::size(input)?));
         if n.is_none_or(|n| n > MOST_INPUTS) {
             return Err(malformed("inputs", format!("there are more than {MOST_INPUTS}, the most that are checked")));
         }

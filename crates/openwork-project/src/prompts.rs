@@ -189,8 +189,10 @@ fn prompt(line: Vec<u8>, format: LineFormat) -> Result<String, LineFault> {
 mod tests {
     use super::*;
 
+    type Line = Result<(usize, String), String>;
+
     /// Prompts and messages, and the number of blank lines.
-    fn read(bytes: &[u8], format: LineFormat) -> (Vec<Result<(usize, String), String>>, usize) {
+    fn read(bytes: &[u8], format: LineFormat) -> (Vec<Line>, usize) {
         let mut lines = PromptLines::new(io::Cursor::new(bytes.to_vec()), "s".into(), format);
         let found = lines.by_ref().map(|line| match line.unwrap() {
             Ok(PromptLine { number, prompt }) => Ok((number, prompt)),
@@ -199,11 +201,11 @@ mod tests {
         (found.collect(), lines.blank())
     }
 
-    fn line(number: usize, prompt: &str) -> Result<(usize, String), String> {
+    fn line(number: usize, prompt: &str) -> Line {
         Ok((number, prompt.into()))
     }
 
-    fn bad(message: &str) -> Result<(usize, String), String> {
+    fn bad(message: &str) -> Line {
         Err(message.into())
     }
 
