@@ -57,7 +57,16 @@ fn tree(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             }
             let bytes = match path.file_name().unwrap().to_str().unwrap() {
                 "log.jsonl" => fs::read_to_string(&path).unwrap().lines().count().to_string().into_bytes(),
-                name if name.ends_with(".verdict.json") => vec![],
+                // A run that is killed after its line of the log was a try, and the next one says so.
+                "verdicts.jsonl" => {
+                    let text = fs::read_to_string(&path).unwrap();
+                    text.lines().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<String>().into_bytes()
+                }
+                name if name.ends_with(".verdict.json") => {
+                    let mut verdict: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+                    verdict.as_object_mut().unwrap().remove("earlier");
+                    verdict.to_string().into_bytes()
+                }
                 _ => fs::read(&path).unwrap(),
             };
             found.insert(path.strip_prefix(root).unwrap().to_owned(), bytes);
