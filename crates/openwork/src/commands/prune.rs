@@ -33,12 +33,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let (task, project, device) = args.search.open()?;
     let name = args.name.as_deref().unwrap_or(task.name());
     let out = args.out.unwrap_or_else(|| project.circuit_path(name));
-    if !args.force {
-        project.check_free(&out)?;
-    }
     match out.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
         Some(folder) => check_folder(folder)?,
         None => check_outputs([out.as_path()])?,
+    }
+    if !args.force {
+        project.check_free(&out)?;
     }
     let settings = args.search.settings();
     let splits = project.splits(task, settings.seed)?;
