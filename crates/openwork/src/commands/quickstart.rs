@@ -107,6 +107,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
             eprintln!("interrupted after step {step}; the same command goes on from there");
             return Ok(ExitCode::from(interrupt::INTERRUPTED));
         }
+    } else {
+        let trained = find_recipe(&run.join("recipe.toml"))?;
+        ensure!(
+            trained.canonical() == recipe.canonical(),
+            "{} was trained by another recipe; name another folder with --out",
+            run.display()
+        );
     }
 
     let project = open_project(&run, Beside { data: Some(&data), ..Beside::default() })?;
