@@ -108,7 +108,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             return Ok(ExitCode::from(interrupt::INTERRUPTED));
         }
     } else {
-        let trained = find_recipe(&run.join("recipe.toml"))?;
+        let trained = find_recipe(run.join("recipe.toml"))?;
         ensure!(
             trained.canonical() == recipe.canonical(),
             "{} was trained by another recipe; name another folder with --out",
