@@ -13,7 +13,7 @@ use crate::{
         rules,
         seal::{Evidence, Judged, Kind},
     },
-    report::{Contents, Report, verdict::Verdict},
+    report::{Contents, Report, findings::Size, verdict::Verdict},
     run::{
         measures::{Cell, Faithfulness},
         scheme::{Kept, Scheme, Split},
@@ -139,7 +139,7 @@ impl Report {
             if edges < size.edges {
                 return Err(Edited::Numbers { check: check.id });
             }
-            let again = rules::control(kind, controls, crate::Size { edges, ..size });
+            let again = rules::control(kind, controls, Size { edges, ..size });
             same_outcome(check, again.status)?;
         }
         Ok(())
