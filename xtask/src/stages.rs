@@ -24,6 +24,8 @@ pub fn test() -> Result<()> {
         false => stage("tests", "test --workspace --lib --bins --tests")?,
     }
     sanitized()?;
+    // A short pass, the same on every machine; `cargo xtask fuzz` takes a minute for every format.
+    stage("fuzzing", "run --quiet --package openwork-tests --bin fuzz -- --cases 300")?;
     match has("deny") {
         true => stage("licences and bans of dependencies", "deny check licenses bans sources")?,
         false => println!("== licences and bans of dependencies: skipped, as cargo-deny is not installed"),

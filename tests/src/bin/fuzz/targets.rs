@@ -263,6 +263,7 @@ fn certificate(dir: &Path) -> Target {
         candidates: None,
     };
     let (certificate, _) = exhaustive(&about, &[Scheme::Zero, Scheme::Constants], usize::MAX).expect("a certificate");
+    std::fs::write(dir.join(certificate.domain_file()), certificate.domain_json()).expect("written");
     Target {
         name: "certificate",
         seeds: vec![certificate.to_json().into_bytes()],
