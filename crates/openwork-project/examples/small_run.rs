@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         text = text.replace(from, to);
     }
     let run = dir.path().join("run");
-    let mut training = TrainingRun::open(Recipe::parse(&text)?, &data, &tokenizer, &run, false, Device::Cpu)?;
+    let training = TrainingRun::open(Recipe::parse(&text)?, &data, &tokenizer, &run, false, Device::Cpu)?;
     training.train(&mut |event| {
         if let Some(loss) = event.line.validation_loss {
             println!("step {}: validation loss {loss:.3} nats per token", event.line.step + 1);

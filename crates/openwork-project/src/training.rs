@@ -144,11 +144,12 @@ impl TrainingRun {
         self.dir.join("model.safetensors")
     }
 
-    /// Trains until the end, or until `on_step` breaks; a finished run has its model and the sample beside it.
+    /// Trains until the end, or until `on_step` breaks; a finished run has its model and the sample beside it. The folder is
+    /// locked until then.
     ///
     /// # Errors
     /// When a loss is not finite, or a file cannot be written; the error names the last good checkpoint.
-    pub fn train(&mut self, on_step: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Stopped, TrainingError> {
+    pub fn train(mut self, on_step: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Stopped, TrainingError> {
         let context = self.recipe().config.n_ctx.to_string();
         let metadata = [(TOKENIZER_KEY, self.tokenizer_sha256.clone()), (TRAINED_CONTEXT_KEY, context)];
         let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();

@@ -76,7 +76,7 @@ fn unknown() -> String {
     "another process".to_owned()
 }
 
-/// The process that holds a lock on `folder`, where the system lists locks (Linux): `process 12 (COMMAND) on HOST, since ..`.
+/// The process that holds a lock on `folder`, where the system lists locks (Linux): `process 12 (COMMAND) on HOST, started N min ago`.
 #[cfg(target_os = "linux")]
 fn holder(folder: &File) -> Option<String> {
     use std::os::unix::fs::MetadataExt;
@@ -96,7 +96,7 @@ fn holder(folder: &File) -> Option<String> {
     let started = std::fs::metadata(&folder).and_then(|metadata| metadata.modified()).ok();
     let since = started
         .and_then(|at| at.elapsed().ok())
-        .map_or(String::new(), |ago| format!(", for {} minutes", ago.as_secs().div_ceil(60)));
+        .map_or(String::new(), |ago| format!(", started {} min ago", ago.as_secs() / 60));
     Some(format!("process {process} ({command}) on {}{since}", host.trim()))
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Trains to the end or an interruption, with progress.
-pub fn show(mut run: TrainingRun) -> Result<Stopped> {
+pub fn show(run: TrainingRun) -> Result<Stopped> {
     if let Some(plan) = &run.memory {
         show_memory(plan)?;
     }
@@ -26,6 +26,7 @@ pub fn show(mut run: TrainingRun) -> Result<Stopped> {
     if first > 0 {
         progress.note(&format!("going on after step {first} of {steps}"));
     }
+    let model = run.model_path();
     let mut validation = None;
     let mut last = None;
     // Floors sink with the number of weights, so they are told when that has reached its end.
@@ -51,7 +52,7 @@ pub fn show(mut run: TrainingRun) -> Result<Stopped> {
     };
     say!("{}", describe(&last, validation, steps));
     if stopped == Stopped::Finished {
-        say!("{}", run.model_path().display());
+        say!("{}", model.display());
     }
     Ok(stopped)
 }
