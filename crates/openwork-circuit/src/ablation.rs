@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use ndarray::Zip;
 use openwork_model::{Matrix, Record, Site, Tap};
 
 use crate::{Means, NodeSet, NodeSpace};
@@ -34,15 +35,6 @@ impl Ablation<'_> {
 enum Replacement<'a> {
     Constant(f32),
     Row(ndarray::ArrayView1<'a, f32>),
-}
-
-impl Replacement<'_> {
-    fn at(&self, token: usize) -> f32 {
-        match self {
-            Self::Constant(value) => *value,
-            Self::Row(row) => row[token],
-        }
-    }
 }
 
 /// The tap that keeps some nodes and ablates the others: `x ← x` where kept, the ablation's value elsewhere.
@@ -120,15 +112,21 @@ impl Tap for Partial<'_> {
         let mut deviations = Matrix::zeros(value.dim());
         let rows = value.rows_mut().into_iter().zip(deviations.rows_mut()).zip(range).enumerate();
         for (index, ((mut row, mut deviation), node)) in rows {
-            let (ablated, r) = (self.ablation.of(site, node, index), self.r[node]);
-            for (token, (x, d)) in row.iter_mut().zip(&mut deviation).enumerate() {
-                let value = ablated.at(token);
+            let r = self.r[node];
+            let blend = |x: &mut f32, d: &mut f32, value: f32| {
                 *d = *x - value;
-                if r == 0.0 {
-                    *x = value;
-                } else if r != 1.0 {
-                    *x = r.mul_add(*d, value);
-                }
+                *x = if r == 1.0 {
+                    *x
+                } else if r == 0.0 {
+                    value
+                } else {
+                    r.mul_add(*d, value)
+                };
+            };
+            let row = Zip::from(&mut row).and(&mut deviation);
+            match self.ablation.of(site, node, index) {
+                Replacement::Constant(value) => row.for_each(|x, d| blend(x, d, value)),
+                Replacement::Row(values) => row.and(values).for_each(|x, d, &value| blend(x, d, value)),
             }
         }
         self.deviations.push(deviations);

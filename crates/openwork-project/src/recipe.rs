@@ -17,6 +17,14 @@ pub enum FindRecipeError {
         /// The name.
         name: String,
     },
+    /// Both a file and a shipped recipe have this name.
+    #[error(
+        "{name} is a shipped recipe and a file here; ./{name} means the file, and elsewhere {name} means the recipe"
+    )]
+    Ambiguous {
+        /// The name.
+        name: String,
+    },
     /// The file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -35,16 +43,16 @@ pub enum FindRecipeError {
     },
 }
 
-/// Reads the recipe that `name` means: a shipped one, else a file. A name need not be UTF-8.
+/// Reads the recipe that `name` means: a shipped one or a file. A name need not be UTF-8.
 ///
 /// # Errors
-/// When there is none of this name, or it is wrong.
+/// When there is none of this name, or both a shipped one and a file, or it is wrong.
 pub fn find_recipe(name: impl AsRef<Path>) -> Result<Recipe, FindRecipeError> {
     let path = name.as_ref();
     let name = || path.display().to_string();
     let parse = |text: &str| Recipe::parse(text).map_err(|source| FindRecipeError::Recipe { name: name(), source });
     if let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| path.as_os_str() == *shipped) {
-        return parse(text);
+        return if path.is_file() { Err(FindRecipeError::Ambiguous { name: name() }) } else { parse(text) };
     }
     if !path.exists() {
         return Err(FindRecipeError::Unknown { name: name() });

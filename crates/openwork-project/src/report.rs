@@ -12,8 +12,8 @@ use openwork_train::LogLine;
 use openwork_verify::{Control, Report, Verdict};
 
 use crate::{
-    Part, Project, ProjectError, Standing, TaskScore, TaskScoreError, VerdictError, VerdictFile, read_log, stale,
-    task_scores, verdict_path,
+    LogError, Part, Project, ProjectError, Standing, TaskScore, TaskScoreError, VerdictError, VerdictFile, read_log,
+    stale, task_scores, verdict_path,
 };
 
 /// Pairs per split that the whole model is measured on.
@@ -27,6 +27,8 @@ pub struct ModelReport {
     pub parameters: usize,
     /// Hash of the model.
     pub model_sha256: String,
+    /// Tokens of the sequences over which its ablation means are taken, as in training.
+    pub context: usize,
     /// Log of its training; empty where there is none.
     pub log: Vec<LogLine>,
     /// A text that the model writes.
@@ -116,6 +118,9 @@ pub enum ReportError {
     /// A circuit or its task.
     #[error(transparent)]
     Project(#[from] ProjectError),
+    /// The log of the training.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// A verdict file.
     #[error(transparent)]
     Verdict(#[from] VerdictError),
@@ -145,8 +150,12 @@ impl ModelReport {
             config: project.model.config.clone(),
             parameters: project.model.params.values().iter().map(|w| w.dense().len()).sum(),
             model_sha256: project.model_sha256.clone(),
+            context: project.means.seq_len(),
             // A model may lie in a folder in which nothing was trained.
-            log: read_log(&project.dir).unwrap_or_default(),
+            log: match project.dir.join("log.jsonl").exists() {
+                true => read_log(&project.dir)?,
+                false => vec![],
+            },
             writing: writing(project).map_err(ProjectError::from)?,
             circuits,
             unjudged,

@@ -158,6 +158,14 @@ pub enum VerdictError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// The file would hold what is refused when it is read.
+    #[error("{} is not written, as it could not be read back: a number of the report is not finite", path.display())]
+    NotWritten {
+        /// The file.
+        path: PathBuf,
+        /// The reader's fault.
+        source: Box<VerdictError>,
+    },
     /// The file is not a verdict file.
     #[error("{} is not a verdict file", path.display())]
     Json {
@@ -245,9 +253,11 @@ impl VerdictFile {
     /// Writes the file, atomically.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When it cannot be written, or would not be read back: JSON has no form for a number that is not finite.
     pub fn write(&self, path: &Path) -> Result<(), VerdictError> {
         let text = self.to_json();
+        Self::parse(&text, path)
+            .map_err(|source| VerdictError::NotWritten { path: path.to_owned(), source: Box::new(source) })?;
         openwork_tensor::write_atomic(path, |w| writeln!(w, "{text}"))
             .map_err(|source| VerdictError::Write { path: path.to_owned(), source })
     }
@@ -259,13 +269,17 @@ impl VerdictFile {
     pub fn read(path: &Path) -> Result<Self, VerdictError> {
         let text =
             openwork_tensor::read_text(path).map_err(|source| VerdictError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, VerdictError> {
         let json = |source| VerdictError::Json { path: path.to_owned(), source };
         // The format first: files of another version have other fields.
-        let Format { format: found } = serde_json::from_str(&text).map_err(json)?;
+        let Format { format: found } = serde_json::from_str(text).map_err(json)?;
         if found != FORMAT {
             return Err(VerdictError::Format { path: path.to_owned(), found });
         }
-        let file: Self = serde_json::from_str(&text).map_err(json)?;
+        let file: Self = serde_json::from_str(text).map_err(json)?;
         let recomputed = file.report.recompute().and_then(|()| file.report.recompute_controls(&file.controls));
         match recomputed {
             Ok(()) => Ok(file),

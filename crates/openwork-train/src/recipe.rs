@@ -14,8 +14,9 @@ use crate::{Anneal, GradientMode, Schedule};
 mod check;
 
 /// The recipes that ship with the crate: name and text.
-pub const SHIPPED: [(&str, &str); 3] = [
+pub const SHIPPED: [(&str, &str); 4] = [
     ("quickstart", include_str!("../recipes/quickstart.toml")),
+    ("python-small", include_str!("../recipes/python-small.toml")),
     ("python-1x", include_str!("../recipes/python-1x.toml")),
     ("gao-4x", include_str!("../recipes/gao-4x.toml")),
 ];

@@ -4,21 +4,9 @@
 use std::{collections::BTreeMap, path::Path};
 
 use openwork_circuit::{Calibration, Circuit, CircuitFile, LearnedMasks, Means, NodeSet, NodeSpace, SearchSettings};
-use openwork_model::{ActDensity, Config, Model};
-
-fn model() -> Model {
-    let sizes = Config {
-        vocab_size: 24,
-        n_ctx: 8,
-        n_layer: 1,
-        n_head: 2,
-        d_head: 4,
-        d_model: 8,
-        d_mlp: 16,
-        ..Config::default()
-    };
-    Model::init(sizes, 1)
-}
+use openwork_model::{ActDensity, Model};
+use openwork_project::VerdictFile;
+use openwork_tests::samples::{model, verdict};
 
 /// Numbers of every kind: special ones, the ends of every range, and bits of all sorts.
 fn numbers() -> Vec<f64> {
@@ -93,5 +81,33 @@ fn models_and_means_hold_what_their_readers_accept() {
         let write = |path: &Path| means.save(path, &sha256).is_ok();
         let read = |path: &Path| Means::load(path, &weight, &sha256).is_ok_and(|found| found == means);
         written_or_refused(&path, &format!("means of a weight {x:e}"), write, read);
+    }
+}
+
+// A report has no number from outside: nobody but the verifier makes one.
+#[test]
+fn verdict_files_hold_what_their_reader_accepts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, unchanged) = (dir.path().join("c.verdict.json"), dir.path().join("unchanged.verdict.json"));
+    let model = model();
+    let circuit = CircuitFile {
+        task: "for_while".into(),
+        model_sha256: model.sha256(),
+        means_sha256: "m".into(),
+        tokenizer_sha256: "t".into(),
+        circuit: Circuit::new(&model, NodeSet::of(NodeSpace::new(&model.config), [0, 9])),
+        calibration: Calibration::NONE,
+        target_loss: 0.15,
+        loss: 0.1,
+        seed: 0,
+        search: SearchSettings::ByHand {},
+    };
+    let sound = verdict(dir.path(), &circuit);
+    sound.write(&unchanged).unwrap();
+    for x in numbers() {
+        let mut file = VerdictFile::read(&unchanged).unwrap();
+        file.found.target_loss = x;
+        let read = |path: &Path| VerdictFile::read(path).is_ok_and(|found| found.to_json() == file.to_json());
+        written_or_refused(&path, &format!("target {x:e}"), |path| file.write(path).is_ok(), read);
     }
 }

@@ -13,7 +13,8 @@ use super::{CorpusError, canonical};
 
 /// The texts of a corpus in the order of the sorted paths; no text comes twice, byte order mark and line ends aside.
 ///
-/// Nothing is tokenized: this is also what a tokenizer is trained on.
+/// Nothing is tokenized: this is also what a tokenizer is trained on. A file that cannot be read to its end is an error,
+/// [`CorpusError::Damaged`]: how much of the corpus is missing is not known.
 pub struct Documents {
     sources: Sources,
     inputs: std::vec::IntoIter<Input>,
@@ -33,7 +34,7 @@ impl Documents {
     /// Lists the files of `sources`, without reading them yet.
     ///
     /// # Errors
-    /// [`CorpusError::NotFound`] when one of the sources does not exist. What cannot be read inside a source is counted,
+    /// [`CorpusError::NotFound`] when one of the sources does not exist. What cannot be opened inside a source is counted,
     /// not an error.
     pub fn open(sources: &Sources) -> Result<Self, CorpusError> {
         let mut left_out = LeftOut::default();
@@ -70,9 +71,15 @@ impl Documents {
         if text.trim().is_empty() { Err(Reason::Empty) } else { Ok(text) }
     }
 
-    fn next_input(&mut self, input: Input) -> Option<String> {
+    fn next_input(&mut self, input: Input) -> Option<Result<String, CorpusError>> {
         let place = Place::file(input.path());
-        let reader = input.open().map_err(|error| self.unreadable(&place, &error)).ok()?;
+        let reader = match input.open() {
+            Ok(reader) => reader,
+            Err(error) => {
+                self.left_out.add(Reason::Unreadable, &place, &error.to_string());
+                return None;
+            }
+        };
         if input.has_rows() {
             self.rows = Some(Rows { input, line: 0, reader });
             return None;
@@ -80,16 +87,13 @@ impl Documents {
         let mut bytes = Vec::new();
         let limit = self.sources.max_file_bytes.saturating_add(1);
         match reader.take(limit).read_to_end(&mut bytes) {
-            Ok(_) => self.accept(&bytes, &place),
-            Err(error) => {
-                self.unreadable(&place, &error);
-                None
-            }
+            Ok(_) => self.accept(&bytes, &place).map(Ok),
+            Err(source) => Some(Err(CorpusError::Damaged { path: input.path().to_owned(), source })),
         }
     }
 
     /// The next row being read; `None` also when that line gave no document.
-    fn next_row(&mut self, mut rows: Rows) -> Option<String> {
+    fn next_row(&mut self, mut rows: Rows) -> Option<Result<String, CorpusError>> {
         // A JSON text is at most six times as long as what it stands for; the rest is for other fields.
         let most = self.sources.max_file_bytes.saturating_mul(6).saturating_add(65_536);
         let mut line = Vec::new();
@@ -101,40 +105,33 @@ impl Documents {
             Ok(0) => return None,
             Ok(_) if line.len() as u64 == most && line.last() != Some(&b'\n') => {
                 self.left_out.add(Reason::TooLarge, &place, "");
-                match skip_line(&mut rows.reader) {
-                    Ok(()) => self.rows = Some(rows),
-                    Err(error) => self.unreadable(&place, &error),
+                if let Err(source) = skip_line(&mut rows.reader) {
+                    return Some(Err(CorpusError::Damaged { path, source }));
                 }
+                self.rows = Some(rows);
                 return None;
             }
             Ok(_) => self.rows = Some(rows),
-            Err(error) => {
-                self.unreadable(&place, &error);
-                return None;
-            }
+            Err(source) => return Some(Err(CorpusError::Damaged { path, source })),
         }
         let line = if number == 1 { without_bom(&line) } else { &line };
         if line.trim_ascii().is_empty() {
             return None;
         }
         match text_of_row(line, &self.sources.field) {
-            Ok(text) => self.accept(text.as_bytes(), &place),
+            Ok(text) => self.accept(text.as_bytes(), &place).map(Ok),
             Err((reason, fault)) => {
                 self.left_out.add(reason, &place, &fault);
                 None
             }
         }
     }
-
-    fn unreadable(&mut self, place: &Place<'_>, error: &io::Error) {
-        self.left_out.add(Reason::Unreadable, place, &error.to_string());
-    }
 }
 
 impl Iterator for Documents {
-    type Item = String;
+    type Item = Result<String, CorpusError>;
 
-    fn next(&mut self) -> Option<String> {
+    fn next(&mut self) -> Option<Self::Item> {
         loop {
             let document = match self.rows.take() {
                 Some(rows) => self.next_row(rows),

@@ -26,6 +26,14 @@ pub enum CorpusError {
         /// Error of the operating system.
         source: std::io::Error,
     },
+    /// A file cannot be read to its end.
+    #[error("cannot read {path} to its end; mend it, or take it out of the sources", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The fault, with its place in the file.
+        source: std::io::Error,
+    },
     /// Standard input is named twice.
     #[error("{path} is named twice, and can be read once", path = path.display())]
     Repeated {

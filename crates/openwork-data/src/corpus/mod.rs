@@ -159,6 +159,7 @@ pub fn build(
     let mut documents = Documents::open(&options.sources)?;
     let mut writer = Writer::create(&folder, tokenizer, options.tokens_per_shard, progress)?;
     for text in documents.by_ref() {
+        let text = text?;
         let split = Split::of(&text, validation_fraction, seed);
         writer.push(text, split)?;
     }
@@ -207,12 +208,15 @@ pub fn write_generated(
 /// See [`CorpusError`]: there is no usable document, or too little text for `vocab_size` tokens.
 pub fn train_tokenizer(sources: &Sources, vocab_size: usize) -> Result<(Tokenizer, LeftOut), CorpusError> {
     let mut documents = Documents::open(sources)?;
-    let mut texts = documents.by_ref().peekable();
-    if texts.peek().is_none() {
-        return Err(CorpusError::NoDocuments { left_out: Box::new(documents.left_out().clone()) });
+    let mut damaged = None;
+    let mut texts = documents.by_ref().map_while(|text| text.map_err(|error| damaged = Some(error)).ok()).peekable();
+    let none = texts.peek().is_none();
+    let tokenizer = (!none).then(|| Tokenizer::train(texts, vocab_size));
+    match (damaged, tokenizer) {
+        (Some(error), _) => Err(error),
+        (None, Some(tokenizer)) => Ok((tokenizer?, documents.left_out().clone())),
+        (None, None) => Err(CorpusError::NoDocuments { left_out: Box::new(documents.left_out().clone()) }),
     }
-    let tokenizer = Tokenizer::train(texts, vocab_size)?;
-    Ok((tokenizer, documents.left_out().clone()))
 }
 
 fn check_fraction(given: f64) -> Result<(), CorpusError> {

@@ -38,7 +38,8 @@ fn documents_of(dir: &Path) -> Vec<String> {
 /// The documents of `sources`, and what was left out.
 fn read(sources: &Sources) -> (Vec<String>, LeftOut) {
     let mut documents = Documents::open(sources).expect("opens");
-    (documents.by_ref().collect(), documents.left_out().clone())
+    let texts = documents.by_ref().collect::<Result<_, _>>().expect("whole files");
+    (texts, documents.left_out().clone())
 }
 
 fn counts(left_out: &LeftOut) -> Vec<(Reason, u64)> {
@@ -138,7 +139,7 @@ fn copies_that_differ_in_byte_order_mark_or_line_ends_are_one_document() {
 }
 
 #[test]
-fn compressed_files_are_read_and_broken_ones_counted() {
+fn compressed_files_are_read_and_damaged_ones_are_errors() {
     let root = folder();
     let gzip = |text: &[u8]| {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -148,22 +149,37 @@ fn compressed_files_are_read_and_broken_ones_counted() {
     let zstd = |text: &[u8]| ruzstd::encoding::compress_to_vec(text, ruzstd::encoding::CompressionLevel::Uncompressed);
     let rows = gzip(b"{\"text\": \"gz = 1\"}\n{\"text\": \"gz = 2\"}");
     put(&root.path().join("a.jsonl.gz"), &rows);
-    put(&root.path().join("broken.jsonl.gz"), &rows[..rows.len() / 2]);
     let frames = [zstd(b"{\"text\": \"zst = 1\"}\n"), zstd(b"{\"text\": \"zst = 2\"}\n")].concat();
     put(&root.path().join("b.jsonl.zst"), &frames);
-    put(&root.path().join("c.jsonl.zst"), b"not zstd");
     put(&root.path().join("d.py.gz"), &gzip(b"py = 1\n"));
-    put(&root.path().join("e.py.zst"), &[&zstd(b"py = 2\n")[..], b"garbage"].concat());
     let (texts, left_out) = read(&sources(root.path()));
     assert_eq!(texts, ["gz = 1", "gz = 2", "zst = 1", "zst = 2", "py = 1\n"]);
-    assert_eq!(counts(&left_out), [(Reason::Unreadable, 3)]);
-    let words = left_out.to_string();
-    for word in [
-        "broken.jsonl.gz:1: the gzip member at byte 0 is cut off",
-        "c.jsonl.zst:1: the file is not zstd",
-        "are not zstd",
+    assert!(left_out.is_empty(), "{left_out}");
+    let out = root.path().join("out");
+    let garbage = [&zstd(b"py = 2\n")[..], b"garbage"].concat();
+    let garbage_error = format!("the bytes from byte {} on are not zstd", garbage.len() - 7);
+    for (name, bytes, fault) in [
+        ("broken.jsonl.gz", &rows[..rows.len() / 2], "the gzip member at byte 0 is cut off"),
+        ("c.jsonl.zst", b"not zstd", "the file is not zstd"),
+        ("e.py.zst", &garbage, &garbage_error),
     ] {
-        assert!(words.contains(word), "{words}");
+        let damaged = root.path().join("in").join(name);
+        put(&damaged, bytes);
+        put(&root.path().join("in/whole.py"), b"whole = 1\n");
+        let sources = sources(&root.path().join("in"));
+        let options = CorpusOptions { sources: sources.clone(), ..options(root.path()) };
+        let built = build(&options, tokenizer(), &out, &|_| ()).map(|_| ());
+        let trained = train_tokenizer(&sources, 300).map(|_| ());
+        for result in [built, trained] {
+            match result.unwrap_err() {
+                CorpusError::Damaged { path, source } => {
+                    assert_eq!((path, source.to_string()), (damaged.clone(), fault.to_owned()))
+                }
+                other => panic!("{name}: {other}"),
+            }
+        }
+        assert!(!out.exists());
+        std::fs::remove_file(damaged).expect("removes");
     }
 }
 

@@ -7,6 +7,11 @@ fn shipped_recipes_load_and_say_what_their_names_promise() {
         let end = recipe.schedule.steps - 1;
         assert!(recipe.schedule.matrix_density(end) < 0.5, "{name} is weight-sparse");
         match name {
+            "python-small" => {
+                let quickstart = Recipe::parse(SHIPPED[0].1).unwrap();
+                assert_eq!(recipe.config, quickstart.config);
+                assert_eq!(recipe.schedule.steps, 2 * quickstart.schedule.steps);
+            }
             "python-1x" => assert_eq!(recipe.config.d_model, 256),
             "gao-4x" => {
                 assert_eq!((recipe.config.d_model, recipe.config.n_layer), (1024, 8));

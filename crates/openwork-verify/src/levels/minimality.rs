@@ -104,8 +104,8 @@ impl Verifier<'_> {
             ),
         };
         let words = format!(
-            "{asked} {found} (a change of {least:.4} of a logit difference, {} of the model's, on one prompt is something); the \
-             upper end of their share {share} must be at most {}",
+            "{asked} {found} (a change of {least:.4} of a logit difference, {} of the model's, or a turned likeliest token, on one \
+             prompt is something); the upper end of their share {share} must be at most {}",
             settings.min_worth, settings.max_needless
         );
         self.push(Check {

@@ -3,7 +3,8 @@
 //! A node of a circuit C is needed if for *some* set K of its other nodes, taking it out of C∖K changes an answer (Wang et al.
 //! 2023, §4, minimality). Asked of single nodes, that calls live junk needed: of nodes that cancel each other, each changes
 //! answers as long as the others stay. Junk is therefore a set: J ⊂ C is junk if in every context K ⊂ C∖J that is tried, taking J
-//! out of C∖K changes no logit difference by more than `least`. Of two parts that stand in for each other neither is junk, by the
+//! out of C∖K changes no logit difference by more than `least`, and taking it out of C turns no likeliest token from a candidate
+//! to a third token: a node may do nothing for the choice and still be what keeps other tokens down. Of two parts that stand in for each other neither is junk, by the
 //! context that lacks the other one; idle nodes are, and so are live ones whose effects add up to nothing.
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::{
         context::Weights,
         error::RunError,
         evaluator::Evaluator,
+        measures::lead_over_others,
         scheme::{AblationValue, Scheme},
     },
 };
@@ -47,10 +49,18 @@ pub(crate) struct Junk {
     pub contexts: usize,
 }
 
-/// A context K, and the logit differences of C∖K at each of its places.
+/// A context K, and the answers of C∖K at each of its places.
 struct Context<'a> {
     knocked_out: Vec<usize>,
-    whole: Vec<(Place<'a>, Vec<f64>)>,
+    whole: Vec<(Place<'a>, Answers)>,
+}
+
+/// Answers of a run.
+struct Answers {
+    /// Logit difference of every sequence.
+    differences: Vec<f64>,
+    /// Lead of the likelier candidate over every other token, in nats, where the vocabulary was asked for.
+    leads: Vec<f64>,
 }
 
 /// A context in which junk mattered, and the nodes that are none by it.
@@ -129,8 +139,11 @@ impl<'a> JunkSearch<'a> {
     fn cancelling(&self, context: &Context<'a>, junk: &[usize], needed: &[usize]) -> Result<Cancelling, RunError> {
         let without = |more: &[usize]| -> Result<Vec<f64>, RunError> {
             let without = [&context.knocked_out, junk, more].concat();
-            let runs = self.places[..self.in_contexts].iter().map(|&place| self.run(place, &without));
-            Ok(runs.collect::<Result<Vec<_>, RunError>>()?.concat())
+            let mut all = Vec::new();
+            for &place in &self.places[..self.in_contexts] {
+                all.extend(self.run(place, &without, false)?.differences);
+            }
+            Ok(all)
         };
         let whole = without(&[])?;
         let mut effects: Vec<(usize, Vec<f64>)> = Vec::new();
@@ -228,22 +241,27 @@ impl<'a> JunkSearch<'a> {
 
     fn context(&self, knocked_out: &[usize]) -> Result<Context<'a>, RunError> {
         let places = if knocked_out.is_empty() { &self.places[..] } else { &self.places[..self.in_contexts] };
-        let whole = places.iter().map(|&place| Ok((place, self.run(place, knocked_out)?)));
+        let with_others = knocked_out.is_empty();
+        let whole = places.iter().map(|&place| Ok((place, self.run(place, knocked_out, with_others)?)));
         Ok(Context { knocked_out: knocked_out.to_vec(), whole: whole.collect::<Result<_, RunError>>()? })
     }
 
-    /// True if taking out nodes changes a logit difference by more than `least` somewhere.
+    /// True if taking out nodes changes a logit difference by more than `least` somewhere, or turns a likeliest token.
     fn matters(&self, context: &Context<'a>, nodes: &[usize]) -> Result<bool, RunError> {
         Ok(self.effect(context, nodes)? > self.least)
     }
 
     /// Largest change of a logit difference when nodes are taken out of C∖K, at the first place where it is more than `least`,
-    /// or at all.
+    /// or at all; infinite where a likeliest token turns.
     fn effect(&self, context: &Context<'a>, nodes: &[usize]) -> Result<f64, RunError> {
         let mut most: f64 = 0.0;
         for (place, whole) in &context.whole {
-            let run = self.run(*place, &[&context.knocked_out, nodes].concat())?;
-            most = whole.iter().zip(&run).map(|(a, b)| (a - b).abs()).fold(most, f64::max);
+            let run = self.run(*place, &[&context.knocked_out, nodes].concat(), context.knocked_out.is_empty())?;
+            let changes = whole.differences.iter().zip(&run.differences).map(|(a, b)| (a - b).abs());
+            most = changes.fold(most, f64::max);
+            if whole.leads.iter().zip(&run.leads).any(|(a, b)| *a > 0.0 && *b < 0.0 && a - b > self.least) {
+                most = f64::INFINITY;
+            }
             if most > self.least {
                 break;
             }
@@ -251,12 +269,18 @@ impl<'a> JunkSearch<'a> {
         Ok(most)
     }
 
-    /// Logit differences of the circuit without some of its nodes.
-    fn run(&self, (evaluator, scheme): Place<'_>, without: &[usize]) -> Result<Vec<f64>, RunError> {
+    /// Answers of the circuit without some of its nodes, `with_others` beside the candidates.
+    fn run(&self, (evaluator, scheme): Place<'_>, without: &[usize], with_others: bool) -> Result<Answers, RunError> {
         let mut out = vec![false; self.circuit.kept().len()];
         without.iter().for_each(|&n| out[n] = true);
         let kept = NodeSet::of(self.circuit.space().clone(), self.circuit.numbers().filter(|&n| !out[n]));
-        Ok(evaluator.run_differences(&kept, scheme)?.differences)
+        if !with_others {
+            let differences = evaluator.run_differences(&kept, scheme)?.differences;
+            return Ok(Answers { differences, leads: vec![] });
+        }
+        let run = evaluator.run(&kept, scheme)?;
+        let lead = |(i, log_probs): (usize, &Vec<f32>)| lead_over_others(log_probs, &evaluator.pairs[i / 2]);
+        Ok(Answers { leads: run.log_probs.iter().enumerate().map(lead).collect(), differences: run.differences })
     }
 
     /// A context that makes most of the junk, by ascending the squared change of logit differences in coefficients of the other

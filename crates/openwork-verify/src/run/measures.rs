@@ -1,6 +1,7 @@
 //! Measures of a run, and the normalised faithfulness.
 
 use openwork_circuit::{Calibration, Outcome, credit};
+use openwork_tasks::Pair;
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,17 @@ pub struct Cell {
     pub kl_max: f64,
     /// Normalised faithfulness, for the circuit.
     pub faithfulness: Option<Faithfulness>,
+}
+
+/// Lead in nats of the likelier candidate over every token that is none: above 0 where the likeliest token is a candidate.
+pub(crate) fn lead_over_others(log_probs: &[f32], pair: &Pair) -> f64 {
+    let candidates = [pair.answer, pair.alternative].map(usize::from);
+    let (mut best, mut other) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
+    for (token, &p) in log_probs.iter().enumerate() {
+        let most = if candidates.contains(&token) { &mut best } else { &mut other };
+        *most = most.max(p);
+    }
+    f64::from(best - other)
 }
 
 /// One value a pair of everything a [`Cell`] reports.

@@ -25,6 +25,20 @@ fn parts_that_stand_in_for_each_other_are_needed() {
 }
 
 #[test]
+fn nodes_that_keep_other_tokens_down_are_needed() {
+    // A fifth of the nodes do nothing for the choice between the candidates, and without them a third token is likelier.
+    for seed in [15, 1007] {
+        let case = CaseKind::True.build(1.0, seed);
+        let report = judge(&case, 3);
+        let check = minimality(&report);
+        assert_eq!(check.status, Status::Passed, "seed {seed}: {}", check.explanation);
+    }
+    // Where the circuit lets the third token win, nothing is kept down.
+    let report = judge(&CaseKind::ThirdToken.build(1.0, 1), 3);
+    assert_eq!(minimality(&report).status, Status::Passed, "{}", report.text());
+}
+
+#[test]
 fn idle_nodes_beside_them_are_junk() {
     for seed in [0, 1] {
         let case = CaseKind::RedundantPadded.build(0.25, seed);

@@ -17,7 +17,7 @@ use crate::ui::{
 /// Arguments of the command.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A recipe file, or the name of a shipped recipe: quickstart, python-1x, gao-4x
+    /// A recipe file, or the name of a shipped recipe: quickstart, python-small, python-1x, gao-4x
     recipe: PathBuf,
     /// Folder with train/ and validation/ shards, as `openwork data` writes it
     #[arg(long)]

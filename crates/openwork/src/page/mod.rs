@@ -61,7 +61,7 @@ fn token_html(circuit: &CircuitReport, token: u16) -> String {
 impl Page {
     /// The page on a model, which commands name by `model_path`.
     pub fn of_model(report: ModelReport, model_path: &Path) -> Result<Self> {
-        let ModelReport { config, parameters, model_sha256, log, writing, circuits, unjudged, tasks } = report;
+        let ModelReport { config, parameters, model_sha256, context, log, writing, circuits, unjudged, tasks } = report;
         let shape = format!(
             "{} layers, width {}, {} heads of {}",
             config.n_layer, config.d_model, config.n_head, config.d_head
@@ -69,6 +69,7 @@ impl Page {
         let mut facts = vec![("model".to_owned(), shape), ("parameters".to_owned(), count(parameters as u64))];
         facts.extend(training::facts(&log));
         facts.push(("model hash".into(), short(&model_sha256)));
+        facts.push(("ablation means over sequences of".into(), format!("{} tokens", count(context as u64))));
         let curves = if log.is_empty() { None } else { Some(training::curves(&log)?) };
         let title = "Circuits of a weight-sparse transformer".into();
         let model_path = model_path.to_owned();

@@ -92,3 +92,15 @@ fn tokens_that_a_model_cannot_take_are_refused() {
     fails(dir, &format!("generate {model} --prompt x --temperature nan"), &["temperature"]);
     fails(dir, &format!("export {model} --out ."), &["not empty"]);
 }
+
+#[test]
+fn a_name_that_is_a_shipped_recipe_and_a_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("quickstart"), "seed = 0\n").unwrap();
+    for line in ["recipe show quickstart", "train quickstart --data d --tokenizer t --out run"] {
+        fails(dir.path(), line, &["a shipped recipe and a file", "./quickstart"]);
+    }
+    fails(dir.path(), "recipe show ./quickstart", &["./quickstart", "model"]);
+    std::fs::create_dir(dir.path().join("python-1x")).unwrap();
+    assert!(run(dir.path(), "recipe show python-1x").status.success());
+}

@@ -104,7 +104,7 @@ fn recipes_are_listed_and_what_is_shown_is_a_recipe() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = tmp.path();
     let listed = ok(dir, "recipe list");
-    for name in ["quickstart", "python-1x", "gao-4x"] {
+    for name in ["quickstart", "python-small", "python-1x", "gao-4x"] {
         assert!(listed.contains(name), "{listed}");
         let shown = ok(dir, &format!("recipe show {name}"));
         fs::write(dir.join("mine.toml"), &shown).unwrap();

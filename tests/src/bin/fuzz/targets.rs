@@ -10,12 +10,13 @@ use std::{
 use openwork_circuit::{Calibration, Circuit, CircuitFile, Domain, Means, NodeSet, NodeSpace, SearchSettings};
 use openwork_data::{Documents, Sources, Tokenizer};
 use openwork_model::{Config, Model};
-use openwork_project::{Beside, LineFormat, Project, PromptLines, TOKENIZER_KEY, TRAINED_CONTEXT_KEY, VerdictFile};
+use openwork_project::{LineFormat, PromptLines, VerdictFile};
 use openwork_tensor::{PtFile, ShardWriter, TensorFile, TokenShards};
+use openwork_tests::samples::{model, verdict};
 use openwork_train::{Recipe, SHIPPED};
-use openwork_truth::{Compiled, Options, Program, means, zoo::CaseKind};
+use openwork_truth::{Compiled, Options, Program, means};
 use openwork_verify::certificate::{About, Scheme, exhaustive};
-use openwork_verify::{Case, Controls, Limits, Settings, hypothesis::Hypothesis, verify};
+use openwork_verify::hypothesis::Hypothesis;
 
 /// Reads a file as a user would; true if it is accepted.
 type Reader = Box<dyn Fn(&[u8]) -> bool>;
@@ -28,24 +29,6 @@ pub struct Target {
     pub seeds: Vec<Vec<u8>>,
     /// Its reader.
     pub read: Reader,
-}
-
-/// A small model.
-fn model() -> Model {
-    let config = Config {
-        vocab_size: 24,
-        n_ctx: 8,
-        n_layer: 1,
-        n_head: 2,
-        d_head: 4,
-        d_model: 8,
-        d_mlp: 16,
-        ..Config::default()
-    };
-    let mut model = Model::init(config, 1);
-    // Few enough nonzeros for the sparse form.
-    model.params.blocks[0].proj.weight.update(|w| w.slice_mut(ndarray::s![.., 1..]).fill(0.0));
-    model
 }
 
 /// Every format, with files in `dir`, which has to be the caller's own.
@@ -200,49 +183,11 @@ fn of_a_model(dir: &Path) -> Vec<Target> {
         },
         Target {
             name: "verdict",
-            seeds: vec![verdict(dir, &circuit)],
+            seeds: vec![verdict(dir, &circuit).to_json().into_bytes()],
             read: file(dir, "circuit.verdict.json", |path| VerdictFile::read(path).is_ok()),
         },
         certificate(dir),
     ]
-}
-
-/// A model with all that circuits of it need, in a folder of its own.
-fn project(dir: &Path) -> Project {
-    let dir = dir.join("project");
-    fs::create_dir_all(&dir).expect("a folder");
-    let tokenizer = Tokenizer::train_on_programs(0, 100_000, 300).expect("trained");
-    tokenizer.save(&dir.join("tokenizer.json")).expect("saved");
-    let mut writer = ShardWriter::create(dir.join("sample"), tokenizer.sha256(), 64).expect("a folder");
-    writer.push(&[1; 32]).expect("written");
-    writer.finish().expect("written");
-    let config = Config { vocab_size: 300, ..model().config };
-    let metadata = [(TOKENIZER_KEY, tokenizer.sha256().to_owned()), (TRAINED_CONTEXT_KEY, "8".to_owned())];
-    let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
-    Model::init(config, 1).save(dir.join("model.safetensors"), &metadata).expect("saved");
-    Project::open(&dir.join("model.safetensors"), Beside::default(), &mut |_| ()).expect("a project")
-}
-
-/// A verdict of the first level on a ground-truth case.
-fn verdict(dir: &Path, circuit: &CircuitFile) -> Vec<u8> {
-    let given = CaseKind::True.build(1.0, 0);
-    let case = Case {
-        model: &given.model,
-        means: &given.means,
-        circuit: &Circuit::new(&given.model, given.circuit.clone()),
-        calibration: Calibration::NONE,
-        target_loss: given.target_loss,
-        held_out: &given.held_out,
-        shifts: &[],
-        selection: &given.selection,
-        meaning: None,
-        model_sha256: "",
-        domain: None,
-    };
-    let controls = Controls { done: &[], cut_short: &[] };
-    let settings = Settings { random_sets: 100, random_pairs: 32, bootstrap: 400, ..Settings::default() };
-    let report = verify(&case, controls, &settings, &Limits::level(1), &mut |_| ()).report;
-    VerdictFile::new(&project(dir), circuit, (vec![], report), "p".into(), vec![]).to_json().into_bytes()
 }
 
 /// A certificate of a compiled program; its model lies beside it.
@@ -280,7 +225,7 @@ fn data(dir: &Path) -> Vec<Target> {
     let documents = |dir: &Path, name: &str| {
         file(dir, name, |path| {
             let documents = Documents::open(&Sources::new(vec![path.to_owned()]));
-            documents.is_ok_and(|mut documents| documents.by_ref().count() > 0)
+            documents.is_ok_and(|documents| documents.filter_map(Result::ok).count() > 0)
         })
     };
     let tokenizer = Tokenizer::train_on_programs(0, 100_000, 300).expect("trained");
