@@ -57,7 +57,9 @@ impl Verifier<'_> {
             let (found, finished) = adversary.attack(budget);
             let what = (Subset::Circuit, Attacker::OneScheme, budget);
             let (attack, measured) = adversary::outcome_of(what, &found, &evaluators.held_out, &evaluators.resamples);
-            let words = format!("at most {budget} nodes outside the circuit ablated, the same for all inputs");
+            let words = format!(
+                "nodes outside the circuit ablated in whole or in part, at most {budget} whole ones in sum, the same for all inputs"
+            );
             let failed = !self.judge_attack(&attack, &words, (id, Some(shifted)), searched && finished);
             if failed && id == CheckId::Adversary {
                 self.refute_by_attack(&evaluators.held_out, &measured, &found.r);
@@ -87,10 +89,14 @@ impl Verifier<'_> {
             [Some(id), shifted].into_iter().flatten().for_each(|id| self.left_out(id));
             return true;
         }
-        let most: Vec<String> = attack.nodes.iter().take(4).map(|(n, r)| format!("{n} to {r:.2}")).collect();
+        const SHOWN: usize = 4;
+        let mut most: Vec<String> = attack.nodes.iter().take(SHOWN).map(|(n, r)| format!("{n} {r:.2}")).collect();
+        if let Some(more @ 1..) = attack.nodes.len().checked_sub(SHOWN) {
+            most.push(format!("{more} more"));
+        }
         let words = format!(
             "with {with}, the worst found (by {}) leaves {} of the model's answers and KL {} nats over the candidates; the \
-             lower end must be at least {least} ({})",
+             lower end must be at least {least} (share of each that is kept: {})",
             attack.search,
             attack.agreement,
             attack.kl,
@@ -158,7 +164,7 @@ impl Verifier<'_> {
             return Ok(());
         };
         let words = format!(
-            "with at most {budget} nodes outside the circuit ablated, on every prompt others, the worst found on {} pairs leaves \
+            "with nodes outside the circuit ablated, at most {budget} whole ones in sum, on every prompt others, the worst found on {} pairs leaves \
              {} of the model's answers as they are, and {} after the best common shift",
             attack.agreement.n, attack.agreement, attack.agreement_shifted
         );

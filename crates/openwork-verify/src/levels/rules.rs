@@ -120,7 +120,7 @@ pub(crate) fn sufficiency(
     let limit = settings.loss_limit();
     let difference: Vec<f64> = circuit.kl.iter().zip(&nothing.kl).map(|(c, n)| c - n).collect();
     let closer = resamples.mean(&difference);
-    let scale = cell.calibration.scale;
+    let (scale, most) = (cell.calibration.scale, Calibration::MAX_SCALE);
     vec![
         Check {
             split: Some(split),
@@ -130,10 +130,10 @@ pub(crate) fn sufficiency(
                 id(Quantity::Direction),
                 Status::of(scales_well(cell)),
                 format!(
-                    "{on} the calibration multiplies the circuit's logit difference by {scale:.3}, shifted by {:.3}; \
-                     a factor of 0 or less would turn its answers round, and one above {} makes answers of a leak",
+                    "{on} the calibration multiplies the circuit's logit difference by {scale:.3}{}, shifted by {:.3}; \
+                     a factor of 0 or less would turn its answers round, and one above {most} makes answers of a leak",
+                    if scale >= most { ", the most that is allowed" } else { "" },
                     cell.calibration.shift,
-                    Calibration::MAX_SCALE
                 ),
             )
         },
@@ -260,7 +260,7 @@ pub(crate) fn necessity(without: &[f64], model: &[f64], resamples: &Resamples, s
     let reduction = LN_2 - model.iter().sum::<f64>() / model.len() as f64;
     let threshold = settings.min_necessity * reduction;
     let passed = rise.ci95.0 >= threshold;
-    let rest = if passed { "" } else { ": the rest of the model does the task without the circuit" };
+    let rest = if passed { "" } else { ": more of what the model knows of the task is outside the circuit" };
     Check {
         split: Some(Split::HeldOut),
         ablation: Some(Scheme::MEAN),
