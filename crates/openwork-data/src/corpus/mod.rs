@@ -13,7 +13,7 @@ mod source;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use openwork_tensor::{ShardError, ShardWriter, write_atomic};
@@ -141,6 +141,18 @@ pub struct CorpusReport {
     pub generated_seed: Option<u64>,
     /// Files and rows left out, by reason.
     pub left_out: LeftOut,
+}
+
+impl CorpusReport {
+    /// Reads the report in the folder of a corpus.
+    ///
+    /// # Errors
+    /// [`CorpusError::Unreadable`] when there is none, or it is not one.
+    pub fn read(corpus: &Path) -> Result<Self, CorpusError> {
+        let path = corpus.join(REPORT);
+        let read = || serde_json::from_str(&openwork_tensor::read_text(&path)?).map_err(io::Error::from);
+        read().map_err(|source| CorpusError::Unreadable { path: path.clone(), source })
+    }
 }
 
 /// Builds `out/train`, `out/validation` and `out/report.json` from files.

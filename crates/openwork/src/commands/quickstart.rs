@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use openwork_circuit::{CircuitFile, LearnedMasks};
 use openwork_data::{
-    PUBLISHED_VOCAB_SIZE, Tokenizer,
+    CorpusReport, PUBLISHED_VOCAB_SIZE, Tokenizer,
     corpus::{self, GeneratedOptions},
 };
 use openwork_extract::Settings as SearchSettings;
@@ -95,6 +95,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let made = corpus::write_generated(&options, &tokenizer, &data, &|p| progress.documents(p))?;
         drop(progress);
         say!("{} tokens in {}", count(made.train.tokens), data.display());
+    } else {
+        let made = CorpusReport::read(&data)?;
+        ensure!(
+            made.generated_seed == Some(recipe.seed),
+            "{} holds no programs of seed {}, the recipe's; name another folder with --out",
+            data.display(),
+            recipe.seed
+        );
     }
 
     stage("training", started);

@@ -26,7 +26,8 @@ fn fails(dir: &Path, line: &str, words: &[&str]) {
     assert_eq!(listing(), before, "openwork {line}");
 }
 
-fn walk(dir: &Path) -> Vec<std::path::PathBuf> {
+/// Files below a folder.
+pub fn walk(dir: &Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }

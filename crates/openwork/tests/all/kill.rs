@@ -3,6 +3,7 @@
 use std::{path::Path, process::Command, process::Stdio, time::Duration};
 
 use crate::{
+    errors::walk,
     ok, openwork,
     pipeline::{RECIPE, TRAIN, prepare},
     stderr,
@@ -11,8 +12,12 @@ use crate::{
 /// Starts `openwork train` with the further arguments `more` and kills it as soon as `ready` says so.
 fn killed(dir: &Path, more: &str, ready: impl Fn() -> bool) {
     let line = format!("{TRAIN} {more}");
-    let args: Vec<&str> = line.split_whitespace().collect();
-    let mut child = openwork(dir, &args).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    kill_when(openwork(dir, &line.split_whitespace().collect::<Vec<_>>()), ready);
+}
+
+/// Starts a command and kills it as soon as `ready` says so.
+fn kill_when(mut command: Command, ready: impl Fn() -> bool) {
+    let mut child = command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     while !ready() && child.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -55,6 +60,48 @@ fn a_run_that_is_killed_again_and_again_ends_as_if_it_never_was() {
     let hidden = |e: &std::fs::DirEntry| e.file_name().to_string_lossy().starts_with('.');
     let left: Vec<_> = std::fs::read_dir(&run).unwrap().map(|e| e.unwrap()).filter(hidden).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_quickstart_that_is_killed_ends_as_if_it_never_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let recipe = RECIPE.replace("vocab_size = 320", "vocab_size = 2048").replace("n_ctx = 32", "n_ctx = 128");
+    let recipe = recipe.replace("steps = 240", "steps = 12").replace("checkpoint_every = 1000", "checkpoint_every = 5");
+    std::fs::write(dir.join("tiny.toml"), &recipe).unwrap();
+    let quickstart = |out: &str| {
+        let line = format!("quickstart --recipe tiny.toml --tasks for_while --out {out}");
+        openwork(dir, &line.split_whitespace().collect::<Vec<_>>())
+    };
+    let output = quickstart("straight").output().unwrap();
+    // So small a model does no task.
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+
+    let run = dir.join("q/run");
+    let moments: [&dyn Fn() -> bool; 3] =
+        [&|| dir.join("q/tokenizer.json").exists(), &|| log_lines(&run) >= 7, &|| run.join("sample").exists()];
+    for (i, ready) in moments.into_iter().enumerate() {
+        kill_when(quickstart("q"), ready);
+        assert!(!dir.join("q/report.html").exists(), "kill {i} is too late to mean anything");
+    }
+    let output = quickstart("q").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let files = |out: &str| {
+        let mut files: Vec<_> =
+            walk(&dir.join(out)).into_iter().map(|p| p.strip_prefix(dir.join(out)).unwrap().to_owned()).collect();
+        files.sort();
+        files
+    };
+    assert_eq!(files("q"), files("straight"));
+    for file in files("q").iter().filter(|file| !file.ends_with("log.jsonl") && !file.ends_with("report.html")) {
+        let bytes = |out: &str| std::fs::read(dir.join(out).join(file)).unwrap();
+        assert!(bytes("q") == bytes("straight"), "{} depends on the kills", file.display());
+    }
+    // Data of another seed are not trained on.
+    std::fs::write(dir.join("tiny.toml"), recipe.replace("seed = 5", "seed = 6")).unwrap();
+    std::fs::remove_dir_all(&run).unwrap();
+    let output = quickstart("q").output().unwrap();
+    assert!(output.status.code() == Some(2) && stderr(&output).contains("seed 6"), "{}", stderr(&output));
 }
 
 #[test]
