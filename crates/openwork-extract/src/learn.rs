@@ -13,11 +13,11 @@ use rand_distr::{Distribution, StandardNormal};
 pub struct Progress {
     /// Number of the restart, from 0.
     pub restart: usize,
-    /// Number of the step in it, from 0.
+    /// Number of the step in it, from 0; the number of all steps while nodes are dropped one by one from the learned mask.
     pub step: usize,
-    /// Mean loss of the step's batch under the mask, in nats per sequence.
+    /// Mean loss of the step's batch under the mask, in nats per sequence; while nodes are dropped, the loss that may be reached.
     pub loss: f64,
-    /// Number of open gates.
+    /// Number of open gates, or of nodes that are left.
     pub kept: usize,
 }
 

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use crate::{
     Settings,
-    learn::{Gates, OnStep, learn},
+    learn::{Gates, OnStep, Progress, learn},
     mask::{MaskedOnGpu, loss_and_gates},
     objective::Target,
     select::Selection,
@@ -155,7 +155,9 @@ impl Search<'_> {
             let learned =
                 learn(gates, space.len(), self.train, (&self.settings.masks, self.settings.seed), restart, progress)?;
             let Some(tau) = learned else { break };
-            let nodes = selection.fewest(&space, &tau);
+            let steps = self.settings.masks.steps;
+            let mut goes_on = |kept| progress(Progress { restart, step: steps, loss: self.settings.target_loss, kept });
+            let Some(nodes) = selection.fewest(&space, &tau, &mut goes_on) else { break };
             let (loss, calibration) = selection.loss(&nodes);
             let reached = selection.reaches(&nodes);
             let circuit = Circuit::new(self.model, nodes);

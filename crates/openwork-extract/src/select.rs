@@ -1,5 +1,7 @@
 //! Selection: the fewest nodes of a learned ranking that reach the target, less those that are not needed.
 
+use std::ops::ControlFlow;
+
 use openwork_circuit::{
     Ablation, Batch, Calibration, Keep, Means, NodeSet, NodeSpace, Objective, Outcome, batches, evaluate, softplus,
 };
@@ -102,14 +104,20 @@ impl<'a> Selection<'a> {
     }
 
     /// The fewest top-τ nodes within the target, less those that it does not need; where no number of them
-    /// is within the target, those of least loss.
-    pub fn fewest(&self, space: &NodeSpace, tau: &[f32]) -> NodeSet {
+    /// is within the target, those of least loss. `None` where `goes_on`, which is asked before every node is tried, breaks: for a
+    /// ranking that tells nothing there are thousands to try.
+    pub fn fewest(
+        &self,
+        space: &NodeSpace,
+        tau: &[f32],
+        goes_on: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Option<NodeSet> {
         let mut ranking: Vec<usize> = (0..tau.len()).collect();
         ranking.sort_by(|&a, &b| tau[b].total_cmp(&tau[a]).then(a.cmp(&b)));
         let top = |k: usize| NodeSet::of(space.clone(), ranking[..k].iter().copied());
         let within = |k: usize| self.reaches(&top(k));
         if within(0) {
-            return top(0); // what no node mediates needs no node; the verifier says what that is worth
+            return Some(top(0)); // what no node mediates needs no node; the verifier says what that is worth
         }
         // All nodes usually reach the target; what the mask itself kept may do so where all do not.
         let open = tau.iter().filter(|&&t| t > 0.0).count();
@@ -117,7 +125,7 @@ impl<'a> Selection<'a> {
         let tried: Vec<usize> = [open].into_iter().chain(halves).collect();
         let Some(mut high) = tried.iter().copied().find(|&k| within(k)) else {
             let loss = |k: &usize| self.loss(&top(*k)).0;
-            return top(tried.into_iter().min_by(|a, b| loss(a).total_cmp(&loss(b))).expect("some were tried"));
+            return Some(top(tried.into_iter().min_by(|a, b| loss(a).total_cmp(&loss(b))).expect("some were tried")));
         };
         // Invariant: `high` nodes are within the target, `low` are not.
         let mut low = 0;
@@ -127,22 +135,30 @@ impl<'a> Selection<'a> {
         }
         if self.settings.masks.objective == Objective::Adversarial {
             // Every try would be an attack, and there are hundreds of nodes.
-            return top(high);
+            return Some(top(high));
         }
-        self.drop_single_nodes(space, &ranking[..high])
+        self.drop_single_nodes(space, &ranking[..high], goes_on)
     }
 
     /// Tries to remove every node once, lowest τ first (the paper's footnote 9: pruning leaves removable
     /// nodes).
-    fn drop_single_nodes(&self, space: &NodeSpace, ranked: &[usize]) -> NodeSet {
+    fn drop_single_nodes(
+        &self,
+        space: &NodeSpace,
+        ranked: &[usize],
+        goes_on: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Option<NodeSet> {
         let mut kept = ranked.to_vec();
         for &node in ranked.iter().rev() {
+            if goes_on(kept.len()).is_break() {
+                return None;
+            }
             let without: Vec<usize> = kept.iter().copied().filter(|&n| n != node).collect();
             if self.reaches(&NodeSet::of(space.clone(), without.iter().copied())) {
                 kept = without;
             }
         }
-        NodeSet::of(space.clone(), kept)
+        Some(NodeSet::of(space.clone(), kept))
     }
 }
 

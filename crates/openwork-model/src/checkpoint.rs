@@ -143,6 +143,17 @@ pub enum LoadError {
         /// Names in the file.
         names: Vec<String>,
     },
+    /// The configuration says that the model has none of these tensors.
+    #[error(
+        "{} has {}, and by {CONFIG} the model has no such tensors: correct the configuration, or save the weights without them",
+        path.display(), first(names)
+    )]
+    Contradicts {
+        /// The file.
+        path: PathBuf,
+        /// Names in the file.
+        names: Vec<String>,
+    },
     /// Names of tensors begin in several ways.
     #[error(
         "{} holds several models, whose names begin with {}; save one of them alone", path.display(), first(prefixes)

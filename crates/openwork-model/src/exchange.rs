@@ -10,7 +10,7 @@ use openwork_ops::Matrix;
 use openwork_tensor::{Dtype, PtFile, Tensor, TensorFile};
 
 use crate::{
-    Config, LoadError, Model, Params, Positions, SaveError,
+    Bigram, Config, LoadError, Model, Params, Positions, SaveError,
     checkpoint::{CONFIG, POSITIONS, as_published, assemble},
 };
 
@@ -162,6 +162,12 @@ impl StateDict {
         if rounded > 0 {
             notices.push(format!("{rounded} tensors in {path} have 64-bit floats and are rounded to 32 bits"));
         }
+        let contradicts = of_another_configuration(&model.config);
+        let own = |name: &&String| name.strip_prefix(prefix).is_some_and(&contradicts);
+        let names: Vec<String> = others.iter().copied().filter(own).cloned().collect();
+        if !names.is_empty() {
+            return Err(LoadError::Contradicts { path: self.path.clone(), names });
+        }
         if !others.is_empty() {
             let shown: Vec<String> = others.iter().take(5).map(|name| format!("`{name}`")).collect();
             let more = if others.len() > 5 { ", .." } else { "" };
@@ -178,6 +184,28 @@ impl StateDict {
         }
         Ok(notices)
     }
+}
+
+/// The names of tensors that models of the same kind have under some configuration, in any number of layers.
+fn of_another_configuration(config: &Config) -> impl Fn(&str) -> bool {
+    let in_any_layer = |name: &str| match name.strip_prefix("transformer.h.").and_then(|rest| rest.split_once('.')) {
+        Some((layer, tail)) if layer.bytes().all(|b| b.is_ascii_digit()) => format!("transformer.h.*.{tail}"),
+        _ => name.to_owned(),
+    };
+    let all = |positions| Config {
+        n_layer: 1,
+        norm_bias: true,
+        linear_bias: true,
+        positions,
+        sink: true,
+        bigram: Bigram::Learned,
+        tied_unembed: false,
+        ..config.clone()
+    };
+    let positions = [Positions::Added, Positions::Concat { width: 1 }];
+    let infos = positions.into_iter().flat_map(move |positions| Params::<()>::infos(&all(positions)));
+    let names: BTreeSet<String> = infos.map(|info| in_any_layer(&info.name)).collect();
+    move |name| names.contains(&in_any_layer(name))
 }
 
 #[cfg(test)]

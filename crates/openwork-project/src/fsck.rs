@@ -7,8 +7,9 @@ use openwork_data::Tokenizer;
 use openwork_model::{Loaded, Model};
 use openwork_tensor::TokenShards;
 use openwork_train::{CheckpointInfo, Recipe, check_checkpoint};
+use serde::Deserialize;
 
-use crate::{TOKENIZER_KEY, VerdictFile, read_log};
+use crate::{LoggedVerdict, TOKENIZER_KEY, VerdictFile, read_log, verdict_path};
 
 /// A file and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub enum State {
         /// The fault.
         reason: String,
     },
+    /// It is not there, and the others say that it was.
+    Missing,
     /// Nothing tells.
     Unknown {
         /// The reason.
@@ -50,26 +53,38 @@ pub enum FsckError {
     },
 }
 
-/// Checks every file of a run's folder, in order of their paths: checkpoint and shards against their digests, recipe, log,
-/// tokenizer, model, means, circuits and verdicts also against each other. Changes nothing.
+/// Checks every file of a run's folder, of a corpus, or of a folder that holds them, in order of their paths: checkpoint and shards
+/// against their digests, recipe, log, tokenizer, model, means, circuits, verdicts and their pairs also against each other. Files
+/// of a run that are not there are found too. Changes nothing.
 ///
 /// # Errors
 /// When a folder cannot be listed.
 pub fn fsck(dir: &Path) -> Result<Vec<Finding>, FsckError> {
     let known = Known::of(dir);
-    let mut findings = vec![];
+    if is_shards(dir) {
+        return Ok(vec![Finding { state: known.shards(dir), path: dir.to_owned() }]);
+    }
+    let mut findings: Vec<Finding> =
+        known.missing(dir).into_iter().map(|path| Finding { path, state: State::Missing }).collect();
     for path in list(dir)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if !path.is_dir() {
             findings.push(Finding { state: known.top(&path, &name), path });
-        } else if path.join("manifest.json").exists() {
+        } else if is_shards(&path) {
             findings.push(Finding { state: known.shards(&path), path });
-        } else {
+        } else if name == "circuits" {
             let files = list(&path)?.into_iter().filter(|path| !path.is_dir());
-            findings.extend(files.map(|path| Finding { state: known.beside(&path, name == "circuits"), path }));
+            findings.extend(files.map(|path| Finding { state: known.beside(&path), path }));
+        } else if !path.is_symlink() {
+            findings.extend(fsck(&path)?);
         }
     }
+    findings.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(findings)
+}
+
+fn is_shards(dir: &Path) -> bool {
+    dir.join("manifest.json").exists()
 }
 
 /// Entries of a folder, sorted.
@@ -105,6 +120,29 @@ impl Known {
             model,
             means,
         }
+    }
+
+    /// Files of a run that are not there though others are: of a run that was trained, and of one whose training is over.
+    fn missing(&self, dir: &Path) -> Vec<PathBuf> {
+        let there = |name: &str| dir.join(name).exists();
+        let trained = ["recipe.toml", "log.jsonl", "checkpoint.safetensors"].into_iter().any(there);
+        let over = there("model.safetensors") || there("circuits") || there("means.safetensors");
+        let mut expected = vec![];
+        if trained {
+            expected.extend(["recipe.toml", "log.jsonl", "tokenizer.json"]);
+        }
+        if over {
+            expected.extend(["model.safetensors", "tokenizer.json"]);
+        }
+        if trained && over {
+            expected.push("sample");
+        }
+        if there("circuits") {
+            expected.push("means.safetensors");
+        }
+        expected.retain(|name| !there(name));
+        expected.dedup();
+        expected.into_iter().map(|name| dir.join(name)).collect()
     }
 
     /// State of a file of the run itself.
@@ -151,35 +189,89 @@ impl Known {
     }
 
     fn shards(&self, path: &Path) -> State {
-        match &self.tokenizer {
-            Ok(tokenizer) => {
-                state(TokenShards::open(path, tokenizer.sha256()).and_then(|s| s.verify_hashes()).map_err(words))
-            }
-            Err(_) => State::Unknown { reason: "its tokenizer is not beside it" },
-        }
+        // The tokenizer beside it; of a corpus, the one that the manifest names.
+        let named = || {
+            let text = openwork_tensor::read_text(&path.join("manifest.json")).map_err(words)?;
+            let Manifest { tokenizer_sha256 } = serde_json::from_str(&text).map_err(words)?;
+            Ok::<_, String>(tokenizer_sha256)
+        };
+        let tokenizer = self.tokenizer.as_ref().map_or_else(|_| named(), |tokenizer| Ok(tokenizer.sha256().to_owned()));
+        state(tokenizer.and_then(|sha256| {
+            TokenShards::open(path, &sha256).and_then(|shards| shards.verify_hashes()).map_err(words)
+        }))
     }
 
-    /// State of a file in a folder inside.
-    fn beside(&self, path: &Path, circuits: bool) -> State {
+    /// State of a file in the folder of circuits.
+    fn beside(&self, path: &Path) -> State {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        match (circuits, &self.model) {
-            (true, _) if name.ends_with(".verdict.json") => state(VerdictFile::read(path).map(drop).map_err(words)),
-            (true, _) if name.ends_with(".certificate.json") => {
-                State::Unknown { reason: "`openwork check-certificate` derives it anew" }
-            }
-            (true, Ok(loaded)) if name.ends_with(".json") => state(self.circuit(path, loaded)),
-            (true, Err(_)) if name.ends_with(".json") => State::Unknown { reason: NO_MODEL },
+        let of = |ending: &str| name.strip_suffix(ending).map(|stem| path.with_file_name(format!("{stem}.json")));
+        if let Some(circuit) = of(".verdict.json") {
+            return self.verdict(path, &circuit);
+        }
+        if let Some(circuit) = of(".pairs.json") {
+            return match VerdictFile::read(&verdict_path(&circuit)) {
+                Ok(verdict) => state(pairs(path, &verdict)),
+                Err(_) => State::Unknown { reason: "no verdict beside it can be read, and that records its hash" },
+            };
+        }
+        if name == "verdicts.jsonl" {
+            return state(every_line(path));
+        }
+        if name.contains(".certificate.") || name.contains(".domain.") {
+            return State::Unknown { reason: "`openwork check-certificate` derives it anew" };
+        }
+        match &self.model {
+            Ok(loaded) if name.ends_with(".json") => state(self.circuit(path, loaded).map(drop)),
+            Err(_) if name.ends_with(".json") => State::Unknown { reason: NO_MODEL },
             _ => unknown(&name),
         }
     }
 
-    fn circuit(&self, path: &Path, Loaded { model, sha256, .. }: &Loaded) -> Result<(), String> {
+    /// State of a verdict file, and whether it is about the circuit beside it.
+    fn verdict(&self, path: &Path, circuit: &Path) -> State {
+        let verdict = match VerdictFile::read(path) {
+            Ok(verdict) => verdict,
+            Err(error) => return State::Damaged { reason: words(error) },
+        };
+        let loaded = self.model.as_ref().ok().map(|loaded| self.circuit(circuit, loaded));
+        match loaded {
+            _ if !circuit.exists() => State::Unknown { reason: "the circuit that it is about is not beside it" },
+            Some(Ok(circuit)) if circuit.claim_sha256() != verdict.about.circuit_sha256 => {
+                State::Unknown { reason: "it is about another circuit than the one beside it" }
+            }
+            _ => State::Whole,
+        }
+    }
+
+    fn circuit(&self, path: &Path, Loaded { model, sha256, .. }: &Loaded) -> Result<CircuitFile, String> {
         let circuit = CircuitFile::load(path, model, sha256).map_err(words)?;
         let tokenizer = self.tokenizer.as_ref().ok().map(Tokenizer::sha256);
         agree("the tokenizer here is", tokenizer, &circuit.tokenizer_sha256)?;
         let means = self.means.as_ref().ok().map(Means::sha256);
-        agree("the means here are", means.as_deref(), &circuit.means_sha256)
+        agree("the means here are", means.as_deref(), &circuit.means_sha256)?;
+        Ok(circuit)
     }
+}
+
+/// The part of a manifest of shards that names their tokenizer.
+#[derive(Deserialize)]
+struct Manifest {
+    tokenizer_sha256: String,
+}
+
+/// Compares a file of pairs with the hash in the verdict that was made on them.
+fn pairs(path: &Path, verdict: &VerdictFile) -> Result<(), String> {
+    let found = openwork_tensor::sha256_bytes(&std::fs::read(path).map_err(words)?);
+    agree("the verdict beside it names pairs", Some(&verdict.pairs_sha256), &found)
+}
+
+/// Reads every line of a log of verdicts.
+fn every_line(path: &Path) -> Result<(), String> {
+    let text = openwork_tensor::read_text(path).map_err(words)?;
+    for (i, line) in text.lines().enumerate() {
+        serde_json::from_str::<LoggedVerdict>(line).map_err(|error| format!("line {}: {error}", i + 1))?;
+    }
+    Ok(())
 }
 
 const NO_MODEL: &str = "the model beside it cannot be read";

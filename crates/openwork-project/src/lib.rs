@@ -3,6 +3,7 @@
 mod forward;
 mod fsck;
 mod model;
+mod outputs;
 mod pairs;
 mod project;
 mod prompts;
@@ -21,6 +22,7 @@ mod verification;
 pub use forward::{TokenBatch, TokenFileError, named_pass};
 pub use fsck::{Finding, FsckError, State, fsck};
 pub use model::{OpenModel, OpenModelError, TOKENIZER_KEY, TRAINED_CONTEXT_KEY, model_file};
+pub use outputs::{OutputError, OutputKind, PAGE_MARK, check_outputs};
 pub use project::{Beside, Notice, Project, ProjectError, find_task, splits};
 pub use prompts::{BadLine, LONGEST_LINE, LineFault, LineFormat, PromptError, PromptLine, PromptLines};
 pub use recipe::{FindRecipeError, find_recipe};

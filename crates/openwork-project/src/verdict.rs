@@ -7,12 +7,12 @@ use std::{
 
 use openwork_circuit::{CircuitFile, SearchSettings};
 use openwork_verify::{
-    Control, Edited, Report,
+    Control, Edited, Report, Verdict,
     certificate::{Certificate, Kind},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Project, verdict_log::LoggedVerdict};
+use crate::{Project, verdict_log::LoggedVerdict, verification::Request};
 
 const FORMAT: &str = "openwork-verdict 5";
 
@@ -158,6 +158,25 @@ pub enum VerdictError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// There is a verdict that tells more than the new one would.
+    #[error(
+        "{} holds a verdict of level {level} on this circuit ({headline}), and this verification asks for less: write to another \
+         file with --out, or replace it with --force", path.display()
+    )]
+    Stronger {
+        /// The file.
+        path: PathBuf,
+        /// Level that was asked for.
+        level: u8,
+        /// The verdict.
+        headline: String,
+    },
+    /// There is a verdict on another circuit.
+    #[error("{} is about another circuit: write to another file with --out, or replace it with --force", path.display())]
+    OfAnother {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file would hold what is refused when it is read.
     #[error("{} is not written, as it could not be read back: a number of the report is not finite", path.display())]
     NotWritten {
@@ -270,6 +289,39 @@ impl VerdictFile {
         let text =
             openwork_tensor::read_text(path).map_err(|source| VerdictError::Read { path: path.to_owned(), source })?;
         Self::parse(&text, path)
+    }
+
+    /// Fails where `path` holds a verdict that one of `request` should not replace: about another circuit, unless the file lies beside
+    /// the circuit at `circuit_path` and takes its verdict; or a finished one about this circuit that was asked for a higher level, had
+    /// controls that are left out now, or stricter thresholds.
+    ///
+    /// # Errors
+    /// [`VerdictError::OfAnother`] and [`VerdictError::Stronger`].
+    pub fn check_replaceable(
+        project: &Project,
+        circuit_path: &Path,
+        request: &Request<'_>,
+        path: &Path,
+    ) -> Result<(), VerdictError> {
+        // What cannot be read, or is of another version, tells nothing.
+        let Ok(old) = Self::read(path) else { return Ok(()) };
+        if About::new(project, request.circuit) != old.about {
+            return match path == verdict_path(circuit_path) {
+                true => Ok(()),
+                false => Err(VerdictError::OfAnother { path: path.to_owned() }),
+            };
+        }
+        let looser = !request.settings.loosened().is_empty() && *request.settings != old.report.settings;
+        let less =
+            request.limits.level < old.report.level || (!request.with_controls && !old.controls.is_empty()) || looser;
+        match less && old.report.verdict != Verdict::Incomplete {
+            true => Err(VerdictError::Stronger {
+                path: path.to_owned(),
+                level: old.report.level,
+                headline: old.report.headline(),
+            }),
+            false => Ok(()),
+        }
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, VerdictError> {

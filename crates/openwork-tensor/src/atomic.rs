@@ -19,9 +19,20 @@ use sha2::{Digest, Sha256};
 /// the folder is synced last, so that the new name survives a power cut. The temporary file is removed if
 /// `f` fails or panics, or if any of these steps fails.
 ///
+/// A link stays one: the file that it leads to is replaced. A device or a pipe is written to as it is.
+///
 /// # Errors
-/// The error that `f` returns, or the failure to create, sync or rename the temporary file.
+/// The error that `f` returns, the failure to create, sync or rename the temporary file, or a link that leads nowhere.
 pub fn write_atomic(path: &Path, f: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
+    let path = match place(path)? {
+        Place::File(path) => path,
+        Place::Stream => {
+            let mut writer = BufWriter::new(OpenOptions::new().write(true).open(path)?);
+            f(&mut writer)?;
+            return writer.flush();
+        }
+    };
+    let path = path.as_path();
     let folder = parent(path);
     let (file, mut temp) = create_temp(folder, path)?;
     let mut writer = BufWriter::with_capacity(1 << 20, file);
@@ -38,12 +49,38 @@ pub fn write_atomic(path: &Path, f: impl FnOnce(&mut BufWriter<File>) -> io::Res
 /// told before: makes and removes a temporary file where that one will be.
 ///
 /// # Errors
-/// The folder is missing or takes no files, or `path` is a folder itself.
+/// The folder is missing or takes no files, or `path` is a folder itself or a link that leads nowhere.
 pub fn check_writable(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder"));
     }
-    create_temp(parent(path), path).map(drop)
+    match place(path)? {
+        Place::File(path) if !parent(&path).as_os_str().is_empty() && !parent(&path).exists() => {
+            let missing = format!("there is no folder {}; make it first", parent(&path).display());
+            Err(io::Error::new(io::ErrorKind::NotFound, missing))
+        }
+        Place::File(path) => create_temp(parent(&path), &path).map(drop),
+        Place::Stream => Ok(()),
+    }
+}
+
+/// Place that a path names.
+enum Place {
+    /// A file, there or not, by a path that is no link.
+    File(PathBuf),
+    /// A device or a pipe.
+    Stream,
+}
+
+fn place(path: &Path) -> io::Result<Place> {
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => return Ok(Place::Stream),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "it is a link that leads nowhere"));
+        }
+        _ => (),
+    }
+    Ok(Place::File(if path.is_symlink() { fs::canonicalize(path)? } else { path.to_owned() }))
 }
 
 /// Removes the temporary files that processes killed inside [`write_atomic`] left beside `path`. Nobody
@@ -327,5 +364,30 @@ mod tests {
         let path = dir.path().join("abc");
         fs::write(&path, b"abc").unwrap();
         assert_eq!(sha256_file(&path).unwrap(), abc);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_stay_links_and_devices_are_written_to() {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link, nowhere) = (dir.path().join("target"), dir.path().join("link"), dir.path().join("nowhere"));
+        fs::write(&target, "old").unwrap();
+        symlink(&target, &link).unwrap();
+        symlink("gone", &nowhere).unwrap();
+        write_bytes(&link, b"new").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+        for result in [write_bytes(&nowhere, b"new"), check_writable(&nowhere)] {
+            assert!(result.unwrap_err().to_string().contains("leads nowhere"));
+        }
+        // Anybody may write to the device, and nobody may replace it.
+        let null = Path::new("/dev/null");
+        check_writable(null).unwrap();
+        write_bytes(null, b"new").unwrap();
+        assert!(fs::metadata(null).unwrap().file_type().is_char_device());
+        assert!(write_bytes(Path::new("/dev/full"), b"new").is_err());
+        assert!(fs::metadata("/dev/full").unwrap().file_type().is_char_device());
+        assert!(check_writable(&dir.path().join("no/file")).unwrap_err().to_string().contains("make it first"));
     }
 }

@@ -55,6 +55,27 @@ fn what_wrappers_put_before_the_names_is_taken_off_with_a_notice() {
 }
 
 #[test]
+fn a_tensor_that_the_configuration_denies_is_refused() {
+    let model = small(false);
+    let one = || Tensor::from(ndarray::arr1(&[1.0_f32]));
+    for name in [
+        "bigram_table",
+        "transformer.h.0.attn.attn_imp.sink_logit",
+        "transformer.h.1.mlp.c_fc.weight",
+        "transformer.h.7.ln_1.weight",
+    ] {
+        let mut named = tensors(&model);
+        assert!(named.insert(name.to_owned(), one()).is_none(), "{name} is the model's own");
+        let error = error(&folder(&model, &named, false));
+        assert!(error.contains(name) && error.contains(CONFIG), "{error}");
+    }
+    // Buffers of the original are no part of any configuration.
+    let mut named = tensors(&model);
+    named.insert("transformer.h.0.attn.bias".into(), one());
+    Model::import(folder(&model, &named, false), false).unwrap();
+}
+
+#[test]
 fn several_models_in_one_file_and_none_are_refused_by_name() {
     let model = small(false);
     let two = ["ema.", "model."]

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use openwork_model::WITH_NOT_FINITE;
-use openwork_project::{OpenModel, TRAINED_CONTEXT_KEY};
+use openwork_project::{OpenModel, OutputKind, TRAINED_CONTEXT_KEY, check_outputs};
 
 use crate::ui::{
-    args::{check_folder, check_outputs, open_model},
+    args::{check_folder, open_model},
     ranges::at_least,
     show::{count, say},
 };
@@ -41,7 +41,7 @@ pub struct ExportArgs {
 
 /// Runs `openwork import`.
 pub fn import(args: ImportArgs) -> Result<ExitCode> {
-    check_outputs([args.out.as_path()])?;
+    check_outputs(&[(OutputKind::Model, &args.out)], &[])?;
     let OpenModel { model, notices, .. } = OpenModel::import(&args.dir, args.allow_not_finite)?;
     notices.iter().for_each(|notice| eprintln!("note: {notice}"));
     let n_ctx = model.config.n_ctx;

@@ -6,11 +6,11 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::ArgGroup;
 use openwork_model::Ties;
-use openwork_project::{Answer, TokenBatch, TokenFileError, answer, named_pass};
+use openwork_project::{Answer, OutputKind, TokenBatch, TokenFileError, answer, check_outputs, named_pass};
 use openwork_tensor::quoted_bytes;
 
 use crate::ui::{
-    args::{check_outputs, open_model},
+    args::open_model,
     show::{count, say, table},
     sources::refuse_overwrite,
 };
@@ -132,7 +132,7 @@ fn show_answer(args: &Args, prompt: &str) -> Result<()> {
 
 fn write_pass(args: &Args, tokens: PathBuf, out: PathBuf) -> Result<()> {
     refuse_overwrite(&out, [tokens.as_path(), args.model.as_path()])?;
-    check_outputs([out.as_path()])?;
+    check_outputs(&[(OutputKind::Tensors, &out)], &[&tokens])?;
     let mut model = open_model(&args.model)?.model;
     model.ties = Ties::AsPyTorch;
     let batch = TokenBatch::read(&tokens, &model)?;

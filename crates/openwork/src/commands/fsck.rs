@@ -1,4 +1,4 @@
-//! `openwork fsck`: compare the files of a run with what they record of each other.
+//! `openwork fsck`: compare the files of a run or a corpus with what they record of each other.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -10,11 +10,11 @@ use crate::ui::show::say;
 /// Arguments of the command.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder of a run
+    /// Folder of a run, of a corpus, or one that holds them
     run: PathBuf,
 }
 
-/// Runs the command. Exit code 0: no file is damaged; 1: one is.
+/// Runs the command. Exit code 0: no file is damaged or missing; 1: one is.
 pub fn run(args: Args) -> Result<ExitCode> {
     let mut damaged = false;
     for Finding { path, state } in fsck(&args.run)? {
@@ -24,7 +24,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
             State::Unknown { reason } => say!("unknown  {path}: {reason}"),
             State::Damaged { reason } => {
                 damaged = true;
+                // A damaged text may hold anything.
+                let reason = reason.replace(|c: char| c.is_control() && c != '\n', "?");
                 say!("damaged  {path}: {reason}");
+            }
+            State::Missing => {
+                damaged = true;
+                say!("missing  {path}");
             }
         }
     }

@@ -3,12 +3,9 @@
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result, ensure};
-use openwork_project::read_log;
+use openwork_project::{OutputKind, check_outputs, read_log};
 
-use crate::{
-    page,
-    ui::{args::check_outputs, show::say},
-};
+use crate::{page, ui::show::say};
 
 /// Arguments of the command.
 #[derive(clap::Args)]
@@ -24,7 +21,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode> {
     let out = args.out.unwrap_or_else(|| args.run.join("curves.svg"));
     if args.run.is_dir() {
-        check_outputs([out.as_path()])?;
+        check_outputs(&[(OutputKind::Drawing, &out)], &[])?;
     }
     let log = read_log(&args.run)?;
     ensure!(!log.is_empty(), "the log in {} has no steps yet", args.run.display());

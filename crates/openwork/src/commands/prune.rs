@@ -3,10 +3,10 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use openwork_project::find_circuit;
+use openwork_project::{OutputKind, check_outputs, find_circuit};
 
 use crate::ui::{
-    args::{SearchArgs, check_folder, check_outputs, describe_annotations, describe_circuit},
+    args::{SearchArgs, check_folder, describe_annotations, describe_circuit},
     interrupt,
     progress::SearchProgress,
     show::say,
@@ -35,7 +35,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let out = args.out.unwrap_or_else(|| project.circuit_path(name));
     match out.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
         Some(folder) => check_folder(folder)?,
-        None => check_outputs([out.as_path()])?,
+        None => check_outputs(&[(OutputKind::Circuit, &out)], &[])?,
     }
     if !args.force {
         project.check_free(&out)?;

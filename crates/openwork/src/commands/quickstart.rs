@@ -16,8 +16,8 @@ use openwork_data::{
 use openwork_extract::Settings as SearchSettings;
 use openwork_ops::{Device, DeviceChoice};
 use openwork_project::{
-    Beside, DEFAULT_LEVEL, ModelReport, Project, Request, Standing, TrainingRun, VerdictFile, find_circuit,
-    find_recipe, find_task, verdict_path, verify_circuit,
+    Beside, DEFAULT_LEVEL, ModelReport, OutputKind, Project, Request, Standing, TrainingRun, VerdictFile,
+    check_outputs, find_circuit, find_recipe, find_task, verdict_path, verify_circuit,
 };
 use openwork_tasks::Task;
 use openwork_tensor::FolderLock;
@@ -27,7 +27,7 @@ use openwork_verify::{Limits, Settings};
 use crate::{
     page::Page,
     ui::{
-        args::{check_outputs, describe_circuit, open_device, open_project},
+        args::{describe_circuit, open_device, open_project},
         interrupt,
         progress::{Progress, SearchProgress, VerificationProgress},
         show::{count, say},
@@ -84,7 +84,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let _lock = FolderLock::exclusive(out)?;
     openwork_tensor::remove_leftovers_in(out).with_context(|| format!("cannot clear {}", out.display()))?;
     let page = out.join("report.html");
-    check_outputs([page.as_path()])?;
+    check_outputs(&[(OutputKind::Page, &page)], &[])?;
 
     stage("data: generated Python programs", started);
     let tokenizer = tokenizer(&out.join("tokenizer.json"), recipe.seed)?;

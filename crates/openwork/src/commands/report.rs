@@ -3,14 +3,11 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use openwork_project::ModelReport;
+use openwork_project::{ModelReport, OutputKind, check_outputs};
 
 use crate::{
     page,
-    ui::{
-        args::{ProjectArgs, check_outputs},
-        show::say,
-    },
+    ui::{args::ProjectArgs, show::say},
 };
 
 /// Arguments of the command.
@@ -27,7 +24,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode> {
     let project = args.project.open()?;
     let out = args.out.unwrap_or_else(|| project.dir.join("report.html"));
-    check_outputs([out.as_path()])?;
+    check_outputs(&[(OutputKind::Page, &out)], &[])?;
     let report = ModelReport::new(&project)?;
     for circuit in &report.unjudged {
         say!("{}: {}", circuit.path.display(), circuit.words());

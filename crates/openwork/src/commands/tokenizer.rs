@@ -8,9 +8,9 @@ use std::{
 use anyhow::{Result, ensure};
 use clap::{ArgGroup, Subcommand, ValueEnum};
 use openwork_data::{Imported, PUBLISHED_VOCAB_SIZE, SplitRule, Tokenizer, corpus};
+use openwork_project::{OutputKind, check_outputs};
 
 use crate::ui::{
-    args::check_outputs,
     ranges::{between, seed},
     show::{count, say},
     sources::{DocumentArgs, refuse_overwrite, show_left_out},
@@ -72,7 +72,7 @@ pub enum Split {
 /// Runs a command of the group.
 pub fn run(command: Command) -> Result<ExitCode> {
     let (Command::Train { out, .. } | Command::Import { out, .. }) = &command;
-    check_outputs([out.as_path()])?;
+    check_outputs(&[(OutputKind::Tokenizer, out)], &[])?;
     match command {
         Command::Train { out, from, documents, generated, seed, megabytes, vocab_size } => {
             refuse_overwrite(&out, from.iter().map(PathBuf::as_path))?;

@@ -7,16 +7,19 @@ use std::{
 };
 
 use anyhow::Result;
-use openwork_project::{CircuitReport, DEFAULT_LEVEL, Recorded, Request, verdict_path, verify_circuit};
+use openwork_project::{
+    CircuitReport, DEFAULT_LEVEL, OutputKind, Recorded, Request, VerdictFile, check_outputs, verdict_path,
+    verify_circuit,
+};
 use openwork_verify::{Limits, Settings, Verdict, hypothesis::Hypothesis};
 
 use crate::{
     page,
     ui::{
-        args::{ProjectArgs, check_outputs, describe_annotations, replay_command},
+        args::{ProjectArgs, describe_annotations, replay_command},
         interrupt,
         progress::VerificationProgress,
-        ranges::{between, duration, positive, seed},
+        ranges::{between, duration, seed, up_to},
         show::say,
     },
 };
@@ -58,13 +61,13 @@ pub struct Args {
     #[arg(long, default_value_t = Settings::default().control_steps, value_parser = between::<usize>(1, 1 << 20))]
     control_steps: usize,
     /// Loss to ask of the circuit and of control searches, nats per sequence, whatever the circuit was found for
-    #[arg(long, default_value_t = Settings::default().target_loss, value_parser = positive::<f64>())]
+    #[arg(long, default_value_t = Settings::default().target_loss, value_parser = up_to(1.0))]
     target_loss: f64,
     /// Seed of pairs, node sets and control searches, whatever the circuit was found with
     #[arg(long, default_value_t = Settings::default().seed, value_parser = seed)]
     seed: u64,
-    /// Random node sets of each kind
-    #[arg(long, default_value_t = Settings::default().random_sets, value_parser = between::<usize>(1, 1 << 20))]
+    /// Random node sets of each kind, 100 at least
+    #[arg(long, default_value_t = Settings::default().random_sets, value_parser = between::<usize>(100, 1 << 20))]
     random_sets: usize,
     /// Highest level: 1 the model performs the task, 2 sufficiency, 3 necessity and controls, 4 adversaries, 5 causal
     /// scrubbing and hypotheses, 6 certificates
@@ -77,6 +80,9 @@ pub struct Args {
     /// Hypothesis about the nodes, a file as `openwork hypothesis --help` explains; tested at level 5
     #[arg(long, value_name = "FILE")]
     hypothesis: Option<PathBuf>,
+    /// Replace a verdict that tells more: of a higher level, with controls, or on another circuit
+    #[arg(long)]
+    force: bool,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -88,7 +94,9 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
     let out = args.out.unwrap_or_else(|| verdict_path(&args.circuit));
-    check_outputs([out.as_path()].into_iter().chain(args.html.as_deref()))?;
+    let page = args.html.as_deref().map(|html| (OutputKind::Page, html));
+    let outputs: Vec<_> = [(OutputKind::Verdict, out.as_path())].into_iter().chain(page).collect();
+    check_outputs(&outputs, &[&args.circuit])?;
     let project = args.project.open()?;
     let circuit = project.circuit(&args.circuit)?;
     let settings = Settings {
@@ -114,6 +122,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         settings: &settings,
         limits: &limits,
     };
+    if !args.force {
+        VerdictFile::check_replaceable(&project, &args.circuit, &request, &out)?;
+    }
     let mut progress = VerificationProgress::new(&circuit.task);
     let verification = verify_circuit(&project, request, &mut |stage| progress.show(stage))?;
     drop(progress);

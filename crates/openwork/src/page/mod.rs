@@ -20,7 +20,7 @@ use std::{
 pub use training::curves as training_curves;
 
 use anyhow::{Context, Result};
-use openwork_project::{CircuitReport, ModelReport, Project, TaskRow, UnjudgedCircuit, Writing};
+use openwork_project::{CircuitReport, ModelReport, PAGE_MARK, Project, TaskRow, UnjudgedCircuit, Writing};
 use openwork_verify::Verdict;
 
 use crate::ui::{args::replay_command, show::count};
@@ -104,7 +104,7 @@ impl Page {
         let title = escape(&self.title);
         let _ = write!(
             out,
-            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>\
+            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>{PAGE_MARK}\
              <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\"/>\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/><title>{title}</title>\
              <style>{}</style></head><body><main>\n<header><h1>{title}</h1>",

@@ -13,7 +13,7 @@ use openwork_tensor::quoted;
 
 use super::{
     interrupt,
-    ranges::{at_least, not_negative, positive, seed},
+    ranges::{at_least, between, seed, up_to},
     show::count,
 };
 
@@ -65,14 +65,6 @@ pub fn open_model(path: &Path) -> Result<OpenModel> {
     let open = OpenModel::open(path)?;
     open.notices.iter().for_each(|notice| eprintln!("note: {notice}"));
     Ok(open)
-}
-
-/// Refuses outputs that cannot be written, before the work that they are of. Folders that will be made need not be there.
-pub fn check_outputs<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<()> {
-    for path in paths {
-        openwork_tensor::check_writable(path).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
 }
 
 /// Refuses a folder for outputs that cannot be made or takes no files.
@@ -134,7 +126,7 @@ impl SearchArgs {
 #[derive(clap::Args)]
 struct Budget {
     /// Loss to reach, in nats per sequence (chance is 0.693)
-    #[arg(long, default_value_t = 0.15, value_parser = positive::<f64>())]
+    #[arg(long, default_value_t = 0.15, value_parser = up_to(1.0))]
     target_loss: f64,
     /// Independent searches; the circuit with the fewest edges is kept
     #[arg(long, default_value_t = LearnedMasks::default().restarts, value_parser = at_least::<usize>(1))]
@@ -143,10 +135,10 @@ struct Budget {
     #[arg(long, default_value_t = LearnedMasks::default().steps, value_parser = at_least::<usize>(1))]
     steps: usize,
     /// Price of a kept node in nats
-    #[arg(long, default_value_t = LearnedMasks::default().k_coef, value_parser = not_negative::<f64>())]
+    #[arg(long, default_value_t = LearnedMasks::default().k_coef, value_parser = between(0.0, 1.0))]
     k_coef: f64,
     /// Learning rate of the masks
-    #[arg(long, default_value_t = LearnedMasks::default().lr, value_parser = positive::<f64>())]
+    #[arg(long, default_value_t = LearnedMasks::default().lr, value_parser = up_to(10.0))]
     lr: f64,
     /// Seed of pairs, masks and batches
     #[arg(long, default_value_t = 0, value_parser = seed)]

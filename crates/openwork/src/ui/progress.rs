@@ -103,9 +103,14 @@ impl SearchProgress {
             *current = None;
         }
         let progress = current.get_or_insert_with(|| Progress::new(Some((restarts * steps) as u64), 0));
-        progress.update((p.restart * steps + p.step + 1) as u64, || {
+        progress.update((p.restart * steps + (p.step + 1).min(steps)) as u64, || {
             let control = p.control.map(|kind| format!(", control {kind}")).unwrap_or_default();
             let (task, restart, loss, open) = (p.task, p.restart + 1, p.loss, p.open_nodes);
+            if p.step == steps {
+                return format!(
+                    "{task}{control}: search {restart}/{restarts}  dropping nodes that are not needed, {open} left"
+                );
+            }
             format!("{task}{control}: search {restart}/{restarts}  loss {loss:.3}  {open} nodes open")
         });
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

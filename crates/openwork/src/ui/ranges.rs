@@ -1,9 +1,13 @@
 //! Ranges of numbers on the command line: every option that is a number has one of these as its parser.
 
-use std::{fmt::Display, str::FromStr, time::Duration};
+use std::{
+    fmt::{Display, LowerExp},
+    str::FromStr,
+    time::Duration,
+};
 
 /// A number that an option can be.
-pub trait Number: FromStr + PartialOrd + Copy + Display + Send + Sync + 'static {
+pub trait Number: FromStr + PartialOrd + Copy + Display + LowerExp + Send + Sync + 'static {
     /// 0.
     const ZERO: Self;
     /// 1.
@@ -39,6 +43,7 @@ fn parser<T: Number>(
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
     move |text| match text.parse() {
         Ok(number) if number <= T::MOST && contains(number) => Ok(number),
+        Ok(number) if contains(number) => Err(format!("it is too large: expected {expected}, at most {:e}", T::MOST)),
         _ => Err(format!("expected {expected}")),
     }
 }
@@ -61,6 +66,11 @@ pub fn at_least<T: Number>(least: T) -> impl Fn(&str) -> Result<T, String> + Clo
 /// Numbers from `least` to `most`, both included.
 pub fn between<T: Number>(least: T, most: T) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
     parser(format!("a {} from {least} to {most}", T::WORD), move |x| x >= least && x <= most)
+}
+
+/// Numbers above 0, up to `most`.
+pub fn up_to<T: Number>(most: T) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    parser(format!("a {} above 0, at most {most}", T::WORD), move |x| x > T::ZERO && x <= most)
 }
 
 /// Parts of a whole: from 0 to below 1.

@@ -48,10 +48,14 @@ fn fsck_lists_every_file_and_finds_any_damage() {
     assert_eq!(run(dir, "prune run --task for_while --steps 2").status.code(), Some(2));
     whole_model(dir);
     ok(dir, "plot run");
+    run(dir, "verify run run/circuits/for_while.json --level 1 --no-controls");
     let listed = ok(dir, "fsck run");
     let files = [
         "checkpoint.safetensors",
         "circuits/for_while.json",
+        "circuits/for_while.pairs.json",
+        "circuits/for_while.verdict.json",
+        "circuits/verdicts.jsonl",
         "log.jsonl",
         "means.safetensors",
         "model.safetensors",
@@ -76,7 +80,7 @@ fn fsck_lists_every_file_and_finds_any_damage() {
             true => from,
             false => from + bytes[from..].iter().position(u8::is_ascii_digit).unwrap(),
         };
-        bytes[at] ^= if file == "log.jsonl" || file.ends_with("json") { 0x40 } else { 1 };
+        bytes[at] ^= if file.ends_with("jsonl") || file.ends_with("json") { 0x40 } else { 1 };
         fs::write(&path, bytes).unwrap();
         let output = run(dir, "fsck run");
         let listed = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -86,7 +90,22 @@ fn fsck_lists_every_file_and_finds_any_damage() {
         );
         fs::write(&path, whole).unwrap();
     }
+    for file in ["log.jsonl", "means.safetensors", "model.safetensors", "recipe.toml", "sample", "tokenizer.json"] {
+        let (path, away) = (dir.join("run").join(file), dir.join("away"));
+        fs::rename(&path, &away).unwrap();
+        let output = run(dir, "fsck run");
+        let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.code() == Some(1) && listed.contains(&format!("missing  run/{file}\n")), "{listed}");
+        fs::rename(&away, &path).unwrap();
+    }
     ok(dir, "fsck run");
+    // A corpus, its parts, and the folder that holds it and the run.
+    for (line, found) in [("fsck data", "ok       data/train\n"), ("fsck data/train", "ok       data/train\n")] {
+        let listed = ok(dir, line);
+        assert!(listed.contains(found), "{line}: {listed}");
+    }
+    let listed = ok(dir, "fsck .");
+    assert!(listed.contains("ok       ./data/validation\n") && listed.contains("ok       ./run/sample\n"), "{listed}");
     assert_eq!(run(dir, "fsck nowhere").status.code(), Some(2));
 }
 

@@ -225,3 +225,74 @@ fn pairs_lie_beside_the_verdict_with_their_hash() {
     let _ = run(dir, &format!("{VERIFY} --out w.json --seed 5"));
     assert_ne!(read(dir, "w.pairs.json"), read(dir, "v.pairs.json"));
 }
+
+#[test]
+fn a_weaker_verification_replaces_no_verdict_and_neither_does_one_of_another_circuit() {
+    let tmp = copy();
+    let dir = tmp.path();
+    save(dir, "for_while", "for_while", 1);
+    save(dir, "other", "for_while", 3);
+    let _ = run(dir, &VERIFY.replace("--level 1", "--level 2"));
+    let verdict = "run/circuits/for_while.verdict.json";
+    let before = read(dir, verdict);
+    let other = VERIFY.replace("for_while.json", "other.json");
+    for (line, words) in [
+        (VERIFY.to_owned(), "a verdict of level 2 on this circuit"),
+        (format!("{VERIFY} --level 2 --target-loss 0.5").replace("--level 1 ", ""), "asks for less"),
+        (format!("{other} --out {verdict}"), "about another circuit"),
+    ] {
+        let output = run(dir, &line);
+        let said = stderr(&output);
+        assert!(output.status.code() == Some(2) && said.contains(words) && said.contains("--force"), "{line}: {said}");
+        assert_eq!(read(dir, verdict), before, "{line}");
+    }
+    let _ = run(dir, &format!("{VERIFY} --force"));
+    assert_ne!(read(dir, verdict), before);
+    let _ = run(dir, &VERIFY.replace("--level 1", "--level 3"));
+    assert!(read(dir, verdict).contains("\"level\": 3"));
+}
+
+#[test]
+fn no_output_replaces_an_input_a_file_of_the_run_or_one_of_another_kind() {
+    let tmp = copy();
+    let dir = tmp.path();
+    save(dir, "for_while", "for_while", 1);
+    std::fs::write(dir.join("thesis.txt"), "thesis").unwrap();
+    ok(dir, "export run --out published");
+    let files = || -> Vec<_> {
+        let mut paths = crate::errors::walk(dir);
+        paths.sort();
+        paths.into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect()
+    };
+    // Means are taken once.
+    ok(dir, "report run");
+    let before = files();
+    let circuit = "run/circuits/for_while.json";
+    for line in [
+        "import published --out published/final_model.pt".to_owned(),
+        "import published --out run/model.safetensors".to_owned(),
+        "report run --out run/model.safetensors".to_owned(),
+        format!("report run --out {circuit}"),
+        "plot run --out run/log.jsonl".to_owned(),
+        format!("{VERIFY} --out {circuit}"),
+        format!("{VERIFY} --out run/model.safetensors"),
+        format!("{VERIFY} --html run/tokenizer.json --out v.json"),
+        format!("{VERIFY} --out v.json --html ./v.json"),
+        "prune run --task for_while --steps 2 --force --out run/tokenizer.json".to_owned(),
+        "prune run --task for_while --steps 2 --force --out thesis.txt".to_owned(),
+        "tokenizer train --generated --megabytes 1 --out run/tokenizer.json".to_owned(),
+        "tokenizer train --generated --megabytes 1 --out thesis.txt".to_owned(),
+        "report run --out thesis.txt".to_owned(),
+        "plot run --out thesis.txt".to_owned(),
+        format!("{VERIFY} --out thesis.txt"),
+        "import published --out thesis.txt".to_owned(),
+    ] {
+        let output = run(dir, &line);
+        assert_eq!(output.status.code(), Some(2), "{line}: {}", stderr(&output));
+        assert!(files() == before, "{line}");
+    }
+    // What a command made it may make again.
+    for line in ["report run", "plot run --out curves.svg", "plot run --out curves.svg"] {
+        ok(dir, line);
+    }
+}
