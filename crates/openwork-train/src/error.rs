@@ -29,7 +29,7 @@ pub enum RunError {
         dir: PathBuf,
     },
     /// There is nothing to resume.
-    #[error("{} holds no checkpoint to resume from", dir.display())]
+    #[error("{} holds no checkpoint to resume from; without --resume a run begins there", dir.display())]
     NoCheckpoint {
         /// The folder.
         dir: PathBuf,

@@ -22,7 +22,9 @@ pub enum Reason {
     Link,
     /// A folder that was visited before, by another way.
     FolderAgain,
-    /// A file or folder that cannot be read, or not to its end.
+    /// A file that was named before, itself or by a folder.
+    FileAgain,
+    /// A file or folder that cannot be opened.
     Unreadable,
     /// A document that contains a NUL byte.
     Binary,
@@ -62,6 +64,7 @@ impl fmt::Display for Reason {
             Self::Special => "pipes, sockets, devices",
             Self::Link => "links, not followed",
             Self::FolderAgain => "folders visited before",
+            Self::FileAgain => "files named before",
             Self::Unreadable => "unreadable",
             Self::Binary => "binary",
             Self::NotUtf8 => "not UTF-8",

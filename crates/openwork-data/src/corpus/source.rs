@@ -63,7 +63,13 @@ impl Sources {
             }
         }
         files.sort_by(|a, b| a.0.cmp(&b.0));
-        files.dedup_by(|a, b| a.0 == b.0);
+        files.dedup_by(|a, b| {
+            let again = a.0 == b.0;
+            if again {
+                left_out.add(Reason::FileAgain, &Place::file(&a.0), "");
+            }
+            again
+        });
         Ok(files.into_iter().map(|(path, kind)| Input::File(path, kind)).chain(pipes).collect())
     }
 

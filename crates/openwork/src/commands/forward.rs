@@ -11,7 +11,7 @@ use openwork_tensor::quoted_bytes;
 
 use crate::ui::{
     args::open_model,
-    show::{count, say, table},
+    show::{count, say, table, token_text},
     sources::refuse_overwrite,
 };
 
@@ -105,8 +105,12 @@ fn show_answer(args: &Args, prompt: &str) -> Result<()> {
     }
     if args.json {
         let next = found.next.iter();
-        let next =
-            next.map(|n| JsonToken { id: n.token, token: piece(n.token), probability: n.probability, logit: n.logit });
+        let next = next.map(|n| JsonToken {
+            id: n.token,
+            token: token_text(&tokenizer.bytes(n.token)),
+            probability: n.probability,
+            logit: n.logit,
+        });
         let loss_nats = found.loss_nats();
         let Answer { tokens: ids, unseen, probabilities, .. } = &found;
         let line = JsonAnswer { prompt, ids, unseen: *unseen, loss_nats, probabilities, next: next.collect() };

@@ -10,7 +10,7 @@ use anyhow::Result;
 use openwork_project::{FoundTokenizer, LineFormat, PromptLine, PromptLines, find_tokenizer};
 use openwork_tensor::quoted_bytes;
 
-use crate::ui::show::{count, say, table};
+use crate::ui::show::{count, say, table, token_text};
 
 /// Text that `--help` adds.
 const INPUT: &str = "\
@@ -65,14 +65,15 @@ pub fn run(args: Args) -> Result<ExitCode> {
             }
         };
         let ids = tokenizer.encode(&prompt);
-        let pieces: Vec<String> = ids.iter().map(|&id| quoted_bytes(&tokenizer.bytes(id))).collect();
         if args.json {
+            let pieces = ids.iter().map(|&id| token_text(&tokenizer.bytes(id))).collect();
             say!("{}", serde_json::to_string(&JsonLine { line: number, prompt: &prompt, ids: &ids, pieces })?);
         } else {
             if seen > 0 {
                 say!();
             }
             say!("line {number}: {} tokens", count(ids.len() as u64));
+            let pieces: Vec<String> = ids.iter().map(|&id| quoted_bytes(&tokenizer.bytes(id))).collect();
             let row = |(i, piece): (usize, String)| [i.to_string(), ids[i].to_string(), piece];
             table(["position", "id", "token"], &pieces.into_iter().enumerate().map(row).collect::<Vec<_>>())?;
         }

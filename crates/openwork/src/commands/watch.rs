@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use openwork_circuit::Circuit;
 use openwork_data::Tokenizer;
 use openwork_project::{BadLine, LineFormat, PromptLine, PromptLines};
@@ -93,6 +93,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         show((number, &prompt), &sighting, reasons, args.json)?;
     }
     let blank = lines.blank() as u64;
+    ensure!(seen + bad > 0, "there is no prompt: {blank} lines were read, all blank");
     let of = |n: u64, what: &str| if n > 0 { format!(", {} {what}", count(n)) } else { String::new() };
     eprintln!(
         "{} of {} prompts flagged{}{}",

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Result;
+use openwork_tensor::quoted_bytes;
 
 /// A result on standard output; a reader that went away ends the command quietly (see [`finish`]).
 macro_rules! say {
@@ -29,9 +30,9 @@ pub fn finish(outcome: Result<ExitCode>) -> ExitCode {
         return ExitCode::SUCCESS; // `openwork ... | head`
     }
     let mut stderr = std::io::stderr().lock();
-    let mut above = error.to_string();
+    let mut above = plain(&error.to_string());
     let _ = writeln!(stderr, "error: {above}");
-    for cause in error.chain().skip(1).map(ToString::to_string) {
+    for cause in error.chain().skip(1).map(|cause| plain(&cause.to_string())) {
         // Some messages quote their cause.
         if !above.contains(&cause) {
             let _ = writeln!(stderr, "caused by: {cause}");
@@ -63,6 +64,38 @@ pub fn count(n: u64) -> String {
     indicatif::HumanCount(n).to_string()
 }
 
+/// A token in JSON: its text, or where its bytes are none, the bytes as tables have them, such as `\xC3`. Ids tell for sure.
+pub fn token_text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => quoted_bytes(bytes).trim_matches('"').to_owned(),
+    }
+}
+
+/// A message of a parser with words for the names of Rust's types.
+fn plain(message: &str) -> String {
+    const WORDS: [(&[&str], &str); 3] = [
+        (&["u8", "u16", "u32", "u64", "usize"], "a whole number of at least 0"),
+        (&["i8", "i16", "i32", "i64", "isize"], "a whole number"),
+        (&["f32", "f64"], "a number"),
+    ];
+    const EXPECTED: &str = "expected ";
+    let mut parts = message.split(EXPECTED);
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text += EXPECTED;
+        let end = |text: &str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+        let (name, rest) = part.split_at(end(part));
+        let word = WORDS.iter().find(|(names, _)| names.contains(&name)).map(|(_, word)| *word);
+        match (word, part.strip_prefix("struct ")) {
+            (Some(word), _) => text += &format!("{word}{rest}"),
+            (None, Some(named)) => text += &format!("an object{}", &named[end(named)..]),
+            (None, None) => text += part,
+        }
+    }
+    text
+}
+
 /// Prints rows under a head: the first column to the left, the others to the right.
 pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> Result<()> {
     let width = |column: usize| {
@@ -79,4 +112,28 @@ pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> Result<()
         say!("  {}", line.trim_end());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn types_of_rust_have_words() {
+        for (message, words) in [
+            (
+                "invalid value: integer `-1`, expected u64 at line 1",
+                "invalid value: integer `-1`, expected a whole number of at least 0 at line 1",
+            ),
+            ("invalid type: string, expected f64", "invalid type: string, expected a number"),
+            (
+                "invalid type: string \"x\", expected struct Label at line 2",
+                "invalid type: string \"x\", expected an object at line 2",
+            ),
+            ("expected `a` or `b`, expected u64s", "expected `a` or `b`, expected u64s"),
+            ("nothing of the kind", "nothing of the kind"),
+        ] {
+            assert_eq!(plain(message), words);
+        }
+    }
 }

@@ -224,6 +224,8 @@ fn tokens_are_shown_with_ids_and_positions() {
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&json["prompt"], &json["line"]), (&"a\nb".into(), &1.into()));
     assert_eq!(json["ids"].as_array().unwrap().len(), json["pieces"].as_array().unwrap().len());
+    let pieces = json["pieces"].as_array().unwrap().iter().map(|piece| piece.as_str().unwrap());
+    assert_eq!(pieces.collect::<String>(), "a\nb", "a piece is a text and not one in quotation marks");
     let text = ok(dir, "tokenize tokenizer.json prompts.txt --text --json");
     assert!(text.contains("\"prompt\":\"prompts.txt\""), "{text}");
     let none = run(dir, "tokenize nowhere x");

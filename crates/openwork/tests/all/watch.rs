@@ -103,6 +103,10 @@ fn bad_lines(dir: &std::path::Path, prompt: &str) {
     let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let numbers: Vec<u64> = lines.iter().map(|line| line["line"].as_u64().unwrap()).collect();
     assert_eq!(numbers, [1, 2, 3, 4, 5, 7, 8, 9, 10]);
+    // Where there is nothing to watch, nothing was watched.
+    std::fs::write(dir.join("blank.txt"), "\n\n").unwrap();
+    let output = run(dir, "watch run run/circuits/for_while.json --prompts blank.txt");
+    assert!(output.status.code() == Some(2) && stderr(&output).contains("no prompt"), "{}", stderr(&output));
     let unseen = lines[5]["unseen"].as_u64().unwrap();
     assert!(
         unseen > 100 && said.contains(&format!("line 7: the first {unseen} tokens are beyond the model's context"))

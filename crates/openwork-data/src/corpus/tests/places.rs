@@ -175,6 +175,10 @@ fn links_are_followed_only_when_asked_and_no_folder_is_visited_twice() {
     let (texts, left_out) = read(&Sources { follow_symlinks: true, ..sources(&input) });
     assert_eq!(texts, ["a = 1\n", "b = 1\n"]);
     assert_eq!(counts(&left_out), [(Reason::FolderAgain, 2), (Reason::Unreadable, 1), (Reason::Duplicate, 1)]);
+    // A file that is named twice is one document, and that is said.
+    let (texts, left_out) = read(&Sources { from: vec![input.clone(), input.join("a.py")], ..sources(&input) });
+    assert_eq!(texts, ["a = 1\n"]);
+    assert_eq!(counts(&left_out), [(Reason::Link, 5), (Reason::FileAgain, 1)]);
     // What is named itself is read, link or not.
     let (texts, left_out) = read(&sources(&input.join("there")));
     assert_eq!((texts, left_out.is_empty()), (vec!["b = 1\n".to_owned()], true));
