@@ -71,11 +71,10 @@ pub enum Split {
 
 /// Runs a command of the group.
 pub fn run(command: Command) -> Result<ExitCode> {
-    let (Command::Train { out, .. } | Command::Import { out, .. }) = &command;
-    check_outputs(&[(OutputKind::Tokenizer, out)], &[])?;
     match command {
         Command::Train { out, from, documents, generated, seed, megabytes, vocab_size } => {
             refuse_overwrite(&out, from.iter().map(PathBuf::as_path))?;
+            check_outputs(&[(OutputKind::Tokenizer, &out)], &[])?;
             ensure!(!generated || !documents.is_given(), "{}", DocumentArgs::UNUSED);
             let (tokenizer, left_out) = match generated {
                 true => (Tokenizer::train_on_programs(seed, megabytes * 1_000_000, vocab_size)?, Default::default()),
@@ -86,7 +85,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
             show_left_out(&left_out)?;
         }
         Command::Import { vocab_bpe, encoder_json, split, out } => {
-            refuse_overwrite(&out, [vocab_bpe.as_path(), encoder_json.as_path()])?;
+            check_outputs(&[(OutputKind::Tokenizer, &out)], &[&vocab_bpe, &encoder_json])?;
             let split = split.map(|split| match split {
                 Split::TinyPython => SplitRule::TinyPython,
                 Split::Gpt2 => SplitRule::Gpt2,

@@ -195,7 +195,7 @@ fn earlier_verdicts_stand_in_the_report() {
     // A line that a crash cut short is counted, and the next one is whole.
     let log = dir.join("run/circuits/verdicts.jsonl");
     std::fs::write(&log, std::fs::read_to_string(&log).unwrap() + "{\"name\": \"x").unwrap();
-    let third = run(dir, &format!("{VERIFY} --target-loss 0.3"));
+    let third = run(dir, &format!("{VERIFY} --target-loss 0.3 --force"));
     let said = String::from_utf8_lossy(&third.stdout).into_owned();
     assert!(
         said.contains("2 earlier verdicts in this folder on circuits of this task, 1 of them on this very"),
