@@ -154,7 +154,7 @@ pub enum ProjectError {
     },
     /// A circuit lies there already.
     #[error(
-        "{} holds a circuit already; --force replaces it, with its verdict, pairs and certificates, and another name or folder keeps both",
+        "{} holds a circuit already; --force replaces it, with its verdict, pairs and certificates, and --name NAME or another --out keeps both",
         path.display()
     )]
     Taken {
