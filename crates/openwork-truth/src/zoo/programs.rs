@@ -168,7 +168,7 @@ fn one_missing(bed: &Bed, severity: f32) -> NodeSet {
     without(harms[index].1)
 }
 
-/// A share of the nodes of each site exchanged for random ones of the same site.
+/// A share of the nodes of each site exchanged for random ones of the same site; drawn again where chance exchanges none.
 fn exchanged(truth: &NodeSet, severity: f32, rng: &mut ChaCha8Rng) -> NodeSet {
     let mut kept = vec![];
     for (_, range) in truth.space().sites() {
@@ -183,7 +183,8 @@ fn exchanged(truth: &NodeSet, severity: f32, rng: &mut ChaCha8Rng) -> NodeSet {
         let have = kept.iter().filter(|n| range.contains(n)).count();
         kept.extend((have..wanted).map(|_| pool.swap_remove(rng.random_range(0..pool.len()))));
     }
-    NodeSet::of(truth.space().clone(), kept)
+    let nodes = NodeSet::of(truth.space().clone(), kept);
+    if nodes == *truth { exchanged(truth, severity, rng) } else { nodes }
 }
 
 /// Labels that have nothing to do with the prompts: which of two tokens that are no answers is right is drawn by lot.

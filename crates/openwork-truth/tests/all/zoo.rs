@@ -519,3 +519,13 @@ fn live_company_bends_answers_and_turns_none() {
         assert!(kl(&p, &p.held_out)[0] < 0.01, "{}: {:?}", p.host, kl(&p, &p.held_out));
     }
 }
+
+#[test]
+fn a_random_circuit_is_never_the_true_one() {
+    // The first draw of the first seed exchanges none of 14 nodes.
+    for seed in [1007, 0, 1, 2] {
+        let case = CaseKind::Random.build(0.25, seed);
+        assert_ne!(Some(&case.circuit), case.truth.as_ref(), "seed {seed}");
+        assert_eq!(case.circuit.len(), case.truth.unwrap().len(), "seed {seed}");
+    }
+}
