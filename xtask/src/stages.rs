@@ -39,9 +39,11 @@ pub fn test() -> Result<()> {
     Ok(())
 }
 
-/// Runs every example of every crate, without arguments; what they print is shown only where one fails.
+/// Runs every example of every crate, without arguments; what they print is shown only where one fails. They are built
+/// together: one package at a time has other features, and its dependencies would be built again.
 fn examples() -> Result<()> {
     let started = Instant::now();
+    run("building the examples", cargo().current_dir(root()).args(["build", "--workspace", "--examples"]))?;
     let mut crates: Vec<_> = fs::read_dir(root().join("crates"))?.collect::<std::io::Result<_>>()?;
     crates.sort_by_key(fs::DirEntry::path);
     let mut count = 0;
@@ -51,12 +53,15 @@ fn examples() -> Result<()> {
             let path = file?.path();
             let name = path.file_stem().expect("a file has a name").to_string_lossy().into_owned();
             let package = dir.file_name().to_string_lossy().into_owned();
-            let mut command = cargo();
-            command.current_dir(root()).args(["run", "--quiet", "--package", &package, "--example", &name]);
-            let output = command.output().with_context(|| format!("cannot start {}", shell_line(&command)))?;
+            let program = target().join("debug/examples").join(&name);
+            let output = Command::new(&program).current_dir(root()).output();
+            let output = output.with_context(|| format!("cannot start {}", program.display()))?;
             if !output.status.success() {
                 print!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-                bail!("an example failed ({}); to repeat it: {}", output.status, shell_line(&command));
+                bail!(
+                    "an example failed ({}); to repeat it: cargo run --package {package} --example {name}",
+                    output.status
+                );
             }
             count += 1;
         }
