@@ -9,7 +9,9 @@ use std::{
 use openwork_model::Model;
 use serde::{Deserialize, Serialize};
 
-use crate::{Calibration, Circuit, Group, Label, MemberError, Node, NodeError, NodeSet, NodeSpace, SearchSettings};
+use crate::{
+    Calibration, Circuit, Group, Label, MemberError, NoNode, Node, NodeError, NodeSet, NodeSpace, SearchSettings,
+};
 
 const FORMAT: &str = "openwork-circuit 2";
 
@@ -80,16 +82,14 @@ pub enum CircuitError {
         source: NodeError,
     },
     /// The model has no such node.
-    #[error("{}: {place}: the model has no node {node}: {} has {width} nodes, from 0", path.display(), node.site)]
+    #[error("{}: {place}: {source}", path.display())]
     NoNode {
         /// The file.
         path: PathBuf,
         /// Place in the file.
         place: String,
         /// The node.
-        node: Node,
-        /// Nodes of its site.
-        width: usize,
+        source: NoNode,
     },
     /// A node is listed twice.
     #[error("{}: nodes: {node} is listed twice", path.display())]
@@ -369,10 +369,9 @@ impl Reader<'_> {
         let path = || self.path.to_owned();
         let unreadable = |source| CircuitError::NodeName { path: path(), place: place.into(), source };
         let node: Node = name.parse().map_err(unreadable)?;
-        let width = self.space.range(node.site).map_or(0, |range| range.len());
-        match self.space.number(node) {
-            Some(_) => Ok(node),
-            None => Err(CircuitError::NoNode { path: path(), place: place.into(), node, width }),
+        match self.space.find(node) {
+            Ok(_) => Ok(node),
+            Err(source) => Err(CircuitError::NoNode { path: path(), place: place.into(), source }),
         }
     }
 

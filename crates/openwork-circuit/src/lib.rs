@@ -28,7 +28,7 @@ pub use evaluate::evaluate;
 pub use file::{CircuitError, CircuitFile};
 pub use group::Group;
 pub use means::{Means, MeansError, data_sha256};
-pub use nodes::{Node, NodeError, NodeSet, NodeSpace};
+pub use nodes::{NoNode, Node, NodeError, NodeSet, NodeSpace};
 pub use norms::{Frozen, NormScales};
 pub use outcome::{BySide, Calibration, Outcome, by_pair, credit};
 pub use search::{LearnedMasks, Objective, SearchSettings, UnknownObjective};

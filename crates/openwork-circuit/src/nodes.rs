@@ -48,6 +48,29 @@ pub enum NodeError {
     Site(#[from] SiteError),
 }
 
+/// A node that a model does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoNode {
+    /// The node.
+    pub node: Node,
+    /// Nodes of its site; 0 for a site that the model does not have.
+    pub width: usize,
+}
+
+impl std::error::Error for NoNode {}
+
+impl fmt::Display for NoNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { node, width } = self;
+        write!(f, "the model has no node {node}: ")?;
+        match width {
+            0 => write!(f, "it has no nodes at {}", node.site),
+            1 => write!(f, "{} has only node 0", node.site),
+            _ => write!(f, "{} has nodes 0 to {}", node.site, width - 1),
+        }
+    }
+}
+
 /// All nodes of a configuration, numbered in the order of the forward pass.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeSpace {
@@ -110,6 +133,15 @@ impl NodeSpace {
         let at = self.sites.partition_point(|s| s.1.end <= number);
         let (site, range) = &self.sites[at];
         Node { site: *site, index: number - range.start }
+    }
+
+    /// The number of a node.
+    ///
+    /// # Errors
+    /// When the model has no such node.
+    pub fn find(&self, node: Node) -> Result<usize, NoNode> {
+        let width = self.range(node.site).map_or(0, |range| range.len());
+        self.number(node).ok_or(NoNode { node, width })
     }
 
     /// The number of a node; `None` if the model has no such node.

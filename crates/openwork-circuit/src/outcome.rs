@@ -82,6 +82,12 @@ impl Outcome {
         self.towards_right(c).map(credit).sum::<f64>() / self.differences.len() as f64
     }
 
+    /// Accuracy on every pair: 0, ½ or 1, and quarters where a logit ties ([`credit`]).
+    pub fn pair_accuracy(&self, c: Calibration) -> impl Iterator<Item = f64> {
+        let credits: Vec<f64> = self.towards_right(c).map(credit).collect();
+        (0..credits.len() / 2).map(move |pair| (credits[2 * pair] + credits[2 * pair + 1]) / 2.0)
+    }
+
     /// Agreement of every sequence of this run, calibrated by `c`, with the same sequence of `other`, uncalibrated:
     /// `1 − |credit(d) − credit(d')|`, that is 1 where both prefer the same candidate, 0 where they prefer different ones,
     /// and ½ where one of them is tied.

@@ -4,6 +4,7 @@ use openwork_circuit::{Batch, Calibration, batches, evaluate};
 use openwork_data::Tokenizer;
 use openwork_model::{Model, NoTap, NotFinite, Tokens};
 use openwork_tasks::{Split, Task, TaskError};
+use openwork_verify::{Estimate, fraction};
 use rayon::prelude::*;
 
 /// Performance of a model on one split of a task.
@@ -11,8 +12,8 @@ use rayon::prelude::*;
 pub struct TaskScore {
     /// Task loss in nats per sequence; chance is ln 2.
     pub loss: f64,
-    /// Fraction of sequences whose right candidate has the larger logit; a tie counts half.
-    pub accuracy: f64,
+    /// Fraction of sequences whose right candidate has the larger logit; a tie counts half. Its 95 % interval is exact, over pairs.
+    pub accuracy: Estimate,
 }
 
 /// Reason that a model has no score on a task.
@@ -43,8 +44,8 @@ pub fn task_scores(
         let batches = batches(&pairs, 8, model.config.n_ctx);
         check_finite(model, &batches)?;
         let outcome = evaluate(model, &batches, false, || NoTap, |_| ());
-        let (loss, accuracy) = (outcome.loss(Calibration::NONE), outcome.accuracy(Calibration::NONE));
-        Ok::<_, TaskScoreError>(TaskScore { loss, accuracy })
+        let accuracy = fraction(&outcome.pair_accuracy(Calibration::NONE).collect::<Vec<_>>());
+        Ok::<_, TaskScoreError>(TaskScore { loss: outcome.loss(Calibration::NONE), accuracy })
     };
     Ok([on(Split::Validation)?, on(Split::HeldOutTemplate)?])
 }

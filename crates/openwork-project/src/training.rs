@@ -139,6 +139,11 @@ impl TrainingRun {
         self.run.step_count()
     }
 
+    /// Sequences that validation losses are over, as [`openwork_train::Run::validation_sequences`] says.
+    pub fn validation_sequences(&self) -> usize {
+        self.run.validation_sequences()
+    }
+
     /// Model file that a finished run writes.
     pub fn model_path(&self) -> PathBuf {
         self.dir.join("model.safetensors")

@@ -130,6 +130,14 @@ impl About {
         ];
         parts.into_iter().filter(|(_, differs)| *differs).map(|(part, _)| part).collect()
     }
+
+    /// The parts in which this subject differs from a circuit file, or from a project where one is at hand, each once.
+    pub fn differs(&self, circuit: &CircuitFile, project: Option<&Project>) -> Vec<Part> {
+        let mut differs = self.differs_from(circuit);
+        let others = project.map(|project| self.differs_from_project(project)).unwrap_or_default();
+        differs.extend(others.into_iter().filter(|part| !self.differs_from(circuit).contains(part)));
+        differs
+    }
 }
 
 /// Format of a file, whatever else is in it.
@@ -258,6 +266,10 @@ impl VerdictFile {
         let own = self.earlier.iter().filter(|e| e.circuit_sha256 == self.about.circuit_sha256).count();
         let count = match self.earlier.len() {
             0 => "no circuit of this task was verified in this folder before".to_owned(),
+            1 if own == 1 => {
+                "one earlier verdict in this folder on a circuit of this task, on this very circuit:".into()
+            }
+            1 => "one earlier verdict in this folder on a circuit of this task, on another circuit:".into(),
             all => format!(
                 "{all} earlier verdicts in this folder on circuits of this task, {own} of them on this very circuit:"
             ),
@@ -366,12 +378,7 @@ impl Standing {
             return Ok(Self::Unverified);
         }
         let file = VerdictFile::read(&path)?;
-        let mut differs = file.about.differs_from(circuit);
-        for part in project.map(|p| file.about.differs_from_project(p)).unwrap_or_default() {
-            if !differs.contains(&part) {
-                differs.push(part);
-            }
-        }
+        let differs = file.about.differs(circuit, project);
         Ok(match differs.is_empty() {
             true => Self::Judged(Box::new(file)),
             false => Self::Stale { path, differs },

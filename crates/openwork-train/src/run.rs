@@ -137,6 +137,12 @@ impl Run {
         self.gpu.as_ref().map_or_else(|| self.trainer.step_count(), GpuTrainer::step_count)
     }
 
+    /// Sequences that validation losses are over: those that the recipe asks for, or all, where the data have fewer.
+    pub fn validation_sequences(&self) -> usize {
+        let there = self.validation.len() / self.recipe.config.n_ctx as u64;
+        usize::try_from(there).unwrap_or(usize::MAX).min(self.recipe.validation_sequences)
+    }
+
     /// The model as it is now; on a GPU, as it was at the last checkpoint.
     pub fn model(&self) -> &Model {
         self.trainer.model()
@@ -202,7 +208,7 @@ impl Run {
     /// Mean loss in nats over the first validation windows.
     fn validate(&mut self) -> Result<f64, RunError> {
         let n_ctx = self.recipe.config.n_ctx as u64;
-        let n = (self.recipe.validation_sequences as u64).min(self.validation.len() / n_ctx);
+        let n = self.validation_sequences() as u64;
         let mut tokens = vec![0; (n * n_ctx) as usize];
         self.validation.read(0, &mut tokens)?;
         self.check_vocabulary(&tokens)?;

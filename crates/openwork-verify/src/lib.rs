@@ -58,5 +58,5 @@ pub use run::{
 pub use settings::{ChangedSetting, Settings, SettingsError};
 pub use stats::{
     equivalence,
-    intervals::{Estimate, proportion},
+    intervals::{Estimate, fraction, proportion},
 };

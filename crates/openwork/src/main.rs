@@ -11,7 +11,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
     check_certificate, config, data, devices, dissociate, exchange, forward, fsck, generate, hypothesis, plot, prune,
-    quickstart, recipe, replay, report, stability, tasks, tokenize, tokenizer, train, verify, watch,
+    quickstart, recipe, replay, report, stability, tasks, tokenize, tokenizer, train, verdict, verify, watch,
 };
 
 /// Rows of matrices begin at cache lines with it, which the kernels gain by, and memory comes back warm.
@@ -53,6 +53,8 @@ enum Command {
     Stability(stability::Args),
     /// Verify a circuit, or refute it: exit code 0 if it passes, 1 if it is refuted, 3 if not all was tested
     Verify(verify::Args),
+    /// Show a verdict that was written before, as verify does
+    Verdict(verdict::Args),
     /// Run the counter-example of a refuted circuit again: exit code 0 if it is as the report says
     Replay(replay::Args),
     /// Derive a certificate anew with code that shares nothing with its writer: exit code 0 if it holds, 1 if not
@@ -103,6 +105,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Prune(args) => prune::run(args),
         Command::Stability(args) => stability::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Verdict(args) => verdict::run(args),
         Command::Replay(args) => replay::run(args),
         Command::CheckCertificate(args) => check_certificate::run(args),
         Command::Hypothesis(args) => hypothesis::run(args),

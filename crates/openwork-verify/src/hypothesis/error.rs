@@ -136,15 +136,8 @@ pub enum VariableError {
         message: String,
     },
     /// A node that the model does not have.
-    #[error("the model has no node {node}: {site} has {width} nodes, from 0")]
-    NoSuchNode {
-        /// The node.
-        node: String,
-        /// Its site.
-        site: String,
-        /// Nodes of the site.
-        width: usize,
-    },
+    #[error(transparent)]
+    NoNode(#[from] openwork_circuit::NoNode),
     /// A node that is named twice.
     #[error("{node} is named by {owner} already: a node carries one variable")]
     Taken {

@@ -115,11 +115,7 @@ fn variable(
     let mut nodes = Vec::new();
     for text in &given.nodes {
         let node = text.parse::<Node>().map_err(|e| VariableError::NotANode { message: e.to_string() })?;
-        if space.number(node).is_none() {
-            let width = space.range(node.site).map_or(0, |r| r.len());
-            let (site, node) = (node.site.to_string(), node.to_string());
-            return Err(VariableError::NoSuchNode { node, site, width });
-        }
+        space.find(node)?;
         let owner = above.iter().find(|v| v.nodes.contains(&node)).map(|v| v.name.as_str());
         if let Some(owner) = owner.or(nodes.contains(&node).then_some(name)) {
             return Err(VariableError::Taken { node: node.to_string(), owner: owner.into() });

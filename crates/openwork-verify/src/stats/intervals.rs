@@ -174,7 +174,7 @@ fn sum(values: &[f64]) -> f64 {
 ///
 /// A bootstrap would call ten pairs out of ten certain. Half-right pairs are rounded against the claim at
 /// each end: [0, 1]-valued variables spread less than yes-or-no ones of the same mean.
-pub(crate) fn fraction(values: &[f64]) -> Estimate {
+pub fn fraction(values: &[f64]) -> Estimate {
     let (n, total) = (values.len(), sum(values));
     let (few, many) = ((total + 1e-9).floor() as usize, (total - 1e-9).ceil().max(0.0) as usize);
     Estimate { mean: total / n as f64, ci95: (lower_bound(n, few, 0.025), upper_bound(n, many, 0.025)), n }

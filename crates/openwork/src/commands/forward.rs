@@ -12,7 +12,6 @@ use openwork_tensor::quoted_bytes;
 use crate::ui::{
     args::open_model,
     show::{count, say, table, token_text},
-    sources::refuse_overwrite,
 };
 
 /// Text that `--help` adds.
@@ -135,8 +134,7 @@ fn show_answer(args: &Args, prompt: &str) -> Result<()> {
 }
 
 fn write_pass(args: &Args, tokens: PathBuf, out: PathBuf) -> Result<()> {
-    refuse_overwrite(&out, [tokens.as_path(), args.model.as_path()])?;
-    check_outputs(&[(OutputKind::Tensors, &out)], &[&tokens])?;
+    check_outputs(&[(OutputKind::Tensors, &out)], &[&tokens, &args.model])?;
     let mut model = open_model(&args.model)?.model;
     model.ties = Ties::AsPyTorch;
     let batch = TokenBatch::read(&tokens, &model)?;

@@ -23,5 +23,6 @@ pub mod tasks;
 pub mod tokenize;
 pub mod tokenizer;
 pub mod train;
+pub mod verdict;
 pub mod verify;
 pub mod watch;

@@ -1,16 +1,13 @@
 //! `openwork replay`: run the counter-example of a verdict again.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
-use openwork_project::{Project, VerdictFile, circuit_of_verdict, replay_verdict, stale};
+use openwork_project::{VerdictFile, replay_verdict};
 use openwork_tensor::quoted;
 
 use crate::ui::{
-    args::ProjectArgs,
+    args::{ProjectArgs, note_if_stale},
     show::{say, table},
 };
 
@@ -48,18 +45,4 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let agrees = replayed.agrees();
     say!("{}", if agrees { "as the report says" } else { "not as the report says" });
     Ok(ExitCode::from(u8::from(!agrees)))
-}
-
-/// Says so if the circuit beside the verdict is not the one that it is about: the counter-example speaks against that one.
-fn note_if_stale(project: &Project, verdict: &Path, file: &VerdictFile) {
-    let Some(path) = circuit_of_verdict(verdict).filter(|path| path.exists()) else { return };
-    match project.circuit(&path) {
-        Ok(circuit) => {
-            let differs = file.about.differs_from(&circuit);
-            if !differs.is_empty() {
-                eprintln!("note: {}", stale(verdict, &differs));
-            }
-        }
-        Err(error) => eprintln!("note: the circuit beside the verdict cannot be read: {error}"),
-    }
 }

@@ -10,7 +10,7 @@ use openwork_tensor::quoted;
 use crate::ui::{
     args::open_model,
     ranges::{between, seed},
-    show::{say, table},
+    show::{percent, say, table},
 };
 
 /// Subcommands.
@@ -78,7 +78,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
             for task in tasks {
                 match task_scores(&open.model, &tokenizer, task, pairs, seed) {
                     Ok(scores) => {
-                        let cell = |TaskScore { loss, accuracy }| format!("{loss:.3} {:>4.0} %", 100.0 * accuracy);
+                        let cell = |TaskScore { loss, accuracy }| format!("{loss:.3}  {}", percent(&accuracy));
                         let [fresh, held_out] = scores.map(cell);
                         rows.push([task.name().to_owned(), fresh, held_out]);
                     }
@@ -88,7 +88,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
                 }
             }
             ensure!(!rows.is_empty(), "no task can be measured with this tokenizer");
-            table(["task (loss in nats, accuracy)", "fresh pairs", "held-out templates"], &rows)?;
+            table(["task (loss in nats, accuracy, 95 % interval)", "fresh pairs", "held-out templates"], &rows)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -13,7 +13,7 @@ use openwork_project::{OutputKind, check_outputs};
 use crate::ui::{
     ranges::{between, seed},
     show::{count, say},
-    sources::{DocumentArgs, refuse_overwrite, show_left_out},
+    sources::{DocumentArgs, show_left_out},
 };
 
 /// The commands of the group.
@@ -73,8 +73,8 @@ pub enum Split {
 pub fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Train { out, from, documents, generated, seed, megabytes, vocab_size } => {
-            refuse_overwrite(&out, from.iter().map(PathBuf::as_path))?;
-            check_outputs(&[(OutputKind::Tokenizer, &out)], &[])?;
+            let inputs: Vec<&Path> = from.iter().map(PathBuf::as_path).collect();
+            check_outputs(&[(OutputKind::Tokenizer, &out)], &inputs)?;
             ensure!(!generated || !documents.is_given(), "{}", DocumentArgs::UNUSED);
             let (tokenizer, left_out) = match generated {
                 true => (Tokenizer::train_on_programs(seed, megabytes * 1_000_000, vocab_size)?, Default::default()),

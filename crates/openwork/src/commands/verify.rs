@@ -135,7 +135,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         eprintln!("{}: check it with openwork check-certificate {0} {model}", path.display());
     }
     if unreadable > 0 {
-        eprintln!("note: {unreadable} lines of verdicts.jsonl beside the circuit cannot be read");
+        eprintln!("note: lines of verdicts.jsonl beside the circuit that cannot be read: {unreadable}");
     }
     let verdict = file.report.verdict.clone();
     if args.json {

@@ -66,6 +66,12 @@ fn form(row: &[Node]) -> Form {
     }
 }
 
+/// Room on the right of a row: slanted names begin at their points.
+fn right_of(row: &[Node]) -> f64 {
+    let widest = row.iter().map(|n| width(&n.to_string())).fold(0.0, f64::max);
+    if form(row) == Form::Slanted { RIGHT + widest * 30_f64.to_radians().cos() } else { RIGHT }
+}
+
 /// Height of a row: slanted names, at 30 degrees, stand above their points.
 fn height_of(row: &[Node]) -> f64 {
     let widest = row.iter().map(|n| width(&n.to_string())).fold(0.0, f64::max);
@@ -220,8 +226,9 @@ fn arrange(rows: &BTreeMap<(usize, usize), Vec<Node>>, links: &Links) -> BTreeMa
     let mut rows = rows.clone();
     let mut place = BTreeMap::new();
     let spread = |row: &[Node], place: &mut BTreeMap<Node, f64>| {
+        let room = WIDTH - LEFT - right_of(row);
         for (i, &node) in row.iter().enumerate() {
-            place.insert(node, LEFT + (WIDTH - LEFT - RIGHT) * (i as f64 + 0.5) / row.len() as f64);
+            place.insert(node, LEFT + room * (i as f64 + 0.5) / row.len() as f64);
         }
     };
     rows.values().for_each(|row| spread(row, &mut place));
@@ -255,5 +262,13 @@ mod tests {
         let forms = [1, 5, 20, 60, 61].map(|n| form(&row(n)));
         assert!(forms == [Form::Boxes, Form::Boxes, Form::Slanted, Form::Slanted, Form::Points]);
         assert!(height_of(&row(20)) > height_of(&row(5)) + 40.0);
+    }
+
+    #[test]
+    fn slanted_names_end_inside_the_picture() {
+        let row: Vec<Node> = (0..20).map(|i| format!("0.mlp.post_act[{i}]").parse().unwrap()).collect();
+        let links = Links { weights: vec![], residual: vec![], attention: vec![] };
+        let place = arrange(&BTreeMap::from([(row_of(row[0]), row.clone())]), &links);
+        assert!(row.iter().all(|n| place[n] + width(&n.to_string()) * 30_f64.to_radians().cos() < WIDTH));
     }
 }

@@ -8,6 +8,7 @@ use openwork_project::{CircuitReport, Example, TaskRow, TaskScore};
 use openwork_tensor::quoted;
 
 use super::{escape, prose};
+use crate::ui::show::percent;
 
 /// Example prompts with both answers.
 pub fn examples(out: &mut String, examples: &[Example]) {
@@ -180,15 +181,15 @@ pub fn tasks(out: &mut String, tasks: &[TaskRow]) {
     }
     out.push_str(
         "<section><h2>What the model can do</h2><p class=\"quiet\">The whole model on every task; loss in nats per \
-         sequence (chance is 0.693) and accuracy.</p><div class=\"scroll\"><table><tr><th>task</th><th></th>\
+         sequence (chance is 0.693) and accuracy with its 95 % interval.</p><div class=\"scroll\"><table><tr><th>task</th><th></th>\
          <th class=\"n\">fresh pairs</th><th class=\"n\">held-out templates</th></tr>",
     );
     for task in tasks {
         let _ = write!(out, "<tr><td><code>{}</code></td><td>{}</td>", task.name, prose(task.description));
         let _ = match &task.scores {
             Ok(scores) => scores.iter().try_for_each(|TaskScore { loss, accuracy }| {
-                let accuracy = 100.0 * accuracy;
-                write!(out, "<td class=\"n\">{loss:.3} <span class=\"ci\">{accuracy:.0} %</span></td>")
+                let accuracy = percent(accuracy);
+                write!(out, "<td class=\"n\">{loss:.3} <span class=\"ci\">{accuracy}</span></td>")
             }),
             Err(reason) => {
                 write!(

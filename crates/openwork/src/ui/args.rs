@@ -7,7 +7,9 @@ use openwork_circuit::{Circuit, CircuitFile, LearnedMasks, Objective};
 use openwork_data::Tokenizer;
 use openwork_extract::Settings;
 use openwork_ops::{Device, DeviceChoice};
-use openwork_project::{Beside, Notice, OpenModel, Project, Standing, find_task};
+use openwork_project::{
+    Beside, Notice, OpenModel, Project, Standing, VerdictFile, circuit_of_verdict, find_task, stale,
+};
 use openwork_tasks::Task;
 use openwork_tensor::quoted;
 
@@ -58,6 +60,20 @@ pub fn open_project(model: &Path, beside: Beside<'_>) -> Result<Project> {
             eprintln!("taking means over {} tokens of training data, in sequences of {seq_len}", count(tokens as u64))
         }
     })?)
+}
+
+/// Says so if the circuit beside the verdict, or the project, is not the one that it is about.
+pub fn note_if_stale(project: &Project, verdict: &Path, file: &VerdictFile) {
+    let Some(path) = circuit_of_verdict(verdict).filter(|path| path.exists()) else { return };
+    match project.circuit(&path) {
+        Ok(circuit) => {
+            let differs = file.about.differs(&circuit, Some(project));
+            if !differs.is_empty() {
+                eprintln!("note: {}", stale(verdict, &differs));
+            }
+        }
+        Err(error) => eprintln!("note: the circuit beside the verdict cannot be read: {error}"),
+    }
 }
 
 /// Opens a model; notices go to standard error.

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Result;
 use openwork_tensor::quoted_bytes;
+use openwork_verify::Estimate;
 
 /// A result on standard output; a reader that went away ends the command quietly (see [`finish`]).
 macro_rules! say {
@@ -18,6 +19,12 @@ macro_rules! say {
     }};
 }
 pub(crate) use say;
+
+/// A share with its 95 % interval, such as `98 % [93, 100]`.
+pub fn percent(share: &Estimate) -> String {
+    let [mean, low, high] = [share.mean, share.ci95.0, share.ci95.1].map(|x| 100.0 * x);
+    format!("{mean:.0} % [{low:.0}, {high:.0}]")
+}
 
 /// Turns a command's outcome into the exit code, with `error: .. caused by: ..` on standard error.
 pub fn finish(outcome: Result<ExitCode>) -> ExitCode {

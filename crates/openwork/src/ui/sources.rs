@@ -1,8 +1,8 @@
 //! Arguments that say what a document is, and what was left out in words.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use openwork_data::{LeftOut, Sources};
 
 use super::{
@@ -62,18 +62,5 @@ pub fn show_left_out(left_out: &LeftOut) -> Result<()> {
     let rows: Vec<_> = left_out.iter().map(|(reason, cases)| [reason.to_string(), count(cases.count)]).collect();
     table(["left out", "number"], &rows)?;
     eprintln!("left out:{left_out}");
-    Ok(())
-}
-
-/// Refuses an output that is one of the inputs, under whatever name, or a file inside one that may be read. Files of JSON
-/// are not.
-pub fn refuse_overwrite<'a>(out: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
-    let Ok(out_file) = std::fs::canonicalize(out) else { return Ok(()) };
-    for input in inputs {
-        let same = std::fs::canonicalize(input).is_ok_and(|input| {
-            out_file == input || out_file.starts_with(input) && out_file.extension().is_none_or(|e| e != "json")
-        });
-        ensure!(!same, "{} is an input of this command; write to another file with --out", out.display());
-    }
     Ok(())
 }

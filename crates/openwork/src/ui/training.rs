@@ -20,6 +20,12 @@ pub fn show(run: TrainingRun) -> Result<Stopped> {
     if let Some((name, bytes)) = &run.gpu {
         say!("training on {name}: {} of its memory", megabytes(*bytes));
     }
+    let (measured, asked) = (run.validation_sequences(), run.recipe().validation_sequences);
+    if measured < asked {
+        eprintln!(
+            "note: validation losses are over {measured} sequences: the data have no {asked}, which the recipe asks for"
+        );
+    }
     interrupt::listen()?;
     let (steps, first) = (run.recipe().schedule.steps, run.step_count());
     let progress = Progress::new(Some(steps), first);

@@ -47,6 +47,10 @@ fn a_model_that_cannot_do_the_task_gets_no_circuit_and_no_pass() {
     assert!(ok(dir, "tasks list").contains("bracket_counting"));
     assert!(ok(dir, "tasks show for_while --pairs 1").contains("for "));
     let measured = ok(dir, "tasks eval run --task for_while --pairs 8");
+    // Eight pairs say little: the interval of a share is at least as wide as that of 8 of 8, (63 %, 100 %).
+    let interval = measured.split_once('[').and_then(|(_, rest)| rest.split_once(']')).expect("an interval").0;
+    let (low, high) = interval.split_once(", ").map(|(a, b)| (a.parse::<f64>(), b.parse::<f64>())).unwrap();
+    assert!(high.unwrap() - low.unwrap() >= 36.0, "{measured}");
     assert!(measured.contains("for_while") && measured.contains('%'), "{measured}");
 
     let refused = run(dir, "prune run --task for_while --steps 2");

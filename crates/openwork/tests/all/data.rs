@@ -121,10 +121,14 @@ fn nothing_that_is_an_input_or_no_corpus_is_replaced() {
         assert_eq!(output.status.code(), Some(2), "{line}");
         assert!(stderr(&output).contains(words), "{line}: {}", stderr(&output));
     }
-    for line in ["tokenizer train --from src --out src/a.py", "tokenizer import src/a.py notes.txt --out notes.txt"] {
+    for (line, words) in [
+        ("tokenizer train --from src --out src/a.py", "src/a.py is there already and is no tokenizer"),
+        ("tokenizer train --from src/a.py --out src/a.py", "is an input of this command"),
+        ("tokenizer import src/a.py notes.txt --out notes.txt", "is an input of this command"),
+    ] {
         let output = run(dir, line);
         assert_eq!(output.status.code(), Some(2), "{line}");
-        assert!(stderr(&output).contains("is an input of this command"), "{line}: {}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{line}: {}", stderr(&output));
     }
     assert_eq!(std::fs::read_to_string(dir.join("precious/thesis.tex")).unwrap(), "years of work");
     assert_eq!(std::fs::read_to_string(dir.join("src/a.py")).unwrap(), "a = 1\n");

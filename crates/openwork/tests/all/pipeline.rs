@@ -62,6 +62,17 @@ pub fn prepare(dir: &Path) {
 
 pub const TRAIN: &str = "train tiny.toml --data data --tokenizer tokenizer.json";
 
+#[test]
+fn fewer_validation_sequences_than_the_recipe_asks_for_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    prepare(dir);
+    let recipe = RECIPE.replace("validation_sequences = 4", "validation_sequences = 1000000");
+    std::fs::write(dir.join("tiny.toml"), recipe.replace("steps = 240", "steps = 2")).unwrap();
+    let output = run(dir, &format!("{TRAIN} --out run"));
+    assert!(output.status.success() && stderr(&output).contains("the data have no 1000000"), "{}", stderr(&output));
+}
+
 /// Presses Ctrl-C as soon as the run in `out` has logged a step; returns the exit code and the messages.
 fn interrupted(dir: &Path, out: &str) -> (Option<i32>, String) {
     let line = format!("{TRAIN} --threads 1 --out {out}");

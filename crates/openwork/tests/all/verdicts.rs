@@ -203,8 +203,16 @@ fn earlier_verdicts_stand_in_the_report() {
     );
     assert!(said.contains("second.json (another circuit): NO TASK"), "{said}");
     assert!(said.contains("VERDICT: NO TASK, thresholds loosened: target_loss 0.15 -> 0.3"), "{said}");
-    assert!(stderr(&third).contains("1 lines of verdicts.jsonl"), "{}", stderr(&third));
+    assert!(stderr(&third).contains("that cannot be read: 1"), "{}", stderr(&third));
     let fourth = run(dir, VERIFY);
+    // A verdict that was written before is shown as when it was made, whatever the circuit is now.
+    let verdict = "verdict run run/circuits/for_while.verdict.json";
+    let again = run(dir, verdict);
+    assert!(String::from_utf8_lossy(&fourth.stdout).starts_with(&*String::from_utf8_lossy(&again.stdout)));
+    assert!(again.status.code() == Some(0) && stderr(&again).is_empty(), "{}", stderr(&again));
+    save(dir, "for_while", "for_while", 3);
+    assert!(stderr(&run(dir, verdict)).contains("is about something else"));
+    save(dir, "for_while", "for_while", 1);
     assert!(String::from_utf8_lossy(&fourth.stdout).contains("3 earlier verdicts"));
     ok(dir, "report run");
     assert!(read(dir, "run/report.html").contains("3 earlier verdicts"));

@@ -1,0 +1,29 @@
+//! `openwork verdict`: a verdict that was written before, as `openwork verify` shows it.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use openwork_project::VerdictFile;
+
+use crate::ui::{
+    args::{ProjectArgs, note_if_stale},
+    show::say,
+};
+
+/// Arguments of the command.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    project: ProjectArgs,
+    /// Verdict file, such as run/circuits/for_while.verdict.json
+    verdict: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let project = args.project.open()?;
+    let file = VerdictFile::read(&args.verdict)?;
+    note_if_stale(&project, &args.verdict, &file);
+    say!("{}", file.text());
+    Ok(ExitCode::SUCCESS)
+}
