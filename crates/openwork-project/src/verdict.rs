@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use openwork_circuit::{CircuitFile, SearchSettings};
+use openwork_circuit::{CircuitFile, Claim, SearchSettings};
 use openwork_verify::{
     Control, Edited, Report, Verdict,
     certificate::{Certificate, Kind},
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Project, verdict_log::LoggedVerdict, verification::Request};
 
-const FORMAT: &str = "openwork-verdict 5";
+const FORMAT: &str = "openwork-verdict 6";
 
 /// Report on a circuit, with all that it is about.
 #[derive(Serialize, Deserialize)]
@@ -70,7 +70,7 @@ pub struct Found {
 pub enum Part {
     /// Task.
     Task,
-    /// Nodes, edges, calibration, target, seed or search of the circuit.
+    /// Nodes, edges, claim, calibration, target, seed or search of the circuit.
     Circuit,
     /// Model.
     Model,
@@ -176,6 +176,17 @@ pub enum VerdictError {
         path: PathBuf,
         /// Level that was asked for.
         level: u8,
+        /// The verdict.
+        headline: String,
+    },
+    /// There is a verdict on a circuit that claims the answer, and the new one would be on a contrast.
+    #[error(
+        "{} holds a verdict on a circuit that claims the answer ({headline}), and this circuit claims the contrast only: write to \
+         another file with --out, or replace it with --force", path.display()
+    )]
+    OfTheStrongerClaim {
+        /// The file.
+        path: PathBuf,
         /// The verdict.
         headline: String,
     },
@@ -305,10 +316,11 @@ impl VerdictFile {
 
     /// Fails where `path` holds a verdict that one of `request` should not replace: about another circuit, unless the file lies beside
     /// the circuit at `circuit_path` and takes its verdict; or a finished one about this circuit that was asked for a higher level, had
-    /// controls that are left out now, or stricter thresholds.
+    /// controls that are left out now, or stricter thresholds. Wherever it lies, a verdict on an answer is not replaced by one on a
+    /// contrast.
     ///
     /// # Errors
-    /// [`VerdictError::OfAnother`] and [`VerdictError::Stronger`].
+    /// [`VerdictError::OfTheStrongerClaim`], [`VerdictError::OfAnother`] and [`VerdictError::Stronger`].
     pub fn check_replaceable(
         project: &Project,
         circuit_path: &Path,
@@ -317,6 +329,10 @@ impl VerdictFile {
     ) -> Result<(), VerdictError> {
         // What cannot be read, or is of another version, tells nothing.
         let Ok(old) = Self::read(path) else { return Ok(()) };
+        if (old.report.claim, request.circuit.claim) == (Claim::Answer, Claim::Contrast) {
+            let (path, headline) = (path.to_owned(), old.report.headline());
+            return Err(VerdictError::OfTheStrongerClaim { path, headline });
+        }
         if About::new(project, request.circuit) != old.about {
             return match path == verdict_path(circuit_path) {
                 true => Ok(()),
@@ -385,12 +401,17 @@ impl Standing {
         })
     }
 
-    /// Sentence on a circuit that did not pass, whose verdict is about something else, or that has none.
+    /// Sentence on a circuit that did not pass, or passed as a contrast alone, whose verdict is about something else, or that has none.
     pub fn reservation(&self) -> Option<String> {
         match self {
             Self::Unverified => Some("this circuit has not been verified; `openwork verify` does it".into()),
             Self::Stale { path, differs } => Some(stale(path, differs)),
-            Self::Judged(file) if file.report.verdict.passed() && file.report.settings.loosened().is_empty() => None,
+            Self::Judged(file)
+                if file.report.verdict.passed_claim() == Some(Claim::Answer)
+                    && file.report.settings.loosened().is_empty() =>
+            {
+                None
+            }
             Self::Judged(file) => Some(format!("the verdict on this circuit is {}", file.report.headline())),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::OnceLock};
 
-use openwork_circuit::{Calibration, Circuit, CircuitFile, Means, NodeSet, NodeSpace, SearchSettings};
+use openwork_circuit::{Calibration, Circuit, CircuitFile, Claim, Means, NodeSet, NodeSpace, SearchSettings};
 
 use crate::{circuits::young_model, ok, run, stderr};
 
@@ -38,6 +38,7 @@ fn save(dir: &Path, name: &str, task: &str, step: usize) -> CircuitFile {
         means_sha256: means.sha256(),
         tokenizer_sha256: loaded.metadata["tokenizer_sha256"].clone(),
         circuit: Circuit::new(&loaded.model, NodeSet::of(space, numbers)),
+        claim: Claim::Answer,
         calibration: Calibration::NONE,
         target_loss: 0.15,
         loss: 0.1,
