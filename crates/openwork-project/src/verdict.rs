@@ -41,6 +41,8 @@ pub struct VerdictFile {
 pub struct About {
     /// Task of the circuit.
     pub task: String,
+    /// What the circuit claims.
+    pub claim: Claim,
     /// Hash of the claim ([`CircuitFile::claim_sha256`]).
     pub circuit_sha256: String,
     /// Hash of the model.
@@ -70,6 +72,8 @@ pub struct Found {
 pub enum Part {
     /// Task.
     Task,
+    /// Claim.
+    Claim,
     /// Nodes, edges, claim, calibration, target, seed or search of the circuit.
     Circuit,
     /// Model.
@@ -86,6 +90,7 @@ impl std::fmt::Display for Part {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Task => "task",
+            Self::Claim => "claim",
             Self::Circuit => "circuit",
             Self::Model => "model",
             Self::Means => "means",
@@ -100,6 +105,7 @@ impl About {
     pub fn new(project: &Project, circuit: &CircuitFile) -> Self {
         Self {
             task: circuit.task.clone(),
+            claim: circuit.claim,
             circuit_sha256: circuit.claim_sha256(),
             model_sha256: project.model_sha256.clone(),
             means_sha256: project.means.sha256(),
@@ -112,6 +118,7 @@ impl About {
     pub fn differs_from(&self, circuit: &CircuitFile) -> Vec<Part> {
         let parts = [
             (Part::Task, self.task != circuit.task),
+            (Part::Claim, self.claim != circuit.claim),
             (Part::Circuit, self.circuit_sha256 != circuit.claim_sha256()),
             (Part::Model, self.model_sha256 != circuit.model_sha256),
             (Part::Means, self.means_sha256 != circuit.means_sha256),
@@ -360,7 +367,10 @@ impl VerdictFile {
             return Err(VerdictError::Format { path: path.to_owned(), found });
         }
         let file: Self = serde_json::from_str(text).map_err(json)?;
+        let (found, claim) = (file.report.claim, file.about.claim);
+        let same_claim = || if found == claim { Ok(()) } else { Err(Edited::Claim { found, claim }) };
         let recomputed = file.report.recompute().and_then(|()| file.report.recompute_controls(&file.controls));
+        let recomputed = recomputed.and_then(|()| same_claim());
         match recomputed {
             Ok(()) => Ok(file),
             Err(source) => Err(VerdictError::Edited { path: path.to_owned(), source }),

@@ -14,7 +14,7 @@ use crate::{
     run::{
         error::RunError,
         evaluator::Evaluator,
-        measures::{best_shift, losses_at_best_shift, mean},
+        measures::{losses_at_best_shift, mean},
         scheme::Scheme,
     },
     stats::intervals::{Resamples, holm, marked, p_not_above},
@@ -77,13 +77,8 @@ impl Verifier<'_> {
     /// ablation (which needs what is constant too), on selection pairs, and on pairs from elsewhere (which may take other ways).
     fn junk(&mut self, evaluators: &Evaluators<'_>, nodes: &[usize]) -> Result<bool, RunError> {
         let (circuit, settings, clock) = (self.case.circuit.nodes(), self.settings, self.clock);
-        let (answers, claim) = (&evaluators.held_out.model, self.case.claim);
-        let threshold = match claim {
-            Claim::Answer => 0.0,
-            Claim::Contrast => best_shift(answers).shift,
-        };
-        let sizes = answers.differences.iter().map(|d| (d + threshold).abs());
-        let least = settings.min_worth * sizes.sum::<f64>() / answers.differences.len() as f64;
+        let (answers, claim) = (&evaluators.held_out.model.differences, self.case.claim);
+        let least = settings.min_worth * answers.iter().map(|d| d.abs()).sum::<f64>() / answers.len() as f64;
         let mut places = vec![(&evaluators.few, Scheme::MEAN), (&evaluators.few, Scheme::ZERO)];
         places.extend(evaluators.shifts.iter().map(|(_, evaluator)| (evaluator, Scheme::MEAN)));
         places.extend([

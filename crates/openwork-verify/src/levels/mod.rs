@@ -461,9 +461,7 @@ fn declarations(case: &Case<'_>) -> Vec<Declaration> {
         }
         openwork_model::NormKind::None => "the model has no norms",
     };
-    let claim = format!("{}: {}", case.claim, case.claim.words());
     [
-        ("claim", claim.as_str()),
         ("granularity", granularity.as_str()),
         ("component types", "attention reads, queries, keys, values and writes; MLP reads, neurons and writes"),
         ("ablation value", &ablation),

@@ -32,10 +32,10 @@ pub enum Edited {
         /// The check.
         check: CheckId,
     },
-    /// The verdict is on another claim than the circuit's.
-    #[error("the verdict passes the {found}, and the circuit claims the {claim}")]
+    /// The report is on another claim than the circuit's.
+    #[error("the report is about the {found}, and the circuit claims the {claim}")]
     Claim {
-        /// The claim that passes.
+        /// The claim that it is about.
         found: Claim,
         /// What is claimed.
         claim: Claim,
