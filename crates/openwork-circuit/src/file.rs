@@ -216,9 +216,12 @@ impl Json {
         if ![json.calibration.scale, json.calibration.shift, json.target_loss_nats].iter().all(|x| x.is_finite()) {
             return Err("its calibration or target is not finite".into());
         }
-        if let SearchSettings::LearnedMasks(masks) = &json.search
-            && let Some(fault) = masks.fault()
-        {
+        let fault = match &json.search {
+            SearchSettings::LearnedMasks(masks) => masks.fault(),
+            SearchSettings::Localised(localised) => localised.settings.fault(),
+            SearchSettings::ByHand {} => None,
+        };
+        if let Some(fault) = fault {
             return Err(format!("its search cannot be: {fault}"));
         }
         Ok(json)

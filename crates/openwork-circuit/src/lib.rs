@@ -33,4 +33,4 @@ pub use means::{Means, MeansError, data_sha256};
 pub use nodes::{NoNode, Node, NodeError, NodeSet, NodeSpace};
 pub use norms::{Frozen, NormScales};
 pub use outcome::{BySide, Calibration, Outcome, by_pair, credit};
-pub use search::{LearnedMasks, Objective, SearchSettings, UnknownObjective};
+pub use search::{LearnedMasks, Localisation, Localised, Objective, SearchSettings, UnknownObjective};

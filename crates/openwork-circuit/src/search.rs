@@ -10,6 +10,87 @@ pub enum SearchSettings {
     LearnedMasks(LearnedMasks),
     /// A person chose the nodes. There is no search to repeat.
     ByHand {},
+    /// The nodes are those of a circuit of another model, and were trained into this one.
+    Localised(Localised),
+}
+
+/// Training that made a model's circuit out of the nodes of a circuit of the model before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Localised {
+    /// Hash of the model before.
+    pub original_sha256: String,
+    /// Task loss of the circuit there, nats per sequence.
+    pub original_loss: f64,
+    /// Steps that were made.
+    pub steps: u64,
+    /// Settings.
+    pub settings: Localisation,
+}
+
+/// Settings of a localisation: fine-tuning at fixed supports, after which circuits are to decide their tasks alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Localisation {
+    /// Most steps until the circuits are to stand.
+    pub steps: u64,
+    /// Steps after that, at half of the learning rate, once nodes that do nothing have been dropped.
+    pub extra_steps: u64,
+    /// Largest learning rate.
+    pub lr: f64,
+    /// Steps over which it rises.
+    pub warmup_steps: u64,
+    /// Weight of the circuit's terms beside the cross-entropy of text.
+    pub weight: f64,
+    /// Contrast pairs a step.
+    pub pairs: usize,
+    /// Steps after which ablation means are taken anew.
+    pub means_every: u64,
+    /// Steps after which the circuits' state is looked at.
+    pub check_every: u64,
+    /// Least share of answers that must stay the original's, on selection pairs, for training to end.
+    pub agreement: f64,
+    /// Largest loss of a circuit in the untouched model and at the end, nats per sequence.
+    pub target_loss: f64,
+    /// Seed of text, pairs and interventions.
+    pub seed: u64,
+}
+
+impl Default for Localisation {
+    fn default() -> Self {
+        Self {
+            steps: 400,
+            extra_steps: 100,
+            lr: 1e-2,
+            warmup_steps: 20,
+            weight: 0.3,
+            pairs: 12,
+            means_every: 25,
+            check_every: 25,
+            agreement: 0.985,
+            target_loss: 0.15,
+            seed: 0,
+        }
+    }
+}
+
+impl Localisation {
+    /// The first setting that no training can have, in words.
+    pub fn fault(&self) -> Option<&'static str> {
+        match self {
+            Self { steps: 0, .. } => Some("steps is 0"),
+            Self { pairs: 0, .. } => Some("pairs is 0"),
+            Self { means_every: 0, .. } | Self { check_every: 0, .. } => Some("means_every or check_every is 0"),
+            Self { lr, weight, .. } if !(*lr > 0.0 && lr.is_finite() && *weight > 0.0 && weight.is_finite()) => {
+                Some("lr and weight must be above 0")
+            }
+            Self { agreement, .. } if !(0.5..=1.0).contains(agreement) => Some("agreement is not between 0.5 and 1"),
+            Self { target_loss, .. } if !(*target_loss > 0.0 && target_loss.is_finite()) => {
+                Some("target_loss is not above 0")
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Settings of learned masks; the target loss and the seed are fields of the circuit file.
@@ -133,7 +214,9 @@ mod tests {
     fn every_method_survives_json_and_an_unknown_one_is_named() {
         let masks = |objective| LearnedMasks { objective, steps: 77, lr: 0.1 + 0.2, ..LearnedMasks::default() };
         let methods = Objective::ALL.map(|o| SearchSettings::LearnedMasks(masks(o))).into_iter();
-        for settings in methods.chain([SearchSettings::ByHand {}]) {
+        let (original_sha256, settings) = ("0".repeat(64), Localisation::default());
+        let localised = Localised { original_sha256, original_loss: 0.04, steps: 325, settings };
+        for settings in methods.chain([SearchSettings::ByHand {}, SearchSettings::Localised(localised)]) {
             let text = serde_json::to_string(&settings).unwrap();
             assert_eq!(serde_json::from_str::<SearchSettings>(&text).unwrap(), settings, "{text}");
         }

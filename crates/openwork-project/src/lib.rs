@@ -2,6 +2,7 @@
 
 mod forward;
 mod fsck;
+mod localise;
 mod model;
 mod outputs;
 mod pairs;
@@ -21,6 +22,10 @@ mod verification;
 
 pub use forward::{TokenBatch, TokenFileError, named_pass};
 pub use fsck::{Finding, FsckError, State, fsck};
+pub use localise::{
+    LOCALISED_FROM_KEY, LocaliseError, LocaliseRequest, LocaliseStep, LocalisedCircuit, LocalisedRun, OnLocaliseStep,
+    TaskChange, TextCosts, localise,
+};
 pub use model::{OpenModel, OpenModelError, TOKENIZER_KEY, TRAINED_CONTEXT_KEY, model_file};
 pub use outputs::{OutputError, OutputKind, PAGE_MARK, check_outputs};
 pub use project::{Beside, Notice, Project, ProjectError, find_task, splits};

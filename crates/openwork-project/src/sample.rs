@@ -92,7 +92,7 @@ fn folder(model_dir: &Path) -> PathBuf {
 }
 
 /// Seed of the recipe of the run in a folder; 0 where nothing was trained.
-fn seed_of_run(dir: &Path) -> u64 {
+pub(crate) fn seed_of_run(dir: &Path) -> u64 {
     let recipe = openwork_tensor::read_text(&dir.join("recipe.toml")).ok();
     recipe.and_then(|text| Recipe::parse(&text).ok()).map_or(0, |recipe| recipe.seed)
 }

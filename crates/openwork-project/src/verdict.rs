@@ -276,6 +276,11 @@ impl VerdictFile {
         let Found { target_loss, seed, search } = &self.found;
         let how = match search {
             SearchSettings::ByHand {} => "a person chose its nodes".to_owned(),
+            SearchSettings::Localised(localised) => format!(
+                "its nodes were trained into this model by {} steps of localisation; they were found in model {}, where they had a loss of \
+                 {:.3} nats: the verdict is about this model",
+                localised.steps, localised.original_sha256, localised.original_loss
+            ),
             SearchSettings::LearnedMasks(masks) => format!(
                 "its file says: found for a loss of {target_loss} nats with seed {seed} in {} restarts of {} steps",
                 masks.restarts, masks.steps

@@ -65,19 +65,34 @@ impl Trainer {
         (self.store.gradients.iter().map(gradients).sum(), self.store.cpus.iter().map(Cpu::bytes).sum())
     }
 
+    /// Goes on from a trained model, on the CPU: as [`Trainer::new`], with the support of the first step of the schedule where the
+    /// largest weights are ([`Schedule::fine_tuning`] has that of a trained model, and keeps it).
+    ///
+    /// # Panics
+    /// When `n_lanes` is 0.
+    pub fn fine_tuning(model: Model, schedule: Schedule, n_lanes: usize, chunk_sequences: usize) -> Self {
+        let mut trainer = Self::new(model, schedule, n_lanes, chunk_sequences);
+        trainer.find_supports(0);
+        trainer
+    }
+
     /// Continues a run after `step` steps with the moments it had.
     pub(crate) fn resume(&mut self, step: u64, moments: (Params<Matrix>, Params<Matrix>)) {
         self.step = step;
         self.store.moments = moments;
         if step > 0 {
-            let plan = StepPlan::new(&self.store.model.config, &self.schedule, step - 1);
-            let weights = self.store.model.params.values_mut();
-            for ((support, weight), parameter) in self.store.supports.iter_mut().zip(weights).zip(&plan.parameters) {
-                // The support is where the weights are; a kept weight is zero only by accident.
-                if let Some(rule) = parameter.selects() {
-                    let floor = rule.fitting_floor(weight.dense().dim());
-                    weight.update_on(support, |w, support| support.project(flat_mut(w), rule.nnz, floor));
-                }
+            self.find_supports(step - 1);
+        }
+    }
+
+    /// Supports of the plan of `step`: they are where the weights are; a kept weight is zero only by accident.
+    fn find_supports(&mut self, step: u64) {
+        let plan = StepPlan::new(&self.store.model.config, &self.schedule, step);
+        let weights = self.store.model.params.values_mut();
+        for ((support, weight), parameter) in self.store.supports.iter_mut().zip(weights).zip(&plan.parameters) {
+            if let Some(rule) = parameter.selects() {
+                let floor = rule.fitting_floor(weight.dense().dim());
+                weight.update_on(support, |w, support| support.project(flat_mut(w), rule.nnz, floor));
             }
         }
     }
@@ -198,6 +213,12 @@ impl Store for CpuStore {
 }
 
 impl CpuStore {
+    /// The model, and the gradient of the batch before it is restricted to the support: what the hook of [`Trainer::step_with`] adds
+    /// to.
+    pub fn model_and_gradient(&mut self) -> (&Model, &mut Params<Gradient>) {
+        (&self.model, &mut self.gradients[0])
+    }
+
     /// Supports at whose positions gradients are wanted; `None` where every entry has one.
     fn gradient_supports(&self, plan: &StepPlan) -> Vec<Option<Arc<Pattern>>> {
         let parameters = plan.parameters.iter().zip(self.model.params.values()).zip(&self.supports);

@@ -71,6 +71,22 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// The schedule of `steps` more steps of a model that this one trained: its nonzeros stay where they are, without decay, at a
+    /// learning rate that rises to `peak_lr` over `warmup_steps` and falls to 0.
+    pub fn fine_tuning(&self, steps: u64, peak_lr: f64, warmup_steps: f64) -> Self {
+        Self {
+            steps,
+            peak_lr,
+            warmup_steps,
+            weight_decay: 0.0,
+            anneal_start: 0.0,
+            anneal_stop: 0.0,
+            sharkfin: false,
+            gradient: GradientMode::Support { refresh_every: 0, regrow: 0.0 },
+            ..self.clone()
+        }
+    }
+
     /// Nonzeros relative to the base model at `step` (pfrac).
     pub fn pfrac_at(&self, step: u64) -> f64 {
         let initial = self.expansion_factor * self.expansion_factor;

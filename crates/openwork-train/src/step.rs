@@ -158,9 +158,27 @@ impl<S: Store> Trainer<S> {
     /// # Panics
     /// When `batch` is not a whole number of sequences.
     pub fn step(&mut self, batch: &[u16], seq_len: usize) -> Result<StepReport, S::Error> {
+        self.step_with(batch, seq_len, &mut |_| ())
+    }
+
+    /// [`Trainer::step`] with a hook between the gradient of the batch and everything after it: `add` sees the store and may add the
+    /// gradient of another objective.
+    ///
+    /// # Errors
+    /// Those of the store; the CPU has none.
+    ///
+    /// # Panics
+    /// As [`Trainer::step`].
+    pub fn step_with(
+        &mut self,
+        batch: &[u16],
+        seq_len: usize,
+        add: &mut dyn FnMut(&mut S),
+    ) -> Result<StepReport, S::Error> {
         let start = Instant::now();
         let plan = StepPlan::new(self.store.config(), &self.schedule, self.step);
         let sums = self.store.gradient(batch, seq_len, &plan)?;
+        add(&mut self.store);
         let loss_nats = sums.loss_nats / n_targets(batch, seq_len) as f64;
         if loss_nats.is_finite() && !plan.exact {
             self.store.restrict_to_support(self.moves(&plan).as_deref());

@@ -1,4 +1,4 @@
-use openwork_model::{ActivationDtype, Config, Model};
+use openwork_model::{ActivationDtype, Config, Model, Params};
 use openwork_sparse::{Pattern, Support};
 
 use super::*;
@@ -249,4 +249,38 @@ fn a_step_on_any_store_has_one_order_and_the_same_bytes() {
         assert!(!report.loss_nats.is_finite());
         assert_eq!(noted.store.calls, ["gradient", "rms"], "a loss that is not finite changes nothing");
     }
+}
+
+#[test]
+fn fine_tuning_keeps_every_nonzero_where_it_is_and_a_hook_adds_to_the_gradient() {
+    let mut trained = trainer(2, 2);
+    (0..30).for_each(|i| drop(step(&mut trained, &batch(i))));
+    let model = trained.model().clone();
+    let zeros = |model: &Model| -> Vec<bool> {
+        let matrices = Params::<()>::infos(&model.config);
+        let sparse = model.params.values().into_iter().zip(matrices).filter(|(_, info)| info.n_dim > 1);
+        sparse.flat_map(|(w, _)| w.dense().iter().map(|x| *x == 0.0).collect::<Vec<_>>()).collect()
+    };
+    let schedule = trained.schedule().fine_tuning(6, 0.01, 2.0);
+    let fresh = || Trainer::fine_tuning(model.clone(), schedule.clone(), 2, 2);
+    let (mut plain, mut hooked) = (fresh(), fresh());
+    let mut calls = 0;
+    for i in 0..6 {
+        step(&mut plain, &batch(i));
+        let Ok(_) = hooked.step_with(&batch(i), 12, &mut |store| {
+            calls += 1;
+            let (_, gradients) = store.model_and_gradient();
+            gradients.values_mut().into_iter().for_each(|g| g.values_mut().iter_mut().for_each(|x| *x += 1e-3));
+        });
+    }
+    assert!(zeros(&model).iter().filter(|z| **z).count() > 500, "the model is sparse");
+    assert!(zeros(plain.model()) == zeros(&model) && zeros(hooked.model()) == zeros(&model));
+    assert!(weights(&plain) != weights(&hooked) && weights(&plain) != weights(&trained));
+    assert_eq!(calls, 6);
+    // Without a hook's addition it is the step itself.
+    let mut same = fresh();
+    for i in 0..6 {
+        let Ok(_) = same.step_with(&batch(i), 12, &mut |_| ());
+    }
+    assert_eq!(weights(&same), weights(&plain));
 }

@@ -12,6 +12,7 @@ pub mod forward;
 pub mod fsck;
 pub mod generate;
 pub mod hypothesis;
+pub mod localise;
 pub mod plot;
 pub mod prune;
 pub mod quickstart;
