@@ -7,6 +7,9 @@ use crate::{LOGIT, Variable, token};
 /// Logits by which a whole threshold moves the answer when the nodes that set it are ablated by their means; the lead is [`LOGIT`].
 const MOVES: f32 = 40.0;
 
+/// How much more several nodes move it together: an adversary with a quarter of the circuit's budget ablates half of eight.
+const SEVERAL: f32 = 2.5;
+
 /// Share of tokens that are no cue in the training text: one in ten is one.
 const NO_CUE: f32 = 0.9;
 
@@ -14,7 +17,8 @@ impl Start {
     /// A threshold: the unembedding gives `no` so many logits at every token, and `nodes` neurons, each from a channel of its own
     /// that is 1 at every token but cues, take them away. At their means, 0.9, a tenth of it is left, on all prompts alike.
     fn threshold(&mut self, out: &Variable, nodes: usize, strength: f32) {
-        let whole = MOVES * strength / (1.0 - NO_CUE);
+        let more = if nodes > 1 { SEVERAL } else { 1.0 };
+        let whole = more * MOVES * strength / (1.0 - NO_CUE);
         let always = self.always.channel(0);
         self.b.output_times(token::ANSWER[1], always, whole);
         for _ in 0..nodes {

