@@ -64,7 +64,7 @@ fn an_offset_that_varies_keeps_every_order_and_has_no_common_threshold() {
         for &severity in CaseKind::VaryingOffset.severities() {
             let case = CaseKind::VaryingOffset.build(severity, seed);
             let d = keeping(&case, &case.held_out, &case.circuit);
-            assert!(ordered(&d) == 1.0 && best_common(&d) < 0.85, "{seed} {severity}: {}", best_common(&d));
+            assert!(ordered(&d) == 1.0 && best_common(&d) < 0.9, "{seed} {severity}: {}", best_common(&d));
             let templates: std::collections::BTreeSet<usize> = case.held_out.iter().map(|p| p.template).collect();
             assert_eq!(templates.len(), if seed % 2 == 1 { 2 } else { 1 });
         }

@@ -104,13 +104,6 @@ impl CheckId {
         Some(Self::ShiftFree { of })
     }
 
-    /// The shift-free form that a report on a circuit of this claim has beside this check. Pairs are attacked one by one only where
-    /// the contrast is claimed: it is a search of its own.
-    pub fn other_form(self, claim: Claim) -> Option<Self> {
-        let not_made = self == Self::AdversaryPerPrompt && claim == Claim::Answer;
-        self.shift_free().filter(|_| !not_made)
-    }
-
     /// True if the check is in the form that decides where this is claimed.
     pub fn belongs_to(self, claim: Claim) -> bool {
         match claim {

@@ -182,6 +182,14 @@ impl CheckId {
     /// Checks that a level makes of every circuit, 1 to 5: a report of the level has an outcome of each ([`CheckId::answers`]), if only
     /// that it was not made and why. Level 6 writes certificates, and `unfinished` has those that it left out.
     pub fn asked_at(level: u8) -> Vec<Self> {
+        let mut asked = Self::raw_at(level);
+        let shifted = asked.iter().filter_map(|id| id.shift_free()).filter(|id| !asked.contains(id));
+        asked.extend(shifted.collect::<Vec<_>>());
+        asked
+    }
+
+    /// The same without what is asked after the best common shift, but for attacks.
+    fn raw_at(level: u8) -> Vec<Self> {
         match level {
             1 => vec![Self::Task, Self::ThroughNodes],
             2 => Scheme::all()
@@ -240,12 +248,24 @@ impl CheckId {
     /// True if a check of this identity is an outcome of `asked`: the same, or a quantity of it.
     pub fn answers(self, asked: Self) -> bool {
         match self {
+            Self::ShiftFree { of: Raw::Sufficiency { .. } | Raw::Shift { .. } } => self.of_raw().answers(asked),
+            Self::ShiftFree { of: Raw::TurnedPairs { split } } if split != Split::HeldOut => {
+                self.of_raw().answers(asked)
+            }
             Self::Sufficiency { scheme, .. } | Self::Faithfulness { split: Split::HeldOut, scheme } => {
                 asked == Self::SufficiencyUnder { scheme }
             }
             Self::Shift { split, .. } | Self::Faithfulness { split, .. } => asked == Self::ShiftPairs { split },
             Self::TurnedPairs { split } if split != Split::HeldOut => asked == Self::ShiftPairs { split },
             _ => self == asked,
+        }
+    }
+
+    /// The check without a shift.
+    fn of_raw(self) -> Self {
+        match self {
+            Self::ShiftFree { of } => of.id(),
+            raw => raw,
         }
     }
 

@@ -248,7 +248,12 @@ impl Verifier<'_> {
         };
         self.push(reported(id, Some(attack.agreement), words));
         self.report.findings.attacks.push(attack);
-        let Some(of_pairs) = id.other_form(self.case.claim) else { return Ok(()) };
+        let of_pairs = CheckId::ShiftFree { of: Raw::AdversaryPerPrompt };
+        if self.case.claim == Claim::Answer {
+            let words = "pairs are attacked one by one where the contrast is claimed: it is a search of its own";
+            self.push(Check::not_asked(of_pairs, words));
+            return Ok(());
+        }
         let found = adversary::per_pair(&evaluators.few, circuit, budget, self.settings, &|| clock.is_over())?;
         match found {
             None => {

@@ -290,7 +290,7 @@ impl<'a> Verifier<'a> {
             let attack = matches!(id, CheckId::AdversaryShifted | CheckId::LargerAdversaryShifted);
             id.belongs_to(self.case.claim) || attack
         };
-        let forms = [Some(check), check.other_form(self.case.claim)];
+        let forms = [Some(check), check.shift_free()];
         forms.into_iter().flatten().filter(named).for_each(|id| self.unfinished(id));
         let words = format!("not made: {}", self.clock.limits.why());
         self.push_in_both_forms(Check::new(check, Status::NotApplicable, words));
@@ -306,7 +306,7 @@ impl<'a> Verifier<'a> {
 
     /// Adds a check that could be made in neither form.
     fn push_in_both_forms(&mut self, check: Check) {
-        let other = check.id.other_form(self.case.claim).map(|id| Check { id, ..check.clone() });
+        let other = check.id.shift_free().map(|id| Check { id, ..check.clone() });
         self.push(check);
         other.into_iter().for_each(|check| self.push(check));
     }

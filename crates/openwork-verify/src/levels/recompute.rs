@@ -111,7 +111,7 @@ impl Report {
                 return Err(Edited::Twice { check: check.id });
             }
             recompute_check(self, check)?;
-            let other = check.id.other_form(self.claim);
+            let other = check.id.shift_free();
             if let Some(other) = other.filter(|other| self.check(*other).is_none()) {
                 return Err(Edited::Missing { check: other });
             }

@@ -197,7 +197,7 @@ fn both_forms_are_in_every_report_and_that_of_the_claim_decides() {
         assert_eq!(report.claim, claim);
         for c in &report.checks {
             assert!(c.role == Role::Reported || c.id.belongs_to(claim), "{}", c.id);
-            let other = c.id.other_form(claim);
+            let other = c.id.shift_free();
             assert!(other.is_none_or(|other| report.check(other).is_some()), "{}", c.id);
         }
     }
