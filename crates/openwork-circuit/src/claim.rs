@@ -1,8 +1,8 @@
-//! What a circuit claims of the model's answers.
+//! The claim that a circuit makes of the model's answers.
 
 use serde::{Deserialize, Serialize};
 
-/// What a circuit claims. Every pair has two prompts and two candidates, and `d` is the logit difference of the candidates.
+/// Claim of a circuit. Every pair has two prompts and two candidates, and `d` is the logit difference of the candidates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Claim {

@@ -28,7 +28,7 @@ pub struct CircuitFile {
     pub tokenizer_sha256: String,
     /// The circuit.
     pub circuit: Circuit,
-    /// What it claims. A file that names no claim claims the answer, so that none is read as the weaker one.
+    /// Its claim. A file that names no claim claims the answer, so that none is read as the weaker one.
     pub claim: Claim,
     /// Calibration fitted with the circuit.
     pub calibration: Calibration,

@@ -41,7 +41,7 @@ pub struct VerdictFile {
 pub struct About {
     /// Task of the circuit.
     pub task: String,
-    /// What the circuit claims.
+    /// Claim of the circuit.
     pub claim: Claim,
     /// Hash of the claim ([`CircuitFile::claim_sha256`]).
     pub circuit_sha256: String,

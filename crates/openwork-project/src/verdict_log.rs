@@ -25,7 +25,7 @@ pub struct LoggedVerdict {
     pub name: String,
     /// Task.
     pub task: String,
-    /// What the circuit claims; a line of before there were two claims is on an answer.
+    /// Claim of the circuit; a line of before there were two claims is on an answer.
     #[serde(default)]
     pub claim: Claim,
     /// Hash of the claim.

@@ -7,7 +7,7 @@ use crate::{LOGIT, Variable, token};
 /// Logits by which a whole threshold moves the answer when the nodes that set it are ablated by their means; the lead is [`LOGIT`].
 const MOVES: f32 = 40.0;
 
-/// How much more several nodes move it together: an adversary with a quarter of the circuit's budget ablates half of eight.
+/// Factor by which several nodes move it further together: an adversary with a quarter of the circuit's budget ablates half of eight.
 const SEVERAL: f32 = 2.5;
 
 /// Share of tokens that are no cue in the training text: one in ten is one.

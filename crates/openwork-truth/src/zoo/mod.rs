@@ -155,7 +155,7 @@ pub struct GroundTruthCase {
     pub seq_len: usize,
     /// The circuit that is claimed.
     pub circuit: NodeSet,
-    /// What is claimed of it.
+    /// Claim that is made of it.
     pub claim: Claim,
     /// The true circuit, where there is one.
     pub truth: Option<NodeSet>,
@@ -374,7 +374,7 @@ impl CaseKind {
         }
     }
 
-    /// What is claimed of the circuit.
+    /// Claim that is made of the circuit.
     pub fn claim(self) -> Claim {
         match self {
             Self::Threshold

@@ -17,7 +17,7 @@ pub struct Case<'a> {
     pub means: &'a Means,
     /// The circuit: kept nodes and kept edges between them.
     pub circuit: &'a Circuit,
-    /// What is claimed of it: the form of the checks that decide.
+    /// Claim that is made of it: the form of the checks that decide.
     pub claim: Claim,
     /// Scale and shift of the circuit's logit difference, fitted with the circuit under mean ablation.
     pub calibration: Calibration,

@@ -37,7 +37,7 @@ pub enum Edited {
     Claim {
         /// The claim that it is about.
         found: Claim,
-        /// What is claimed.
+        /// Claim of the circuit.
         claim: Claim,
     },
     /// A check that every run up to the level asked for makes, or leaves undecided with a reason, is not there.

@@ -39,7 +39,7 @@ pub(crate) struct JunkSearch<'a> {
     pub in_contexts: usize,
     /// Largest change of a logit difference that counts as none, in nats.
     pub least: f64,
-    /// What the circuit claims. Of a contrast, a change that is common to all prompts of a place counts as none.
+    /// Claim of the circuit. Of a contrast, a change that is common to all prompts of a place counts as none.
     pub claim: Claim,
     pub out_of_time: &'a dyn Fn() -> bool,
 }

@@ -48,7 +48,7 @@ impl std::ops::Deref for Report {
 /// Contents of a [`Report`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Contents {
-    /// What the circuit claims, which decides the form of the checks that count.
+    /// Claim of the circuit, which decides the form of the checks that count.
     pub claim: Claim,
     /// The judgement.
     pub verdict: Verdict,

@@ -22,7 +22,7 @@ pub struct Args {
     /// Name of the circuit: it is written to circuits/NAME.json beside the model
     #[arg(long, value_parser = circuit_name)]
     name: Option<String>,
-    /// What the circuit is to claim: the model's answer, threshold included, or the contrast, which of the two prompts of a pair gets
+    /// Claim of the circuit: the model's answer, threshold included, or the contrast, which of the two prompts of a pair gets
     /// which answer; the weaker claim, as every verdict on it says. The search is the same
     #[arg(long, default_value_t = Claim::Answer, value_name = "answer|contrast")]
     claim: Claim,

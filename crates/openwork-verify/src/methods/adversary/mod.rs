@@ -4,7 +4,7 @@
 //! answers. An unbounded adversary turns the answers of nearly every circuit ever found (Bushnaq in the discussion of Drori
 //! 2026), random and true ones alike; so it has a budget and one scheme for all inputs, and is also tried on random circuits.
 //!
-//! What an attack maximises is an [`Objective`]: the loss of the model's answers as they are, against circuits that claim the answer;
+//! An attack maximises an [`Objective`]: the loss of the model's answers as they are, against circuits that claim the answer;
 //! against circuits that claim the contrast, what of it no common shift repairs.
 //!
 //! A search that follows slopes does not see nodes that do something only together. So the adversary also tries large

@@ -1,4 +1,4 @@
-//! What an attack maximises.
+//! Objectives of attacks.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::run::{
     shift_free::{ToAnswers, shift_to_signs, signs},
 };
 
-/// What an attack maximises over the coefficients r of nodes outside the circuit; `a_i = ±1` is the model's answer after prompt i,
+/// Quantity that an attack maximises over the coefficients r of nodes outside the circuit; `a_i = ±1` is the model's answer after prompt i,
 /// `d_i(r)` the attacked run's logit difference.
 #[derive(Clone, Debug)]
 pub(crate) enum Objective {
@@ -36,7 +36,7 @@ impl Objective {
         Self::Raw { signs: model.differences.iter().map(|d| if *d < 0.0 { -1.0 } else { 1.0 }).collect() }
     }
 
-    /// What no common shift repairs.
+    /// The part that no common shift repairs.
     pub fn shift_free(model: &Outcome) -> Self {
         Self::ShiftFree { signs: signs(model) }
     }
