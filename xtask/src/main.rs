@@ -4,6 +4,7 @@
 mod bench;
 mod gpu;
 mod kernels;
+mod reproduce;
 mod stages;
 
 use std::{
@@ -28,6 +29,8 @@ cargo xtask COMMAND
   calibrate [ARGS]   judge circuits of known truth: the judge's error rates; `cargo xtask calibrate --help`
   fuzz [TARGET] [--minutes M | --cases N]
                      damage files of every format that is read, a minute each, and read them
+  reproduce localise RUN DATA OUT [--seeds N] [--controls N]
+                     train circuits of a run into its model, and controls; resumable, a record a cell in OUT/records.jsonl
   bench WHAT [ARGS]  measure; `cargo xtask bench` says what there is";
 
 fn main() -> ExitCode {
@@ -67,6 +70,7 @@ fn run(command: &str, args: &[OsString]) -> Result<()> {
         "test-gpu" => gpu::test(args),
         "pack-gpu" => gpu::pack(args),
         "calibrate" => bench::calibrate(args),
+        "reproduce" => reproduce::run(args),
         "bench" => bench::run(args),
         "" | "help" | "--help" | "-h" => {
             println!("{HELP}");

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, ops::ControlFlow};
 
-use openwork_circuit::{Batch, Localisation, Means, NodeSet, NodeSpace, batches, evaluate};
+use openwork_circuit::{Batch, Calibration, Localisation, Means, NodeSet, NodeSpace, batches, evaluate};
 use openwork_model::{Bigram, Cpu, Gradient, Model, NoTap, Params, Record, Tokens};
 use openwork_tasks::Pair;
 use openwork_train::{CpuStore, Schedule, Trainer};
@@ -269,25 +269,29 @@ impl Localiser<'_> {
         goals.iter().map(|goal| standing(self.original, model, means, goal)).collect()
     }
 
-    /// Drops nodes of circuits, those of least worth first, as long as each is worth less than a hundredth of the model's loss reduction.
+    /// Drops nodes of circuits, those of least worth first, as long as all that are dropped are worth less than a hundredth of the model's
+    /// loss reduction together.
     fn drop_idle(&self, model: &Model, means: &Means, goals: &mut [Goal]) {
         for goal in goals {
-            let of_model = batches(&goal.selection, 8, model.config.n_ctx);
-            let of_model =
-                evaluate(model, &of_model, false, || NoTap, |_| ()).loss(openwork_circuit::Calibration::NONE);
+            let selection = batches(&goal.selection, 8, model.config.n_ctx);
+            let of_model = evaluate(model, &selection, false, || NoTap, |_| ()).loss(Calibration::NONE);
             let most = IDLE * (std::f64::consts::LN_2 - of_model).max(0.0);
-            loop {
-                let now = circuit_loss(model, means, goal, &goal.nodes);
-                let without = |out: usize| {
-                    NodeSet::of(goal.nodes.space().clone(), goal.nodes.numbers().filter(|&node| node != out))
-                };
-                let rise = |node: usize| circuit_loss(model, means, goal, &without(node)) - now;
-                let least = goal.nodes.numbers().map(|node| (rise(node), node)).min_by(|a, b| a.0.total_cmp(&b.0));
-                match least {
-                    Some((rise, node)) if rise < most && goal.nodes.len() > 1 => goal.nodes = without(node),
-                    _ => break,
+            let loss = |nodes: &NodeSet| circuit_loss(model, means, goal, nodes);
+            let without = |nodes: &NodeSet, out: usize| {
+                NodeSet::of(nodes.space().clone(), nodes.numbers().filter(|&node| node != out))
+            };
+            let (mut nodes, whole) = (goal.nodes.clone(), loss(&goal.nodes));
+            let mut worth: Vec<(f64, usize)> =
+                nodes.numbers().map(|node| (loss(&without(&nodes, node)) - whole, node)).collect();
+            worth.retain(|(rise, _)| *rise < most);
+            worth.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            for (_, node) in worth {
+                let fewer = without(&nodes, node);
+                if loss(&fewer) - whole < most && !fewer.is_empty() {
+                    nodes = fewer;
                 }
             }
+            goal.nodes = nodes;
         }
     }
 }

@@ -39,7 +39,9 @@ pub struct LocaliseRequest<'a> {
     pub out: &'a Path,
     /// Settings.
     pub settings: &'a Localisation,
-    /// Trains connected random circuits of the same shape instead, drawn with this seed: the control.
+    /// Control: circuits need not perform their tasks in the untouched model.
+    pub control: bool,
+    /// Control: trains connected random circuits of the same shape instead, drawn with this seed.
     pub random: Option<u64>,
 }
 
@@ -69,6 +71,8 @@ pub struct LocalisedRun {
     pub settings: Localisation,
     /// Steps until the circuits stood, and after idle nodes were dropped.
     pub phases: [u64; 2],
+    /// True of a control, whose circuits need not perform their tasks in the model before.
+    pub control: bool,
     /// Seed of the random circuits, where these were trained in.
     pub random: Option<u64>,
     /// The circuits.
@@ -245,9 +249,12 @@ pub fn localise(
     let text = Text::open(project, request, &recipe)?;
     let goals = goals(project, request)?;
     let target = request.settings.target_loss;
-    let original_losses = goals.iter().map(|goal| match request.random {
-        None => Ok(check_goal(&project.model, &project.means, goal, target)?),
-        Some(_) => Ok(check_goal(&project.model, &project.means, goal, target).unwrap_or_else(|missed| missed.loss)),
+    let original_losses = goals.iter().map(|goal| {
+        match check_goal(&project.model, &project.means, goal, target) {
+            // A control shows what the precondition is there for.
+            Err(missed) if request.control || request.random.is_some() => Ok(missed.loss),
+            checked => Ok(checked?),
+        }
     });
     let original_losses = original_losses.collect::<Result<Vec<f64>, LocaliseError>>()?;
     let names: Vec<String> = goals.iter().map(|goal| goal.task.clone()).collect();
@@ -277,6 +284,7 @@ pub fn localise(
         model_sha256: String::new(),
         settings: request.settings.clone(),
         phases: localised.phases,
+        control: request.control || request.random.is_some(),
         random: request.random,
         circuits: vec![],
         text: costs,

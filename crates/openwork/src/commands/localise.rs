@@ -52,6 +52,9 @@ pub struct Args {
     /// Seed of text, pairs and interventions
     #[arg(long, default_value_t = 0, value_parser = seed)]
     seed: u64,
+    /// Control: train in circuits that miss the target in the untouched model, such as those of other tasks
+    #[arg(long)]
+    control: bool,
     /// Control: train in connected random circuits of the same shape instead, drawn with this seed
     #[arg(long, value_name = "SEED", value_parser = at_least::<u64>(0))]
     random: Option<u64>,
@@ -76,7 +79,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     };
     interrupt::listen()?;
     let (data, out) = (args.data.as_path(), args.out.as_path());
-    let request = LocaliseRequest { circuits: &circuits, data, out, settings: &settings, random: args.random };
+    let (control, random) = (args.control, args.random);
+    let request = LocaliseRequest { circuits: &circuits, data, out, settings: &settings, control, random };
     let mut shown = Shown { progress: None, of: (false, 0) };
     let localised = localise(&project, &request, &mut |step| shown.step(step)).context("nothing was localised")?;
     drop(shown);

@@ -14,6 +14,7 @@ mod errors;
 mod faults;
 mod forward;
 mod kill;
+mod localise;
 mod messages;
 mod models;
 mod pipeline;

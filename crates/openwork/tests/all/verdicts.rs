@@ -27,7 +27,7 @@ fn copy() -> tempfile::TempDir {
 }
 
 /// A circuit of `task`, of every `step`-th node.
-fn save(dir: &Path, name: &str, task: &str, step: usize) -> CircuitFile {
+pub fn save(dir: &Path, name: &str, task: &str, step: usize) -> CircuitFile {
     let loaded = openwork_model::Model::load(dir.join("run/model.safetensors")).unwrap();
     let means = Means::load(&dir.join("run/means.safetensors"), &loaded.model, &loaded.sha256).unwrap();
     let space = NodeSpace::new(&loaded.model.config);
