@@ -44,7 +44,7 @@ impl CaseKind {
             Self::TwoCircuits => Pathology::TwoCircuits,
             Self::LiveCompany => live_company(seed).0,
             Self::Threshold | Self::ThresholdAsAnswer => {
-                Pathology::Threshold { nodes: if seed % 2 == 0 { 1 } else { 8 } }
+                Pathology::Threshold { nodes: if seed.is_multiple_of(2) { 1 } else { 8 } }
             }
             Self::ContrastByPlace => Pathology::ContrastByPlace,
             Self::VaryingOffset => Pathology::VaryingOffset,
