@@ -14,6 +14,8 @@ use crate::{
 };
 
 const FORMAT: &str = "openwork-circuit 2";
+/// Largest scale and shift of a calibration, in magnitude: far beyond what is searched for, and far from what overflows.
+const MOST_CALIBRATION: f64 = 1e6;
 
 /// A circuit with its provenance.
 #[derive(Clone, Debug, PartialEq)]
@@ -215,6 +217,12 @@ impl Json {
         let json: Self = serde_json::from_str(text).map_err(|e| e.to_string())?;
         if ![json.calibration.scale, json.calibration.shift, json.target_loss_nats].iter().all(|x| x.is_finite()) {
             return Err("its calibration or target is not finite".into());
+        }
+        if json.calibration.scale.abs().max(json.calibration.shift.abs()) > MOST_CALIBRATION {
+            return Err(format!("its calibration is beyond ±{MOST_CALIBRATION:e}, which no logit difference needs"));
+        }
+        if json.target_loss_nats <= 0.0 || json.loss_nats < 0.0 {
+            return Err("target_loss_nats must be above 0, and loss_nats at least 0".into());
         }
         let fault = match &json.search {
             SearchSettings::LearnedMasks(masks) => masks.fault(),

@@ -27,7 +27,7 @@ pub use localise::{
     TaskChange, TextCosts, localise,
 };
 pub use model::{OpenModel, OpenModelError, TOKENIZER_KEY, TRAINED_CONTEXT_KEY, model_file};
-pub use outputs::{OutputError, OutputKind, PAGE_MARK, check_outputs};
+pub use outputs::{DRAWING_MARK, OutputError, OutputKind, PAGE_MARK, check_outputs};
 pub use project::{Beside, Notice, Project, ProjectError, find_task, splits};
 pub use prompts::{BadLine, LONGEST_LINE, LineFault, LineFormat, PromptError, PromptLine, PromptLines};
 pub use recipe::{FindRecipeError, find_recipe};
@@ -39,8 +39,8 @@ pub use tasks::{TaskScore, TaskScoreError, task_scores};
 pub use tokens::{Answer, FoundTokenizer, NextToken, answer, find_tokenizer};
 pub use training::{LogError, TrainingError, TrainingRun, read_log};
 pub use verdict::{
-    About, Found, Part, Standing, VerdictError, VerdictFile, circuit_of_verdict, files_beside, pairs_path, stale,
-    verdict_path, write_certificates,
+    About, Found, Part, Standing, VerdictError, VerdictFile, circuit_of_verdict, files_beside, files_of_verification,
+    pairs_path, stale, verdict_path, write_certificates,
 };
 pub use verdict_log::{LoggedVerdict, earlier_verdicts};
 pub use verification::{DEFAULT_LEVEL, Recorded, Request, Stage, Verification, verify_circuit};

@@ -150,6 +150,11 @@ impl OpenModel {
         load_circuit(path, &self.model, &self.sha256)
     }
 
+    /// True if the model says which tokenizer is its own.
+    pub fn names_tokenizer(&self) -> bool {
+        self.tokenizer_sha256.is_some()
+    }
+
     /// Reads the model's tokenizer: the file `given`, else `tokenizer.json` beside the model.
     ///
     /// # Errors

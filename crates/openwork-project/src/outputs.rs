@@ -19,6 +19,12 @@ pub enum OutputKind {
     Circuit,
     /// Verdict file.
     Verdict,
+    /// Pairs that a verdict was made on.
+    Pairs,
+    /// Certificate.
+    Certificate,
+    /// Domain that a certificate is over.
+    Domain,
     /// HTML page.
     Page,
     /// SVG drawing.
@@ -27,6 +33,9 @@ pub enum OutputKind {
 
 /// Mark in the head of every page: a page without it is somebody else's.
 pub const PAGE_MARK: &str = "<meta name=\"generator\" content=\"openwork\"/>";
+
+/// Mark in every drawing, likewise.
+pub const DRAWING_MARK: &str = "<metadata>openwork</metadata>";
 
 /// Reason that an output is not written.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +67,14 @@ pub enum OutputError {
         /// The output.
         path: PathBuf,
     },
+    /// The name is kept for what a run has under it.
+    #[error("{} is a name that {what} has; write to another file", path.display())]
+    Reserved {
+        /// The output.
+        path: PathBuf,
+        /// The holder of the name.
+        what: &'static str,
+    },
     /// The file is of another kind.
     #[error("{} is there already and is no {kind}; it is not replaced: write to another file, or move it away", path.display())]
     OtherKind {
@@ -76,8 +93,11 @@ impl OutputKind {
             Self::Tokenizer => "tokenizer",
             Self::Circuit => "circuit",
             Self::Verdict => "verdict",
+            Self::Pairs => "file of a verdict's pairs",
+            Self::Certificate => "certificate",
+            Self::Domain => "domain of a certificate",
             Self::Page => "page of this program",
-            Self::Drawing => "SVG drawing",
+            Self::Drawing => "drawing of this program",
         }
     }
 
@@ -92,8 +112,11 @@ impl OutputKind {
             Self::Tokenizer => has("\"added_tokens\"") && has("\"model\""),
             Self::Circuit => has("\"openwork-circuit "),
             Self::Verdict => has("\"openwork-verdict "),
+            Self::Pairs => has("\"openwork-pairs "),
+            Self::Certificate => has("\"openwork-certificate "),
+            Self::Domain => has("\"openwork-domain "),
             Self::Page => has(PAGE_MARK),
-            Self::Drawing => has("<svg"),
+            Self::Drawing => has("<svg") && has(DRAWING_MARK),
         }
     }
 }
@@ -115,6 +138,9 @@ pub fn check_outputs(outputs: &[(OutputKind, &Path)], inputs: &[&Path]) -> Resul
         if inputs.iter().any(|input| same(input, path)) {
             return Err(OutputError::Input { path: owned() });
         }
+        if let Some(what) = reserved(kind, path) {
+            return Err(OutputError::Reserved { path: owned(), what });
+        }
         if !path.is_file() {
             continue;
         }
@@ -129,6 +155,17 @@ pub fn check_outputs(outputs: &[(OutputKind, &Path)], inputs: &[&Path]) -> Resul
         }
     }
     Ok(())
+}
+
+/// Holder of a name that is not to be a file of this kind: a folder of a run, or what lies beside circuits.
+fn reserved(kind: OutputKind, path: &Path) -> Option<&'static str> {
+    let name = path.file_name()?.to_str()?;
+    let beside = [".verdict.json", ".pairs.json", ".certificate.json", ".domain.json"];
+    match kind {
+        OutputKind::Circuit if beside.iter().any(|ending| name.ends_with(ending)) => Some("a file beside a circuit"),
+        _ if ["circuits", "sample"].contains(&name) && !path.is_dir() => Some("a folder of a run"),
+        _ => None,
+    }
 }
 
 /// True if both names are of one file, or will be.
@@ -181,7 +218,10 @@ mod tests {
             (Circuit, b"{\"format\": \"openwork-circuit 2\"}".to_vec()),
             (Verdict, b"{\"format\": \"openwork-verdict 6\"}".to_vec()),
             (Page, format!("<!doctype html>{PAGE_MARK}").into_bytes()),
-            (Drawing, b"<svg xmlns=\"\"/>".to_vec()),
+            (Pairs, b"{\"format\": \"openwork-pairs 1\"}".to_vec()),
+            (Certificate, b"{\"format\": \"openwork-certificate 2\"}".to_vec()),
+            (Domain, b"{\"format\": \"openwork-domain 1\"}".to_vec()),
+            (Drawing, format!("<svg xmlns=\"\">{DRAWING_MARK}</svg>").into_bytes()),
         ];
         for (i, (of, content)) in contents.iter().enumerate() {
             let path = file(&format!("{i}"), content);
@@ -189,6 +229,8 @@ mod tests {
                 assert_eq!(check_outputs(&[(*kind, &path)], &[]).is_ok(), kind == of, "{kind:?} over {of:?}");
             }
         }
+        let figure = file("figure", b"<svg xmlns=\"\"/>");
+        assert!(check_outputs(&[(Drawing, &figure)], &[]).is_err(), "somebody else's drawing");
         let thesis = file("thesis", b"thesis");
         for (kind, _) in contents {
             assert!(matches!(check_outputs(&[(kind, &thesis)], &[]), Err(OutputError::OtherKind { .. })));
@@ -206,6 +248,13 @@ mod tests {
         assert!(matches!(error(&[(page, &path("a")), (page, &dotted)], &[]), OutputError::Twice { .. }));
         assert!(matches!(error(&[(page, &dotted)], &[&path("a")]), OutputError::Input { .. }));
         assert!(matches!(error(&[(page, &path("no/a"))], &[]), OutputError::Unwritable { .. }));
+        assert!(matches!(error(&[(page, &path("circuits"))], &[]), OutputError::Reserved { .. }));
+        for name in ["a.verdict.json", "a.pairs.json", "a.domain.json"] {
+            assert!(
+                matches!(error(&[(OutputKind::Circuit, &path(name))], &[]), OutputError::Reserved { .. }),
+                "{name}"
+            );
+        }
         let tokenizer = path("tokenizer.json");
         fs::write(&tokenizer, "{\"added_tokens\": [], \"model\": {}}").unwrap();
         check_outputs(&[(OutputKind::Tokenizer, &tokenizer)], &[]).unwrap();

@@ -8,7 +8,7 @@ use openwork_model::{Model, NotFinite};
 use openwork_tasks::{Splits, Task, TaskError};
 use openwork_tensor::{FolderLock, LockError, WriteError};
 
-use crate::{OpenModel, OpenModelError, Sample, SampleError, files_beside};
+use crate::{OpenModel, OpenModelError, OutputError, Sample, SampleError, check_outputs, files_beside};
 
 /// Model, tokenizer, sample and means, and the folder that they and their circuits lie in.
 pub struct Project {
@@ -152,6 +152,9 @@ pub enum ProjectError {
         /// Hash of the sample.
         expected: String,
     },
+    /// A file beside the circuit is not of the kind that its name says.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// A circuit lies there already.
     #[error(
         "{} holds a circuit already; --force replaces it, with its verdict, pairs and certificates, and --name NAME or another --out keeps both",
@@ -280,10 +283,23 @@ impl Project {
     /// # Errors
     /// [`ProjectError::Taken`].
     pub fn check_free(&self, path: &Path) -> Result<(), ProjectError> {
-        match path.exists() {
+        // A device or a pipe holds nothing that could be lost.
+        match path.is_file() {
             true => Err(ProjectError::Taken { path: path.to_owned() }),
             false => Ok(()),
         }
+    }
+
+    /// Fails where a file that would go with the circuit at `path`, since it has the name of its verdict, pairs or certificates, is none
+    /// of these.
+    ///
+    /// # Errors
+    /// [`ProjectError::Output`], with the file.
+    pub fn check_beside(&self, path: &Path) -> Result<(), ProjectError> {
+        let beside = files_beside(path);
+        let there: Vec<_> =
+            beside.iter().filter(|(_, path)| path.exists()).map(|(kind, path)| (*kind, &**path)).collect();
+        Ok(check_outputs(&there, &[])?)
     }
 
     /// Writes a circuit and makes its folder. One that lies there already is kept, unless `replace`: then its verdict, pairs and
@@ -300,7 +316,8 @@ impl Project {
             let failed = |source| ProjectError::Folder { path: dir.to_owned(), source };
             std::fs::create_dir_all(dir).map_err(failed)?;
         }
-        for path in files_beside(path).into_iter().filter(|path| path.exists()) {
+        self.check_beside(path)?;
+        for path in files_beside(path).into_iter().map(|(_, path)| path).filter(|path| path.exists()) {
             std::fs::remove_file(&path).map_err(|source| ProjectError::Remove { path, source })?;
         }
         let circuit = match self.circuit(path) {

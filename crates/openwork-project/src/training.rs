@@ -24,6 +24,14 @@ pub enum TrainingError {
         /// Vocabulary of the recipe.
         vocab_size: usize,
     },
+    /// The run would lie in its own data.
+    #[error("{} is the data of this run ({}), or lies inside; name another folder", out.display(), data.display())]
+    InData {
+        /// Folder of the run.
+        out: PathBuf,
+        /// Folder of the data.
+        data: PathBuf,
+    },
     /// The folder of data has no shards.
     #[error("{} is not a folder that `openwork data` wrote", data.display())]
     NoData {
@@ -103,6 +111,10 @@ impl TrainingRun {
         resume: bool,
         device: Device,
     ) -> Result<Self, TrainingError> {
+        let place = |path: &Path| std::fs::canonicalize(path).ok();
+        if place(out).is_some_and(|out| place(data).is_some_and(|data| out.starts_with(data))) {
+            return Err(TrainingError::InData { out: out.to_owned(), data: data.to_owned() });
+        }
         let (tokens, vocab_size) = (tokenizer.vocab_size(), recipe.config.vocab_size);
         if tokens > vocab_size {
             return Err(TrainingError::Vocabulary { tokens, vocab_size });

@@ -12,7 +12,7 @@ use openwork_verify::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Project, verdict_log::LoggedVerdict, verification::Request};
+use crate::{OutputKind, Project, verdict_log::LoggedVerdict, verification::Request};
 
 const FORMAT: &str = "openwork-verdict 6";
 
@@ -459,11 +459,24 @@ pub fn pairs_path(verdict: &Path) -> PathBuf {
     bare.with_extension("pairs.json")
 }
 
-/// Files that belong to the circuit file at `path`: verdict, pairs and certificates, whether or not they exist.
-pub fn files_beside(path: &Path) -> Vec<PathBuf> {
+/// Files that belong to the circuit file at `path`, with their kinds: verdict, pairs and certificates, whether or not they exist.
+pub fn files_beside(path: &Path) -> Vec<(OutputKind, PathBuf)> {
     let verdict = verdict_path(path);
-    let certificates = Kind::ALL.map(|kind| certificate_path(path, kind));
-    [pairs_path(&verdict), verdict, domain_path(path)].into_iter().chain(certificates).collect()
+    let certificates = Kind::ALL.map(|kind| (OutputKind::Certificate, certificate_path(path, kind)));
+    let others = [
+        (OutputKind::Pairs, pairs_path(&verdict)),
+        (OutputKind::Verdict, verdict),
+        (OutputKind::Domain, domain_path(path)),
+    ];
+    others.into_iter().chain(certificates).collect()
+}
+
+/// Files that a verification of the circuit at `circuit` writes where its verdict goes to `verdict`, with their kinds.
+pub fn files_of_verification(circuit: &Path, verdict: &Path) -> Vec<(OutputKind, PathBuf)> {
+    let mut files = vec![(OutputKind::Verdict, verdict.to_owned()), (OutputKind::Pairs, pairs_path(verdict))];
+    let certificates = |(kind, _): &(OutputKind, PathBuf)| matches!(kind, OutputKind::Certificate | OutputKind::Domain);
+    files.extend(files_beside(circuit).into_iter().filter(certificates));
+    files
 }
 
 fn certificate_path(circuit: &Path, kind: Kind) -> PathBuf {

@@ -1,18 +1,33 @@
 //! Text files as editors and shells leave them: UTF-8, with or without a byte order mark.
 
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
 /// U+FEFF in UTF-8, which some programs put before a text.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
+/// Most bytes of a text file that is read as a whole: a device or a pipe may have no end.
+const MOST_TEXT: u64 = 1 << 30;
+
 /// Reads a text file; a byte order mark at its start is left out.
 ///
 /// # Errors
-/// The file cannot be read, or is not UTF-8: the error names the line, or says that it is UTF-16.
+/// The file cannot be read, is longer than 1 GiB, or is not UTF-8: the error names the line, or says that it is UTF-16.
 pub fn read_text(path: &Path) -> io::Result<String> {
-    text(&fs::read(path)?)
+    read_text_up_to(path, MOST_TEXT)
+}
+
+fn read_text_up_to(path: &Path, most: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > most {
+        true => Err(io::Error::new(
+            ErrorKind::InvalidData,
+            format!("it is longer than {most} bytes, the most that is read as one text"),
+        )),
+        false => text(&bytes),
+    }
 }
 
 /// `bytes` as text; a byte order mark at the start is left out.
@@ -71,6 +86,15 @@ pub fn quoted_bytes(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_without_end_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("long");
+        std::fs::write(&path, "12345").unwrap();
+        assert_eq!(read_text_up_to(&path, 5).unwrap(), "12345");
+        assert!(read_text_up_to(&path, 4).unwrap_err().to_string().contains("longer than 4 bytes"));
+    }
 
     #[test]
     fn quoted_texts_are_on_one_line_and_say_what_cannot_be_seen() {

@@ -171,3 +171,16 @@ fn the_old_format_is_refused_with_advice() {
     });
     assert!(refused.contains("format \"openwork-circuit 1\"") && refused.contains("`openwork prune`"), "{refused}");
 }
+
+#[test]
+fn numbers_without_sense_are_named() {
+    for (pointer, value, words) in [
+        ("/target_loss_nats", -1.0, "target_loss_nats must be above 0"),
+        ("/loss_nats", -5.0, "loss_nats at least 0"),
+        ("/calibration/shift", 1e300, "calibration is beyond"),
+        ("/calibration/scale", -1e308, "calibration is beyond"),
+    ] {
+        let said = error(|json| *json.pointer_mut(pointer).unwrap() = value.into());
+        assert!(said.contains(words), "{pointer}: {said}");
+    }
+}

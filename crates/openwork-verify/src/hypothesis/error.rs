@@ -119,7 +119,7 @@ pub enum VariableError {
         used: String,
     },
     /// Its value uses a name that stands for nothing.
-    #[error("its value uses {used:?}; known are tokens and {known}")]
+    #[error("its value uses {used:?}; it may use {known} and functions")]
     Unknown {
         /// The name.
         used: String,

@@ -105,8 +105,8 @@ fn variable(
             return Err(VariableError::NotAbove { used });
         }
         if !names.contains(&used) && !language.is_known(&used) {
-            let above: Vec<&str> = above.iter().map(|v| v.name.as_str()).collect();
-            return Err(VariableError::Unknown { used, known: above.join(", ") });
+            let above = above.iter().map(|v| v.name.as_str());
+            return Err(VariableError::Unknown { used, known: known(above) });
         }
     }
     if given.nodes.is_empty() {
@@ -123,6 +123,11 @@ fn variable(
         nodes.push(node);
     }
     Ok(Variable { name: given.name, value: given.value, nodes, at: given.at })
+}
+
+/// Names that a value may use, in words.
+fn known<'a>(above: impl Iterator<Item = &'a str>) -> String {
+    ["tokens"].into_iter().chain(above).collect::<Vec<_>>().join(", ")
 }
 
 /// The names that an expression uses, functions included.
@@ -184,7 +189,7 @@ mod tests {
             ("1.mlp.post_act[3]", "0.attn.v[0]", "variable sign: 0.attn.v[0] is named by sign already"),
             ("last_of(tokens, ['+', '-'])", "other", "variable sign: its value uses other, which is not above it"),
             ("\"not sign\"", "\"not other\"", "variable other: its value uses other, which is not above it"),
-            ("not sign", "not sgn", "variable other: its value uses \"sgn\"; known are tokens and sign"),
+            ("not sign", "not sgn", "variable other: its value uses \"sgn\"; it may use tokens, sign and functions"),
             ("not sign", "not (", "variable other: \"not (\" is not an expression"),
             ("name = \"other\"", "name = \"sign\"", "variable sign: there are two of this name"),
             ("name = \"other\"", "name = \"count\"", "variable count: its name must be"),

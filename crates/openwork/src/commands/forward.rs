@@ -10,7 +10,7 @@ use openwork_project::{Answer, OutputKind, TokenBatch, TokenFileError, answer, c
 use openwork_tensor::quoted_bytes;
 
 use crate::ui::{
-    args::open_model,
+    args::{open_model, tokenizer_of},
     show::{count, say, table, token_text},
 };
 
@@ -92,7 +92,7 @@ struct JsonAnswer<'a> {
 
 fn show_answer(args: &Args, prompt: &str) -> Result<()> {
     let open = open_model(&args.model)?;
-    let tokenizer = open.tokenizer(args.tokenizer.as_deref())?;
+    let tokenizer = tokenizer_of(&open, args.tokenizer.as_deref())?;
     let found = answer(&open.model, &tokenizer, prompt, args.top as usize)?;
     let piece = |id: u16| quoted_bytes(&tokenizer.bytes(id));
     if found.unseen > 0 {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use openwork_model::Sampling;
 
 use crate::ui::{
-    args::open_model,
+    args::{open_model, tokenizer_of},
     ranges::{between, not_negative, seed},
     show::say,
 };
@@ -39,7 +39,7 @@ pub struct Args {
 /// Runs the command: prints the prompt and what follows.
 pub fn run(args: Args) -> Result<ExitCode> {
     let open = open_model(&args.model)?;
-    let tokenizer = open.tokenizer(args.tokenizer.as_deref())?;
+    let tokenizer = tokenizer_of(&open, args.tokenizer.as_deref())?;
     let end = tokenizer.end_of_text();
     let mut prompt = tokenizer.encode(&args.prompt);
     if prompt.is_empty() {

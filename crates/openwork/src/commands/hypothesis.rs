@@ -11,7 +11,7 @@ use openwork_verify::hypothesis::{
 };
 
 use crate::ui::{
-    args::{note_standing, open_model},
+    args::{note_standing, open_model, tokenizer_of},
     ranges::seed,
     show::say,
 };
@@ -68,7 +68,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
     let open = open_model(&args.model)?;
-    let tokenizer = open.tokenizer(args.tokenizer.as_deref())?;
+    let tokenizer = tokenizer_of(&open, args.tokenizer.as_deref())?;
     let hypothesis = Hypothesis::load(&args.hypothesis, &open.model.config)?;
     let tokens: Vec<Vec<u16>> = match (&args.task, &args.prompts) {
         (Some(task), _) => {

@@ -3,7 +3,7 @@
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result, ensure};
-use openwork_project::{OutputKind, check_outputs, read_log};
+use openwork_project::{DRAWING_MARK, OutputKind, check_outputs, read_log};
 
 use crate::{page, ui::show::say};
 
@@ -25,7 +25,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     let log = read_log(&args.run)?;
     ensure!(!log.is_empty(), "the log in {} has no steps yet", args.run.display());
-    let svg = page::training_curves(&log)?;
+    // By its mark the next one knows that it may replace it.
+    let svg = page::training_curves(&log)?.replacen('>', &format!(">{DRAWING_MARK}"), 1);
     openwork_tensor::write_atomic(&out, |w| w.write_all(svg.as_bytes()))
         .with_context(|| format!("cannot write {}", out.display()))?;
     say!("{}", out.display());

@@ -42,8 +42,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Some(folder) => check_folder(folder)?,
         None => check_outputs(&[(OutputKind::Circuit, &out)], &[])?,
     }
-    if !args.force {
-        project.check_free(&out)?;
+    match args.force {
+        true => project.check_beside(&out)?,
+        false => project.check_free(&out)?,
     }
     let settings = args.search.settings();
     let splits = project.splits(task, settings.seed)?;

@@ -8,7 +8,7 @@ use openwork_tasks::Split;
 use openwork_tensor::quoted;
 
 use crate::ui::{
-    args::open_model,
+    args::{open_model, tokenizer_of},
     ranges::{between, seed},
     show::{percent, say, table},
 };
@@ -69,7 +69,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Eval { model, task, tokenizer, pairs, seed } => {
             let open = open_model(&model)?;
-            let tokenizer = open.tokenizer(tokenizer.as_deref())?;
+            let tokenizer = tokenizer_of(&open, tokenizer.as_deref())?;
             let tasks = match task.is_empty() {
                 true => openwork_tasks::all().iter().collect(),
                 false => task.iter().map(|t| find_task(t).map_err(Into::into)).collect::<Result<Vec<_>>>()?,

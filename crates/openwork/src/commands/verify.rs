@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::Result;
 use openwork_project::{
-    CircuitReport, DEFAULT_LEVEL, OutputKind, Recorded, Request, VerdictFile, check_outputs, verdict_path,
-    verify_circuit,
+    CircuitReport, DEFAULT_LEVEL, OutputKind, Recorded, Request, VerdictFile, check_outputs, files_of_verification,
+    verdict_path, verify_circuit,
 };
 use openwork_verify::{Limits, Settings, Verdict, hypothesis::Hypothesis};
 
@@ -96,7 +96,8 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode> {
     let out = args.out.unwrap_or_else(|| verdict_path(&args.circuit));
     let page = args.html.as_deref().map(|html| (OutputKind::Page, html));
-    let outputs: Vec<_> = [(OutputKind::Verdict, out.as_path())].into_iter().chain(page).collect();
+    let written = files_of_verification(&args.circuit, &out);
+    let outputs: Vec<_> = written.iter().map(|(kind, path)| (*kind, path.as_path())).chain(page).collect();
     check_outputs(&outputs, &[&args.circuit])?;
     let project = args.project.open()?;
     let circuit = project.circuit(&args.circuit)?;

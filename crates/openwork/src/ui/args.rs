@@ -83,6 +83,21 @@ pub fn open_model(path: &Path) -> Result<OpenModel> {
     Ok(open)
 }
 
+/// Reads a model's tokenizer. Where the model does not say that it is its own and the sizes differ, a notice goes to standard error:
+/// published models have more rows than tokens, and so has a model with somebody else's tokenizer.
+pub fn tokenizer_of(open: &OpenModel, given: Option<&Path>) -> Result<Tokenizer> {
+    let tokenizer = open.tokenizer(given)?;
+    let (tokens, rows) = (tokenizer.vocab_size(), open.model.config.vocab_size);
+    if tokens < rows && !open.names_tokenizer() {
+        eprintln!(
+            "note: the tokenizer has {} tokens and the model {} rows, and does not say which tokenizer is its own",
+            count(tokens as u64),
+            count(rows as u64)
+        );
+    }
+    Ok(tokenizer)
+}
+
 /// Refuses a folder for outputs that cannot be made or takes no files.
 pub fn check_folder(folder: &Path) -> Result<()> {
     let there = folder.ancestors().find(|path| path.exists() || path.as_os_str().is_empty()).unwrap_or(folder);
@@ -145,10 +160,10 @@ struct Budget {
     #[arg(long, default_value_t = 0.15, value_parser = up_to(1.0))]
     target_loss: f64,
     /// Independent searches; the circuit with the fewest edges is kept
-    #[arg(long, default_value_t = LearnedMasks::default().restarts, value_parser = at_least::<usize>(1))]
+    #[arg(long, default_value_t = LearnedMasks::default().restarts, value_parser = between::<usize>(1, 1 << 20))]
     restarts: usize,
     /// Optimizer steps of each search
-    #[arg(long, default_value_t = LearnedMasks::default().steps, value_parser = at_least::<usize>(1))]
+    #[arg(long, default_value_t = LearnedMasks::default().steps, value_parser = between::<usize>(1, 1 << 20))]
     steps: usize,
     /// Price of a kept node in nats
     #[arg(long, default_value_t = LearnedMasks::default().k_coef, value_parser = between(0.0, 1.0))]

@@ -142,6 +142,18 @@ fn an_output_that_cannot_be_written_is_refused_before_the_work() {
     young_model(dir);
     fs::write(dir.join("file"), b"").unwrap();
     fs::write(dir.join("c.json"), b"{}").unwrap();
+    fs::write(dir.join("figure.svg"), b"<svg>mine</svg>").unwrap();
+    for (line, words) in [
+        ("train young.toml --data data --tokenizer tokenizer.json --out data", "is the data of this run"),
+        ("train young.toml --data data --tokenizer tokenizer.json --out data/train", "is the data of this run"),
+        ("plot run --out figure.svg", "is no drawing of this program"),
+    ] {
+        let output = run(dir, line);
+        assert!(output.status.code() == Some(2) && stderr(&output).contains(words), "{line}: {}", stderr(&output));
+    }
+    assert_eq!(fs::read_to_string(dir.join("figure.svg")).unwrap(), "<svg>mine</svg>");
+    ok(dir, "plot run --out curves.svg");
+    ok(dir, "plot run --out curves.svg");
     let refused = |line: &str| {
         let output = run(dir, line);
         let message = stderr(&output);

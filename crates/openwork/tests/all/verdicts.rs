@@ -363,3 +363,33 @@ fn no_output_replaces_an_input_a_file_of_the_run_or_one_of_another_kind() {
         ok(dir, line);
     }
 }
+
+#[test]
+fn files_with_the_names_of_pairs_and_verdicts_are_replaced_only_if_they_are_some() {
+    let tmp = copy();
+    let dir = tmp.path();
+    save(dir, "for_while", "for_while", 1);
+    let own = ["pairs.json", "verdict.json", "domain.json", "exhaustive.certificate.json"];
+    for name in own {
+        let path = dir.join(format!("run/circuits/for_while.{name}"));
+        std::fs::write(&path, "thesis").unwrap();
+        let refused = run(dir, "prune run --task for_while --steps 2 --restarts 1 --force");
+        let said = stderr(&refused);
+        assert!(refused.status.code() == Some(2) && said.contains("is there already and is no"), "{name}: {said}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "thesis");
+        std::fs::remove_file(&path).unwrap();
+    }
+    std::fs::write(dir.join("run/circuits/v.pairs.json"), "thesis").unwrap();
+    let refused = run(dir, &format!("{VERIFY} --out run/circuits/v.verdict.json"));
+    assert!(refused.status.code() == Some(2) && stderr(&refused).contains("v.pairs.json"), "{}", stderr(&refused));
+    assert_eq!(read(dir, "run/circuits/v.pairs.json"), "thesis");
+    for name in ["x.verdict.json", "x.pairs.json"] {
+        let refused = run(dir, &format!("prune run --task for_while --steps 2 --out run/circuits/{name}"));
+        assert!(stderr(&refused).contains("is a name that a file beside a circuit has"), "{}", stderr(&refused));
+    }
+    // Its own files go, as before.
+    let _ = run(dir, VERIFY);
+    assert!(dir.join("run/circuits/for_while.pairs.json").exists());
+    ok(dir, "prune run --task for_while --steps 2 --restarts 1 --target-loss 0.8 --force");
+    assert!(!dir.join("run/circuits/for_while.pairs.json").exists());
+}
