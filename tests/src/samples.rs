@@ -51,6 +51,7 @@ pub fn verdict(dir: &Path, circuit: &CircuitFile) -> VerdictFile {
         model: &given.model,
         means: &given.means,
         circuit: &Circuit::new(&given.model, given.circuit.clone()),
+        claim: given.claim,
         calibration: Calibration::NONE,
         target_loss: given.target_loss,
         held_out: &given.held_out,

@@ -10,7 +10,7 @@ use openwork_model::Model;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Calibration, Circuit, Group, Label, MemberError, NoNode, Node, NodeError, NodeSet, NodeSpace, SearchSettings,
+    Calibration, Circuit, Claim, Group, Label, MemberError, NoNode, Node, NodeError, NodeSet, NodeSpace, SearchSettings,
 };
 
 const FORMAT: &str = "openwork-circuit 2";
@@ -30,6 +30,8 @@ pub struct CircuitFile {
     pub tokenizer_sha256: String,
     /// The circuit.
     pub circuit: Circuit,
+    /// Its claim. A file that names no claim claims the answer, so that none is read as the weaker one.
+    pub claim: Claim,
     /// Calibration fitted with the circuit.
     pub calibration: Calibration,
     /// Target loss, in nats per sequence.
@@ -164,6 +166,8 @@ struct Json {
     model_sha256: String,
     means_sha256: String,
     tokenizer_sha256: String,
+    #[serde(default)]
+    claim: Claim,
     target_loss_nats: f64,
     loss_nats: f64,
     calibration: Calibration,
@@ -269,6 +273,7 @@ impl CircuitFile {
             means_sha256: json.means_sha256,
             tokenizer_sha256: json.tokenizer_sha256,
             circuit,
+            claim: json.claim,
             calibration: json.calibration,
             target_loss: json.target_loss_nats,
             loss: json.loss_nats,
@@ -278,14 +283,19 @@ impl CircuitFile {
     }
 
     /// Hash of the claim that the file makes, in lower-case hexadecimal: SHA-256 of what a verdict on it depends on, a line each:
-    /// task, calibration, target, seed and search, the tokenizer, and the circuit ([`Circuit::sha256`]). Labels and groups are no
-    /// part of it.
+    /// task, calibration, target, seed and search, the tokenizer, and the circuit ([`Circuit::sha256`]); and that it claims the
+    /// contrast, where it does. Labels and groups are no part of it.
     pub fn claim_sha256(&self) -> String {
         let Calibration { scale, shift } = self.calibration;
         let numbers = [scale, shift, self.target_loss].map(|x| format!("{:016x}", x.to_bits())).join(" ");
         let search = serde_json::to_string(&self.search).expect("plain values");
+        // The answer is what every file claimed before there were two claims.
+        let claim = match self.claim {
+            Claim::Answer => "",
+            Claim::Contrast => "claim contrast\n",
+        };
         let text = format!(
-            "task {}\nnumbers {numbers}\nseed {}\nsearch {search}\ntokenizer {}\ncircuit {}\n",
+            "task {}\nnumbers {numbers}\nseed {}\nsearch {search}\ntokenizer {}\ncircuit {}\n{claim}",
             self.task,
             self.seed,
             self.tokenizer_sha256,
@@ -316,6 +326,7 @@ impl CircuitFile {
             model_sha256: self.model_sha256.clone(),
             means_sha256: self.means_sha256.clone(),
             tokenizer_sha256: self.tokenizer_sha256.clone(),
+            claim: self.claim,
             target_loss_nats: self.target_loss,
             loss_nats: self.loss,
             calibration: self.calibration,

@@ -6,6 +6,7 @@
 mod ablation;
 mod batch;
 mod circuit;
+mod claim;
 mod contrast;
 mod domain;
 mod edges;
@@ -21,6 +22,7 @@ mod search;
 pub use ablation::{Ablation, Keep, Partial};
 pub use batch::{Batch, batches};
 pub use circuit::{Circuit, Label, MemberError, ResidualMaskError, Size};
+pub use claim::{Claim, UnknownClaim};
 pub use contrast::{contrast, differences, log_probs, log_softmax, softplus};
 pub use domain::{Domain, DomainError};
 pub use edges::{Edge, ResidualEdge, edges, residual_edges, weights_of, without_edges};

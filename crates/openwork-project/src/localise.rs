@@ -7,7 +7,7 @@ use std::{
 };
 
 use openwork_circuit::{
-    Circuit, CircuitFile, Localisation, Localised as LocalisedSearch, NodeSet, NodeSpace, SearchSettings, edges,
+    Circuit, CircuitFile, Claim, Localisation, Localised as LocalisedSearch, NodeSet, NodeSpace, SearchSettings, edges,
 };
 use openwork_data::TokenizerError;
 use openwork_extract::calibrate;
@@ -477,8 +477,10 @@ fn write(
             steps: localised.phases.iter().sum(),
             settings: request.settings.clone(),
         });
-        let seed = request.circuits.iter().find(|c| c.task == goal.task).map_or(0, |c| c.seed);
+        let own = request.circuits.iter().find(|c| c.task == goal.task);
+        let (seed, claim) = own.map_or((0, Claim::Answer), |c| (c.seed, c.claim));
         let file = circuit_file(&after, goal, trained_in, (search, seed, request.settings.target_loss));
+        let file = CircuitFile { claim, ..file };
         after.save_circuit(&file, &after.circuit_path(&goal.task), false)?;
         let mut standings = vec![(0, trained_in.before)];
         standings.extend(&trained_in.on_the_way);
@@ -514,6 +516,7 @@ fn circuit_file(
         means_sha256: means.sha256(),
         tokenizer_sha256: project.tokenizer.sha256().into(),
         circuit: Circuit::new(model, trained_in.nodes.clone()),
+        claim: Claim::Answer,
         calibration: calibrate(model, means, &trained_in.nodes, &goal.train),
         target_loss,
         loss: trained_in.after.loss,

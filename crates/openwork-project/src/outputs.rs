@@ -216,7 +216,7 @@ mod tests {
             (Tensors, safetensors("{\"logits\":{}}")),
             (Tokenizer, b"{\"added_tokens\": [], \"model\": {}}".to_vec()),
             (Circuit, b"{\"format\": \"openwork-circuit 2\"}".to_vec()),
-            (Verdict, b"{\"format\": \"openwork-verdict 5\"}".to_vec()),
+            (Verdict, b"{\"format\": \"openwork-verdict 6\"}".to_vec()),
             (Page, format!("<!doctype html>{PAGE_MARK}").into_bytes()),
             (Pairs, b"{\"format\": \"openwork-pairs 1\"}".to_vec()),
             (Certificate, b"{\"format\": \"openwork-certificate 2\"}".to_vec()),

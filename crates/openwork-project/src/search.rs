@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use openwork_circuit::{CircuitFile, LearnedMasks, Means, SearchSettings, Size, batches};
+use openwork_circuit::{CircuitFile, Claim, LearnedMasks, Means, SearchSettings, Size, batches};
 use openwork_extract::{PruneError, Search, Settings, Stability, nonsense_labels, random_weights};
 use openwork_model::{Model, NotFinite};
 use openwork_ops::Device;
@@ -82,7 +82,7 @@ pub enum SearchError {
     },
 }
 
-/// Searches the circuit of a task; masks are learned on `device`. `None` where `on_step` ended the search before a restart was
+/// Searches the circuit of a task, which claims the answer; masks are learned on `device`. `None` where `on_step` ended the search before a restart was
 /// finished.
 ///
 /// # Errors
@@ -114,6 +114,7 @@ pub fn find_circuit(
         means_sha256: means.sha256(),
         tokenizer_sha256: project.tokenizer.sha256().into(),
         circuit: pruned.circuit,
+        claim: Claim::Answer,
         calibration: pruned.calibration,
         target_loss: settings.target_loss,
         loss: pruned.loss,
@@ -242,6 +243,7 @@ mod tests {
             means_sha256: String::new(),
             tokenizer_sha256: String::new(),
             circuit: Circuit::new(&model, NodeSet::empty(NodeSpace::new(&model.config))),
+            claim: Claim::Answer,
             calibration: Calibration::NONE,
             target_loss: 1e-9,
             loss: 0.0,

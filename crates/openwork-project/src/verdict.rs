@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use openwork_circuit::{CircuitFile, SearchSettings};
+use openwork_circuit::{CircuitFile, Claim, SearchSettings};
 use openwork_verify::{
     Control, Edited, Report, Verdict,
     certificate::{Certificate, Kind},
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{OutputKind, Project, verdict_log::LoggedVerdict, verification::Request};
 
-const FORMAT: &str = "openwork-verdict 5";
+const FORMAT: &str = "openwork-verdict 6";
 
 /// Report on a circuit, with all that it is about.
 #[derive(Serialize, Deserialize)]
@@ -41,6 +41,8 @@ pub struct VerdictFile {
 pub struct About {
     /// Task of the circuit.
     pub task: String,
+    /// Claim of the circuit.
+    pub claim: Claim,
     /// Hash of the claim ([`CircuitFile::claim_sha256`]).
     pub circuit_sha256: String,
     /// Hash of the model.
@@ -70,7 +72,9 @@ pub struct Found {
 pub enum Part {
     /// Task.
     Task,
-    /// Nodes, edges, calibration, target, seed or search of the circuit.
+    /// Claim.
+    Claim,
+    /// Nodes, edges, claim, calibration, target, seed or search of the circuit.
     Circuit,
     /// Model.
     Model,
@@ -86,6 +90,7 @@ impl std::fmt::Display for Part {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Task => "task",
+            Self::Claim => "claim",
             Self::Circuit => "circuit",
             Self::Model => "model",
             Self::Means => "means",
@@ -100,6 +105,7 @@ impl About {
     pub fn new(project: &Project, circuit: &CircuitFile) -> Self {
         Self {
             task: circuit.task.clone(),
+            claim: circuit.claim,
             circuit_sha256: circuit.claim_sha256(),
             model_sha256: project.model_sha256.clone(),
             means_sha256: project.means.sha256(),
@@ -112,6 +118,7 @@ impl About {
     pub fn differs_from(&self, circuit: &CircuitFile) -> Vec<Part> {
         let parts = [
             (Part::Task, self.task != circuit.task),
+            (Part::Claim, self.claim != circuit.claim),
             (Part::Circuit, self.circuit_sha256 != circuit.claim_sha256()),
             (Part::Model, self.model_sha256 != circuit.model_sha256),
             (Part::Means, self.means_sha256 != circuit.means_sha256),
@@ -176,6 +183,17 @@ pub enum VerdictError {
         path: PathBuf,
         /// Level that was asked for.
         level: u8,
+        /// The verdict.
+        headline: String,
+    },
+    /// There is a verdict on a circuit that claims the answer, and the new one would be on a contrast.
+    #[error(
+        "{} holds a verdict on a circuit that claims the answer ({headline}), and this circuit claims the contrast only: write to \
+         another file with --out, or replace it with --force", path.display()
+    )]
+    OfTheStrongerClaim {
+        /// The file.
+        path: PathBuf,
         /// The verdict.
         headline: String,
     },
@@ -310,10 +328,11 @@ impl VerdictFile {
 
     /// Fails where `path` holds a verdict that one of `request` should not replace: about another circuit, unless the file lies beside
     /// the circuit at `circuit_path` and takes its verdict; or a finished one about this circuit that was asked for a higher level, had
-    /// controls that are left out now, or stricter thresholds.
+    /// controls that are left out now, or stricter thresholds. Wherever it lies, a verdict on an answer is not replaced by one on a
+    /// contrast.
     ///
     /// # Errors
-    /// [`VerdictError::OfAnother`] and [`VerdictError::Stronger`].
+    /// [`VerdictError::OfTheStrongerClaim`], [`VerdictError::OfAnother`] and [`VerdictError::Stronger`].
     pub fn check_replaceable(
         project: &Project,
         circuit_path: &Path,
@@ -322,6 +341,10 @@ impl VerdictFile {
     ) -> Result<(), VerdictError> {
         // What cannot be read, or is of another version, tells nothing.
         let Ok(old) = Self::read(path) else { return Ok(()) };
+        if (old.report.claim, request.circuit.claim) == (Claim::Answer, Claim::Contrast) {
+            let (path, headline) = (path.to_owned(), old.report.headline());
+            return Err(VerdictError::OfTheStrongerClaim { path, headline });
+        }
         if About::new(project, request.circuit) != old.about {
             return match path == verdict_path(circuit_path) {
                 true => Ok(()),
@@ -349,7 +372,10 @@ impl VerdictFile {
             return Err(VerdictError::Format { path: path.to_owned(), found });
         }
         let file: Self = serde_json::from_str(text).map_err(json)?;
+        let (found, claim) = (file.report.claim, file.about.claim);
+        let same_claim = || if found == claim { Ok(()) } else { Err(Edited::Claim { found, claim }) };
         let recomputed = file.report.recompute().and_then(|()| file.report.recompute_controls(&file.controls));
+        let recomputed = recomputed.and_then(|()| same_claim());
         match recomputed {
             Ok(()) => Ok(file),
             Err(source) => Err(VerdictError::Edited { path: path.to_owned(), source }),
@@ -390,12 +416,17 @@ impl Standing {
         })
     }
 
-    /// Sentence on a circuit that did not pass, whose verdict is about something else, or that has none.
+    /// Sentence on a circuit that did not pass, or passed as a contrast alone, whose verdict is about something else, or that has none.
     pub fn reservation(&self) -> Option<String> {
         match self {
             Self::Unverified => Some("this circuit has not been verified; `openwork verify` does it".into()),
             Self::Stale { path, differs } => Some(stale(path, differs)),
-            Self::Judged(file) if file.report.verdict.passed() && file.report.settings.loosened().is_empty() => None,
+            Self::Judged(file)
+                if file.report.verdict.passed_claim() == Some(Claim::Answer)
+                    && file.report.settings.loosened().is_empty() =>
+            {
+                None
+            }
             Self::Judged(file) => Some(format!("the verdict on this circuit is {}", file.report.headline())),
         }
     }

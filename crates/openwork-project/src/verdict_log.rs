@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use openwork_circuit::Claim;
 use openwork_verify::Settings;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,9 @@ pub struct LoggedVerdict {
     pub name: String,
     /// Task.
     pub task: String,
+    /// Claim of the circuit; a line of before there were two claims is on an answer.
+    #[serde(default)]
+    pub claim: Claim,
     /// Hash of the claim.
     pub circuit_sha256: String,
     /// Hash of the model.
@@ -84,6 +88,7 @@ pub fn log_verdict(circuit: &Path, verdict: &VerdictFile) -> Result<(), VerdictE
     let line = LoggedVerdict {
         name: circuit.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         task: verdict.about.task.clone(),
+        claim: report.claim,
         circuit_sha256: verdict.about.circuit_sha256.clone(),
         model_sha256: verdict.about.model_sha256.clone(),
         headline: report.headline(),

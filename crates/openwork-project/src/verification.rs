@@ -125,6 +125,7 @@ pub fn verify_circuit(
         model: &project.model,
         means: &project.means,
         circuit: &circuit.circuit,
+        claim: circuit.claim,
         calibration: circuit.calibration,
         target_loss: circuit.target_loss,
         held_out: &splits.held_out,

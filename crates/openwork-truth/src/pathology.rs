@@ -6,11 +6,13 @@
 //!
 //! `sign → head → x → ReLU(x), ReLU(−x) → yes, no`.
 //!
-//! `outside` has those whose flaw lies in nodes outside the circuit that say nothing on most inputs.
+//! `outside` has those whose flaw lies in nodes outside the circuit that say nothing on most inputs, `contrast` those of circuits that
+//! claim which of two prompts gets which answer, and not where the threshold lies.
 //!
 //! After the cases of Gao et al. 2025, Wang et al. 2022 (backup and negative heads) and Drori 2026 (norms, roles, nodes that
 //! cancel).
 
+mod contrast;
 mod outside;
 mod size;
 
@@ -70,6 +72,17 @@ pub enum Pathology {
         /// True if the circuit follows the second kind of cue and the model the first.
         second: bool,
     },
+    /// So many neurons outside the circuit set the threshold between the two answers.
+    Threshold {
+        /// Neurons.
+        nodes: usize,
+    },
+    /// As [`Pathology::PositionalShortcut`], beside such a threshold.
+    ContrastByPlace,
+    /// A neuron of the circuit moves the answer by what the last filler is, and one outside undoes it.
+    VaryingOffset,
+    /// Of the two neurons, for `+` and for `-`, the circuit has the first.
+    HalfCue,
 }
 
 /// Way in which live nodes add nothing in the end.
@@ -323,6 +336,10 @@ impl Plan {
             Pathology::OpposedWrite => Self::opposed_write(strength),
             Pathology::RareToken => Self::rare_token(strength),
             Pathology::Companion { second } => Self::companion(second, strength),
+            Pathology::Threshold { nodes } => Self::threshold(nodes, strength),
+            Pathology::ContrastByPlace => Self::contrast_by_place(),
+            Pathology::VaryingOffset => Self::varying_offset(strength),
+            Pathology::HalfCue => Self::half_cue(strength),
         }
     }
 

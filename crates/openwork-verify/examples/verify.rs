@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         model,
         means,
         circuit,
+        claim: given.claim,
         calibration,
         target_loss: *target_loss,
         held_out,

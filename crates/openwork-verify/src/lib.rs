@@ -19,6 +19,7 @@ pub mod hypothesis;
 pub use checks::{
     Check, Role, Status, Unfinished, Why,
     control::{Control, ControlKind, Controls},
+    form::Raw,
     id::{CheckId, Family, Quantity},
     needs::Needs,
     rule::{Rule, Threshold},
@@ -34,7 +35,8 @@ pub use methods::{
     dissociation::{Claim, Contrast, Cost, Dissociation, DissociationError, dissociate},
     random_sets::{Draw, RandomSets, Subset},
     scrub::{
-        OneScrub, ScrubError, ScrubPath, ScrubSettings, Scrubbed, ScrubbedRun, Sources, WorstScrub, scrub, scrub_once,
+        OneScrub, ScrubError, ScrubPath, ScrubSettings, Scrubbed, ScrubbedRun, ScrubbedShifted, Sources, WorstScrub,
+        scrub, scrub_once,
     },
     size_curve::{cpr_cmd, faithfulness_by_size, margin, sizes},
     watch::{Alarm, Sighting, Watch, WatchError, WatchSettings},
@@ -51,7 +53,7 @@ pub use report::{
 pub use run::{
     ablator::Ablator,
     error::RunError,
-    measures::{Cell, Faithfulness},
+    measures::{AtBestShift, Cell, Faithfulness},
     prompts::PromptError,
     scheme::{AblationValue, Kept, Norms, Scheme, Split},
 };

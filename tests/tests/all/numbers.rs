@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use openwork_circuit::{Calibration, Circuit, CircuitFile, LearnedMasks, Means, NodeSet, NodeSpace, SearchSettings};
+use openwork_circuit::{
+    Calibration, Circuit, CircuitFile, Claim, LearnedMasks, Means, NodeSet, NodeSpace, SearchSettings,
+};
 use openwork_model::{ActDensity, Model};
 use openwork_project::VerdictFile;
 use openwork_tests::samples::{model, verdict};
@@ -37,6 +39,7 @@ fn circuit_files_hold_what_their_reader_accepts() {
         means_sha256: "m".into(),
         tokenizer_sha256: "t".into(),
         circuit: Circuit::new(&model, NodeSet::of(NodeSpace::new(&model.config), [0, 9])),
+        claim: Claim::Answer,
         calibration,
         target_loss,
         loss,
@@ -96,6 +99,7 @@ fn verdict_files_hold_what_their_reader_accepts() {
         means_sha256: "m".into(),
         tokenizer_sha256: "t".into(),
         circuit: Circuit::new(&model, NodeSet::of(NodeSpace::new(&model.config), [0, 9])),
+        claim: Claim::Answer,
         calibration: Calibration::NONE,
         target_loss: 0.15,
         loss: 0.1,

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, ops::Range, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use openwork_circuit::Means;
+use openwork_circuit::{Claim, Means};
 use openwork_model::Model;
 use openwork_project::{OpenModel, Sample};
 use openwork_tasks::Pair;
@@ -93,6 +93,7 @@ impl Host {
             text,
             seq_len,
             circuit: injected.truth.clone(),
+            claim: Claim::Answer,
             truth: Some(injected.truth),
             model: injected.model,
             target_loss: 0.15,

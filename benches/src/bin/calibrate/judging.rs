@@ -41,14 +41,18 @@ impl Judged {
             Expected::Error => matches!(self.verdict, Verdict::Error { .. }),
             Expected::Undefined => self.verdict == Verdict::Undefined,
             // Of a circuit that is nearly the whole model, some checks leave nothing to make.
-            Expected::Weak(_) => matches!(self.verdict, Verdict::Weak | Verdict::Incomplete),
-            Expected::NotStrong(_) => matches!(self.verdict, Verdict::Weak | Verdict::Refuted { .. }),
+            Expected::Weak(_) => self.is_weak() || self.verdict == Verdict::Incomplete,
+            Expected::NotStrong(_) => self.is_weak() || matches!(self.verdict, Verdict::Refuted { .. }),
         }
     }
 
-    /// True if the verdict is strong or certified.
+    fn is_weak(&self) -> bool {
+        matches!(self.verdict, Verdict::Weak | Verdict::ContrastWeak)
+    }
+
+    /// True if the verdict is strong or certified, on what is claimed.
     pub fn is_called_good(&self) -> bool {
-        matches!(self.verdict, Verdict::Strong | Verdict::Certified { .. })
+        matches!(self.verdict, Verdict::Strong | Verdict::ContrastStrong | Verdict::Certified { .. })
     }
 
     /// True if another judgement has the same verdict, whatever the counter-example.
@@ -61,6 +65,8 @@ impl Judged {
         match self.verdict {
             Verdict::Weak => "WEAK",
             Verdict::Strong => "STRONG",
+            Verdict::ContrastWeak => "WEAK (contrast)",
+            Verdict::ContrastStrong => "STRONG (contrast)",
             Verdict::Certified { .. } => "CERTIFIED",
             ref other => other.word(),
         }
@@ -94,6 +100,7 @@ pub fn judge(given: GroundTruthCase) -> Judged {
         model: &given.model,
         means: &given.means,
         circuit: &circuit,
+        claim: given.claim,
         calibration: calibrate(&given.model, &given.means, &given.circuit, &given.training),
         target_loss: given.target_loss,
         held_out: &given.held_out,
@@ -159,7 +166,9 @@ fn families(kind: CaseKind, severity: f32) -> &'static [Family] {
         | CaseKind::Redundant
         | CaseKind::Large
         | CaseKind::NoSplit
-        | CaseKind::LiveCompany => &[],
+        | CaseKind::LiveCompany
+        | CaseKind::Threshold
+        | CaseKind::TrueAsContrast => &[],
         CaseKind::FaintPath if severity <= 0.05 => &[],
         CaseKind::FaintPath => &[Family::Completeness, Family::Necessity, Family::Rival],
         CaseKind::RedundantPadded | CaseKind::LiveJunk | CaseKind::Crowd => &[Family::Minimality],
@@ -170,7 +179,11 @@ fn families(kind: CaseKind, severity: f32) -> &'static [Family] {
         CaseKind::Padded => &[Family::Minimality],
         CaseKind::Random => &[Family::Random, Family::Sufficiency],
         CaseKind::Backup => &[Family::Completeness, Family::Necessity, Family::Rival],
-        CaseKind::CancellingPair => &[Family::Adversary],
+        CaseKind::CancellingPair | CaseKind::ContrastCancelling => &[Family::Adversary],
+        CaseKind::ThresholdAsAnswer | CaseKind::ContrastGuard => &[Family::Adversary],
+        CaseKind::ContrastByPlace => &[Family::Shift],
+        CaseKind::VaryingOffset => &[Family::Sufficiency],
+        CaseKind::HalfCue => &[Family::Completeness],
         CaseKind::Nonsense | CaseKind::DeadSalmon => &[Family::Task],
         CaseKind::NormCheat => &[Family::FrozenNorm],
         CaseKind::PositionalShortcut => &[Family::Shift],

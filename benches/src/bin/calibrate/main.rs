@@ -61,6 +61,9 @@ struct Args {
     /// Write raw results to benches/runs and the card to docs/calibration.md
     #[arg(long)]
     save: bool,
+    /// Write raw results to this file, and leave the card as it is: of some cases only
+    #[arg(long, value_name = "FILE", conflicts_with = "save")]
+    csv: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -113,6 +116,9 @@ fn run(args: Args) -> Result<()> {
     card.extend(comparison.iter().flat_map(|c| ["\n", &c.text]));
     all.extend(injected);
     println!("\n{card}");
+    if let Some(path) = &args.csv {
+        write(path, &raw(&all).text())?;
+    }
     if args.save {
         save(&all, &card, comparison.as_ref().map(|c| &c.csv))?;
     }
@@ -139,10 +145,8 @@ fn tell(args: &Args, started: Instant, judged: &[Judged]) {
     judged.iter().filter(|_| args.report).for_each(|j| println!("{}", j.words));
 }
 
-fn save(all: &[Judged], card: &str, peers: Option<&Csv>) -> Result<()> {
-    let machine = Machine::here();
-    let folder = repository().join("benches/runs").join(format!("{}-{}", today(), machine.device()));
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+/// Every judgement, a row each.
+fn raw(all: &[Judged]) -> Csv {
     let mut csv = Csv::new(["case", "host", "severity", "seed", "expected", "verdict", "fired", "seconds"]);
     for j in all {
         csv.row(vec![
@@ -156,14 +160,22 @@ fn save(all: &[Judged], card: &str, peers: Option<&Csv>) -> Result<()> {
             format!("{:.2}", j.seconds),
         ]);
     }
+    csv
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    openwork_tensor::write_atomic(path, |w| std::io::Write::write_all(w, text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{}", path.display());
+    Ok(())
+}
+
+fn save(all: &[Judged], card: &str, peers: Option<&Csv>) -> Result<()> {
+    let machine = Machine::here();
+    let folder = repository().join("benches/runs").join(format!("{}-{}", today(), machine.device()));
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let path = folder.join("calibration.csv");
-    let write = |path: &Path, text: &str| {
-        openwork_tensor::write_atomic(path, |w| std::io::Write::write_all(w, text.as_bytes()))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        println!("{}", path.display());
-        anyhow::Ok(())
-    };
-    write(&path, &csv.text())?;
+    write(&path, &raw(all).text())?;
     if let Some(peers) = peers {
         write(&folder.join("calibration-peers.csv"), &peers.text())?;
     }

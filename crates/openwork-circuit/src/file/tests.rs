@@ -19,6 +19,7 @@ fn file(model: &Model) -> CircuitFile {
         means_sha256: "a".into(),
         tokenizer_sha256: "t".into(),
         circuit,
+        claim: Claim::Answer,
         calibration: Calibration { scale: 1.5, shift: -0.1 },
         target_loss: 0.15,
         loss: 0.1,
@@ -48,10 +49,26 @@ fn a_file_holds_all_of_a_circuit() {
     let (dir, model) = (tempfile::tempdir().unwrap(), model());
     let path = dir.path().join("circuit.json");
     let by_masks = file(&model);
-    for file in [CircuitFile { search: SearchSettings::ByHand {}, ..by_masks.clone() }, by_masks] {
+    let by_hand = CircuitFile { search: SearchSettings::ByHand {}, ..by_masks.clone() };
+    for file in [CircuitFile { claim: Claim::Contrast, ..by_masks.clone() }, by_hand, by_masks] {
         file.save(&path).unwrap();
         assert_eq!(CircuitFile::load(&path, &model, "m").unwrap(), file);
     }
+}
+
+#[test]
+fn a_file_without_a_claim_claims_the_answer_and_another_claim_is_refused() {
+    let (dir, model) = (tempfile::tempdir().unwrap(), model());
+    let path = dir.path().join("circuit.json");
+    let file = CircuitFile { claim: Claim::Contrast, ..file(&model) };
+    file.save(&path).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("\"claim\": \"contrast\""), "{text}");
+    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(json.as_object_mut().unwrap().remove("claim").is_some());
+    std::fs::write(&path, json.to_string()).unwrap();
+    assert_eq!(CircuitFile::load(&path, &model, "m").unwrap(), CircuitFile { claim: Claim::Answer, ..file });
+    assert!(error(|j| j["claim"] = "order".into()).contains("unknown variant `order`"));
 }
 
 #[test]
@@ -133,6 +150,7 @@ fn the_hash_of_a_claim_depends_on_what_a_verdict_does_and_on_no_label() {
         CircuitFile { seed: 8, ..own.clone() },
         CircuitFile { search: SearchSettings::ByHand {}, ..own.clone() },
         CircuitFile { tokenizer_sha256: "u".into(), ..own.clone() },
+        CircuitFile { claim: Claim::Contrast, ..own.clone() },
         CircuitFile { circuit: Circuit::new(&model, nodes), ..own.clone() },
         CircuitFile { circuit: own.circuit.clone().with_edges(&model, &ends).unwrap(), ..own.clone() },
     ];

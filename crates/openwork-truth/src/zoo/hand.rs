@@ -14,11 +14,14 @@ use crate::{CUE_CONTEXT, Guards, LiveJunk, Options, Pathology, layout::plain_con
 /// Sequences of training text, a quarter.
 const TEXT: usize = 100;
 
+/// Added to the numbers of templates, for those whose prompts end in one of the first fillers.
+const FIRST_FILLERS: usize = 10;
+
 impl CaseKind {
     pub(super) fn by_hand(self, severity: f32, seed: u64) -> GroundTruthCase {
         let pathology = match self {
             // The role swap's true circuit has a part without which it does the same in another way.
-            Self::True | Self::NoSplit => {
+            Self::True | Self::NoSplit | Self::TrueAsContrast => {
                 let all = [Pathology::Honest, Pathology::TwoVariables, Pathology::NegativeHead, Pathology::ThirdToken];
                 all[(seed / 4 % 4) as usize]
             }
@@ -31,7 +34,7 @@ impl CaseKind {
             Self::Large => Pathology::Large,
             Self::ThirdToken => Pathology::ThirdToken,
             Self::Backup => Pathology::Backup,
-            Self::CancellingPair => Pathology::CancellingPair,
+            Self::CancellingPair | Self::ContrastCancelling => Pathology::CancellingPair,
             Self::NormCheat => Pathology::NormCheat,
             Self::PositionalShortcut => Pathology::PositionalShortcut,
             Self::RoleSwap => Pathology::RoleSwap,
@@ -40,7 +43,13 @@ impl CaseKind {
             Self::Undefined => Pathology::DirectPath,
             Self::TwoCircuits => Pathology::TwoCircuits,
             Self::LiveCompany => live_company(seed).0,
-            Self::Guard => {
+            Self::Threshold | Self::ThresholdAsAnswer => {
+                Pathology::Threshold { nodes: if seed.is_multiple_of(2) { 1 } else { 8 } }
+            }
+            Self::ContrastByPlace => Pathology::ContrastByPlace,
+            Self::VaryingOffset => Pathology::VaryingOffset,
+            Self::HalfCue => Pathology::HalfCue,
+            Self::Guard | Self::ContrastGuard => {
                 Pathology::Guard([Guards::Two, Guards::Three, Guards::AcrossBlocks, Guards::Heads][(seed % 4) as usize])
             }
             // Of a circuit of 13 nodes an adversary of its size may ablate all that write the same of 8 and of 16, not of 30.
@@ -58,14 +67,22 @@ impl CaseKind {
         };
         let strength = match (self, pathology) {
             // A negative head as strong as the other would leave no answer.
-            (Self::True | Self::NoSplit, Pathology::NegativeHead) => 0.5,
-            (Self::PositionalShortcut | Self::RedundantPadded | Self::CancellingGroup | Self::RareToken, _) => 1.0,
+            (Self::True | Self::NoSplit | Self::TrueAsContrast, Pathology::NegativeHead) => 0.5,
+            (
+                Self::PositionalShortcut
+                | Self::ContrastByPlace
+                | Self::RedundantPadded
+                | Self::CancellingGroup
+                | Self::RareToken,
+                _,
+            ) => 1.0,
             (Self::LiveCompany, _) => live_company(seed).1,
             (Self::OpposedWrite, _) => 0.3 * severity,
             _ => severity,
         };
         let hand = HandBuilt::new(pathology, strength, &Options::random(seed));
-        let is_whole = matches!(self, Self::True | Self::NoSplit | Self::Redundant | Self::RedundantPadded);
+        let is_whole =
+            matches!(self, Self::True | Self::NoSplit | Self::TrueAsContrast | Self::Redundant | Self::RedundantPadded);
         let mut circuit = if is_whole { hand.truth.clone() } else { hand.circuit.clone() };
         let variables = hand.variables.clone();
         let bed = bed(hand, (self, pathology), severity, seed);
@@ -115,6 +132,8 @@ fn host(pathology: Pathology) -> &'static str {
         Pathology::CancellingGroup(_) => "cancelling group",
         Pathology::OpposedWrite => "opposed write",
         Pathology::RareToken => "rare token",
+        Pathology::Threshold { nodes: 1 } => "threshold of one node",
+        Pathology::Threshold { .. } => "threshold of eight nodes",
         Pathology::Companion { second: false } => "companion of the first cue",
         Pathology::Companion { second: true } => "companion of the second cue",
         _ => "by hand",
@@ -140,7 +159,7 @@ fn without_constants(case: &GroundTruthCase) -> NodeSet {
 fn bed(hand: HandBuilt, (kind, pathology): (CaseKind, Pathology), severity: f32, seed: u64) -> Bed {
     let mut source = Source::new(ChaCha8Rng::seed_from_u64(seed ^ 0x7A00), &hand.built.ids);
     let at = match pathology {
-        Pathology::PositionalShortcut => CuePlace::First,
+        Pathology::PositionalShortcut | Pathology::ContrastByPlace => CuePlace::First,
         Pathology::DirectPath => CuePlace::Last,
         _ => CuePlace::Anywhere,
     };
@@ -155,14 +174,14 @@ fn bed(hand: HandBuilt, (kind, pathology): (CaseKind, Pathology), severity: f32,
         let turns = kind == CaseKind::RareToken;
         usual.rare = Some((if turns { 0.1 * severity } else { 0.03 }, turns));
     }
-    let selection = source.pairs(SELECTION, &usual);
-    let held_out = source.pairs(HELD_OUT, &usual);
+    let mut selection = source.pairs(SELECTION, &usual);
+    let mut held_out = source.pairs(HELD_OUT, &usual);
     let longer = Kind { lengths: 7..10, template: 1, ..usual.clone() };
     let words = Kind { fillers: token::FILLERS.end - 4..token::FILLERS.end, template: 2, ..usual.clone() };
     let mut shifted =
         vec![(Shift::Lengths, source.pairs(SHIFTED, &longer)), (Shift::Vocabulary, source.pairs(SHIFTED, &words))];
     // Other templates have the cue anywhere but first, where there is a choice.
-    if pathology != Pathology::PositionalShortcut {
+    if at != CuePlace::First {
         let at = if at == CuePlace::Last { CuePlace::Last } else { CuePlace::NotFirst };
         shifted.insert(0, (Shift::Templates, source.pairs(SHIFTED, &Kind { at, template: 3, ..usual.clone() })));
     } else {
@@ -172,6 +191,16 @@ fn bed(hand: HandBuilt, (kind, pathology): (CaseKind, Pathology), severity: f32,
         let mut pairs = source.pairs(n, &elsewhere);
         pairs.extend(source.pairs(SHIFTED - n, &here));
         shifted.insert(0, (Shift::Templates, pairs));
+    }
+    // Templates that end in different fillers have different offsets.
+    let halves = |pairs: &mut Vec<openwork_tasks::Pair>| {
+        let first = &hand.built.ids[token::FILLERS.start..token::FILLERS.start + token::FILLERS.len() / 2];
+        let ends = |p: &openwork_tasks::Pair| p.positive.last().is_some_and(|last| first.contains(last));
+        pairs.iter_mut().filter(|p| ends(p)).for_each(|p| p.template += FIRST_FILLERS);
+    };
+    if pathology == Pathology::VaryingOffset && seed % 2 == 1 {
+        let shifted = shifted.iter_mut().map(|(_, pairs)| pairs);
+        [&mut selection, &mut held_out].into_iter().chain(shifted).for_each(halves);
     }
     let text = source.text(TEXT, &usual);
     let training = source.pairs(TRAINING, &usual);

@@ -5,7 +5,7 @@ mod cue;
 mod hand;
 mod programs;
 
-use openwork_circuit::{Means, NodeSet};
+use openwork_circuit::{Claim, Means, NodeSet};
 use openwork_model::Model;
 use openwork_tasks::Pair;
 use rand::RngExt;
@@ -85,6 +85,24 @@ pub enum CaseKind {
     RareToken,
     /// 34. The circuit follows one of two cues that agree in all data, the model the other.
     Companion,
+    /// 35. A true circuit of the contrast: nodes outside, one or eight, set the threshold between the two answers; the severity is how
+    ///     far ablating them moves it.
+    Threshold,
+    /// 36. The same, claimed to produce the answer.
+    ThresholdAsAnswer,
+    /// 37. The true circuit of an answer, claimed to be one of the contrast.
+    TrueAsContrast,
+    /// 38. A contrast that a head reads off the first place, where the cue happens to be in the data, beside a threshold outside.
+    ContrastByPlace,
+    /// 39. A circuit that tells the two prompts of every pair apart by an offset that varies with the prompt, or with the template:
+    ///     nodes outside make up for it.
+    VaryingOffset,
+    /// 40. A circuit of one half of the cue, which after a shift says as much as the whole; the severity is what the other half does.
+    HalfCue,
+    /// 41. A true contrast beside two strong nodes that cancel each other, and of which each alone moves prompts by what differs.
+    ContrastCancelling,
+    /// 42. A contrast that needs guards outside: without them it turns round.
+    ContrastGuard,
 }
 
 /// The respect in which pairs differ from those that the circuit was selected on.
@@ -137,6 +155,8 @@ pub struct GroundTruthCase {
     pub seq_len: usize,
     /// The circuit that is claimed.
     pub circuit: NodeSet,
+    /// Claim that is made of it.
+    pub claim: Claim,
     /// The true circuit, where there is one.
     pub truth: Option<NodeSet>,
     /// Loss that the circuit claims, nats per sequence.
@@ -166,7 +186,7 @@ pub struct GroundTruthCase {
 
 impl CaseKind {
     /// All, in order.
-    pub fn all() -> [Self; 34] {
+    pub fn all() -> [Self; 42] {
         use CaseKind::*;
         [
             AllNodes,
@@ -203,6 +223,14 @@ impl CaseKind {
             OpposedWrite,
             RareToken,
             Companion,
+            Threshold,
+            ThresholdAsAnswer,
+            TrueAsContrast,
+            ContrastByPlace,
+            VaryingOffset,
+            HalfCue,
+            ContrastCancelling,
+            ContrastGuard,
         ]
     }
 
@@ -248,6 +276,14 @@ impl CaseKind {
             Self::OpposedWrite => "opposed write",
             Self::RareToken => "rare token",
             Self::Companion => "companion cue",
+            Self::Threshold => "threshold outside",
+            Self::ThresholdAsAnswer => "threshold outside, as an answer",
+            Self::TrueAsContrast => "true circuit, as a contrast",
+            Self::ContrastByPlace => "contrast by place",
+            Self::VaryingOffset => "varying offset",
+            Self::HalfCue => "half of the cue",
+            Self::ContrastCancelling => "cancelling pair, as a contrast",
+            Self::ContrastGuard => "guard, as a contrast",
         }
     }
 
@@ -275,6 +311,13 @@ impl CaseKind {
             // 8, 16 and 30 nodes.
             Self::CancellingGroup => &[0.25, 0.5, 1.0],
             Self::OpposedWrite => &[0.5, 0.75, 1.0],
+            // 15, 20 and 40 logits, of a lead of 10.
+            Self::Threshold | Self::ThresholdAsAnswer => &[0.375, 0.5, 1.0],
+            Self::ContrastByPlace => &[0.25, 0.5, 1.0],
+            // Beyond a half the two prompts of one pair lie on one side of those of another.
+            Self::VaryingOffset => &[0.6, 0.8, 1.0],
+            Self::HalfCue => &[0.5, 1.0],
+            Self::ContrastGuard => &[0.6, 0.8, 1.0],
             // 0.3, 1, 3 and 10 % of pairs.
             Self::RareToken => &[0.03, 0.1, 0.3, 1.0],
             _ => &[1.0],
@@ -291,7 +334,7 @@ impl CaseKind {
         match self {
             // A twentieth of the lead is a logit of 0.5 of 10, which alone would be right 62 times in 100.
             Self::FaintPath if severity <= 0.05 => Expected::Pass,
-            Self::Redundant | Self::Large => Expected::Pass,
+            Self::Redundant | Self::Large | Self::Threshold | Self::TrueAsContrast => Expected::Pass,
             Self::ThirdToken => Expected::Weak("between the candidates only"),
             // Refuted where what is missing is what more than a tenth of its nodes are for.
             Self::NoSplit => Expected::NotStrong("splits missing"),
@@ -321,7 +364,27 @@ impl CaseKind {
             | Self::FaintPath
             | Self::Crowd
             | Self::Guard
-            | Self::OpposedWrite => Expected::Refuted,
+            | Self::OpposedWrite
+            | Self::ThresholdAsAnswer
+            | Self::ContrastByPlace
+            | Self::VaryingOffset
+            | Self::HalfCue
+            | Self::ContrastCancelling
+            | Self::ContrastGuard => Expected::Refuted,
+        }
+    }
+
+    /// Claim that is made of the circuit.
+    pub fn claim(self) -> Claim {
+        match self {
+            Self::Threshold
+            | Self::TrueAsContrast
+            | Self::ContrastByPlace
+            | Self::VaryingOffset
+            | Self::HalfCue
+            | Self::ContrastCancelling
+            | Self::ContrastGuard => Claim::Contrast,
+            _ => Claim::Answer,
         }
     }
 
@@ -338,7 +401,7 @@ impl CaseKind {
             }
             Self::FixedLength | Self::DeadHook | Self::Leak => self.of_program(severity, seed),
             // One true circuit in four is built by hand.
-            Self::True | Self::NoSplit if seed % 4 != 3 => self.of_program(severity, seed),
+            Self::True | Self::NoSplit | Self::TrueAsContrast if seed % 4 != 3 => self.of_program(severity, seed),
             Self::Redundant | Self::RedundantPadded if seed % 5 > 2 => self.of_program(severity, seed),
             Self::DeadSalmon => hand::dead_salmon(seed),
             _ => self.by_hand(severity, seed),
@@ -403,6 +466,7 @@ impl Bed {
             seed,
             means,
             circuit,
+            claim: kind.claim(),
             truth: Some(self.truth),
             target_loss: 0.15,
             model: self.model,

@@ -1,10 +1,11 @@
 //! Identity of every check: its printed name, level, role and family.
 
+use openwork_circuit::Claim;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     certificate::Kind,
-    checks::{Role, control::ControlKind},
+    checks::{Role, control::ControlKind, form::Raw},
     run::scheme::{AblationValue, Norms, Scheme, Split},
 };
 
@@ -136,9 +137,9 @@ pub enum CheckId {
     Adversary,
     /// Level 4: the same with a budget of the circuit's size.
     LargerAdversary,
-    /// Level 4: the first of these attacks after the best common shift of the two answers.
+    /// Level 4: the worst attack within the first of these budgets, after the best common shift of the two answers.
     AdversaryShifted,
-    /// Level 4: the second of them after that shift.
+    /// Level 4: the same within the second of them.
     LargerAdversaryShifted,
     /// Level 4: ablation of groups of nodes outside the circuit as one.
     Groups,
@@ -162,6 +163,12 @@ pub enum CheckId {
     Scrubbing,
     /// Level 5: the hypothesis that comes with the circuit.
     Hypothesis,
+    /// A check after the common shift of the answers that suits the run best, of its level: what decides where a circuit claims the
+    /// contrast.
+    ShiftFree {
+        /// The check that has no shift.
+        of: Raw,
+    },
     /// Level 6: circuit and model agree on every input.
     Exhaustive,
     /// Level 6, a step: one certificate.
@@ -175,6 +182,14 @@ impl CheckId {
     /// Checks that a level makes of every circuit, 1 to 5: a report of the level has an outcome of each ([`CheckId::answers`]), if only
     /// that it was not made and why. Level 6 writes certificates, and `unfinished` has those that it left out.
     pub fn asked_at(level: u8) -> Vec<Self> {
+        let mut asked = Self::raw_at(level);
+        let shifted = asked.iter().filter_map(|id| id.shift_free()).filter(|id| !asked.contains(id));
+        asked.extend(shifted.collect::<Vec<_>>());
+        asked
+    }
+
+    /// The same without what is asked after the best common shift, but for attacks.
+    fn raw_at(level: u8) -> Vec<Self> {
         match level {
             1 => vec![Self::Task, Self::ThroughNodes],
             2 => Scheme::all()
@@ -233,6 +248,10 @@ impl CheckId {
     /// True if a check of this identity is an outcome of `asked`: the same, or a quantity of it.
     pub fn answers(self, asked: Self) -> bool {
         match self {
+            Self::ShiftFree { of: Raw::Sufficiency { .. } | Raw::Shift { .. } } => self.of_raw().answers(asked),
+            Self::ShiftFree { of: Raw::TurnedPairs { split } } if split != Split::HeldOut => {
+                self.of_raw().answers(asked)
+            }
             Self::Sufficiency { scheme, .. } | Self::Faithfulness { split: Split::HeldOut, scheme } => {
                 asked == Self::SufficiencyUnder { scheme }
             }
@@ -242,9 +261,18 @@ impl CheckId {
         }
     }
 
+    /// The check without a shift.
+    fn of_raw(self) -> Self {
+        match self {
+            Self::ShiftFree { of } => of.id(),
+            raw => raw,
+        }
+    }
+
     /// The level that asks it, 0 to 6.
     pub fn level(self) -> u8 {
         match self {
+            Self::ShiftFree { of } => of.id().level(),
             Self::SelfChecks | Self::EnoughPairs => 0,
             Self::Task | Self::ThroughNodes => 1,
             Self::Faithfulness { split, .. } | Self::TurnedPairs { split } if split != Split::HeldOut => 4,
@@ -291,10 +319,19 @@ impl CheckId {
         }
     }
 
-    /// Its part in the verdict, where a check does not say otherwise of itself: some are only reported of circuits that
-    /// they cannot be asked of.
+    /// Its part in the verdict on a circuit of this claim, where a check does not say otherwise of itself: some are only reported of
+    /// circuits that they cannot be asked of, and the form of a check that belongs to the other claim decides nothing.
+    pub fn role_in(self, claim: Claim) -> Role {
+        match self.belongs_to(claim) {
+            true => self.role(),
+            false => Role::Reported,
+        }
+    }
+
+    /// Its part in the verdict where it is in the form of the circuit's claim.
     pub fn role(self) -> Role {
         match self {
+            Self::ShiftFree { of } => of.id().role(),
             Self::SelfChecks | Self::EnoughPairs | Self::Task | Self::ThroughNodes => Role::Gate,
             Self::Sufficiency { scheme, .. } | Self::SufficiencyUnder { scheme } | Self::Shift { scheme, .. } => {
                 role_under(scheme)
@@ -308,6 +345,7 @@ impl CheckId {
             | Self::Completeness
             | Self::MinimalityNodes
             | Self::Adversary
+            | Self::AdversaryShifted
             | Self::Roles
             | Self::Hypothesis
             | Self::Exhaustive => Role::Required,
@@ -319,6 +357,7 @@ impl CheckId {
             | Self::VocabularyDivergence
             | Self::VocabularyTop
             | Self::LargerAdversary
+            | Self::LargerAdversaryShifted
             | Self::Groups
             | Self::WorstInputs
             | Self::RareTokens
@@ -334,8 +373,6 @@ impl CheckId {
             | Self::CompletenessBesideRandom
             | Self::MinimalitySubsets
             | Self::MinimalityEdges
-            | Self::AdversaryShifted
-            | Self::LargerAdversaryShifted
             | Self::AdversaryPerPrompt
             | Self::AttacksOnRandomSets
             | Self::Interchange
@@ -343,9 +380,10 @@ impl CheckId {
         }
     }
 
-    /// The family that calibration counts it in.
+    /// The family that calibration counts it in, where it is in the form of the circuit's claim.
     pub fn family(self) -> Family {
         match self {
+            Self::ShiftFree { of } => of.id().family(),
             Self::SelfChecks => Family::SelfCheck,
             Self::EnoughPairs | Self::ThroughNodes => Family::Undefined,
             Self::Task => Family::Task,
@@ -366,8 +404,8 @@ impl CheckId {
             Self::Completeness => Family::Completeness,
             Self::MinimalityNodes => Family::Minimality,
             Self::ShiftPairs { .. } | Self::Shift { .. } => Family::Shift,
-            Self::Adversary => Family::Adversary,
-            Self::LargerAdversary => Family::LargerAdversary,
+            Self::Adversary | Self::AdversaryShifted => Family::Adversary,
+            Self::LargerAdversary | Self::LargerAdversaryShifted => Family::LargerAdversary,
             Self::Groups => Family::Groups,
             Self::Roles | Self::Hypothesis => Family::Interchange,
             Self::WorstInputs | Self::RareTokens | Self::Companions => Family::Inputs,
@@ -384,8 +422,6 @@ impl CheckId {
             | Self::CompletenessBesideRandom
             | Self::MinimalitySubsets
             | Self::MinimalityEdges
-            | Self::AdversaryShifted
-            | Self::LargerAdversaryShifted
             | Self::AdversaryPerPrompt
             | Self::AttacksOnRandomSets
             | Self::Interchange
@@ -416,6 +452,8 @@ impl std::fmt::Display for CheckId {
                 };
             }
             Self::SufficiencyUnder { scheme } => return write!(f, "sufficiency under {scheme}"),
+            Self::ShiftFree { of: Raw::AdversaryPerPrompt } => "adversary of every pair, answers shifted",
+            Self::ShiftFree { of } => return write!(f, "{}, answers shifted", of.id()),
             Self::Control { kind } => return write!(f, "control: {kind}"),
             Self::ShiftPairs { split } => return split.fmt(f),
             Self::Shift { split, quantity, .. } => return write!(f, "{split}: {quantity}"),

@@ -1,6 +1,7 @@
 //! Checks: identity and outcome of each, and steps that were not finished.
 
 pub mod control;
+pub mod form;
 pub mod id;
 pub mod needs;
 pub mod rule;
@@ -104,6 +105,8 @@ pub enum Why {
     OutOfTime,
     /// The circuit leaves out edges, and the step is about nodes with all edges between them.
     EdgesLeftOut,
+    /// The circuit claims the contrast, and the step is about answers.
+    ContrastClaimed,
     /// The inputs alone exceed the budget of runs.
     OverBudget {
         /// Inputs.
@@ -121,6 +124,7 @@ impl std::fmt::Display for Why {
             Self::EdgesLeftOut => {
                 f.write_str("the circuit leaves out edges, and it is about nodes with all their edges")
             }
+            Self::ContrastClaimed => f.write_str("the circuit claims the contrast only, and it is about answers"),
             Self::OverBudget { inputs, budget } => {
                 write!(f, "{inputs} inputs are more than the budget of {budget} runs")
             }

@@ -1,5 +1,6 @@
 //! The checks that every pass needs: each must be there and have passed, whatever else a run made.
 
+use openwork_circuit::Claim;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -24,9 +25,13 @@ pub struct Needs {
 pub(crate) const PASS_LEVEL: u8 = 4;
 
 impl Needs {
-    /// Checks that must have passed for a level to be reached. Accuracy on other templates is none of them: it is not
-    /// asked where the model itself is wrong there, and agreement is.
-    pub(crate) fn at(self, level: u8) -> Vec<CheckId> {
+    /// Checks that must have passed for a level to be reached, in the form of the claim. Accuracy on other templates is none of
+    /// them: it is not asked where the model itself is wrong there, and agreement is.
+    pub(crate) fn at(self, level: u8, claim: Claim) -> Vec<CheckId> {
+        self.raw_at(level).into_iter().map(|id| id.of_claim(claim)).collect()
+    }
+
+    fn raw_at(self, level: u8) -> Vec<CheckId> {
         let every = |scheme: Scheme| Quantity::ALL.map(|quantity| CheckId::Sufficiency { scheme, quantity });
         match level {
             1 => vec![CheckId::SelfChecks, CheckId::Task, CheckId::ThroughNodes],
@@ -60,10 +65,10 @@ impl Needs {
         }
     }
 
-    /// Checks that a pass needs, in the order of the levels.
-    pub(crate) fn for_pass(self) -> Vec<CheckId> {
+    /// Checks that a pass needs, in the order of the levels and the form of the claim.
+    pub(crate) fn for_pass(self, claim: Claim) -> Vec<CheckId> {
         let hypothesis = self.hypothesis.then_some(CheckId::Hypothesis);
-        (1..=PASS_LEVEL).flat_map(|level| self.at(level)).chain(hypothesis).collect()
+        (1..=PASS_LEVEL).flat_map(|level| self.at(level, claim)).chain(hypothesis).collect()
     }
 }
 
@@ -75,12 +80,18 @@ mod tests {
     #[test]
     fn what_a_pass_needs_can_refute_and_is_asked_at_its_level() {
         let all = Needs { frozen_norms: true, hypothesis: true };
-        for check in all.for_pass() {
-            assert!(matches!(check.role(), Role::Gate | Role::Required), "{check}");
+        for claim in Claim::ALL {
+            for check in all.for_pass(claim) {
+                assert!(matches!(check.role_in(claim), Role::Gate | Role::Required), "{check}");
+            }
+            for level in 1..=5 {
+                let of_level = |c: &CheckId| c.level() == level || *c == CheckId::SelfChecks;
+                assert!(all.at(level, claim).iter().all(of_level), "level {level}");
+            }
+            assert_eq!(all.for_pass(claim).len(), Needs::default().for_pass(claim).len() + Quantity::ALL.len() + 2);
         }
-        for level in 1..=5 {
-            assert!(all.at(level).iter().all(|c| c.level() == level || *c == CheckId::SelfChecks), "level {level}");
-        }
-        assert_eq!(all.for_pass().len(), Needs::default().for_pass().len() + Quantity::ALL.len() + 2);
+        let shifted = all.for_pass(Claim::Contrast).iter().filter(|id| !id.belongs_to(Claim::Answer)).count();
+        // Loss, accuracy, agreement and nearness under free and frozen norms; random sets, templates, adversary, roles.
+        assert_eq!(shifted, 2 * 4 + 4);
     }
 }

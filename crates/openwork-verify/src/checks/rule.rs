@@ -42,6 +42,7 @@ impl CheckId {
     /// The comparison that decides this check.
     pub fn rule(self) -> Rule {
         match self {
+            Self::ShiftFree { of } => of.id().rule(),
             Self::Task => Rule::PBelow,
             Self::Sufficiency { quantity, .. } | Self::Shift { quantity, .. } => match quantity {
                 Quantity::Direction => Rule::NotRecomputable,
@@ -96,6 +97,7 @@ impl CheckId {
     /// The threshold that the settings give this check.
     pub fn threshold(self, settings: &Settings) -> Threshold {
         match self {
+            Self::ShiftFree { of } => of.id().threshold(settings),
             Self::Task => Threshold::Given(settings.task_p),
             Self::Sufficiency { quantity, .. } => match quantity {
                 Quantity::Direction | Quantity::NearerThanNothing => Threshold::Given(0.0),

@@ -177,7 +177,11 @@ mod tests {
             ("name = \"sign\"\n        answer", "answer", "missing field `name`"),
             ("at = \"last\"", "at = \"first\"", "unknown variant `first`, expected `last` or `all`"),
             ("at = \"last\"", "at = \"last\"\nweight = 1", "unknown field `weight`"),
-            ("0.attn.v[0]", "0.attn.v[64]", "variable sign: the model has no node 0.attn.v[64]: 0.attn.v has 64 nodes"),
+            (
+                "0.attn.v[0]",
+                "0.attn.v[64]",
+                "variable sign: the model has no node 0.attn.v[64]: 0.attn.v has nodes 0 to 63",
+            ),
             ("0.attn.v[0]", "2.attn.v[0]", "variable sign: the model has no node 2.attn.v[0]"),
             ("0.attn.v[0]", "0.attn.v", "nodes look like"),
             ("[\"0.attn.v[1]\"]", "[]", "variable other: it has no nodes"),

@@ -1,17 +1,19 @@
 //! Level 4: what is asked in which order; inputs from elsewhere, interpolation curves, and rivals.
 
+use openwork_circuit::Claim;
+
 use super::{Evaluators, Stop, Verifier, resamples};
 use crate::{
     checks::{Check, Status, id::CheckId},
-    levels::rules,
     methods::{interpolation, knockouts::whole_scale, rival},
     report::findings::{Curve, CurveKind, Rival},
     run::{
         error::RunError,
         measures::{Measured, calibrate_within},
         scheme::{Scheme, Split},
+        shift_free::ShiftFree,
     },
-    stats::intervals::fraction,
+    stats::intervals::{Estimate, fraction},
 };
 
 impl Verifier<'_> {
@@ -51,7 +53,7 @@ impl Verifier<'_> {
                 let measured = self.measure(split, evaluator, &evaluators.selection, &resamples, scheme)?;
                 self.sufficient(split, evaluator, &measured, &resamples);
                 if scheme == Scheme::MEAN {
-                    self.push(rules::turned_pairs(split, &measured.circuit));
+                    self.turned_pairs(split, &measured);
                 }
             }
         }
@@ -102,6 +104,8 @@ impl Verifier<'_> {
         };
         self.report.findings.core = Some(core.len());
         // Exhaustion: forbid what is not in the core, then what its rivals use beyond the core, until nothing is left.
+        let overlap = settings.rival_overlap * circuit.len() as f64;
+        let mut good = None;
         let mut forbidden: Vec<usize> = circuit.numbers().filter(|n| !core.contains(n)).collect();
         const DEPTH: usize = 3;
         for _ in 0..DEPTH {
@@ -116,20 +120,28 @@ impl Verifier<'_> {
             let calibration = calibrate_within(&selection.run_without(&found.complement(), Scheme::MEAN)?, limit.scale);
             let measured = Measured::new(&run, calibration, &evaluator.model);
             let shared = found.numbers().filter(|&n| circuit.kept()[n]).count();
-            self.report.findings.rivals.push(Rival {
+            let rival = |loss: &[f64], agreement: Estimate| Rival {
                 nodes: found.len(),
                 shared,
-                loss: evaluators.few_resamples.mean(&measured.loss),
-                agreement: fraction(&measured.agree),
-            });
+                loss: evaluators.few_resamples.mean(loss),
+                agreement,
+            };
+            let own = rival(&measured.loss, fraction(&measured.agree));
+            let mut forms = vec![own.clone()];
+            // A rival of a contrast does as well with a threshold elsewhere, too.
+            if self.case.claim == Claim::Contrast {
+                let shifted = ShiftFree::new(&run, calibration.scale, &evaluator.model, &evaluator.pairs);
+                forms.extend(shifted.answers.agreement().map(|agreement| rival(&shifted.loss, agreement)));
+            }
+            let does_as_well = |r: &Rival| {
+                r.shared as f64 <= overlap && r.loss.mean <= limit.loss && r.agreement.ci95.0 >= settings.min_template
+            };
+            good = good.or_else(|| forms.into_iter().find(does_as_well));
+            self.report.findings.rivals.push(own);
             forbidden.extend(found.numbers().filter(|n| !core.contains(n)));
         }
-        let overlap = settings.rival_overlap * circuit.len() as f64;
-        let good = |r: &&Rival| {
-            r.shared as f64 <= overlap && r.loss.mean <= limit.loss && r.agreement.ci95.0 >= settings.min_template
-        };
         let rivals = &self.report.findings.rivals;
-        let rival = rivals.iter().find(good);
+        let rival = good;
         if rival.is_none() && self.clock.is_over() {
             // The search that found none was cut short.
             self.left_out(id);
@@ -140,7 +152,7 @@ impl Verifier<'_> {
              task; {}",
             core.len(),
             circuit.len(),
-            match rival {
+            match &rival {
                 Some(r) => format!(
                     "a rival of {} nodes that shares {} with the circuit has a loss of {} nats: the circuit is one of \
                      several",

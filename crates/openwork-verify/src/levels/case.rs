@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use openwork_circuit::{Calibration, Circuit, Domain, Means};
+use openwork_circuit::{Calibration, Circuit, Claim, Domain, Means};
 use openwork_model::Model;
 use openwork_tasks::Pair;
 
@@ -17,6 +17,8 @@ pub struct Case<'a> {
     pub means: &'a Means,
     /// The circuit: kept nodes and kept edges between them.
     pub circuit: &'a Circuit,
+    /// Claim that is made of it: the form of the checks that decide.
+    pub claim: Claim,
     /// Scale and shift of the circuit's logit difference, fitted with the circuit under mean ablation.
     pub calibration: Calibration,
     /// Loss that whoever found the circuit asked of it, nats per sequence. It sets no threshold: those are the settings'. A

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use openwork_circuit::{Ablation, Calibration, Domain, Keep};
+use openwork_circuit::{Ablation, Calibration, Claim, Domain, Keep};
 use openwork_model::{Matrix, NoTap, Tokens};
 use openwork_tasks::Pair;
 
@@ -25,12 +25,17 @@ impl Verifier<'_> {
     /// Level 6: the certificates that can be written, over all inputs of the case's domain, if it has one, and over all
     /// partial ablations; else over samples of the held-out prompts and over partial ablations on some of them. A pass becomes
     /// certified where every input of a domain is; one input on which circuit and model disagree refutes. Once the time is
-    /// over it begins nothing more. Certificates are about nodes with all edges between them, so that none is written of a circuit
-    /// that leaves out edges.
+    /// over it begins nothing more. Certificates are about answers, and about nodes with all edges between them, so that none is
+    /// written of a circuit that claims the contrast or leaves out edges.
     pub(super) fn certify(&mut self) -> Result<(), Stop> {
         let case = self.case;
-        if self.context.judged.is_masked() {
-            let step = |kind| Unfinished::new(CheckId::Certificate { kind }, Why::EdgesLeftOut);
+        let none = match (case.claim, self.context.judged.is_masked()) {
+            (Claim::Contrast, _) => Some(Why::ContrastClaimed),
+            (Claim::Answer, true) => Some(Why::EdgesLeftOut),
+            (Claim::Answer, false) => None,
+        };
+        if let Some(why) = none {
+            let step = |kind| Unfinished::new(CheckId::Certificate { kind }, why);
             self.report.unfinished.extend([Kind::Exhaustive, Kind::Statistical, Kind::Relaxation].map(step));
             return Ok(());
         }

@@ -1,12 +1,13 @@
 //! Level 5: causal scrubbing of what every circuit claims, and the hypothesis about this one, if there is one.
 
-use super::{Evaluators, Stop, Verifier};
+use super::{Evaluators, Stop, Verifier, sufficiency::NO_CONTRASTS};
 use crate::{
-    checks::{Check, Status, id::CheckId},
+    checks::{Check, Status, form::Raw, id::CheckId},
     hypothesis::{HypothesisSettings, HypothesisVerdict, Prompts, examine, list},
     methods::scrub::{ScrubSettings, scrub_with},
     report::fault::Fault,
     run::{context::Weights, measures::Faithfulness, scheme::Split},
+    stats::intervals::Estimate,
 };
 
 impl Verifier<'_> {
@@ -29,34 +30,48 @@ impl Verifier<'_> {
         let masked = self.context.model_with(Weights::Circuit);
         let found = scrub_with(self.case.model, masked, self.case.circuit.nodes(), &pairs, &settings)
             .map_err(|e| Fault::Scrubbing { reason: e.to_string() })?;
-        let (agreement, least) = (found.circuit.agreement, self.settings.min_scrubbed);
-        let (status, score) = match &found.score_loss {
-            Faithfulness::Defined { ratio_of_means, .. } => {
-                let passed = ratio_of_means.ci95.0 >= least && agreement.ci95.0 >= self.settings.min_template;
+        let raw = (&found.score_loss, Some(found.circuit.agreement));
+        let shifted = (&found.at_best_shift.score_loss, found.at_best_shift.agreement);
+        for (id, after, outcome) in
+            [(id, "", raw), (CheckId::ShiftFree { of: Raw::Scrubbing }, " after the best common shift", shifted)]
+        {
+            let check = self.scrubbed(id, after, outcome, found.circuit.kl);
+            self.push(check);
+        }
+        self.report.findings.scrubbed = Some(found);
+        Ok(())
+    }
+
+    /// The check on scrubbed runs: their score and how often they have the model's answer.
+    fn scrubbed(
+        &self,
+        id: CheckId,
+        after: &str,
+        (score_loss, agreement): (&Faithfulness, Option<Estimate>),
+        kl: Estimate,
+    ) -> Check {
+        let (least, agrees) = (self.settings.min_scrubbed, self.settings.min_template);
+        let (status, score) = match (score_loss, agreement) {
+            (Faithfulness::Defined { ratio_of_means, .. }, Some(agreement)) => {
+                let passed = ratio_of_means.ci95.0 >= least && agreement.ci95.0 >= agrees;
                 (Status::of(passed), format!("{ratio_of_means} of the model's loss is kept"))
             }
-            Faithfulness::Undefined { denominator: (mean, se) } => (
+            (Faithfulness::Undefined { denominator: (mean, se) }, _) => (
                 Status::NotApplicable,
                 format!("the score is undefined, with a denominator of {mean:.4} ± {se:.4} nats"),
             ),
+            (_, None) => return Check::new(id, Status::NotApplicable, NO_CONTRASTS),
         };
+        let agreement = agreement.map_or("none".into(), |agreement| agreement.to_string());
         let words = format!(
-            "with everything outside the circuit resampled from other prompts, for every path on its own, {score} (at \
-             least {least}), the answer is the model's in {agreement} of runs (at least {}) and KL from the model {} nats",
-            self.settings.min_template, found.circuit.kl
+            "with everything outside the circuit resampled from other prompts, for every path on its own, {score}{after} (at \
+             least {least}), the answer is the model's in {agreement} of runs (at least {agrees}) and KL from the model {kl} nats"
         );
-        let estimate = match &found.score_loss {
+        let estimate = match score_loss {
             Faithfulness::Defined { ratio_of_means, .. } => Some(*ratio_of_means),
             Faithfulness::Undefined { .. } => None,
         };
-        self.push(Check {
-            split: Some(Split::HeldOut),
-            estimate,
-            threshold: Some(least),
-            ..Check::new(id, status, words)
-        });
-        self.report.findings.scrubbed = Some(found);
-        Ok(())
+        Check { split: Some(Split::HeldOut), estimate, threshold: Some(least), ..Check::new(id, status, words) }
     }
 
     /// Tests the hypothesis of the case, if it has one. All runs are of the model with nodes set to other values; the circuit only

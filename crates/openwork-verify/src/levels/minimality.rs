@@ -1,6 +1,6 @@
 //! Level 3: minimality, the nodes and edges of the circuit that are needed.
 
-use openwork_circuit::{NodeSet, edges};
+use openwork_circuit::{Claim, NodeSet, edges};
 
 use super::{Evaluators, Verifier};
 use crate::{
@@ -77,7 +77,7 @@ impl Verifier<'_> {
     /// ablation (which needs what is constant too), on selection pairs, and on pairs from elsewhere (which may take other ways).
     fn junk(&mut self, evaluators: &Evaluators<'_>, nodes: &[usize]) -> Result<bool, RunError> {
         let (circuit, settings, clock) = (self.case.circuit.nodes(), self.settings, self.clock);
-        let answers = &evaluators.held_out.model.differences;
+        let (answers, claim) = (&evaluators.held_out.model.differences, self.case.claim);
         let least = settings.min_worth * answers.iter().map(|d| d.abs()).sum::<f64>() / answers.len() as f64;
         let mut places = vec![(&evaluators.few, Scheme::MEAN), (&evaluators.few, Scheme::ZERO)];
         places.extend(evaluators.shifts.iter().map(|(_, evaluator)| (evaluator, Scheme::MEAN)));
@@ -86,7 +86,7 @@ impl Verifier<'_> {
             (&evaluators.selection, Scheme::MEAN),
             (&evaluators.held_out, Scheme::ZERO),
         ]);
-        let search = JunkSearch { circuit, places, in_contexts: 2, least, out_of_time: &|| clock.is_over() };
+        let search = JunkSearch { circuit, places, in_contexts: 2, least, claim, out_of_time: &|| clock.is_over() };
         let mut rng = Stream::Minimality.rng(settings.seed);
         let Some(Junk { nodes: junk, contexts }) = search.find(nodes, &mut rng)? else { return Ok(false) };
         let share = marked(circuit.len(), nodes.len(), junk.len());
@@ -105,8 +105,13 @@ impl Verifier<'_> {
         };
         let words = format!(
             "{asked} {found} (a change of {least:.4} of a logit difference, {} of the model's, or a turned likeliest token, on one \
-             prompt is something); the upper end of their share {share} must be at most {}",
-            settings.min_worth, settings.max_needless
+             prompt is something{}); the upper end of their share {share} must be at most {}",
+            settings.min_worth,
+            match claim {
+                Claim::Answer => "",
+                Claim::Contrast => ", but for what is common to all prompts",
+            },
+            settings.max_needless
         );
         self.push(Check {
             estimate: Some(share),

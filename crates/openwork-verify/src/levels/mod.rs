@@ -23,7 +23,7 @@ use openwork_tasks::Pair;
 
 use crate::{
     certificate::{Certificate, Kind},
-    checks::{Check, Status, Unfinished, control::Controls, id::CheckId, needs::Needs},
+    checks::{Check, Role, Status, Unfinished, control::Controls, id::CheckId, needs::Needs},
     levels::{
         case::{Case, Limits},
         seal::End,
@@ -108,7 +108,7 @@ pub fn verify_through(
     progress: &mut dyn FnMut(&str),
 ) -> Judgement {
     let needs = Needs { frozen_norms: has_norms(case), hypothesis: case.meaning.is_some() };
-    let report = Draft::new(limits.level, needs, declarations(case), settings.clone());
+    let report = Draft::new((case.claim, limits.level), needs, declarations(case), settings.clone());
     let judged = match inputs::judged(case) {
         Ok(judged) => judged,
         Err(error) => return faulty(report, error.into()),
@@ -280,13 +280,35 @@ impl<'a> Verifier<'a> {
 
     /// Checks that cannot be asked of the circuit at hand, each with the part in the verdict that it always has.
     fn not_applicable(&mut self, checks: &[CheckId], reason: &str) {
-        checks.iter().for_each(|&check| self.push(Check::new(check, Status::NotApplicable, reason)));
+        checks.iter().for_each(|&check| self.push_in_both_forms(Check::new(check, Status::NotApplicable, reason)));
     }
 
     /// A check that was not made for want of time.
     fn left_out(&mut self, check: CheckId) {
-        self.unfinished(check);
+        // Attacks after the shift are named beside the others, whatever is claimed.
+        let named = |id: &CheckId| {
+            let attack = matches!(id, CheckId::AdversaryShifted | CheckId::LargerAdversaryShifted);
+            id.belongs_to(self.case.claim) || attack
+        };
+        let forms = [Some(check), check.shift_free()];
+        forms.into_iter().flatten().filter(named).for_each(|id| self.unfinished(id));
+        let words = format!("not made: {}", self.clock.limits.why());
+        self.push_in_both_forms(Check::new(check, Status::NotApplicable, words));
+    }
+
+    /// One form of a check that was not made for want of time, where the other was.
+    fn left_out_in_one_form(&mut self, check: CheckId) {
+        if check.belongs_to(self.case.claim) {
+            self.unfinished(check);
+        }
         self.push(Check::new(check, Status::NotApplicable, format!("not made: {}", self.clock.limits.why())));
+    }
+
+    /// Adds a check that could be made in neither form.
+    fn push_in_both_forms(&mut self, check: Check) {
+        let other = check.id.shift_free().map(|id| Check { id, ..check.clone() });
+        self.push(check);
+        other.into_iter().for_each(|check| self.push(check));
     }
 
     /// A step that was not finished for want of time.
@@ -294,9 +316,11 @@ impl<'a> Verifier<'a> {
         self.report.unfinished.push(Unfinished::new(step, self.clock.limits.why()));
     }
 
+    /// Adds a check; in the form of the other claim it decides nothing.
     fn push(&mut self, check: Check) {
         debug_assert_eq!(check.level, self.clock.level, "{} is asked at its level", check.id);
-        self.report.checks.push(check);
+        let role = if check.id.belongs_to(self.case.claim) { check.role } else { Role::Reported };
+        self.report.checks.push(Check { role, ..check });
     }
 
     fn size(&self, active: &[bool]) -> Size {

@@ -1,6 +1,6 @@
 //! Level 3: necessity of the circuit for the model, beside random node sets; and controls.
 
-use openwork_circuit::{Calibration, edges};
+use openwork_circuit::{Calibration, Claim, edges};
 
 use super::{Evaluators, Shown, Stop, Verifier, sufficiency::range, worst_pair};
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
         error::RunError,
         measures::{Measured, losses_at_best_shift, mean},
         scheme::{Kept, Scheme, Split},
+        shift_free::best_shift_at,
     },
     settings::Settings,
     stats::intervals::holm,
@@ -91,7 +92,8 @@ impl Verifier<'_> {
             return Ok(());
         }
         let evaluator = &evaluators.few;
-        let own = evaluator.run_differences(circuit, Scheme::MEAN)?.loss(self.case.calibration);
+        let (own, calibration) = (evaluator.run_differences(circuit, Scheme::MEAN)?, self.case.calibration);
+        let own = [own.loss(calibration), own.loss(best_shift_at(&own, calibration.scale))];
         let limit = settings.loss_limit();
         let model = mean(&losses_at_best_shift(&evaluator.model));
         let clock = self.clock;
@@ -107,11 +109,17 @@ impl Verifier<'_> {
         };
         let counted = comparison.ablated(Draw::Others, self.progress)?;
         let activity = comparison.ablated(Draw::ActiveOthers, self.progress)?;
-        let kept = comparison.kept(own, self.progress)?;
-        let adjusted = holm(&[counted.p_value.max(activity.p_value), kept.p_value]);
+        let [kept, shifted] = comparison.kept(own, self.progress)?;
+        // Two tests decide, whatever is claimed.
+        let adjusted = |kept: &RandomSets| holm(&[counted.p_value.max(activity.p_value), kept.p_value]);
+        let [as_it_is, after_shift] = [&kept, &shifted].map(adjusted);
+        let of_necessity = match self.case.claim {
+            Claim::Answer => as_it_is[0],
+            Claim::Contrast => after_shift[0],
+        };
 
         let too_short = counted.shortfall.1 as f64 > settings.max_shortage * circuit.len() as f64;
-        let mut first = rank(necessity, adjusted[0], settings, necessity_text(&counted, &activity));
+        let mut first = rank(necessity, of_necessity, settings, necessity_text(&counted, &activity));
         if too_short {
             first.status = Status::NotApplicable;
             first.explanation = format!(
@@ -120,15 +128,22 @@ impl Verifier<'_> {
                 circuit.len()
             );
         }
-        let reached = kept.random.iter().filter(|&&l| l <= limit).count();
-        let words = format!(
-            "kept alone, random sets of the circuit's size have losses {} nats; the circuit {:.4}; {reached} of {} reach \
-             {limit:.4}",
-            range(&kept.random),
-            kept.circuit,
-            kept.random.len()
-        );
-        let mut checks = [first, rank(sufficiency, adjusted[1], settings, words)];
+        let words = |kept: &RandomSets, after: &str| {
+            let reached = kept.random.iter().filter(|&&l| l <= limit).count();
+            format!(
+                "kept alone{after}, random sets of the circuit's size have losses {} nats; the circuit {:.4}; {reached} of {} reach \
+                 {limit:.4}",
+                range(&kept.random),
+                kept.circuit,
+                kept.random.len()
+            )
+        };
+        let id = sufficiency.shift_free().expect("it has both forms");
+        let mut checks = [
+            first,
+            rank(sufficiency, as_it_is[1], settings, words(&kept, "")),
+            rank(id, after_shift[1], settings, words(&shifted, " at the best common shift of each")),
+        ];
         let fewest = [&counted, &activity, &kept].map(|s| s.random.len()).into_iter().min().expect("three");
         if fewest < settings.random_sets {
             let step = Unfinished::new(CheckId::RandomSets, self.clock.limits.why());

@@ -1,10 +1,13 @@
 //! Recomputation of a report: whether its verdict follows from its checks, and its checks from its numbers and settings.
 
+use openwork_circuit::Claim;
+
 use crate::{
     certificate,
     checks::{
         Check, Status,
         control::Control,
+        form::Raw,
         id::{CheckId, Quantity},
         rule::Threshold,
     },
@@ -28,6 +31,14 @@ pub enum Edited {
     Role {
         /// The check.
         check: CheckId,
+    },
+    /// The report is on another claim than the circuit's.
+    #[error("the report is about the {found}, and the circuit claims the {claim}")]
+    Claim {
+        /// The claim that it is about.
+        found: Claim,
+        /// Claim of the circuit.
+        claim: Claim,
     },
     /// A check that every run up to the level asked for makes, or leaves undecided with a reason, is not there.
     #[error("{check} is missing")]
@@ -100,6 +111,13 @@ impl Report {
                 return Err(Edited::Twice { check: check.id });
             }
             recompute_check(self, check)?;
+            let other = check.id.shift_free();
+            if let Some(other) = other.filter(|other| self.check(*other).is_none()) {
+                return Err(Edited::Missing { check: other });
+            }
+        }
+        if let Some(found) = self.verdict.passed_claim().filter(|found| *found != self.claim) {
+            return Err(Edited::Claim { found, claim: self.claim });
         }
         let judged = Evidence::of(self, is_certified(self)).judge();
         let found = kind(&self.verdict);
@@ -164,8 +182,9 @@ fn past(status: Status) -> &'static str {
 fn recompute_check(report: &Contents, check: &Check) -> Result<(), Edited> {
     let id = check.id;
     // What cannot be asked of a circuit may decide less than its kind does; a pass needs what it needs all the same.
-    let not_asked = check.status == Status::NotApplicable && check.role >= id.role();
-    if check.level != id.level() || (check.role != id.role() && !not_asked) {
+    let role = id.role_in(report.claim);
+    let not_asked = check.status == Status::NotApplicable && check.role >= role;
+    if check.level != id.level() || (check.role != role && !not_asked) {
         return Err(Edited::Role { check: id });
     }
     if check.status == Status::NotApplicable {
@@ -185,6 +204,9 @@ fn recompute_check(report: &Contents, check: &Check) -> Result<(), Edited> {
 
 /// True if the check's estimate is that of the table of runs, where it is one of its columns.
 fn agrees_with_table(report: &Contents, check: &Check) -> bool {
+    if let CheckId::ShiftFree { of } = check.id {
+        return agrees_with_shifted_table(report, check, of);
+    }
     let Some((cell, quantity)) = cell_of(report, check.id) else { return true };
     let column = match (cell, quantity) {
         (None, _) => return false,
@@ -194,6 +216,19 @@ fn agrees_with_table(report: &Contents, check: &Check) -> bool {
         (Some(_), Quantity::Direction | Quantity::NearerThanNothing) => return true,
     };
     check.estimate == Some(column)
+}
+
+/// The same of a check after the best common shift.
+fn agrees_with_shifted_table(report: &Contents, check: &Check, of: Raw) -> bool {
+    let Some((cell, quantity)) = cell_of(report, of.id()) else { return true };
+    let Some(shifted) = cell.and_then(|cell| cell.at_best_shift.as_ref()) else { return false };
+    let column = match quantity {
+        Quantity::Loss => Some(shifted.loss),
+        Quantity::Accuracy => Some(shifted.accuracy),
+        Quantity::Agreement => shifted.agreement,
+        Quantity::Direction | Quantity::NearerThanNothing => return true,
+    };
+    check.estimate.is_some() && check.estimate == column
 }
 
 /// The run that a check of sufficiency is about (none if the table lacks it), and its quantity.
@@ -244,8 +279,8 @@ fn kind(verdict: &Verdict) -> Kind {
         Verdict::Undefined => Kind::Undefined,
         Verdict::Refuted { by, .. } => Kind::Refuted(by.clone()),
         Verdict::Incomplete => Kind::Incomplete,
-        Verdict::Weak => Kind::Weak,
-        Verdict::Strong => Kind::Strong,
+        Verdict::Weak | Verdict::ContrastWeak => Kind::Weak,
+        Verdict::Strong | Verdict::ContrastStrong => Kind::Strong,
         Verdict::Certified { .. } => Kind::Certified,
     }
 }

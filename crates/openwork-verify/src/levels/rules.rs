@@ -8,15 +8,17 @@ use crate::{
     checks::{
         Check, Role, Status,
         control::{Control, ControlKind},
+        form::Raw,
         id::{CheckId, Quantity},
     },
     report::findings::Size,
     run::{
-        measures::{Cell, Faithfulness, Measured},
+        measures::{AtBestShift, Cell, Faithfulness, Measured},
         scheme::{Scheme, Split},
+        shift_free::ShiftFree,
     },
     settings::Settings,
-    stats::intervals::{Estimate, Resamples, binomial_tail, upper_bound},
+    stats::intervals::{Estimate, Resamples, binomial_tail, fraction, upper_bound},
 };
 
 /// Check that the model does the task: its mean loss is below ln 2 by bootstrap, and the loss of more than half the
@@ -173,6 +175,88 @@ pub(crate) fn sufficiency(
     ]
 }
 
+/// Runs that sufficiency after the best common shift is judged by: of the circuit, of nothing kept, and the plain model.
+pub(crate) struct Shifted<'a> {
+    pub circuit: &'a ShiftFree,
+    pub nothing: &'a ShiftFree,
+    pub model: &'a ShiftFree,
+}
+
+/// Sufficiency on one split under one scheme, after the shift of the run's logit differences that suits the split best. The scale is
+/// that of the calibration; its sign and size are asked without a shift.
+pub(crate) fn sufficiency_shifted(
+    cell: &Cell,
+    table: &AtBestShift,
+    shifted: &Shifted<'_>,
+    resamples: &Resamples,
+    settings: &Settings,
+) -> Vec<Check> {
+    let (split, scheme) = (cell.split, cell.ablation.expect("a circuit's run ablates"));
+    let one = |quantity: Quantity, estimate: Option<Estimate>, threshold: f64, status: Status, words: String| {
+        let of = match split {
+            Split::HeldOut => Raw::Sufficiency { scheme, quantity },
+            split => Raw::Shift { split, scheme, quantity },
+        };
+        let check = Check::new(CheckId::ShiftFree { of }, status, words);
+        let threshold = estimate.map(|_| threshold);
+        Check { split: Some(split), ablation: Some(scheme), estimate, threshold, ..check }
+    };
+    let on =
+        format!("on {split} under {scheme} ablation, after the shift of all logit differences that suits them best,");
+    let at_least = |quantity: Quantity, estimate: Estimate, bar: f64, words: &str| {
+        let words = format!("{on} {words} {estimate}; the lower end must be at least {bar}");
+        one(quantity, Some(estimate), bar, Status::of(estimate.ci95.0 >= bar), words)
+    };
+    let is_held_out = split == Split::HeldOut;
+    let [right, agree] = match is_held_out {
+        true => [settings.min_accuracy, settings.min_agreement],
+        false => [settings.min_template; 2],
+    };
+    let n = shifted.circuit.loss.len();
+    let agreement = match table.agreement.filter(|_| table.contrasts >= settings.min_pairs) {
+        Some(agreement) => {
+            let words = format!(
+                "circuit and model agree, on the {} of {n} pairs to whose prompts the model gives different answers, on",
+                table.contrasts
+            );
+            at_least(Quantity::Agreement, agreement, agree, &words)
+        }
+        None => {
+            let words = format!(
+                "on {split} the model gives the two prompts different answers in {} of {n} pairs, and {} are needed: the others                  carry no contrast",
+                table.contrasts, settings.min_pairs
+            );
+            one(Quantity::Agreement, None, agree, Status::NotApplicable, words)
+        }
+    };
+    let of_model = fraction(&shifted.model.right);
+    let accuracy = match is_held_out || of_model.ci95.0 >= settings.min_template {
+        true => at_least(Quantity::Accuracy, table.accuracy, right, "the circuit is right on a fraction"),
+        false => {
+            let words =
+                format!("{on} the model itself is right only on {of_model}: nothing to ask of the circuit there");
+            let check = one(Quantity::Accuracy, None, right, Status::NotApplicable, words);
+            // No pass hangs on it, and without it none is strong.
+            Check { role: Role::ForStrong, ..check }
+        }
+    };
+    if !is_held_out {
+        return vec![accuracy, agreement];
+    }
+    let limit = settings.loss_limit();
+    let words = format!("{on} the circuit's loss is {} nats; the upper end must be at most {limit:.4}", table.loss);
+    let loss = one(Quantity::Loss, Some(table.loss), limit, Status::of(table.loss.ci95.1 <= limit), words);
+    let difference: Vec<f64> = shifted.circuit.kl.iter().zip(&shifted.nothing.kl).map(|(c, n)| c - n).collect();
+    let closer = resamples.mean(&difference);
+    let words = format!(
+        "on {split} under {scheme} ablation, each with the odds of the two candidates shifted as suits it best, KL(model ‖ circuit) \
+         is {} nats, {closer} more than with nothing kept; the upper end of that must be below 0",
+        table.kl
+    );
+    let nearer = one(Quantity::NearerThanNothing, Some(closer), 0.0, Status::of(closer.ci95.1 < 0.0), words);
+    vec![loss, accuracy, agreement, nearer]
+}
+
 /// True if a run's calibration keeps the direction of its answers and makes none of a leak. What was fitted may lie on the
 /// bound, up to rounding.
 pub(crate) fn scales_well(cell: &Cell) -> bool {
@@ -182,8 +266,14 @@ pub(crate) fn scales_well(cell: &Cell) -> bool {
 
 /// Check that the circuit's distribution over the vocabulary is nearer to the model's than to that of nothing kept, by
 /// `KL(model ‖ circuit) / KL(model ‖ nothing)`, a ratio of means over pairs.
-pub(crate) fn divergence(circuit: &[f64], nothing: &[f64], resamples: &Resamples, settings: &Settings) -> Check {
-    let id = CheckId::VocabularyDivergence;
+///
+/// `shift` tells of a common shift that either run had before, in words.
+pub(crate) fn divergence(
+    (id, shift): (CheckId, &str),
+    (circuit, nothing): (&[f64], &[f64]),
+    resamples: &Resamples,
+    settings: &Settings,
+) -> Check {
     // Below rounding nothing is left to compare with.
     if nothing.iter().sum::<f64>() <= 1e-6 * nothing.len() as f64 {
         return Check::new(id, Status::NotApplicable, "with nothing kept the model's distribution is what it was");
@@ -192,7 +282,7 @@ pub(crate) fn divergence(circuit: &[f64], nothing: &[f64], resamples: &Resamples
     let passed = ratio.ci95.1 <= settings.max_divergence;
     let words = format!(
         "{}KL(model ‖ circuit) over the vocabulary is a share {ratio} of KL(model ‖ nothing kept), under mean ablation and \
-         without calibration; the upper end must be at most {}",
+         without calibration{shift}; the upper end must be at most {}",
         candidates_only(passed),
         settings.max_divergence
     );
@@ -234,15 +324,15 @@ fn candidates_only(passed: bool) -> &'static str {
 
 /// The share of pairs that the circuit turns which these pairs cannot exclude: the exact upper bound, at 95 % confidence, for as
 /// many turned pairs as there are. Of a share p, so many pairs see none with probability `(1 − p)ⁿ`.
-pub(crate) fn turned_pairs(split: Split, circuit: &Measured) -> Check {
-    let n = circuit.agree.len();
-    let turned = circuit.agree.iter().filter(|a| **a < 1.0).count();
+pub(crate) fn turned_pairs(split: Split, (id, agree): (CheckId, &[f64])) -> Check {
+    let n = agree.len();
+    let turned = agree.iter().filter(|a| **a < 1.0).count();
     let bound = upper_bound(n, turned, 0.05);
     Check {
         split: Some(split),
         ablation: Some(Scheme::MEAN),
         ..Check::new(
-            CheckId::TurnedPairs { split },
+            id,
             Status::Passed,
             format!(
                 "up to {:.2} % of pairs like these, at 95 %: an answer differs from the model's in {turned} of {n} {split}",

@@ -1,5 +1,7 @@
 //! From checks to the verdict.
 
+use openwork_circuit::Claim;
+
 use crate::{
     checks::{
         Check, Role, Status, Unfinished,
@@ -38,7 +40,9 @@ pub(crate) fn seal(draft: Draft, end: End, counter_example: Option<CounterExampl
         End::Fault(fault) => (Some(fault), None),
         End::Whole { certified } => (None, certified),
     };
+    let claim = draft.claim;
     let evidence = Evidence {
+        claim,
         checks: &draft.checks,
         unfinished: &draft.unfinished,
         level: draft.level,
@@ -48,6 +52,8 @@ pub(crate) fn seal(draft: Draft, end: End, counter_example: Option<CounterExampl
     };
     let Judged { kind, reasons, level_reached } = evidence.judge();
     let verdict = match kind {
+        Kind::Weak if claim == Claim::Contrast => Verdict::ContrastWeak,
+        Kind::Strong if claim == Claim::Contrast => Verdict::ContrastStrong,
         Kind::Error => Verdict::Error { fault: fault.expect("only a fault is an error") },
         Kind::NoTask => Verdict::NoTask,
         Kind::Undefined => Verdict::Undefined,
@@ -85,6 +91,7 @@ pub(super) struct Judged {
 
 /// The parts of a report that decide its verdict.
 pub(super) struct Evidence<'a> {
+    pub claim: Claim,
     pub checks: &'a [Check],
     pub unfinished: &'a [Unfinished],
     pub level: u8,
@@ -101,8 +108,8 @@ impl<'a> Evidence<'a> {
             Verdict::Error { fault } => Some(fault),
             _ => None,
         };
-        let Contents { checks, unfinished, level, needs, .. } = report;
-        Self { checks, unfinished, level: *level, needs: *needs, fault, certified }
+        let Contents { claim, checks, unfinished, level, needs, .. } = report;
+        Self { claim: *claim, checks, unfinished, level: *level, needs: *needs, fault, certified }
     }
 
     pub fn judge(&self) -> Judged {
@@ -130,7 +137,7 @@ impl<'a> Evidence<'a> {
             let reasons = std::iter::once(Reason::OnlyRequiredPassed).chain(reservations).collect();
             return judged(Kind::Weak, reasons);
         }
-        match self.certified {
+        match self.certified && self.claim == Claim::Answer {
             true => Judged { level_reached: CERTIFIED_LEVEL, ..judged(Kind::Certified, vec![Reason::AllPassed]) },
             false => judged(Kind::Strong, vec![Reason::AllPassed]),
         }
@@ -140,7 +147,7 @@ impl<'a> Evidence<'a> {
     /// required check was left undecided.
     fn level_reached(&self) -> u8 {
         let good = |level: u8| {
-            let needed = self.needs.at(level);
+            let needed = self.needs.at(level, self.claim);
             let of_level = |c: &&Check| c.level == level && matches!(c.role, Role::Gate | Role::Required);
             !needed.is_empty()
                 && needed.into_iter().all(|id| self.has_passed(id))
@@ -172,7 +179,7 @@ impl<'a> Evidence<'a> {
 
     /// Checks that a pass needs and that did not pass, where none failed; levels that were not asked for stand as one reason.
     fn missing(&self) -> Vec<Reason> {
-        let needed = self.needs.for_pass();
+        let needed = self.needs.for_pass(self.claim);
         let asked = |id: &&CheckId| id.level() <= self.level;
         let mut missing: Vec<Reason> = needed
             .iter()
@@ -230,12 +237,12 @@ mod tests {
             CheckId::Identified,
             CheckId::Scrubbing,
         ];
-        let ids = NEEDS.for_pass().into_iter().chain(strong);
+        let ids = NEEDS.for_pass(Claim::Answer).into_iter().chain(strong);
         ids.map(|id| Check::new(id, Status::Passed, "plain words")).collect()
     }
 
     fn evidence<'a>(checks: &'a [Check], unfinished: &'a [Unfinished], level: u8) -> Evidence<'a> {
-        Evidence { checks, unfinished, level, needs: NEEDS, fault: None, certified: false }
+        Evidence { claim: Claim::Answer, checks, unfinished, level, needs: NEEDS, fault: None, certified: false }
     }
 
     #[test]
@@ -270,7 +277,7 @@ mod tests {
     #[test]
     fn no_check_that_a_pass_needs_can_be_missing_undecided_or_only_reported() {
         assert_eq!(evidence(&clean(), &[], 6).judge().kind, Kind::Strong);
-        for needed in NEEDS.for_pass() {
+        for needed in NEEDS.for_pass(Claim::Answer) {
             let at = clean().iter().position(|c| c.id == needed).unwrap();
             let below = needed.level().max(1) - 1;
             let mut missing = clean();

@@ -1,10 +1,10 @@
 //! Levels 1 and 2: the model does the task, and the circuit alone does what the model does, under every ablation.
 
-use openwork_circuit::{Calibration, NodeSet, Outcome};
+use openwork_circuit::{Calibration, Claim, NodeSet, Outcome};
 
 use super::{Evaluators, Shown, Stop, Verifier, has_norms, is_frozen, other_schemes, worst_pair};
 use crate::{
-    checks::{Check, Role, Status, id::CheckId},
+    checks::{Check, Role, Status, form::Raw, id::CheckId},
     levels::rules,
     methods::size_curve,
     report::{
@@ -14,8 +14,9 @@ use crate::{
     run::{
         error::RunError,
         evaluator::Evaluator,
-        measures::{Faithfulness, Measured, argmax, calibrate, faithfulness, mean},
+        measures::{Cell, Faithfulness, Measured, argmax, calibrate, faithfulness, losses_at_best_shift, mean},
         scheme::{AblationValue, Kept, Scheme, Split},
+        shift_free::ShiftFree,
     },
     stats::{
         equivalence,
@@ -23,12 +24,19 @@ use crate::{
     },
 };
 
+/// Reason that a check of the contrast decides nothing.
+pub(super) const NO_CONTRASTS: &str =
+    "the model gives one answer to the two prompts of every pair: there is no contrast";
+
 /// A scheme with what was measured under it: the circuit alone and nothing.
 pub(super) struct Measurement {
     pub scheme: Scheme,
     pub circuit: Measured,
     pub calibration: Calibration,
+    /// The circuit's run after the best common shift.
+    pub shifted: ShiftFree,
     nothing: Measured,
+    nothing_shifted: ShiftFree,
     /// Standard deviation of the uncalibrated logit differences.
     spread: f64,
     /// Likeliest token after every sequence, of the circuit's run.
@@ -63,7 +71,7 @@ impl Verifier<'_> {
         let (evaluator, resamples) = (&evaluators.held_out, &evaluators.resamples);
         self.sufficient(Split::HeldOut, evaluator, published, resamples);
         self.push(rules::claimed_target(self.case.target_loss, self.settings));
-        self.push(rules::turned_pairs(Split::HeldOut, &published.circuit));
+        self.turned_pairs(Split::HeldOut, published);
         self.equivalence(evaluator, published, resamples);
         self.vocabulary(evaluator, published, resamples);
         let has_norms = has_norms(self.case);
@@ -107,20 +115,22 @@ impl Verifier<'_> {
         let calibrated = |nodes: &NodeSet, c: Option<Calibration>| -> Result<_, RunError> {
             let run = evaluator.run(nodes, scheme)?;
             let c = c.map_or_else(|| Ok::<_, RunError>(calibrate(&selection.run_differences(nodes, scheme)?)), Ok)?;
-            Ok((Measured::new(&run, c, &evaluator.model), c, likeliest(&run)))
+            let shifted = ShiftFree::new(&run, c.scale, &evaluator.model, &evaluator.pairs);
+            Ok(((Measured::new(&run, c, &evaluator.model), shifted), c, likeliest(&run)))
         };
         let own = (scheme == Scheme::MEAN).then_some(self.case.calibration);
-        let (kept, calibration, likeliest) = calibrated(circuit, own)?;
-        let (nothing, nothing_calibration, _) = calibrated(&empty, None)?;
+        let ((kept, shifted), calibration, likeliest) = calibrated(circuit, own)?;
+        let ((nothing, nothing_shifted), nothing_calibration, _) = calibrated(&empty, None)?;
         let model = evaluator.model.pair_losses(Calibration::NONE);
         // Under constants that suit the circuit, nothing is not what the circuit is added to.
         let f = (scheme.value != AblationValue::Optimal)
             .then(|| faithfulness(&nothing.loss, &kept.loss, &model, resamples, self.settings));
-        self.report.matrix.push(kept.cell((split, Kept::Circuit, Some(scheme)), calibration, f, resamples));
+        let cell = kept.cell((split, Kept::Circuit, Some(scheme)), calibration, f, resamples);
+        self.report.matrix.push(Cell { at_best_shift: Some(shifted.table(resamples)), ..cell });
         let of_nothing = (split, Kept::Nothing, Some(scheme));
         self.report.matrix.push(nothing.cell(of_nothing, nothing_calibration, None, resamples));
         let spread = spread(&kept.differences) / calibration.scale.abs().max(1e-12);
-        Ok(Measurement { scheme, circuit: kept, calibration, nothing, spread, likeliest })
+        Ok(Measurement { scheme, circuit: kept, calibration, shifted, nothing, nothing_shifted, spread, likeliest })
     }
 
     /// The checks on a measurement, and the worst pair if one of them refutes.
@@ -134,19 +144,29 @@ impl Verifier<'_> {
         let cell = |kept, ablation| self.report.cell(split, kept, ablation).expect("measured");
         let (model, of_circuit) = (cell(Kept::Model, None), cell(Kept::Circuit, Some(m.scheme)));
         let mut checks = rules::sufficiency((model, of_circuit), (&m.circuit, &m.nothing), resamples, self.settings);
+        let of_model = ShiftFree::new(&evaluator.model, 1.0, &evaluator.model, &evaluator.pairs);
+        let shifted = rules::Shifted { circuit: &m.shifted, nothing: &m.nothing_shifted, model: &of_model };
+        let table = of_circuit.at_best_shift.as_ref().expect("a circuit's run has one");
+        checks.extend(rules::sufficiency_shifted(of_circuit, table, &shifted, resamples, self.settings));
         checks.extend(of_circuit.faithfulness.as_ref().map(|f| reported_faithfulness(f, split, m.scheme)));
-        let failed = checks.iter().find(|c| c.role == Role::Required && c.status == Status::Failed);
+        let claim = self.case.claim;
+        let refutes = |c: &&Check| c.id.role_in(claim) == Role::Required && c.status == Status::Failed;
+        let failed = checks.iter().find(refutes);
         if let Some(failed) = failed {
+            let id = failed.id;
             // Most disagreement first, then most loss.
-            let pair = worst_pair(m.circuit.loss.len(), |i| 1e6 * (1.0 - m.circuit.agree[i]) + m.circuit.loss[i]);
-            let shown = Shown {
-                check: failed.id,
-                split,
-                pair,
-                evaluator,
-                run: &m.circuit.differences,
-                calibration: m.calibration,
+            let raw = |i: usize| 1e6 * (1.0 - m.circuit.agree[i]) + m.circuit.loss[i];
+            let (pair, calibration) = match id.belongs_to(Claim::Answer) {
+                true => (worst_pair(m.circuit.loss.len(), raw), m.calibration),
+                false => {
+                    let pair =
+                        worst_pair(m.shifted.loss.len(), |i| 1e6 * (1.0 - m.shifted.right[i]) + m.shifted.loss[i]);
+                    (pair, Calibration { shift: m.shifted.shift, ..m.calibration })
+                }
             };
+            let moved = calibration.shift - m.calibration.shift;
+            let run: Vec<f64> = m.circuit.differences.iter().map(|d| d + moved).collect();
+            let shown = Shown { check: id, split, pair, evaluator, run: &run, calibration };
             let circuit = self.case.circuit.nodes();
             self.refute_by(|| shown.example(shown.kept(Change::OnlyCircuitKept, circuit, m.scheme)));
         }
@@ -170,21 +190,50 @@ impl Verifier<'_> {
         });
     }
 
+    /// Pairs that the circuit may turn, for all that these say; and after the best common shift.
+    pub(super) fn turned_pairs(&mut self, split: Split, m: &Measurement) {
+        self.push(rules::turned_pairs(split, (CheckId::TurnedPairs { split }, &m.circuit.agree)));
+        let id = CheckId::ShiftFree { of: Raw::TurnedPairs { split } };
+        match m.shifted.answers.agree.is_empty() {
+            true => self.push(Check::new(id, Status::NotApplicable, NO_CONTRASTS)),
+            false => self.push(rules::turned_pairs(split, (id, &m.shifted.answers.agree))),
+        }
+    }
+
     /// Equivalence of the scores of circuit and model: null hypotheses under which *passing* needs evidence.
     fn equivalence(&mut self, evaluator: &Evaluator<'_>, m: &Measurement, resamples: &Resamples) {
-        let margin = self.settings.equivalence_margin;
         let model = evaluator.model.pair_losses(Calibration::NONE);
-        let difference: Vec<f64> = m.circuit.loss.iter().zip(&model).map(|(c, m)| c - m).collect();
+        let difference =
+            self.equivalent(CheckId::Equivalence, (&m.circuit.loss, &m.circuit.kl_candidates), &model, m, resamples);
+        let at_best = losses_at_best_shift(&evaluator.model);
+        let id = CheckId::ShiftFree { of: Raw::Equivalence };
+        self.equivalent(id, (&m.shifted.loss, &m.shifted.kl_candidates), &at_best, m, resamples);
+        self.sign_test(&difference);
+    }
+
+    /// Equivalence of the circuit's losses and those of the model, both as they are or both at their best shifts; returns how far
+    /// the circuit's are above the model's.
+    fn equivalent(
+        &mut self,
+        id: CheckId,
+        (loss, kl_candidates): (&[f64], &[f64]),
+        model: &[f64],
+        m: &Measurement,
+        resamples: &Resamples,
+    ) -> Vec<f64> {
+        let margin = self.settings.equivalence_margin;
+        let difference: Vec<f64> = loss.iter().zip(model).map(|(c, m)| c - m).collect();
         let negative: Vec<f64> = difference.iter().map(|d| -d).collect();
         let p = resamples
             .p_below(&difference, margin)
             .max(resamples.p_below(&negative, margin))
-            .max(resamples.p_below(&m.circuit.kl_candidates, margin));
+            .max(resamples.p_below(kl_candidates, margin));
         let estimate = resamples.mean(&difference);
+        let after = if id.belongs_to(Claim::Answer) { "" } else { "each at its best common shift, " };
         let words = format!(
-            "the circuit's loss is {estimate} nats above the model's and KL over the candidates {}; that both are within \
+            "{after}the circuit's loss is {estimate} nats above the model's and KL over the candidates {}; that both are within \
              {margin} nats: p = {p:.3} (two one-sided tests, and one on KL)",
-            resamples.mean(&m.circuit.kl_candidates)
+            resamples.mean(kl_candidates)
         );
         self.push(Check {
             split: Some(Split::HeldOut),
@@ -192,16 +241,24 @@ impl Verifier<'_> {
             estimate: Some(estimate),
             p_value: Some(p),
             threshold: Some(margin),
-            ..Check::new(CheckId::Equivalence, Status::of(p <= self.settings.alpha), words)
+            ..Check::new(id, Status::of(p <= self.settings.alpha), words)
         });
-        self.sign_test(&difference);
+        difference
     }
 
     /// The distribution over the vocabulary, as the circuit's run has it: a calibration is about two tokens, and what it does to
     /// others nobody claims.
     fn vocabulary(&mut self, evaluator: &Evaluator<'_>, m: &Measurement, resamples: &Resamples) {
-        let check = rules::divergence(&m.circuit.kl, &m.nothing.kl, resamples, self.settings);
-        self.push(check);
+        let plain = (CheckId::VocabularyDivergence, "");
+        self.push(rules::divergence(plain, (&m.circuit.kl, &m.nothing.kl), resamples, self.settings));
+        // A threshold elsewhere moves the odds of the candidates, and nothing else of the vocabulary: neither what other tokens have
+        // nor whether the likeliest one is a candidate.
+        let shifted = (
+            CheckId::ShiftFree { of: Raw::VocabularyDivergence },
+            ", each with the odds of the two candidates shifted as suits it best",
+        );
+        let kl = (&m.shifted.kl[..], &m.nothing_shifted.kl[..]);
+        self.push(rules::divergence(shifted, kl, resamples, self.settings));
         let of_model = likeliest(&evaluator.model);
         let is_candidate = |sequence: usize, token: usize| {
             let pair = &evaluator.pairs[sequence / 2];

@@ -1,6 +1,8 @@
 //! Level 4: inputs that no split has.
 
-use super::{Evaluators, Verifier, weights_of};
+use openwork_circuit::Calibration;
+
+use super::{Evaluators, Verifier, sufficiency::NO_CONTRASTS, weights_of};
 use crate::{
     checks::{Check, Status, id::CheckId},
     methods::inputs,
@@ -24,7 +26,36 @@ impl Verifier<'_> {
             self.report.cell(Split::HeldOut, Kept::Circuit, Some(Scheme::MEAN)).expect("measured at level 1");
         let seen = published.kl_max;
         self.report.findings.worst_input = Some((share, seen));
-        let (circuit, calibration) = (self.case.circuit.nodes(), self.case.calibration);
+        for (id, calibration) in self.in_both_forms(id) {
+            self.worst_input(id, calibration, (n, share, seen), evaluators);
+        }
+    }
+
+    /// A check in both forms, each with the calibration that the circuit's answers have: its own, and its scale with the shift that
+    /// suits the model's answers to the held-out prompts best. What a search finds has no shift of its own: it could be fitted on the very
+    /// prompts that were searched. Without contrasts the second cannot be made.
+    fn in_both_forms(&mut self, id: CheckId) -> Vec<(CheckId, Calibration)> {
+        let of_circuit = self.report.cell(Split::HeldOut, Kept::Circuit, Some(Scheme::MEAN));
+        let table = of_circuit.and_then(|cell| cell.at_best_shift.as_ref()).expect("measured at level 1");
+        let (shift, other) = (table.shift_to_answers, id.shift_free().expect("it has both forms"));
+        let mut forms = vec![(id, self.case.calibration)];
+        match shift {
+            Some(shift) => forms.push((other, Calibration { shift, ..self.case.calibration })),
+            None => self.push(Check::new(other, Status::NotApplicable, NO_CONTRASTS)),
+        }
+        forms
+    }
+
+    /// A search for prompts whose answers the circuit turns, of the `n` held-out prompts, all but a share of whose kind are no worse
+    /// than what was `seen`.
+    fn worst_input(
+        &mut self,
+        id: CheckId,
+        calibration: Calibration,
+        (n, share, seen): (usize, f64, f64),
+        evaluators: &Evaluators<'_>,
+    ) {
+        let (evaluator, circuit) = (&evaluators.held_out, self.case.circuit.nodes());
         let found = inputs::worst_input(evaluator, circuit, calibration, self.settings.inputs, self.settings.seed);
         let Some((worst, turned)) = found else {
             let words = "no two prompts of one template have one length and differ in more than their cues: there is nothing \
@@ -42,19 +73,23 @@ impl Verifier<'_> {
         let passed = turned * 100 <= self.settings.inputs;
         self.push(Check { ablation: Some(Scheme::MEAN), ..Check::new(id, Status::of(passed), words) });
         if !passed {
-            self.show_input(id, evaluators, (worst.prompts, worst.candidates), (worst.model, worst.run));
+            let shown = (worst.prompts, worst.candidates);
+            self.show_input((id, calibration), evaluators, shown, (worst.model, worst.run));
         }
     }
 
     /// Notes a prompt that a search made as the counter-example.
     fn show_input(
         &mut self,
-        check: CheckId,
+        (check, calibration): (CheckId, Calibration),
         evaluators: &Evaluators<'_>,
         (prompts, candidates): ([Vec<u16>; 2], (u16, u16)),
         (model, run): ([f64; 2], [f64; 2]),
     ) {
-        let (what, calibration) = (Change::OnlyCircuitKept, self.case.calibration);
+        if !check.belongs_to(self.case.claim) {
+            return;
+        }
+        let what = Change::OnlyCircuitKept;
         let cut_edges = evaluators.held_out.context.cut_edges(weights_of(what));
         let intervention = Intervention { cut_edges, ..Intervention::keeping(what, self.case.circuit.nodes()) };
         self.refute_by(|| CounterExample {
@@ -76,17 +111,23 @@ impl Verifier<'_> {
         if !self.has_time(id) {
             return;
         }
+        for (id, calibration) in self.in_both_forms(id) {
+            self.rare_tokens_at(id, calibration, evaluators);
+        }
+    }
+
+    fn rare_tokens_at(&mut self, id: CheckId, calibration: Calibration, evaluators: &Evaluators<'_>) {
         let (clock, settings) = (self.clock, self.settings);
         let found = inputs::rare_tokens(
             (&evaluators.few_selection, &evaluators.few),
             self.case.circuit.nodes(),
-            self.case.calibration,
+            calibration,
             (settings.tokens, settings.seed),
             &|| clock.is_over(),
         );
         let Some((tried, closely)) = found else {
             if self.clock.is_over() {
-                return self.left_out(id);
+                return self.left_out_in_one_form(id);
             }
             let words =
                 "prompts of one template and length differ in their cues alone: there is no place for other tokens";
@@ -112,7 +153,7 @@ impl Verifier<'_> {
         self.push(Check { ablation: Some(Scheme::MEAN), ..Check::new(id, Status::of(passed), words) });
         if let Some((parent, model, run)) = worst.worst.clone().filter(|_| !passed) {
             let prompts = [parent.prompt.clone(), parent.prompt];
-            self.show_input(id, evaluators, (prompts, parent.candidates), ([model; 2], [run; 2]));
+            self.show_input((id, calibration), evaluators, (prompts, parent.candidates), ([model; 2], [run; 2]));
         }
     }
 
@@ -122,7 +163,13 @@ impl Verifier<'_> {
         if !self.has_time(id) {
             return;
         }
-        let (circuit, calibration) = (self.case.circuit.nodes(), self.case.calibration);
+        for (id, calibration) in self.in_both_forms(id) {
+            self.companions_at(id, calibration, evaluators);
+        }
+    }
+
+    fn companions_at(&mut self, id: CheckId, calibration: Calibration, evaluators: &Evaluators<'_>) {
+        let circuit = self.case.circuit.nodes();
         let Some(found) = inputs::companions(&evaluators.held_out, circuit, calibration) else {
             let words =
                 "no two prompts of a pair have one length and differ in several places: cues have no companions";
@@ -156,7 +203,7 @@ impl Verifier<'_> {
         self.push(Check { ablation: Some(Scheme::MEAN), ..Check::new(id, Status::of(passed), words) });
         if let Some((parent, model, run)) = found.worst.filter(|_| !passed) {
             let prompts = [parent.prompt.clone(), parent.prompt];
-            self.show_input(id, evaluators, (prompts, parent.candidates), ([model; 2], [run; 2]));
+            self.show_input((id, calibration), evaluators, (prompts, parent.candidates), ([model; 2], [run; 2]));
         }
     }
 }

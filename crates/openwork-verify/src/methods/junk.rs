@@ -5,11 +5,12 @@
 //! answers as long as the others stay. Junk is therefore a set: J ⊂ C is junk if in every context K ⊂ C∖J that is tried, taking J
 //! out of C∖K changes no logit difference by more than `least`, and taking it out of C turns no likeliest token from a candidate
 //! to a third token: a node may do nothing for the choice and still be what keeps other tokens down. Of two parts that stand in for each other neither is junk, by the
-//! context that lacks the other one; idle nodes are, and so are live ones whose effects add up to nothing.
+//! context that lacks the other one; idle nodes are, and so are live ones whose effects add up to nothing. Of a circuit that claims
+//! the contrast, nodes that only move all logit differences alike are junk, too.
 
 use std::collections::BTreeMap;
 
-use openwork_circuit::NodeSet;
+use openwork_circuit::{Claim, NodeSet};
 use openwork_model::SiteKind;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -38,6 +39,8 @@ pub(crate) struct JunkSearch<'a> {
     pub in_contexts: usize,
     /// Largest change of a logit difference that counts as none, in nats.
     pub least: f64,
+    /// Claim of the circuit. Of a contrast, a change that is common to all prompts of a place counts as none.
+    pub claim: Claim,
     pub out_of_time: &'a dyn Fn() -> bool,
 }
 
@@ -137,13 +140,11 @@ impl<'a> JunkSearch<'a> {
     /// A group that can be taken out beside `junk` though none of it alone can. From each of the nodes that do most, nodes are
     /// added so that the sum of single effects becomes least; where that is nothing, the group is taken out as a whole.
     fn cancelling(&self, context: &Context<'a>, junk: &[usize], needed: &[usize]) -> Result<Cancelling, RunError> {
-        let without = |more: &[usize]| -> Result<Vec<f64>, RunError> {
+        // Differences by place.
+        let without = |more: &[usize]| -> Result<Vec<Vec<f64>>, RunError> {
             let without = [&context.knocked_out, junk, more].concat();
-            let mut all = Vec::new();
-            for &place in &self.places[..self.in_contexts] {
-                all.extend(self.run(place, &without, false)?.differences);
-            }
-            Ok(all)
+            let places = self.places[..self.in_contexts].iter();
+            places.map(|&place| Ok(self.run(place, &without, false)?.differences)).collect()
         };
         let whole = without(&[])?;
         let mut effects: Vec<(usize, Vec<f64>)> = Vec::new();
@@ -151,7 +152,9 @@ impl<'a> JunkSearch<'a> {
             if (self.out_of_time)() {
                 return Ok(Cancelling::OutOfTime);
             }
-            let effect: Vec<f64> = without(&[node])?.iter().zip(&whole).map(|(a, b)| a - b).collect();
+            let parts = without(&[node])?;
+            let effect: Vec<f64> =
+                parts.iter().zip(&whole).flat_map(|(less, whole)| self.changes(less, whole)).collect();
             if largest(&effect) > 0.0 {
                 effects.push((node, effect));
             }
@@ -257,8 +260,7 @@ impl<'a> JunkSearch<'a> {
         let mut most: f64 = 0.0;
         for (place, whole) in &context.whole {
             let run = self.run(*place, &[&context.knocked_out, nodes].concat(), context.knocked_out.is_empty())?;
-            let changes = whole.differences.iter().zip(&run.differences).map(|(a, b)| (a - b).abs());
-            most = changes.fold(most, f64::max);
+            most = most.max(largest(&self.changes(&whole.differences, &run.differences)));
             if whole.leads.iter().zip(&run.leads).any(|(a, b)| *a > 0.0 && *b < 0.0 && a - b > self.least) {
                 most = f64::INFINITY;
             }
@@ -267,6 +269,18 @@ impl<'a> JunkSearch<'a> {
             }
         }
         Ok(most)
+    }
+
+    /// Changes of logit differences at one place that the claim is about: of a contrast, less the shift common to all that makes the
+    /// largest least.
+    fn changes(&self, of: &[f64], from: &[f64]) -> Vec<f64> {
+        let changes: Vec<f64> = of.iter().zip(from).map(|(a, b)| a - b).collect();
+        let ends = || changes.iter().fold((f64::MAX, f64::MIN), |(low, high), &c| (low.min(c), high.max(c)));
+        let common = match self.claim {
+            Claim::Answer => 0.0,
+            Claim::Contrast => (ends().0 + ends().1) / 2.0,
+        };
+        changes.iter().map(|c| c - common).collect()
     }
 
     /// Answers of the circuit without some of its nodes, `with_others` beside the candidates.

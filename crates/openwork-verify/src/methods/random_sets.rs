@@ -15,6 +15,7 @@ use crate::{
         evaluator::Evaluator,
         measures::{calibrate, losses_at_best_shift, mean},
         scheme::Scheme,
+        shift_free::best_shift_at,
     },
     settings::Settings,
     stats::intervals::p_value,
@@ -143,27 +144,32 @@ impl Comparison<'_> {
         Ok(RandomSets { draw: how, ablated: true, circuit, random, p_value, shortfall })
     }
 
-    /// Sufficiency: losses of random sets kept alone, each with the calibration that suits it best.
-    /// `circuit` is the circuit's own run.
-    pub fn kept(&self, circuit: f64, progress: &mut dyn FnMut(&str)) -> Result<RandomSets, RunError> {
+    /// Sufficiency: losses of random sets kept alone, each with the calibration that suits it best; and the same with the common
+    /// shifts that suit each best on the pairs of the losses themselves. `circuit` has the circuit's own losses.
+    pub fn kept(&self, circuit: [f64; 2], progress: &mut dyn FnMut(&str)) -> Result<[RandomSets; 2], RunError> {
         let loss = |nodes: &NodeSet| {
             let calibration = calibrate(&self.selection.run_differences(nodes, Scheme::MEAN)?);
-            Ok(self.evaluator.run_differences(nodes, Scheme::MEAN)?.loss(calibration))
+            let run = self.evaluator.run_differences(nodes, Scheme::MEAN)?;
+            Ok([run.loss(calibration), run.loss(best_shift_at(&run, calibration.scale))])
         };
         let (random, shortfall) = self.random(Draw::Any, loss, "kept", progress)?;
-        let bar = circuit.max(self.sufficient);
-        let p_value = p_value(random.iter().filter(|&&l| l <= bar).count(), random.len());
-        Ok(RandomSets { draw: Draw::Any, ablated: false, circuit, random, p_value, shortfall })
+        Ok([0, 1].map(|form| {
+            let random: Vec<f64> = random.iter().map(|losses| losses[form]).collect();
+            let circuit = circuit[form];
+            let bar = circuit.max(self.sufficient);
+            let p_value = p_value(random.iter().filter(|&&l| l <= bar).count(), random.len());
+            RandomSets { draw: Draw::Any, ablated: false, circuit, random, p_value, shortfall }
+        }))
     }
 
     /// Losses of random sets. Set i depends on the seed and i alone, not on threads.
-    fn random(
+    fn random<L: Send>(
         &self,
         how: Draw,
-        loss: impl Fn(&NodeSet) -> Result<f64, RunError> + Sync,
+        loss: impl Fn(&NodeSet) -> Result<L, RunError> + Sync,
         what: &str,
         progress: &mut dyn FnMut(&str),
-    ) -> Result<(Vec<f64>, (usize, usize)), RunError> {
+    ) -> Result<(Vec<L>, (usize, usize)), RunError> {
         let count = self.settings.random_sets;
         let set = |i: usize| {
             let mut rng = Stream::RandomSet(i as u64).rng(self.settings.seed);
@@ -172,7 +178,7 @@ impl Comparison<'_> {
         let mut losses = Vec::with_capacity(count);
         while losses.len() < count && (losses.is_empty() || !(self.out_of_time)()) {
             let end = (losses.len() + ROUND).min(count);
-            let round: Result<Vec<f64>, RunError> =
+            let round: Result<Vec<L>, RunError> =
                 (losses.len()..end).into_par_iter().map(|i| loss(&set(i).0)).collect();
             losses.extend(round?);
             progress(&format!("random sets {how} {what}: {end} of {count}"));
@@ -267,7 +273,7 @@ mod tests {
         let evaluator = Evaluator::new(context, &pairs).unwrap();
         let space = NodeSpace::new(&model.config);
         let active = vec![true; space.len()];
-        let (mut ablated, mut kept) = (Vec::new(), Vec::new());
+        let (mut ablated, mut kept, mut after_shift) = (Vec::new(), Vec::new(), Vec::new());
         for seed in 0..120 {
             let mut rng = rng(1000 + seed);
             // One node at every site: 1/16 of the smallest site's count or less.
@@ -285,10 +291,13 @@ mod tests {
             };
             ablated.push(comparison.ablated(Draw::Others, &mut |_| ()).unwrap().p_value);
             let own = evaluator.run_differences(&circuit, Scheme::MEAN).unwrap();
-            let own = own.loss(calibrate(&own));
-            kept.push(comparison.kept(own, &mut |_| ()).unwrap().p_value);
+            let scale = calibrate(&own).scale;
+            let own = [own.loss(calibrate(&own)), own.loss(best_shift_at(&own, scale))];
+            let [as_it_is, shifted] = comparison.kept(own, &mut |_| ()).unwrap();
+            kept.push(as_it_is.p_value);
+            after_shift.push(shifted.p_value);
         }
-        for p in [ablated, kept] {
+        for p in [ablated, kept, after_shift] {
             let low = p.iter().filter(|&&p| p <= 0.05).count();
             // Critical value at 1 % for n = 120, and 5 % of 120 plus three standard deviations.
             assert!(distance_from_uniform(p.clone()) < 1.63 / 120.0_f64.sqrt(), "{p:?}");

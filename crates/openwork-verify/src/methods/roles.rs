@@ -9,6 +9,7 @@ use crate::run::{
     evaluator::Evaluator,
     measures::mean,
     scheme::{AblationValue, Scheme},
+    shift_free::best_shift_at,
 };
 
 /// p-value of "the correlation of a node's values in the two runs is not below zero", by Fisher's z: `Φ(atanh(r) √(n − 3))`
@@ -19,20 +20,24 @@ pub(crate) fn p_opposed(correlation: f64, prompts: usize) -> f64 {
 }
 
 /// Worth of some nodes of the circuit together: by how much its mean loss changes without them, in either direction,
-/// nats. The circuit's answer is not magnified for it: what a node is worth would vanish in certainty.
+/// nats; as it is, and with either run at its best common shift. The circuit's answer is not magnified for it: what a node is worth
+/// would vanish in certainty.
 pub(crate) fn worth(
     evaluator: &Evaluator<'_>,
     circuit: &NodeSet,
     calibration: Calibration,
     nodes: &[usize],
-) -> Result<f64, RunError> {
+) -> Result<[f64; 2], RunError> {
     let part = (1.0 / calibration.scale.abs()).min(1.0);
     let calibration = Calibration { scale: part * calibration.scale, shift: part * calibration.shift };
-    let loss = |nodes: &NodeSet| -> Result<f64, RunError> {
-        Ok(mean(&evaluator.run_differences(nodes, Scheme::MEAN)?.pair_losses(calibration)))
+    let losses = |nodes: &NodeSet| -> Result<[f64; 2], RunError> {
+        let run = evaluator.run_differences(nodes, Scheme::MEAN)?;
+        let at_best = best_shift_at(&run, calibration.scale);
+        Ok([calibration, at_best].map(|calibration| mean(&run.pair_losses(calibration))))
     };
     let rest = NodeSet::of(circuit.space().clone(), circuit.numbers().filter(|n| !nodes.contains(n)));
-    Ok((loss(&rest)? - loss(circuit)?).abs())
+    let (rest, whole) = (losses(&rest)?, losses(circuit)?);
+    Ok([0, 1].map(|form| (rest[form] - whole[form]).abs()))
 }
 
 /// For every node of the circuit: the correlation, over real tokens, of its values in the circuit's run with those in

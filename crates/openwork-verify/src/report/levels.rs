@@ -88,7 +88,7 @@ impl Contents {
         against.retain(|c| c.status != Status::NotApplicable || !self.is_left_out(c.id));
         let undecided = |c: &Check| c.status == Status::NotApplicable && c.role != Role::ForStrong;
         let decided = |id| self.check(id).is_some_and(|c| c.status != Status::NotApplicable);
-        let absent = self.verdict == Verdict::Incomplete && !self.needs.at(level).into_iter().all(decided);
+        let absent = self.verdict == Verdict::Incomplete && !self.needs.at(level, self.claim).into_iter().all(decided);
         let made = match level {
             6 => !self.findings.certificates.is_empty(),
             _ => of_level().next().is_some(),
@@ -122,11 +122,12 @@ mod tests {
     };
 
     fn report(level: u8, checks: Vec<Check>, unfinished: Vec<Unfinished>) -> Report {
-        Draft { checks, unfinished, ..Draft::new(level, Needs::default(), vec![], Settings::default()) }.seal(
-            Verdict::Weak,
-            vec![],
-            0,
-        )
+        Draft {
+            checks,
+            unfinished,
+            ..Draft::new((openwork_circuit::Claim::Answer, level), Needs::default(), vec![], Settings::default())
+        }
+        .seal(Verdict::Weak, vec![], 0)
     }
 
     fn check(level: u8, role: Role, status: Status) -> Check {

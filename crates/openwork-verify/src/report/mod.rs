@@ -10,6 +10,7 @@ pub mod verdict;
 
 use std::collections::BTreeSet;
 
+use openwork_circuit::Claim;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -47,6 +48,8 @@ impl std::ops::Deref for Report {
 /// Contents of a [`Report`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Contents {
+    /// Claim of the circuit, which decides the form of the checks that count.
+    pub claim: Claim,
     /// The judgement.
     pub verdict: Verdict,
     /// Its reasons, the decisive ones first.
@@ -93,15 +96,24 @@ impl Contents {
         let leaks = matches!(&self.verdict, Verdict::Error { fault } if fault.is_leak());
         let family = |check: &Check| match check.id {
             CheckId::SelfChecks if leaks => Family::Leak,
+            // Known of attacks on circuits that claim the answer, too, and of no weight there.
+            CheckId::AdversaryShifted | CheckId::LargerAdversaryShifted if self.claim == Claim::Answer => Family::Other,
             id => id.family(),
         };
-        self.checks.iter().filter(|c| c.status == Status::Failed).map(family).collect()
+        let counts = |c: &&Check| {
+            let attack = matches!(c.id, CheckId::AdversaryShifted | CheckId::LargerAdversaryShifted);
+            c.status == Status::Failed && (c.id.belongs_to(self.claim) || attack)
+        };
+        self.checks.iter().filter(counts).map(family).collect()
     }
 
-    /// The verdict in a line, as it stands wherever a verdict is shown: with the level where the run is incomplete, the
-    /// settings that are looser than the defaults, and whether the circuit is as good as the whole model.
+    /// The verdict in a line, as it stands wherever a verdict is shown: with the claim where it is the weaker one, the level where
+    /// the run is incomplete, the settings that are looser than the defaults, and whether the circuit is as good as the whole model.
     pub fn headline(&self) -> String {
         let mut line = self.verdict.word().to_owned();
+        if self.claim == Claim::Contrast && !self.verdict.passed() {
+            line += " (contrast)";
+        }
         if let Verdict::Incomplete = self.verdict {
             line += &format!(" (level {} reached)", self.level_reached);
         }
@@ -128,6 +140,7 @@ fn cell(matrix: &[Cell], split: Split, kept: Kept, ablation: Option<Scheme>) -> 
 
 /// A report in the making: all but the verdict, its reasons and the level reached.
 pub(crate) struct Draft {
+    pub claim: Claim,
     pub level: u8,
     pub needs: Needs,
     pub unfinished: Vec<Unfinished>,
@@ -142,8 +155,9 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    pub fn new(level: u8, needs: Needs, declarations: Vec<Declaration>, settings: Settings) -> Self {
+    pub fn new((claim, level): (Claim, u8), needs: Needs, declarations: Vec<Declaration>, settings: Settings) -> Self {
         Self {
+            claim,
             level,
             needs,
             unfinished: vec![],
@@ -166,6 +180,7 @@ impl Draft {
     /// The report with its judgement. Nothing is added to a report after this.
     pub fn seal(self, verdict: Verdict, reasons: Vec<Reason>, level_reached: u8) -> Report {
         let Self {
+            claim,
             level,
             needs,
             unfinished,
@@ -179,6 +194,7 @@ impl Draft {
             settings,
         } = self;
         Report(Contents {
+            claim,
             verdict,
             reasons,
             level,

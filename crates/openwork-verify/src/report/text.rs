@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::{
-    checks::{Check, Role, Status, id::CheckId},
+    checks::{Check, Role, Status, form::Raw, id::CheckId},
     report::{
         Contents,
         counter_example::CounterExample,
@@ -24,6 +24,7 @@ impl Contents {
     pub fn text(&self) -> String {
         let mut out = String::new();
         wrap(&mut out, "VERDICT: ", 4, &self.headline());
+        wrap(&mut out, "  claim: ", 4, &format!("{}: {}", self.claim, self.claim.words()));
         self.why(&mut out);
         if let Verdict::Refuted { counter_example: Some(example), .. } = &self.verdict {
             wrap(&mut out, "  - ", 4, &counter_example(example));
@@ -116,7 +117,10 @@ fn line(out: &mut String, c: &Check) {
     }
     let ablation = match (c.id, c.ablation) {
         // Their names tell of the norms.
-        (CheckId::Sufficiency { .. } | CheckId::Amplification, Some(scheme)) if scheme.norms == Norms::Frozen => {
+        (
+            CheckId::Sufficiency { .. } | CheckId::ShiftFree { of: Raw::Sufficiency { .. } } | CheckId::Amplification,
+            Some(scheme),
+        ) if scheme.norms == Norms::Frozen => {
             format!(" ({})", scheme.value)
         }
         (_, Some(scheme)) => format!(" ({scheme})"),

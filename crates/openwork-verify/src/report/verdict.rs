@@ -1,5 +1,6 @@
 //! Verdicts and their reasons.
 
+use openwork_circuit::Claim;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -36,7 +37,11 @@ pub enum Verdict {
     /// Everything that can be tried was tried, and passed, under every ablation. Not a proof: see the declarations for
     /// what was tried.
     Strong,
-    /// That, and a certificate that anyone can check covers the whole of what is stated.
+    /// [`Verdict::Weak`] of a circuit that claims the contrast alone: no pass of the model's answers.
+    ContrastWeak,
+    /// [`Verdict::Strong`] of a circuit that claims the contrast alone, likewise.
+    ContrastStrong,
+    /// `Strong`, and a certificate that anyone can check covers the whole of what is stated.
     Certified {
         /// Scope of the certificates.
         scope: String,
@@ -44,9 +49,18 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// True if the circuit passes: weak, strong or certified.
+    /// True if the circuit passes as what it claims: weak, strong or certified.
     pub fn passed(&self) -> bool {
-        matches!(self, Verdict::Weak | Verdict::Strong | Verdict::Certified { .. })
+        self.passed_claim().is_some()
+    }
+
+    /// The claim that passes; none where none does.
+    pub fn passed_claim(&self) -> Option<Claim> {
+        match self {
+            Verdict::Weak | Verdict::Strong | Verdict::Certified { .. } => Some(Claim::Answer),
+            Verdict::ContrastWeak | Verdict::ContrastStrong => Some(Claim::Contrast),
+            _ => None,
+        }
     }
 
     /// One word for a headline.
@@ -59,6 +73,8 @@ impl Verdict {
             Verdict::Incomplete => "INCOMPLETE",
             Verdict::Weak => "PASS (WEAK)",
             Verdict::Strong => "PASS (STRONG)",
+            Verdict::ContrastWeak => "PASS (WEAK, contrast)",
+            Verdict::ContrastStrong => "PASS (STRONG, contrast)",
             Verdict::Certified { .. } => "PASS (CERTIFIED)",
         }
     }

@@ -63,6 +63,29 @@ pub struct Cell {
     pub kl_max: f64,
     /// Normalised faithfulness, for the circuit.
     pub faithfulness: Option<Faithfulness>,
+    /// The same after the best common shifts, for the circuit.
+    pub at_best_shift: Option<AtBestShift>,
+}
+
+/// Measures of a run on one split after common shifts of its logit difference; losses and divergences in nats.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AtBestShift {
+    /// Shift of least loss, logits.
+    pub shift: f64,
+    /// Task loss there.
+    pub loss: Estimate,
+    /// Fraction of sequences whose right candidate is preferred there.
+    pub accuracy: Estimate,
+    /// Pairs to whose two prompts the model gives different answers.
+    pub contrasts: usize,
+    /// Shift that suits the model's answers on these best; none where there are no such pairs.
+    pub shift_to_answers: Option<f64>,
+    /// Fraction of their sequences on which the run prefers the model's candidate there.
+    pub agreement: Option<Estimate>,
+    /// KL(model ‖ run) over the whole vocabulary, uncalibrated, at its best shift of the odds between the two candidates; what both
+    /// have together stays what it is.
+    pub kl: Estimate,
 }
 
 /// Lead in nats of the likelier candidate over every token that is none: above 0 where the likeliest token is a candidate.
@@ -139,6 +162,7 @@ impl Measured {
             kl_p99: quantile(&sorted, 0.99),
             kl_max: *sorted.last().expect("a split has pairs"),
             faithfulness,
+            at_best_shift: None,
         }
     }
 }
@@ -227,7 +251,7 @@ pub(crate) fn argmax(x: &[f32]) -> usize {
     (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best })
 }
 
-fn by_pair(sequences: impl Iterator<Item = f64>) -> Vec<f64> {
+pub(crate) fn by_pair(sequences: impl Iterator<Item = f64>) -> Vec<f64> {
     let all: Vec<f64> = sequences.collect();
     all.chunks_exact(2).map(|s| (s[0] + s[1]) / 2.0).collect()
 }

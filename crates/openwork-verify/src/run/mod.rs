@@ -10,3 +10,4 @@ pub mod measures;
 pub mod optimal;
 pub mod prompts;
 pub mod scheme;
+pub mod shift_free;

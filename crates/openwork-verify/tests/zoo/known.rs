@@ -23,6 +23,7 @@ pub fn judge(given: &GroundTruthCase, level: u8) -> Report {
         model: &given.model,
         means: &given.means,
         circuit: &Circuit::new(&given.model, given.circuit.clone()),
+        claim: given.claim,
         calibration: evaluate(&given.model, &training, false, keep, |_| ()).calibrate(),
         target_loss: given.target_loss,
         held_out: &given.held_out,

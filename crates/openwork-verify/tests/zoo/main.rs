@@ -2,6 +2,7 @@
 
 mod attacks;
 mod cases;
+mod claims;
 mod dissociation;
 mod edges;
 mod edited;

@@ -9,7 +9,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use openwork_circuit::{Calibration, Circuit, Means, Node, NodeSet, NodeSpace, evaluate};
+use openwork_circuit::{Calibration, Circuit, Claim, Means, Node, NodeSet, NodeSpace, evaluate};
 use openwork_model::{Activation, Bigram, Config, Model, Site, SiteKind};
 use openwork_tasks::Pair;
 use openwork_verify::{Case, Control, ControlKind, Controls, Limits, Report, Settings, Shift, Split, verify};
@@ -201,6 +201,7 @@ pub struct Bed {
     pub selection: Vec<Pair>,
     pub settings: Settings,
     pub controls: Vec<Control>,
+    pub claim: Claim,
     /// In place of the one that suits the circuit.
     pub calibration: Option<Calibration>,
 }
@@ -227,6 +228,7 @@ impl Bed {
             selection: pairs(40, 0, CUE, 300 + seed),
             settings: Settings { random_sets: 100, random_pairs: 24, bootstrap: 400, seed, ..Settings::default() },
             controls: vec![control(ControlKind::NonsenseLabels), control(ControlKind::RandomWeights)],
+            claim: Claim::Answer,
             calibration: None,
         }
     }
@@ -275,6 +277,7 @@ impl Bed {
             model: &self.model,
             means: &self.means,
             circuit,
+            claim: self.claim,
             calibration: self.calibration.unwrap_or_else(fitted),
             target_loss: 0.15,
             held_out: &self.held_out,

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
+use openwork_circuit::{CircuitFile, Claim};
 use openwork_project::{OutputKind, check_outputs, find_circuit};
 
 use crate::ui::{
@@ -21,6 +22,10 @@ pub struct Args {
     /// Name of the circuit: it is written to circuits/NAME.json beside the model
     #[arg(long, value_parser = circuit_name)]
     name: Option<String>,
+    /// Claim of the circuit: the model's answer, threshold included, or the contrast, which of the two prompts of a pair gets
+    /// which answer; the weaker claim, as every verdict on it says. The search is the same
+    #[arg(long, default_value_t = Claim::Answer, value_name = "answer|contrast")]
+    claim: Claim,
     /// Replace the circuit that lies there; its verdict, pairs and certificates are removed with it
     #[arg(long)]
     force: bool,
@@ -50,6 +55,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         eprintln!("interrupted before the first search was finished: nothing was written");
         return Ok(ExitCode::from(interrupt::INTERRUPTED));
     };
+    let circuit = CircuitFile { claim: args.claim, ..circuit };
     project.save_circuit(&circuit, &out, args.force)?;
     say!("{}", describe_circuit(&circuit));
     for line in describe_annotations(&circuit.circuit) {

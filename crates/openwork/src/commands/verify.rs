@@ -27,7 +27,8 @@ use crate::{
 /// Text that `--help` adds.
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  the circuit passes: every required check of levels 1 to 4 was made and passed (WEAK, STRONG, CERTIFIED)
+  0  the circuit passes as what its file claims: every required check of levels 1 to 4 was made and passed (WEAK, STRONG,
+     CERTIFIED; of a circuit that claims the contrast, as the verdict says, WEAK and STRONG)
   1  it does not: REFUTED, NO TASK or UNDEFINED
   2  an error: wrong input, or a self-check that failed
   3  INCOMPLETE: no required check failed, and not all were made, because of --level, --budget, --no-controls, Ctrl-C, or a
@@ -163,6 +164,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     Ok(ExitCode::from(match verdict {
         Verdict::Weak | Verdict::Strong | Verdict::Certified { .. } => 0,
+        Verdict::ContrastWeak | Verdict::ContrastStrong => 0,
         Verdict::Refuted { .. } | Verdict::NoTask | Verdict::Undefined => 1,
         Verdict::Error { .. } => 2,
         Verdict::Incomplete => INCOMPLETE,

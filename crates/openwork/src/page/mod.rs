@@ -205,6 +205,8 @@ fn section(out: &mut String, circuit: &CircuitReport, model_path: &Path) {
 fn badge(circuit: &CircuitReport) -> String {
     let class = match circuit.report.verdict {
         Verdict::Strong | Verdict::Certified { .. } => "strong",
+        Verdict::ContrastStrong => "strong contrast",
+        Verdict::ContrastWeak => "weak contrast",
         Verdict::Weak => "weak",
         Verdict::Refuted { .. } | Verdict::Error { .. } => "refuted",
         Verdict::NoTask | Verdict::Undefined | Verdict::Incomplete => "none",

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use openwork_circuit::{Calibration, Circuit, CircuitFile, Group, Label, Node, NodeSet, NodeSpace, SearchSettings};
+use openwork_circuit::{
+    Calibration, Circuit, CircuitFile, Claim, Group, Label, Node, NodeSet, NodeSpace, SearchSettings,
+};
 use openwork_verify::{
     AblationValue, Attack, Attacker, Cell, Change, Check, CheckId, Contents, CounterExample, Curve, CurveKind,
     Declaration, Estimate, Fault, Findings, Incompleteness, Intervention, Kept, Needs, NodeWorth, Norms, Quantity,
@@ -50,6 +52,7 @@ fn cell(index: usize, kept: Kept, ablation: Option<Scheme>) -> Cell {
         kl_p99: 1.0,
         kl_max: 2.0,
         faithfulness: None,
+        at_best_shift: None,
     }
 }
 
@@ -106,6 +109,7 @@ fn contents() -> Contents {
     let schemes = Scheme::all().map(Some).map(|s| (Kept::Circuit, s));
     let rest = [(Kept::Model, None), (Kept::Nothing, Some(Scheme::ZERO)), (Kept::AllButCircuit, Some(Scheme::MEAN))];
     Contents {
+        claim: Claim::Answer,
         verdict: Verdict::Refuted { by: vec![CheckId::Adversary], counter_example: Some(Box::new(counter_example())) },
         reasons: vec![],
         level: 5,
@@ -154,6 +158,7 @@ fn page(report: Report) -> String {
         means_sha256: "1".repeat(64),
         tokenizer_sha256: "2".repeat(64),
         circuit: labelled(&model),
+        claim: Claim::Answer,
         calibration: Calibration::NONE,
         target_loss: 0.15,
         loss: 0.1,

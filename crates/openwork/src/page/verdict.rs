@@ -15,14 +15,17 @@ pub fn headline(out: &mut String, report: &Report) {
             format!("Refuted by: {}.", by.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         }
         Verdict::Certified { scope } => format!("Certified: {scope}."),
-        Verdict::Weak => "No check refutes the circuit, but not everything that a strong pass needs was met.".into(),
+        Verdict::Weak | Verdict::ContrastWeak => {
+            "No check refutes the circuit, but not everything that a strong pass needs was met.".into()
+        }
         _ => report.reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
     };
     let reached = match report.verdict {
         Verdict::Error { .. } => String::new(),
         _ => format!(" <b>Level {} of 6</b>; level {} was asked for.", report.level_reached, report.level),
     };
-    let _ = write!(out, "<p>{}{reached}</p>", escape(&sentence));
+    let claim = format!("<p>Claims the <b>{}</b>: {}.</p>", report.claim, escape(report.claim.words()));
+    let _ = write!(out, "{claim}<p>{}{reached}</p>", escape(&sentence));
     if let Some(s) = &report.size {
         let _ = write!(
             out,

@@ -211,8 +211,8 @@ pub fn note_standing(path: &Path, circuit: &CircuitFile, project: Option<&Projec
 pub fn describe_circuit(circuit: &CircuitFile) -> String {
     let size = circuit.circuit.size();
     format!(
-        "{}: {} nodes, {} edges, loss {:.3} nats (target {})",
-        circuit.task, size.nodes, size.edges, circuit.loss, circuit.target_loss
+        "{}: {} nodes, {} edges, loss {:.3} nats (target {}), claims the {}",
+        circuit.task, size.nodes, size.edges, circuit.loss, circuit.target_loss, circuit.claim
     )
 }
 

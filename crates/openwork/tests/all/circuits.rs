@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use openwork_circuit::{Calibration, Circuit, CircuitFile, Means, NodeSet, NodeSpace, SearchSettings};
+use openwork_circuit::{Calibration, Circuit, CircuitFile, Claim, Means, NodeSet, NodeSpace, SearchSettings};
 
 use crate::{ok, run, stderr};
 
@@ -27,6 +27,7 @@ pub fn whole_model(dir: &Path) -> CircuitFile {
         means_sha256: means.sha256(),
         tokenizer_sha256: loaded.metadata["tokenizer_sha256"].clone(),
         circuit: Circuit::new(&loaded.model, NodeSet::all(NodeSpace::new(&loaded.model.config))),
+        claim: Claim::Answer,
         calibration: Calibration::NONE,
         target_loss: 0.15,
         loss: 0.1,

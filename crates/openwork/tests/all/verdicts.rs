@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::OnceLock};
 
-use openwork_circuit::{Calibration, Circuit, CircuitFile, Means, NodeSet, NodeSpace, SearchSettings};
+use openwork_circuit::{Calibration, Circuit, CircuitFile, Claim, Means, NodeSet, NodeSpace, SearchSettings};
 
 use crate::{circuits::young_model, ok, run, stderr};
 
@@ -38,6 +38,7 @@ pub fn save(dir: &Path, name: &str, task: &str, step: usize) -> CircuitFile {
         means_sha256: means.sha256(),
         tokenizer_sha256: loaded.metadata["tokenizer_sha256"].clone(),
         circuit: Circuit::new(&loaded.model, NodeSet::of(space, numbers)),
+        claim: Claim::Answer,
         calibration: Calibration::NONE,
         target_loss: 0.15,
         loss: 0.1,
@@ -258,6 +259,64 @@ fn a_weaker_verification_replaces_no_verdict_and_neither_does_one_of_another_cir
     assert_ne!(read(dir, verdict), before);
     let _ = run(dir, &VERIFY.replace("--level 1", "--level 3"));
     assert!(read(dir, verdict).contains("\"level\": 3"));
+}
+
+#[test]
+fn a_verdict_on_a_contrast_says_so_everywhere_and_replaces_none_on_an_answer() {
+    let tmp = copy();
+    let dir = tmp.path();
+    save(dir, "for_while", "for_while", 1);
+    let _ = run(dir, VERIFY);
+    let (path, text) = (dir.join("run/circuits/for_while.json"), read(dir, "run/circuits/for_while.json"));
+    assert!(text.contains("\"claim\": \"answer\""), "{text}");
+    let contrast = text.replacen("\"claim\": \"answer\"", "\"claim\": \"contrast\"", 1);
+    std::fs::write(&path, &contrast).unwrap();
+    assert!(ok(dir, "report run").contains("(claim, circuit differs)"));
+    let refused = run(dir, VERIFY);
+    assert_eq!(refused.status.code(), Some(2));
+    let said = stderr(&refused);
+    assert!(said.contains("claims the answer (NO TASK)") && said.contains("--force"), "{said}");
+    // Elsewhere, too.
+    let verdict = read(dir, "run/circuits/for_while.verdict.json");
+    std::fs::write(dir.join("other.verdict.json"), &verdict).unwrap();
+    assert!(stderr(&run(dir, &format!("{VERIFY} --out other.verdict.json"))).contains("claims the answer"));
+
+    let said = run(dir, &format!("{VERIFY} --force"));
+    assert_eq!(said.status.code(), Some(1));
+    let head = "VERDICT: NO TASK (contrast)\n  claim: contrast: ";
+    assert!(String::from_utf8(said.stdout).unwrap().starts_with(head));
+    assert!(ok(dir, "verdict run run/circuits/for_while.verdict.json").starts_with(head));
+    assert!(!ok(dir, "report run").contains("differs"));
+    let page = read(dir, "run/report.html");
+    assert!(page.contains("NO TASK (contrast)") && page.contains("Claims the <b>contrast</b>"));
+    let watched = stderr(&run(dir, "watch run run/circuits/for_while.json --prompts run/recipe.toml"));
+    assert!(watched.contains("NO TASK (contrast)"), "{watched}");
+    let log = read(dir, "run/circuits/verdicts.jsonl");
+    let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["claim"], &last["headline"]), (&"contrast".into(), &"NO TASK (contrast)".into()));
+    assert!(log.lines().next().unwrap().contains("\"claim\":\"answer\""));
+
+    // A verdict whose claim somebody changed is no verdict.
+    let path_of_verdict = dir.join("run/circuits/for_while.verdict.json");
+    let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path_of_verdict).unwrap()).unwrap();
+    for (report, about) in [(true, false), (false, true), (true, true)] {
+        let mut json = json.clone();
+        if report {
+            json["report"]["claim"] = "answer".into();
+        }
+        if about {
+            json["about"]["claim"] = "answer".into();
+        }
+        std::fs::write(&path_of_verdict, json.to_string()).unwrap();
+        let said = run(dir, "report run");
+        let known =
+            stderr(&said).contains("was edited") || String::from_utf8(said.stdout).unwrap().contains("differs)");
+        assert!(known, "{report} {about}: {}", stderr(&run(dir, "report run")));
+    }
+    // One on an answer may take the place of one on a contrast.
+    std::fs::write(&path_of_verdict, json.to_string()).unwrap();
+    std::fs::write(&path, &text).unwrap();
+    assert_eq!(run(dir, VERIFY).status.code(), Some(1));
 }
 
 #[test]

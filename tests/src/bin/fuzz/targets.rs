@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use openwork_circuit::{Calibration, Circuit, CircuitFile, Domain, Means, NodeSet, NodeSpace, SearchSettings};
+use openwork_circuit::{Calibration, Circuit, CircuitFile, Claim, Domain, Means, NodeSet, NodeSpace, SearchSettings};
 use openwork_data::{Documents, Sources, Tokenizer};
 use openwork_model::{Config, Model};
 use openwork_project::{LineFormat, PromptLines, VerdictFile};
@@ -161,6 +161,7 @@ fn of_a_model(dir: &Path) -> Vec<Target> {
         means_sha256: means_of.sha256(),
         tokenizer_sha256: "t".into(),
         circuit: Circuit::new(&model, NodeSet::of(NodeSpace::new(&model.config), [0, 9, 40])),
+        claim: Claim::Answer,
         calibration: Calibration::NONE,
         target_loss: 0.15,
         loss: 0.1,

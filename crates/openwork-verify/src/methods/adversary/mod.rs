@@ -4,16 +4,21 @@
 //! answers. An unbounded adversary turns the answers of nearly every circuit ever found (Bushnaq in the discussion of Drori
 //! 2026), random and true ones alike; so it has a budget and one scheme for all inputs, and is also tried on random circuits.
 //!
+//! An attack maximises an [`Objective`]: the loss of the model's answers as they are, against circuits that claim the answer;
+//! against circuits that claim the contrast, what of it no common shift repairs.
+//!
 //! A search that follows slopes does not see nodes that do something only together. So the adversary also tries large
 //! random sets of nodes and cuts those that turn answers down to a few ([`sets`]), and groups of nodes as one ([`units`]).
 
+mod objective;
 mod prompts;
 mod sets;
 mod units;
 
-pub(crate) use prompts::per_prompt;
+pub(crate) use objective::Objective;
+pub(crate) use prompts::{per_pair, per_prompt};
 
-use openwork_circuit::{Calibration, NodeSet};
+use openwork_circuit::{Calibration, Claim, NodeSet};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -25,6 +30,7 @@ use crate::{
         evaluator::Evaluator,
         measures::{Measured, best_shift},
         scheme::AblationValue,
+        shift_free::ToAnswers,
     },
     settings::Settings,
     stats::intervals::{Estimate, Resamples, fraction},
@@ -46,9 +52,10 @@ pub struct Attack {
     pub kl: Estimate,
     /// Fraction of those sequences on which it prefers the model's candidate.
     pub agreement: Estimate,
-    /// The same after the common shift of its logit difference that suits the task best. Where this is high and
-    /// `agreement` low, the attack moves the threshold between the two answers; where both are low, it destroys what tells
-    /// the two prompts of a pair apart.
+    /// The same after a common shift of its logit difference. Where this is high and `agreement` low, the attack moves the threshold
+    /// between the two answers; where both are low, it destroys what tells the two prompts of a pair apart. In a report on a
+    /// circuit that claims the answer the shift is the one that suits the task best; in one on a contrast the one that suits
+    /// the model's answers best, and only pairs to whose prompts the model gives different answers count.
     pub agreement_shifted: Estimate,
     /// Nodes it ablates most, and to what part.
     pub nodes: Vec<(String, f32)>,
@@ -67,6 +74,8 @@ pub enum Attacker {
     },
     /// Ablates nodes within the budget, on every prompt others; judged on the prompts that it was made on.
     PerPrompt,
+    /// Ablates nodes within the budget, on every pair others, of which a common shift of its two prompts is no part; judged likewise.
+    PerPair,
 }
 
 impl std::fmt::Display for Attacker {
@@ -75,6 +84,7 @@ impl std::fmt::Display for Attacker {
             Self::OneScheme => f.write_str("one scheme for all prompts"),
             Self::Group { name } => write!(f, "a group: {name}"),
             Self::PerPrompt => f.write_str("a scheme for every prompt"),
+            Self::PerPair => f.write_str("a scheme for every pair"),
         }
     }
 }
@@ -124,7 +134,7 @@ pub(crate) struct Candidate {
     pub effect: Effect,
 }
 
-/// Fraction of answers turned, then mean loss of the model's answers.
+/// Fraction of answers turned, then mean loss of the model's answers; both as the objective has them.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub(crate) struct Effect {
     pub turned: f64,
@@ -155,11 +165,12 @@ pub(crate) struct Adversary<'a> {
     effort: Effort,
     out_of_time: &'a dyn Fn() -> bool,
     rng: ChaCha8Rng,
-    /// Sign of the model's answer, by sequence.
-    signs: Vec<f64>,
+    objective: Objective,
     /// Slopes at the model, with respect to r: against the margins, and of the mean logit difference.
     against: Vec<f64>,
     upwards: Vec<f64>,
+    /// Slopes, likewise, of differences between groups of prompts, where the objective has them.
+    apart: Vec<Vec<f64>>,
     /// Steepest slope of the loss anywhere so far, by node; below zero where ablation raises it.
     steepest: Vec<f64>,
     /// Nodes outside that are not still.
@@ -175,17 +186,17 @@ impl<'a> Adversary<'a> {
     pub fn new(
         evaluator: &'a Evaluator<'a>,
         safe: &'a NodeSet,
-        effort: Effort,
+        (effort, objective): (Effort, Objective),
         seed: u64,
         out_of_time: &'a dyn Fn() -> bool,
     ) -> Self {
-        let signs: Vec<f64> = evaluator.model.differences.iter().map(|d| if *d < 0.0 { -1.0 } else { 1.0 }).collect();
         let whole = vec![1.0_f32; safe.kept().len()];
         let gradient = |slope: &(dyn Fn(usize) -> f64 + Sync)| {
             evaluator.partial_gradient(Weights::Model, &whole, VALUE, &|s, _| (0.0, slope(s))).1
         };
-        let against = gradient(&|s| -signs[s]);
+        let against = gradient(&|s| -objective.sign(s));
         let upwards = gradient(&|_| 1.0);
+        let apart = objective.directions(&evaluator.pairs).iter().map(|d| gradient(&|s| d[s])).collect();
         let live = |n: &usize| !safe.kept()[*n] && evaluator.activity.deviation[*n] > 0.0;
         Self {
             live: (0..whole.len()).filter(live).collect(),
@@ -197,9 +208,10 @@ impl<'a> Adversary<'a> {
             safe,
             effort,
             out_of_time,
-            signs,
+            objective,
             against,
             upwards,
+            apart,
         }
     }
 
@@ -209,7 +221,7 @@ impl<'a> Adversary<'a> {
     /// From every start it climbs the mean of `−log p(the model's answer)` by Frank and Wolfe's method, whose every step goes
     /// towards the best vertex of the budget's polytope: whole nodes. At the model the loss of sure answers has no slope, and
     /// what moves all answers one way has none in the mean; so there are several starts: slopes against the margins, against
-    /// one answer and against the other; the nodes that cost most when they are knocked out one by one; the most active
+    /// one answer and against the other; under a shift-free objective, of some prompts against the rest; the nodes that cost most when they are knocked out one by one; the most active
     /// nodes; random ones; and again what all of these found, with random parts exchanged.
     pub fn attack(&mut self, budget: f64) -> (Candidate, bool) {
         let downwards: Vec<f64> = self.upwards.iter().map(|g| -g).collect();
@@ -220,6 +232,7 @@ impl<'a> Adversary<'a> {
             (Search::KnockOuts, self.knock_outs()),
             (Search::Activity, self.by_activity()),
         ];
+        starts.extend(self.apart.iter().map(|slopes| (Search::Slopes, slopes.clone())));
         let nothing = self.candidate(Search::Nothing, vec![1.0; self.safe.kept().len()]);
         let mut best = self.best.take().unwrap_or(nothing);
         for set in self.small_sets.clone().into_iter().filter(|set| set.len() as f64 <= budget) {
@@ -251,15 +264,12 @@ impl<'a> Adversary<'a> {
 
     /// The coefficients of largest loss on the way from the vertex of some scores.
     fn climb(&mut self, scores: &[f64], budget: f64) -> Vec<f32> {
-        let (signs, evaluator) = (&self.signs, self.evaluator);
-        let loss_of = |s: usize, d: f64| softplus(-signs[s] * d);
-        let slope_of = |s: usize, d: f64| -signs[s] / (1.0 + (signs[s] * d).exp());
+        let evaluator = self.evaluator;
         let mut ablated = vertex(scores, self.safe, budget);
         let mut best = (f64::NEG_INFINITY, vec![]);
         for step in 0..=self.effort.steps {
             let r = coefficients(&ablated);
-            let (loss, gradient) =
-                evaluator.partial_gradient(Weights::Model, &r, VALUE, &|s, d| (loss_of(s, d), slope_of(s, d)));
+            let (loss, gradient) = self.objective.gradient(evaluator, &r);
             if loss > best.0 {
                 best = (loss, r);
             }
@@ -276,11 +286,7 @@ impl<'a> Adversary<'a> {
     }
 
     fn effect(&self, r: &[f32]) -> Effect {
-        let d = self.evaluator.partial(Weights::Model, r, VALUE, false);
-        let turned = 1.0
-            - crate::run::measures::mean(&d.agreement(Calibration::NONE, &self.evaluator.model).collect::<Vec<_>>());
-        let loss = d.differences.iter().zip(&self.signs).map(|(d, s)| softplus(-s * d)).sum::<f64>();
-        Effect { turned, loss: loss / d.differences.len() as f64 }
+        self.objective.effect(&self.evaluator.partial(Weights::Model, r, VALUE, false), &self.evaluator.model)
     }
 
     /// Coefficients that ablate these nodes to the full.
@@ -339,10 +345,6 @@ fn keep_worse(best: &mut Candidate, other: Candidate) {
     }
 }
 
-fn softplus(x: f64) -> f64 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
-}
-
 fn coefficients(ablated: &[f64]) -> Vec<f32> {
     ablated.iter().map(|a| (1.0 - a) as f32).collect()
 }
@@ -364,16 +366,29 @@ fn vertex(gradient: &[f64], safe: &NodeSet, budget: f64) -> Vec<f64> {
     vertex
 }
 
+/// An attack as it is judged on pairs that it was not made on.
+pub(crate) struct Outcome {
+    pub attack: Attack,
+    /// Its run as it is.
+    pub measured: Measured,
+    /// Agreement after the common shift that suits the model's answers best, of pairs with a contrast; none without such pairs.
+    pub contrast: Option<Estimate>,
+    /// That shift.
+    pub shift: Calibration,
+}
+
 /// Effect of an attack on pairs that it was not made on.
 pub(crate) fn outcome_of(
     (on, attacker, budget): (Subset, Attacker, f64),
-    found: &Candidate,
+    (claim, found): (Claim, &Candidate),
     evaluator: &Evaluator<'_>,
     resamples: &Resamples,
-) -> (Attack, Measured) {
+) -> Outcome {
     let run = evaluator.partial(Weights::Model, &found.r, VALUE, true);
     let measured = Measured::new(&run, Calibration::NONE, &evaluator.model);
-    let shifted = Measured::new(&run, best_shift(&run), &evaluator.model);
+    let to_answers = ToAnswers::new(&run, 1.0, &evaluator.model);
+    let contrast = to_answers.agreement();
+    let to_task = || fraction(&Measured::new(&run, best_shift(&run), &evaluator.model).agree);
     let attack = Attack {
         on,
         attacker,
@@ -381,10 +396,10 @@ pub(crate) fn outcome_of(
         budget,
         kl: resamples.mean(&measured.kl_candidates),
         agreement: fraction(&measured.agree),
-        agreement_shifted: fraction(&shifted.agree),
+        agreement_shifted: contrast.filter(|_| claim == Claim::Contrast).unwrap_or_else(to_task),
         nodes: most_ablated(evaluator, &found.r),
     };
-    (attack, measured)
+    Outcome { attack, measured, contrast, shift: to_answers.calibration }
 }
 
 /// The dozen nodes that are ablated most, by name, and the part that is left of each.

@@ -23,7 +23,7 @@ mod tap;
 
 use std::collections::BTreeMap;
 
-use openwork_circuit::{NodeSet, NodeSpace, credit};
+use openwork_circuit::{NodeSet, NodeSpace, Outcome, credit};
 use openwork_model::{Model, Site};
 use openwork_tasks::Pair;
 use rayon::prelude::*;
@@ -31,8 +31,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     run::{
-        measures::{Faithfulness, argmax, faithfulness, kl},
+        measures::{Faithfulness, argmax, faithfulness, kl, losses_at_best_shift},
         prompts::{self, Chunk, PromptError, Recorded, chunks, seen},
+        shift_free::ToAnswers,
     },
     settings::Settings,
     stats::intervals::{Estimate, Resamples, fraction},
@@ -180,6 +181,18 @@ pub struct Scrubbed {
     pub all_resampled: ScrubbedRun,
     /// The worst prompt of the scrubbed circuit.
     pub worst: WorstScrub,
+    /// The same after common shifts.
+    pub at_best_shift: ScrubbedShifted,
+}
+
+/// Result of causal scrubbing after a shift of the logit difference that is common to all prompts and scrubs of a kind of run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScrubbedShifted {
+    /// Score with m = −task loss, of model, circuit and the empty circuit at the shift that suits each best.
+    pub score_loss: Faithfulness,
+    /// Fraction of the circuit's runs whose preferred candidate is the model's, at the shift that suits the model's answers best, over
+    /// pairs to whose prompts these are different; none without such pairs.
+    pub agreement: Option<Estimate>,
 }
 
 /// Scrubs everything outside `circuit`, nodes with all edges between them, on the prompts of `pairs` (of which the first
@@ -389,7 +402,33 @@ impl<'a> Scrubber<'a> {
             circuit: run(circuit),
             all_resampled: run(nothing),
             worst: self.worst(circuit),
+            at_best_shift: self.shifted(circuit, nothing, &resamples),
         }
+    }
+
+    /// Loss and agreement after common shifts.
+    fn shifted(&self, circuit: &[Run], nothing: &[Run], resamples: &Resamples) -> ScrubbedShifted {
+        let outcome =
+            |runs: &[Run]| Outcome { differences: runs.iter().map(|r| r.difference).collect(), log_probs: vec![] };
+        let prompts = self.recorded.len();
+        let model: Vec<f64> = (0..prompts).map(|p| self.difference(p, &self.recorded.log_probs[p])).collect();
+        // As many times as there are scrubs, so that runs and answers stand side by side.
+        let model = Outcome { differences: model.repeat(self.settings.scrubs), log_probs: vec![] };
+        // Pairs follow each other scrub after scrub; a pair has the mean over its scrubs.
+        let by_pair = |values: Vec<f64>| -> Vec<f64> {
+            let n = self.pairs.len();
+            (0..n).map(|pair| values.iter().skip(pair).step_by(n).sum::<f64>() / self.settings.scrubs as f64).collect()
+        };
+        let loss = |run: &Outcome| by_pair(losses_at_best_shift(run));
+        let settings = Settings { min_denominator_se: self.settings.min_denominator_se, ..Settings::default() };
+        let (run, nothing) = (outcome(circuit), outcome(nothing));
+        let score_loss = faithfulness(&loss(&nothing), &loss(&run), &loss(&model), resamples, &settings);
+        let agree = ToAnswers::new(&run, 1.0, &model).agree;
+        let contrasts = agree.len() / self.settings.scrubs;
+        let of_pair =
+            |pair: usize| agree.iter().skip(pair).step_by(contrasts).sum::<f64>() / self.settings.scrubs as f64;
+        let agreement = (contrasts > 0).then(|| fraction(&(0..contrasts).map(of_pair).collect::<Vec<_>>()));
+        ScrubbedShifted { score_loss, agreement }
     }
 
     fn worst(&self, runs: &[Run]) -> WorstScrub {
