@@ -46,7 +46,7 @@ struct Study {
     out: PathBuf,
 }
 
-/// What is trained in.
+/// Nodes that a cell trains in.
 enum Subject {
     Found,
     Random(u64),

@@ -45,6 +45,12 @@ pub fn check_goal(model: &Model, means: &Means, goal: &Goal, target: f64) -> Res
     }
 }
 
+/// Task loss of the nodes alone on the selection pairs as their answers are, without calibration; nats per sequence.
+pub(crate) fn raw_loss(model: &Model, means: &Means, goal: &Goal, nodes: &NodeSet) -> f64 {
+    let batches = batches(&goal.selection, 8, model.config.n_ctx);
+    evaluate(model, &batches, false, || Keep::new(nodes, Ablation::Mean(means)), |_| ()).loss(Calibration::NONE)
+}
+
 /// Task loss of the nodes alone on the selection pairs, calibrated on the training pairs; nats per sequence.
 pub(crate) fn circuit_loss(model: &Model, means: &Means, goal: &Goal, nodes: &NodeSet) -> f64 {
     let run = |pairs: &[Pair]| {

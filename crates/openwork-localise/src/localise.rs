@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::{
     Goal, Standing,
     adversary::Adversary,
-    goal::circuit_loss,
+    goal::raw_loss,
     objective::Context,
     standing::standing,
     terms::{self, Kind, budget, interventions, untouched},
@@ -129,7 +129,7 @@ impl Localiser<'_> {
                 return Ok(Err(Ended));
             }
             let Some(standings) = standings else { continue };
-            let stands = standings.iter().all(|s| s.is_localised(settings.agreement, settings.target_loss));
+            let stands = standings.iter().all(|s| self.stands(s));
             looks.push((done, standings));
             if stands && stood {
                 break;
@@ -137,7 +137,8 @@ impl Localiser<'_> {
             stood = stands && step + 1 < settings.steps;
         }
         let first = done;
-        self.drop_idle(trainer.model(), &state.means, &mut goals);
+        let stands: Vec<bool> = looks.last().map_or(vec![], |(_, last)| last.iter().map(|s| self.stands(s)).collect());
+        self.drop_idle(trainer.model(), &state.means, &mut goals, &stands);
         let mut trainer = self.trainer(trainer.model().clone(), settings.extra_steps, settings.lr / 2.0);
         for _ in 0..settings.extra_steps {
             let (text_loss, distance) = self.step(&mut trainer, &text(done)?, &goals, &mut state, done);
@@ -183,6 +184,10 @@ impl Localiser<'_> {
             model = trainer.model().clone();
         }
         Ok(Ok(self.thawed(&model)))
+    }
+
+    fn stands(&self, standing: &Standing) -> bool {
+        standing.is_localised(self.settings.agreement, self.settings.target_loss)
     }
 
     /// One step; the cross-entropy of the text and the mean distance of the interventions.
@@ -270,13 +275,14 @@ impl Localiser<'_> {
     }
 
     /// Drops nodes of circuits, those of least worth first, as long as all that are dropped are worth less than a hundredth of the model's
-    /// loss reduction together.
-    fn drop_idle(&self, model: &Model, means: &Means, goals: &mut [Goal]) {
-        for goal in goals {
+    /// loss reduction together. A circuit that does not stand, such as a control's, keeps all.
+    fn drop_idle(&self, model: &Model, means: &Means, goals: &mut [Goal], stands: &[bool]) {
+        for (goal, _) in goals.iter_mut().zip(stands).filter(|(_, stands)| **stands) {
             let selection = batches(&goal.selection, 8, model.config.n_ctx);
             let of_model = evaluate(model, &selection, false, || NoTap, |_| ()).loss(Calibration::NONE);
             let most = IDLE * (std::f64::consts::LN_2 - of_model).max(0.0);
-            let loss = |nodes: &NodeSet| circuit_loss(model, means, goal, nodes);
+            // A calibration would make up for a node that holds the threshold.
+            let loss = |nodes: &NodeSet| raw_loss(model, means, goal, nodes);
             let without = |nodes: &NodeSet, out: usize| {
                 NodeSet::of(nodes.space().clone(), nodes.numbers().filter(|&node| node != out))
             };
@@ -296,7 +302,7 @@ impl Localiser<'_> {
     }
 }
 
-/// What changes beside the weights.
+/// State of a training beside the weights: means, adversaries, and the answers to keep.
 struct State {
     space: NodeSpace,
     means: Means,

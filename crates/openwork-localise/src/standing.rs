@@ -1,4 +1,4 @@
-//! How far a circuit has come: what training watches to know when it is done.
+//! State of a circuit in training, by which training knows when it is done.
 
 use openwork_circuit::{Batch, Means, NodeSet, NodeSpace, batches};
 use openwork_model::{Cpu, Model, NoTap, Tokens};

@@ -12,8 +12,8 @@ use openwork_train::LogLine;
 use openwork_verify::{Control, Report, Verdict};
 
 use crate::{
-    LogError, Part, Project, ProjectError, Standing, TaskScore, TaskScoreError, VerdictError, VerdictFile, read_log,
-    stale, task_scores, verdict_path,
+    LogError, LoggedVerdict, Part, Project, ProjectError, Standing, TaskScore, TaskScoreError, VerdictError,
+    VerdictFile, earlier_verdicts, read_log, stale, task_scores, verdict_path,
 };
 
 /// Pairs per split that the whole model is measured on.
@@ -69,14 +69,24 @@ pub struct UnjudgedCircuit {
     pub size: Size,
     /// The verdict beside it, if it is about something else, and the parts that differ.
     pub stale: Option<(PathBuf, Vec<Part>)>,
+    /// The latest verdict in the log of the folder on this very circuit and model, under whatever name.
+    pub logged: Option<LoggedVerdict>,
 }
 
 impl UnjudgedCircuit {
     /// Sentence on what the circuit lacks.
     pub fn words(&self) -> String {
-        match &self.stale {
+        let words = match &self.stale {
             Some((path, differs)) => stale(path, differs),
-            None => "it has not been verified; `openwork verify` does it".into(),
+            None => "it has no verdict beside it; `openwork verify` makes one".into(),
+        };
+        match &self.logged {
+            Some(verdict) => format!(
+                "{words}. This very circuit was verified in this folder as {}: {}",
+                verdict.name,
+                verdict.words()
+            ),
+            None => words,
         }
     }
 }
@@ -197,7 +207,10 @@ fn circuits(project: &Project) -> Result<(Vec<CircuitReport>, Vec<UnjudgedCircui
             Standing::Stale { path, differs } => Some((path, differs)),
             Standing::Unverified => None,
         };
-        unjudged.push(UnjudgedCircuit { path, task: file.task.clone(), size: file.circuit.size(), stale });
+        let (earlier, _) = earlier_verdicts(&path, &file.task)?;
+        let (circuit, model) = (file.claim_sha256(), &project.model_sha256);
+        let logged = earlier.into_iter().rev().find(|v| v.circuit_sha256 == circuit && v.model_sha256 == *model);
+        unjudged.push(UnjudgedCircuit { path, task: file.task.clone(), size: file.circuit.size(), stale, logged });
     }
     Ok((judged, unjudged))
 }

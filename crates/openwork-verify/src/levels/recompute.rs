@@ -16,11 +16,13 @@ use crate::{
         rules,
         seal::{Evidence, Judged, Kind},
     },
+    methods::{adversary::Attacker, random_sets::Subset},
     report::{Contents, Report, findings::Size, verdict::Verdict},
     run::{
         measures::{Cell, Faithfulness},
         scheme::{Kept, Scheme, Split},
     },
+    settings::SettingsError,
 };
 
 /// Part of a report that does not follow from the rest: somebody changed one of them.
@@ -94,6 +96,22 @@ pub enum Edited {
         /// Level that follows.
         expected: u8,
     },
+    /// A check is of a level that was not asked for.
+    #[error("{check} is of level {level}, and level {asked} was asked for")]
+    Beyond {
+        /// The check.
+        check: CheckId,
+        /// Its level.
+        level: u8,
+        /// Level that was asked for.
+        asked: u8,
+    },
+    /// No run has these settings.
+    #[error("no verification has its settings: {0}")]
+    Settings(#[from] SettingsError),
+    /// Counts of nodes contradict each other.
+    #[error("its counts of nodes contradict each other")]
+    Size,
     /// The reasons do not follow from the checks.
     #[error("the reasons of the verdict are not those that follow from the checks")]
     Reasons,
@@ -106,6 +124,13 @@ impl Report {
     /// # Errors
     /// The first part that does not follow.
     pub fn recompute(&self) -> Result<(), Edited> {
+        // Settings that no verification has end in an error, which is a report, too.
+        if !matches!(self.verdict, Verdict::Error { .. }) {
+            self.settings.check()?;
+        }
+        if self.size.is_some_and(|size| !is_possible(size)) {
+            return Err(Edited::Size);
+        }
         for (i, check) in self.checks.iter().enumerate() {
             if self.checks[..i].iter().any(|other| other.id == check.id) {
                 return Err(Edited::Twice { check: check.id });
@@ -187,6 +212,12 @@ fn recompute_check(report: &Contents, check: &Check) -> Result<(), Edited> {
     if check.level != id.level() || (check.role != role && !not_asked) {
         return Err(Edited::Role { check: id });
     }
+    if check.level > report.level && check.level > 0 {
+        return Err(Edited::Beyond { check: id, level: check.level, asked: report.level });
+    }
+    if check.p_value.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
+        return Err(Edited::Numbers { check: id });
+    }
     if check.status == Status::NotApplicable {
         return Ok(());
     }
@@ -195,11 +226,38 @@ fn recompute_check(report: &Contents, check: &Check) -> Result<(), Edited> {
     {
         return Err(Edited::Threshold { check: id, found: found.to_string(), expected });
     }
-    if check.lacks_numbers() || !agrees_with_table(report, check) {
+    if check.lacks_numbers() || !agrees_with_table(report, check) || !agrees_with_findings(report, check) {
         return Err(Edited::Numbers { check: id });
     }
     let recomputed = check.recomputed(&report.settings).or_else(|| from_findings(report, id));
     recomputed.map_or(Ok(()), |expected| same_outcome(check, expected))
+}
+
+/// True if the counts can be those of a circuit in a model.
+fn is_possible(size: Size) -> bool {
+    let Size { nodes, model_nodes, active_nodes, active_in_circuit, .. } = size;
+    nodes <= model_nodes && active_nodes <= model_nodes && active_in_circuit <= nodes.min(active_nodes)
+}
+
+/// True if the check's estimate is that of the attack or the knock-out that the report lists, where it is one.
+fn agrees_with_findings(report: &Contents, check: &Check) -> bool {
+    let findings = &report.findings;
+    let of_attack = |attacker: &Attacker, is_shifted: bool| {
+        let kind = std::mem::discriminant(attacker);
+        let attacks = findings.attacks.iter().filter(|a| a.on == Subset::Circuit);
+        let mut same = attacks.filter(|a| std::mem::discriminant(&a.attacker) == kind);
+        same.any(|a| check.estimate == Some(if is_shifted { a.agreement_shifted } else { a.agreement }))
+    };
+    match check.id {
+        CheckId::Adversary | CheckId::LargerAdversary => of_attack(&Attacker::OneScheme, false),
+        CheckId::AdversaryShifted | CheckId::LargerAdversaryShifted => of_attack(&Attacker::OneScheme, true),
+        CheckId::Groups => of_attack(&Attacker::Group { name: String::new() }, false),
+        CheckId::Completeness => {
+            let mut rows = findings.incompleteness.iter().filter(|row| row.on == Subset::Circuit);
+            rows.any(|row| check.estimate == Some(row.gap))
+        }
+        _ => true,
+    }
 }
 
 /// True if the check's estimate is that of the table of runs, where it is one of its columns.

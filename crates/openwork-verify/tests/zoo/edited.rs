@@ -140,3 +140,23 @@ fn looser_settings_stand_in_the_verdict_line() {
     let stricter = |r: &mut Value| r["settings"]["min_accuracy"] = json!(0.9);
     assert!(complaint(&report, stricter).contains("its threshold is 0.5, and the settings say 0.9"));
 }
+
+#[test]
+fn numbers_that_other_parts_of_the_report_contradict_are_noticed() {
+    let bed = Bed::new(Plan::default());
+    let report = bed.judge(&set(&path_nodes(&[0], false)));
+    let estimate = json!({"mean": 0.95, "ci95": [0.94, 0.96], "n": 99});
+    for id in ["\"adversary\"", "\"larger_adversary\"", "\"completeness\"", "\"groups\""] {
+        let said = complaint(&report, edit(id, |check| check["estimate"] = estimate.clone()));
+        assert!(said.contains("its numbers are not those"), "{id}: {said}");
+    }
+    let said = complaint(&report, edit("\"task\"", |check| check["p_value"] = json!(-3.0)));
+    assert!(said.contains("its numbers are not those"), "{said}");
+    assert!(complaint(&report, |r| r["level"] = json!(2)).contains("and level 2 was asked for"));
+    assert!(
+        complaint(&report, |r| r["settings"]["random_sets"] = json!(1)).contains("no verification has its settings")
+    );
+    for (field, value) in [("model_nodes", 1), ("active_in_circuit", 99_999), ("active_nodes", 99_999)] {
+        assert!(complaint(&report, |r| r["size"][field] = json!(value)).contains("contradict each other"), "{field}");
+    }
+}

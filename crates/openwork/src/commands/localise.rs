@@ -10,7 +10,7 @@ use crate::ui::{
     args::{check_folder, open_project},
     interrupt,
     progress::Progress,
-    ranges::{at_least, between, positive, seed, up_to},
+    ranges::{between, positive, seed, up_to},
     show::{count, say, table},
 };
 
@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long)]
     control: bool,
     /// Control: train in connected random circuits of the same shape instead, drawn with this seed
-    #[arg(long, value_name = "SEED", value_parser = at_least::<u64>(0))]
+    #[arg(long, value_name = "SEED", value_parser = seed)]
     random: Option<u64>,
 }
 

@@ -186,6 +186,7 @@ fn page(report: Report) -> String {
             task: HOSTILE.into(),
             size: openwork_circuit::Size { nodes: 3, edges: 2, units: 3 },
             stale: None,
+            logged: None,
         }],
         tasks: vec![],
         model_path: "run".into(),

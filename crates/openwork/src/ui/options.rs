@@ -37,8 +37,9 @@ mod tests {
     use super::*;
 
     /// Options that accept 0, with the reason. No other of the values below is accepted by any option.
-    const ZERO: [(&str, &str); 8] = [
+    const ZERO: [(&str, &str); 9] = [
         ("seed", "any number is a seed"),
+        ("random", "any number is a seed"),
         ("k-coef", "kept nodes can be free"),
         ("temperature", "takes the most likely token"),
         ("top-k", "means all tokens"),

@@ -76,7 +76,7 @@ fn a_verdict_is_about_the_circuit_that_it_was_made_on() {
         let line = said.lines().find(|l| l.starts_with(&format!("run/circuits/{name}.json"))).unwrap();
         assert!(line.contains("(circuit differs)") && line.contains("openwork verify"), "{line}");
     }
-    assert!(said.contains("run/circuits/bare.json: it has not been verified"), "{said}");
+    assert!(said.contains("run/circuits/bare.json: it has no verdict beside it"), "{said}");
     let page = read(dir, "run/report.html");
     assert_eq!(page.matches("NOT VERIFIED").count(), 3);
     assert!(!page.contains("NO TASK"), "no badge of another circuit");
@@ -137,7 +137,11 @@ fn prune_keeps_the_circuit_that_lies_there_and_its_verdict() {
     let dir = tmp.path();
     save(dir, "for_while", "for_while", 1);
     let _ = run(dir, VERIFY);
-    std::fs::write(dir.join("run/circuits/for_while.statistical.certificate.json"), "{}").unwrap();
+    std::fs::write(
+        dir.join("run/circuits/for_while.statistical.certificate.json"),
+        "{\"format\": \"openwork-certificate 2\"}",
+    )
+    .unwrap();
     let before = [read(dir, "run/circuits/for_while.json"), read(dir, "run/circuits/for_while.verdict.json")];
     let prune = "prune run --task for_while --steps 2 --restarts 1 --target-loss 0.8";
     let refused = run(dir, prune);
@@ -387,6 +391,17 @@ fn files_with_the_names_of_pairs_and_verdicts_are_replaced_only_if_they_are_some
         let refused = run(dir, &format!("prune run --task for_while --steps 2 --out run/circuits/{name}"));
         assert!(stderr(&refused).contains("is a name that a file beside a circuit has"), "{}", stderr(&refused));
     }
+    // A refutation does not go away with the name.
+    let _ = run(dir, VERIFY);
+    for name in ["json", "verdict.json", "pairs.json"] {
+        let new = if name == "json" { "fresh" } else { "old" };
+        let path = |stem: &str| dir.join(format!("run/circuits/{stem}.{name}"));
+        std::fs::rename(path("for_while"), path(new)).unwrap();
+    }
+    let said = ok(dir, "report run");
+    let line = said.lines().find(|l| l.starts_with("run/circuits/fresh.json")).unwrap();
+    assert!(line.contains("This very circuit was verified in this folder as for_while.json: NO TASK"), "{said}");
+    std::fs::rename(dir.join("run/circuits/fresh.json"), dir.join("run/circuits/for_while.json")).unwrap();
     // Its own files go, as before.
     let _ = run(dir, VERIFY);
     assert!(dir.join("run/circuits/for_while.pairs.json").exists());
