@@ -58,8 +58,8 @@ pub enum CircuitError {
     },
     /// The file has another format.
     #[error(
-        "{} has format {found:?}, and this version reads {FORMAT:?}: find the circuit again with `openwork prune`",
-        path.display()
+        "{} has format {found:?}, and this version reads {FORMAT:?}: {}",
+        path.display(), advice(found, "openwork-circuit ", "find the circuit again with `openwork prune`", "name a circuit file")
     )]
     OtherFormat {
         /// The file.
@@ -142,6 +142,11 @@ pub enum CircuitError {
         /// Hash of the model at hand.
         expected: String,
     },
+}
+
+/// Advice on a file of another format: of another version of ours, or of another kind.
+fn advice(found: &str, own: &str, again: &'static str, other: &'static str) -> &'static str {
+    if found.starts_with(own) { again } else { other }
 }
 
 /// Advice on a wrong edge.

@@ -71,6 +71,9 @@ pub(crate) struct Context<'a> {
     pub record: Option<&'a Record>,
 }
 
+/// Value and slope of every sequence, by its logit difference.
+pub(crate) type Slopes<'a> = dyn Fn(&[f64]) -> Vec<(f64, f64)> + 'a;
+
 /// Outcome of a run under an intervention.
 pub(crate) struct Ran {
     /// Slope of the requirement with respect to every node's coefficient r.
@@ -98,7 +101,7 @@ impl Context<'_> {
         &self,
         batch: &Batch,
         (r, values): (&[f32], &Values),
-        slopes: &dyn Fn(&[f64]) -> Vec<(f64, f64)>,
+        slopes: &Slopes<'_>,
         gradients: Option<(f64, &mut Params<Gradient>)>,
         cpu: &mut Cpu,
     ) -> Ran {

@@ -9,7 +9,7 @@ use openwork_tensor::TokenShards;
 use openwork_train::{CheckpointInfo, Recipe, check_checkpoint};
 use serde::Deserialize;
 
-use crate::{LoggedVerdict, TOKENIZER_KEY, VerdictFile, read_log, verdict_path};
+use crate::{LoggedVerdict, Sample, TOKENIZER_KEY, VerdictFile, pairs_path, read_log, verdict_path};
 
 /// A file and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,8 +73,12 @@ pub fn fsck(dir: &Path) -> Result<Vec<Finding>, FsckError> {
         } else if is_shards(&path) {
             findings.push(Finding { state: known.shards(&path), path });
         } else if name == "circuits" {
-            let files = list(&path)?.into_iter().filter(|path| !path.is_dir());
-            findings.extend(files.map(|path| Finding { state: known.beside(&path), path }));
+            let files: Vec<PathBuf> = list(&path)?.into_iter().filter(|path| !path.is_dir()).collect();
+            // A verdict has the hash of the pairs that it was made on.
+            let verdicts = files.iter().filter(|path| path.to_string_lossy().ends_with(".verdict.json"));
+            let pairs = verdicts.map(|path| pairs_path(path)).filter(|path| !path.exists());
+            findings.extend(pairs.map(|path| Finding { path, state: State::Missing }));
+            findings.extend(files.into_iter().map(|path| Finding { state: known.beside(&path), path }));
         } else if !path.is_symlink() {
             findings.extend(fsck(&path)?);
         }
@@ -134,8 +138,10 @@ impl Known {
         if over {
             expected.extend(["model.safetensors", "tokenizer.json"]);
         }
-        if trained && over {
-            expected.push("sample");
+        match there("sample") {
+            true => expected.push("sample/manifest.json"),
+            false if trained && over => expected.push("sample"),
+            false => (),
         }
         if there("circuits") {
             expected.push("means.safetensors");
@@ -151,11 +157,30 @@ impl Known {
             "checkpoint.safetensors" => state(self.checkpoint.as_ref().map(drop).map_err(Clone::clone)),
             "model.safetensors" => state(self.model.as_ref().map(drop).map_err(Clone::clone)),
             "means.safetensors" if self.model.is_err() => State::Unknown { reason: NO_MODEL },
-            "means.safetensors" => state(self.means.as_ref().map(drop).map_err(Clone::clone)),
+            "means.safetensors" => state(self.means(path)),
             "tokenizer.json" => state(self.tokenizer()),
             "recipe.toml" => state(self.recipe(path)),
             "log.jsonl" => state(self.log(path)),
             _ => unknown(name),
+        }
+    }
+
+    /// Compares the means with the sample beside them, which they are taken over, where that can be read.
+    fn means(&self, path: &Path) -> Result<(), String> {
+        let means = self.means.as_ref().map_err(Clone::clone)?;
+        let (Ok(Loaded { model, .. }), Ok(tokenizer)) = (&self.model, &self.tokenizer) else { return Ok(()) };
+        let dir = path.parent().unwrap_or(Path::new(""));
+        let Ok(sample) = Sample::open(dir, None, tokenizer.sha256(), [means.seq_len(), model.config.vocab_size]) else {
+            return Ok(());
+        };
+        agree("the sample beside them is", Some(&sample.sha256()), means.data_sha256())?;
+        match means.n_tokens() == sample.tokens.len() as u64 {
+            true => Ok(()),
+            false => Err(format!(
+                "they are said to be over {} tokens, and the sample has {}",
+                means.n_tokens(),
+                sample.tokens.len()
+            )),
         }
     }
 

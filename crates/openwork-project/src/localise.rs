@@ -147,7 +147,7 @@ pub enum LocaliseError {
         /// The folder.
         dir: PathBuf,
         /// The fault.
-        source: FindRecipeError,
+        source: Box<FindRecipeError>,
     },
     /// The recipe is that of another shape of model.
     #[error("the recipe in {} is of a model of another shape", dir.display())]
@@ -298,8 +298,8 @@ pub fn localise(
 /// The recipe of the run in the project's folder.
 fn recipe_of(project: &Project) -> Result<Recipe, LocaliseError> {
     let dir = project.dir.clone();
-    let recipe =
-        find_recipe(dir.join("recipe.toml")).map_err(|source| LocaliseError::NoRecipe { dir: dir.clone(), source })?;
+    let recipe = find_recipe(dir.join("recipe.toml"))
+        .map_err(|source| LocaliseError::NoRecipe { dir: dir.clone(), source: Box::new(source) })?;
     match recipe.config == project.model.config {
         true => Ok(recipe),
         false => Err(LocaliseError::OtherRecipe { dir }),

@@ -221,7 +221,8 @@ pub enum VerdictError {
     },
     /// The file is of another version.
     #[error(
-        "{} has format {found:?}, expected {FORMAT:?}: verify the circuit again with `openwork verify`", path.display()
+        "{} has format {found:?}, expected {FORMAT:?}: {}", path.display(),
+        if found.starts_with("openwork-verdict ") { "verify the circuit again with `openwork verify`" } else { "name a verdict file" }
     )]
     Format {
         /// The file.

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use openwork_project::{Finding, State, fsck};
 
 use crate::ui::show::say;
@@ -17,7 +17,14 @@ pub struct Args {
 /// Runs the command. Exit code 0: no file is damaged or missing; 1: one is.
 pub fn run(args: Args) -> Result<ExitCode> {
     let mut damaged = false;
-    for Finding { path, state } in fsck(&args.run)? {
+    let findings = fsck(&args.run)?;
+    let told = |finding: &Finding| !matches!(finding.state, State::Unknown { .. });
+    ensure!(
+        findings.iter().any(told),
+        "{} holds no run, no corpus and no folder of one: there is nothing to compare",
+        args.run.display()
+    );
+    for Finding { path, state } in findings {
         let path = path.display();
         match state {
             State::Whole => say!("ok       {path}"),

@@ -15,7 +15,7 @@ use super::{
 pub struct DocumentArgs {
     /// Extensions of the files that are one document each; they may be compressed (.gz, .zst), as rows may (.jsonl)
     /// [default: py,txt,md]
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = extension)]
     extensions: Option<Vec<String>>,
     /// Field of a row of JSON that holds the document [default: text]
     #[arg(long, value_name = "NAME")]
@@ -26,6 +26,15 @@ pub struct DocumentArgs {
     /// Follow links inside the folders; no folder is visited twice
     #[arg(long)]
     follow_symlinks: bool,
+}
+
+/// An extension, with or without its dot.
+fn extension(text: &str) -> Result<String, String> {
+    let bare = text.strip_prefix('.').unwrap_or(text);
+    match !bare.is_empty() && bare.chars().all(|c| c.is_alphanumeric() || "_-+".contains(c)) {
+        true => Ok(text.to_owned()),
+        false => Err("expected extensions such as py,md: letters, digits, _, - and +".into()),
+    }
 }
 
 impl DocumentArgs {

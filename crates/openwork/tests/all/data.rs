@@ -121,6 +121,10 @@ fn nothing_that_is_an_input_or_no_corpus_is_replaced() {
         assert_eq!(output.status.code(), Some(2), "{line}");
         assert!(stderr(&output).contains(words), "{line}: {}", stderr(&output));
     }
+    for extensions in ["''", "*", "py,,md"] {
+        let line = format!("data build --from src --out made --tokenizer tokenizer.json --extensions {extensions}");
+        assert_eq!(run(dir, &line).status.code(), Some(2), "{line}");
+    }
     for (line, words) in [
         ("tokenizer train --from src --out src/a.py", "src/a.py is there already and is no tokenizer"),
         ("tokenizer train --from src/a.py --out src/a.py", "is an input of this command"),

@@ -90,7 +90,8 @@ fn fsck_lists_every_file_and_finds_any_damage() {
         );
         fs::write(&path, whole).unwrap();
     }
-    for file in ["log.jsonl", "means.safetensors", "model.safetensors", "recipe.toml", "sample", "tokenizer.json"] {
+    let parts = ["log.jsonl", "means.safetensors", "model.safetensors", "recipe.toml", "sample", "tokenizer.json"];
+    for file in parts.into_iter().chain(["sample/manifest.json", "circuits/for_while.pairs.json"]) {
         let (path, away) = (dir.join("run").join(file), dir.join("away"));
         fs::rename(&path, &away).unwrap();
         let output = run(dir, "fsck run");
@@ -107,6 +108,14 @@ fn fsck_lists_every_file_and_finds_any_damage() {
     let listed = ok(dir, "fsck .");
     assert!(listed.contains("ok       ./data/validation\n") && listed.contains("ok       ./run/sample\n"), "{listed}");
     assert_eq!(run(dir, "fsck nowhere").status.code(), Some(2));
+    fs::create_dir(dir.join("src")).unwrap();
+    fs::write(dir.join("src/a.py"), "a = 1").unwrap();
+    let nothing = run(dir, "fsck src");
+    assert!(
+        nothing.status.code() == Some(2) && stderr(&nothing).contains("nothing to compare"),
+        "{}",
+        stderr(&nothing)
+    );
 }
 
 #[test]
