@@ -1,6 +1,6 @@
 //! A circuit that is to be trained in, with the pairs of its task.
 
-use openwork_circuit::{Ablation, Calibration, Keep, Means, NodeSet, batches, evaluate};
+use openwork_circuit::{Ablation, Calibration, Keep, Means, NodeSet, Outcome, batches, evaluate};
 use openwork_model::Model;
 use openwork_tasks::Pair;
 
@@ -47,17 +47,18 @@ pub fn check_goal(model: &Model, means: &Means, goal: &Goal, target: f64) -> Res
 
 /// Task loss of the nodes alone on the selection pairs as their answers are, without calibration; nats per sequence.
 pub(crate) fn raw_loss(model: &Model, means: &Means, goal: &Goal, nodes: &NodeSet) -> f64 {
-    let batches = batches(&goal.selection, 8, model.config.n_ctx);
-    evaluate(model, &batches, false, || Keep::new(nodes, Ablation::Mean(means)), |_| ()).loss(Calibration::NONE)
+    alone(model, means, nodes, &goal.selection).loss(Calibration::NONE)
 }
 
 /// Task loss of the nodes alone on the selection pairs, calibrated on the training pairs; nats per sequence.
 pub(crate) fn circuit_loss(model: &Model, means: &Means, goal: &Goal, nodes: &NodeSet) -> f64 {
-    let run = |pairs: &[Pair]| {
-        let batches = batches(pairs, 8, model.config.n_ctx);
-        evaluate(model, &batches, false, || Keep::new(nodes, Ablation::Mean(means)), |_| ())
-    };
-    let calibration = run(&goal.train[..goal.train.len().min(64)]).calibrate();
+    let calibration = alone(model, means, nodes, &goal.train[..goal.train.len().min(64)]).calibrate();
     let finite = calibration.scale.is_finite() && calibration.shift.is_finite();
-    run(&goal.selection).loss(if finite { calibration } else { Calibration::NONE })
+    alone(model, means, nodes, &goal.selection).loss(if finite { calibration } else { Calibration::NONE })
+}
+
+/// Run with only `nodes` kept and all else at its mean.
+fn alone(model: &Model, means: &Means, nodes: &NodeSet, pairs: &[Pair]) -> Outcome {
+    let batches = batches(pairs, 8, model.config.n_ctx);
+    evaluate(model, &batches, false, || Keep::new(nodes, Ablation::Mean(means)), |_| ())
 }

@@ -246,7 +246,7 @@ pub fn localise(
         return Err(LocaliseError::Taken { out: request.out.to_owned() });
     }
     let recipe = recipe_of(project)?;
-    let text = Text::open(project, request, &recipe)?;
+    let mut text = Text::open(project, request, &recipe)?;
     let goals = goals(project, request)?;
     let target = request.settings.target_loss;
     let original_losses = goals.iter().map(|goal| {
@@ -388,10 +388,10 @@ fn changes(
 /// The text of a run: its training and validation shards.
 struct Text {
     train: TokenShards,
+    windows: Windows,
     validation: Vec<u16>,
     n_ctx: usize,
     sequences: usize,
-    seed: u64,
 }
 
 impl Text {
@@ -406,15 +406,16 @@ impl Text {
         let (train, shards) = (open("train")?, open("validation")?);
         let mut validation = vec![0; (shards.len() as usize / n_ctx).min(VALIDATION) * n_ctx];
         shards.read(0, &mut validation)?;
-        let (sequences, seed) = (recipe.batch_sequences, request.settings.seed);
-        Ok(Self { train, validation, n_ctx, sequences, seed })
+        // An order of its own, unlike that of the run.
+        const ORDER: u64 = 0x6c6f_6361_6c69_7365;
+        let windows =
+            Windows::new(train.len(), n_ctx, request.settings.seed ^ ORDER).ok_or_else(|| too_short("train"))?;
+        Ok(Self { train, windows, validation, n_ctx, sequences: recipe.batch_sequences })
     }
 
-    /// The text of a step: windows of the training shards in an order of its own.
-    fn batch(&self, step: u64) -> Result<Vec<u16>, LocaliseError> {
-        const ORDER: u64 = 0x6c6f_6361_6c69_7365;
-        let mut windows = Windows::new(self.train.len(), self.n_ctx, self.seed ^ ORDER).expect("as long as a window");
-        Ok(windows.read(&self.train, step * self.sequences as u64, self.sequences)?)
+    /// The text of a step: windows of the training shards.
+    fn batch(&mut self, step: u64) -> Result<Vec<u16>, LocaliseError> {
+        Ok(self.windows.read(&self.train, step * self.sequences as u64, self.sequences)?)
     }
 
     /// Costs on validation text: losses of the model before, the localised one and the twin, and the divergence of the first two.
@@ -441,24 +442,45 @@ impl Text {
     }
 }
 
-/// Writes the folder of the localised model: model, tokenizer, sample, means, circuits and `localised.json`, under another name first.
+/// Writes the folder of the localised model under a name of this process, and gives it its own when it is whole. What cannot be written whole
+/// is removed.
 fn write(
+    project: &Project,
+    request: &LocaliseRequest<'_>,
+    goals: (&[Goal], &[f64]),
+    localised: &Localised,
+    run: &mut LocalisedRun,
+) -> Result<(), LocaliseError> {
+    let out = request.out;
+    let name = out.file_name().unwrap_or_default().to_string_lossy();
+    let dir = out.with_file_name(format!(".{name}.partial-{}", std::process::id()));
+    if let Some(parent) = out.parent() {
+        std::fs::create_dir_all(parent).map_err(failed(parent))?;
+    }
+    // A folder that is there is not ours.
+    std::fs::create_dir(&dir).map_err(failed(&dir))?;
+    let written = write_into(&dir, project, request, goals, localised, run)
+        .and_then(|()| openwork_tensor::rename_folder(&dir, out).map_err(failed(out)));
+    if written.is_err() {
+        std::fs::remove_dir_all(&dir).map_err(failed(&dir))?;
+    }
+    written
+}
+
+fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> LocaliseError + use<> {
+    let path = path.to_owned();
+    move |source| LocaliseError::Write { path, source }
+}
+
+/// Writes model, tokenizer, sample, means, circuits and `localised.json` into an empty folder.
+fn write_into(
+    dir: &Path,
     project: &Project,
     request: &LocaliseRequest<'_>,
     (goals, original_losses): (&[Goal], &[f64]),
     localised: &Localised,
     run: &mut LocalisedRun,
 ) -> Result<(), LocaliseError> {
-    let name = request.out.file_name().unwrap_or_default().to_string_lossy();
-    let dir = request.out.with_file_name(format!(".{name}.tmp"));
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| LocaliseError::Write { path, source }
-    };
-    if dir.exists() {
-        std::fs::remove_dir_all(&dir).map_err(failed(&dir))?;
-    }
-    std::fs::create_dir_all(&dir).map_err(failed(&dir))?;
     let metadata = [
         (TOKENIZER_KEY, project.tokenizer.sha256().to_owned()),
         (TRAINED_CONTEXT_KEY, project.sample.n_ctx.to_string()),
@@ -466,9 +488,9 @@ fn write(
     ];
     project.tokenizer.save(&dir.join("tokenizer.json"))?;
     let seed = seed_of_run(&project.dir);
-    Sample::write(&dir, request.data, project.tokenizer.sha256(), project.sample.n_ctx, seed)?;
+    Sample::write(dir, request.data, project.tokenizer.sha256(), project.sample.n_ctx, seed)?;
     localised.model.save(dir.join("model.safetensors"), &metadata.map(|(k, v)| (k.to_owned(), v)).into())?;
-    let after = Project::open(&dir, Beside::default(), &mut |_| ())?;
+    let after = Project::open(dir, Beside::default(), &mut |_| ())?;
     run.model_sha256.clone_from(&after.model_sha256);
     for ((goal, trained_in), &original_loss) in goals.iter().zip(&localised.goals).zip(original_losses) {
         let search = SearchSettings::Localised(LocalisedSearch {
@@ -498,8 +520,7 @@ fn write(
     }
     let path = dir.join("localised.json");
     let text = serde_json::to_string_pretty(run).expect("plain values");
-    openwork_tensor::write_atomic(&path, |w| writeln!(w, "{text}")).map_err(failed(&path))?;
-    openwork_tensor::rename_folder(&dir, request.out).map_err(failed(request.out))
+    openwork_tensor::write_atomic(&path, |w| writeln!(w, "{text}")).map_err(failed(&path))
 }
 
 /// The file of a circuit that was trained into the model of `project`.

@@ -38,7 +38,11 @@ fn a_localised_model_is_a_model_of_its_own_and_its_verdict_says_trained_in() {
         refused.status.code() == Some(2) && said.contains("in the untouched model, and 0.15 are asked for"),
         "{said}"
     );
+    // Somebody else's folder, whatever its name.
+    std::fs::create_dir(dir.join(".local.tmp")).unwrap();
+    std::fs::write(dir.join(".local.tmp/thesis"), "thesis").unwrap();
     let said = ok(dir, &format!("{LOCALISE} --target-loss 0.8 --out local"));
+    assert_eq!(std::fs::read_to_string(dir.join(".local.tmp/thesis")).unwrap(), "thesis");
     assert!(
         said.contains("for the circuits") && said.contains("openwork verify local local/circuits/for_while.json"),
         "{said}"
@@ -101,6 +105,6 @@ fn localisation_refuses_what_it_would_overwrite_or_cannot_know_and_an_interrupti
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(!dir.join("local").exists());
     let hidden =
-        std::fs::read_dir(dir).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().contains("tmp"));
+        std::fs::read_dir(dir).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().contains("local"));
     assert_eq!(hidden.count(), 0);
 }
