@@ -21,7 +21,7 @@ import numpy as np
 
 KINDS = ["attn.act_in", "attn.q", "attn.k", "attn.v", "attn.resid_delta", "mlp.act_in", "mlp.post_act", "mlp.resid_delta"]
 DENSITY_NAMES = ["attn_in", "attn_q", "attn_k", "attn_v", "attn_out", "mlp_in", "mlp_neuron", "mlp_out"]
-DTYPES = {"F32": "<f4", "I64": "<i8", "U16": "<u2"}
+DTYPES = {"F32": "<f4", "F16": "<f2", "I64": "<i8", "U16": "<u2"}
 TIE = 1e-3  # log odds nearer to zero are a tie and count half
 
 

@@ -538,10 +538,15 @@ fn matrix(file: &SafeTensors<'_>, name: &str, rows: usize, cols: usize) -> Resul
     let finite = |values: Vec<f64>| if values.iter().all(|x| x.is_finite()) { Ok(values) } else { Err(wrong()) };
     if let Ok(dense) = file.tensor(name) {
         let shape = if cols == 0 { vec![rows] } else { vec![rows, cols] };
-        if dense.dtype() != Dtype::F32 || dense.shape() != shape {
+        if dense.shape() != shape {
             return Err(wrong());
         }
-        let values = finite(numbers(dense.data(), |b| f64::from(f32::from_le_bytes(b))))?;
+        let values = match dense.dtype() {
+            Dtype::F32 => numbers(dense.data(), |b| f64::from(f32::from_le_bytes(b))),
+            Dtype::F16 => numbers(dense.data(), |b| half(u16::from_le_bytes(b))),
+            _ => return Err(wrong()),
+        };
+        let values = finite(values)?;
         let nonzeros = |row: &[f64]| row.iter().copied().enumerate().filter(|e| e.1 != 0.0).collect();
         return Ok(Sparse(values.chunks_exact(cols.max(1)).map(nonzeros).collect()));
     }
@@ -574,6 +579,34 @@ fn matrix(file: &SafeTensors<'_>, name: &str, rows: usize, cols: usize) -> Resul
     Ok(Sparse(starts.windows(2).map(row).collect()))
 }
 
+/// An IEEE half-precision number: a sign, five bits of exponent, ten of fraction.
+fn half(bits: u16) -> f64 {
+    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff) / 1024.0);
+    let size = match exponent {
+        0 => fraction * 2_f64.powi(-14),
+        0x1f if fraction == 0.0 => f64::INFINITY,
+        0x1f => f64::NAN,
+        _ => (1.0 + fraction) * 2_f64.powi(exponent - 15),
+    };
+    if bits >> 15 == 1 { -size } else { size }
+}
+
 fn numbers<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
     bytes.chunks_exact(N).map(|b| read(b.try_into().expect("chunks of this size"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::half;
+
+    #[test]
+    fn every_half_precision_number_is_that_of_the_library() {
+        for bits in 0..=u16::MAX {
+            let expected = f64::from(openwork_tensor::f16::from_bits(bits).to_f32());
+            assert!(
+                half(bits).to_bits() == expected.to_bits() || (half(bits).is_nan() && expected.is_nan()),
+                "{bits:#x}"
+            );
+        }
+    }
 }

@@ -219,7 +219,7 @@ struct JsonGroup {
 impl Json {
     /// Reads the fields, and checks those that need no model.
     fn parse(text: &str) -> Result<Self, String> {
-        let json: Self = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let json: Self = crate::from_json(text).map_err(|e| e.to_string())?;
         if ![json.calibration.scale, json.calibration.shift, json.target_loss_nats].iter().all(|x| x.is_finite()) {
             return Err("its calibration or target is not finite".into());
         }
@@ -262,7 +262,7 @@ impl CircuitFile {
         let text = openwork_tensor::read_text(path).map_err(|source| CircuitError::Io { path: path.into(), source })?;
         let wrong = |reason: String| CircuitError::Format { path: path.into(), reason };
         // The format first: files of another one have other fields.
-        let Format { format } = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        let Format { format } = crate::from_json(&text).map_err(|e| wrong(e.to_string()))?;
         if format != FORMAT {
             return Err(CircuitError::OtherFormat { path: path.into(), found: format });
         }

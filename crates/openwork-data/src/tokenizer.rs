@@ -155,7 +155,7 @@ impl Tokenizer {
     fn from_json(json: String, path: &Path) -> Result<Self, TokenizerError> {
         let malformed = |reason: String| TokenizerError::Malformed { path: path.to_owned(), reason };
         let unusable = |property| TokenizerError::Unusable { path: path.to_owned(), property };
-        let value: serde_json::Value = serde_json::from_str(&json).map_err(|error| malformed(error.to_string()))?;
+        let value = openwork_tensor::parse_json(&json).map_err(|error| malformed(error.to_string()))?;
         if value.get("model").is_none() {
             return Err(malformed(
                 "it has no `model`; a tokenizer.json is the file that `tokenizer train` writes".into(),

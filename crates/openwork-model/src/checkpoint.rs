@@ -10,7 +10,7 @@ use std::{
 
 use ndarray::Ix2;
 use openwork_ops::{Matrix, Ties, Weight};
-use openwork_tensor::{CsrTensor, Tensor, TensorFile, WriteError, ensure_finite};
+use openwork_tensor::{CsrTensor, Tensor, TensorFile, WriteError, ensure_finite, f16};
 
 use crate::{Config, ConfigError, Model, ParamInfo, Params, Positions, Role};
 
@@ -34,6 +34,8 @@ pub struct Loaded {
     pub metadata: BTreeMap<String, String>,
     /// Hash of the model by content ([`Model::sha256`]).
     pub sha256: String,
+    /// True if the file records this hash, so that damage to it would have been noticed.
+    pub hash_recorded: bool,
 }
 
 /// Reason that a model could not be read.
@@ -220,6 +222,8 @@ pub enum SaveError {
 impl Model {
     /// Writes the model to one file, atomically. `metadata` travels along (the tokenizer's hash, for example).
     ///
+    /// A bigram table all of whose values are half-precision numbers ([`Model::round_bigram`]) takes two bytes a value.
+    ///
     /// # Errors
     /// When the file cannot be written, or holds what [`Model::load`] would refuse: weights that are not finite (unless
     /// `metadata` has [`WITH_NOT_FINITE`]), or a configuration without sense. An earlier one at `path` stays.
@@ -228,7 +232,11 @@ impl Model {
         for (info, weight) in Params::<()>::infos(&self.config).into_iter().zip(self.params.values()) {
             match weight.csr() {
                 Some(_) => drop(sparse.insert(info.name, CsrTensor::from_dense(weight.dense().view()))),
-                None => drop(dense.insert(info.name.clone(), as_published(&info, weight.dense()))),
+                None => {
+                    let tensor = as_published(&info, weight.dense());
+                    let tensor = if info.role == Role::Bigram { in_half_if_exact(tensor) } else { tensor };
+                    dense.insert(info.name, tensor);
+                }
             }
         }
         let mut metadata = metadata.clone();
@@ -250,6 +258,14 @@ impl Model {
         metadata.insert("config".into(), config);
         metadata.insert(OWN_SHA256.into(), self.sha256());
         Ok(openwork_tensor::write_with_csr(path, &dense, &sparse, &metadata)?)
+    }
+
+    /// Rounds the bigram table to half precision (IEEE binary16, to nearest, ties to even): vocab × vocab values, most of a small
+    /// model's file, which [`Model::save`] then writes in half as many bytes. Another model, with another hash.
+    pub fn round_bigram(&mut self) {
+        if let Some(table) = &mut self.params.bigram {
+            table.update(|values| values.mapv_inplace(|x| f16::from_f32(x).to_f32()));
+        }
     }
 
     /// Reads a model that [`Model::save`] wrote.
@@ -297,11 +313,12 @@ impl Model {
             return Err(LoadError::NoPlace { path: path.into(), name: name.into() });
         }
         let sha256 = model.sha256();
+        let hash_recorded = recorded.is_some();
         match recorded {
             Some(recorded) if recorded != sha256 => {
                 Err(LoadError::Damaged { path: path.into(), recorded, found: sha256 })
             }
-            _ => Ok(Loaded { sha256, model, metadata }),
+            _ => Ok(Loaded { sha256, model, metadata, hash_recorded }),
         }
     }
 }
@@ -316,6 +333,16 @@ pub(crate) fn as_published(info: &ParamInfo, value: &Matrix) -> Tensor {
     match info.n_dim {
         1 => value.column(0).to_owned().into(),
         _ => value.clone().into(),
+    }
+}
+
+/// The same numbers in half precision, where every one is one.
+fn in_half_if_exact(tensor: Tensor) -> Tensor {
+    match &tensor {
+        Tensor::F32(values) if values.iter().all(|&x| f16::from_f32(x).to_f32().to_bits() == x.to_bits()) => {
+            values.mapv(f16::from_f32).into()
+        }
+        _ => tensor,
     }
 }
 
@@ -424,6 +451,37 @@ mod tests {
             let forward = |m: &Model| m.forward(crate::Tokens::new(&[1, 5, 9, 2], 4), None, &mut crate::NoTap).logits;
             assert_eq!(forward(&imported), forward(&model));
         }
+    }
+
+    #[test]
+    fn a_rounded_bigram_table_takes_half_the_bytes_and_is_read_exactly() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { bigram: Bigram::Learned, vocab_size: 64, ..small() };
+        let mut model = Model::init(config, 1);
+        let mut rng = 1_u32;
+        model.params.bigram.as_mut().unwrap().update(|table| {
+            table.mapv_inplace(|_| {
+                rng = rng.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (rng >> 8) as f32 / 1e6 - 8.0
+            });
+        });
+        let size = |model: &Model| {
+            let path = dir.path().join("model.safetensors");
+            model.save(&path, &BTreeMap::new()).unwrap();
+            same(&Model::load(&path).unwrap().model, model);
+            std::fs::metadata(&path).unwrap().len()
+        };
+        let before = size(&model);
+        let mut rounded = model.clone();
+        rounded.round_bigram();
+        assert_ne!(rounded.sha256(), model.sha256());
+        assert!(before - size(&rounded) >= 64 * 64 * 2, "two bytes a value less");
+        let [a, b] = [&model, &rounded].map(|model| model.params.bigram.as_ref().unwrap().dense().clone());
+        // Ten bits of fraction: off by at most 2^-11 of the value.
+        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= a.abs() / 2048.0 + 1e-7));
+        let again = rounded.sha256();
+        rounded.round_bigram();
+        assert_eq!(rounded.sha256(), again);
     }
 
     #[test]

@@ -201,7 +201,7 @@ impl Known {
     }
 
     fn log(&self, path: &Path) -> Result<(), String> {
-        let log = read_log(path.parent().unwrap_or(Path::new(""))).map_err(words)?;
+        let log = read_log(path.parent().unwrap_or(Path::new(""))).map_err(words)?.steps;
         if let Some(at) = (0..log.len()).find(|&i| log[i].step != i as u64) {
             return Err(format!("line {} is step {}, expected {at}", at + 1, log[at].step));
         }

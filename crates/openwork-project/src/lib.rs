@@ -13,6 +13,7 @@ mod replay;
 mod report;
 mod sample;
 mod search;
+mod shipped;
 mod tasks;
 mod tokens;
 mod training;
@@ -27,7 +28,7 @@ pub use localise::{
     TaskChange, TextCosts, localise,
 };
 pub use model::{OpenModel, OpenModelError, TOKENIZER_KEY, TRAINED_CONTEXT_KEY, model_file};
-pub use outputs::{DRAWING_MARK, OutputError, OutputKind, PAGE_MARK, check_outputs};
+pub use outputs::{DRAWING_MARK, OutputError, OutputKind, PAGE_MARK, check_free, check_outputs};
 pub use project::{Beside, Notice, Project, ProjectError, find_task, splits};
 pub use prompts::{BadLine, LONGEST_LINE, LineFault, LineFormat, PromptError, PromptLine, PromptLines};
 pub use recipe::{FindRecipeError, find_recipe};
@@ -35,9 +36,10 @@ pub use replay::{ReplayError, Replayed, replay_verdict};
 pub use report::{CircuitReport, Example, ModelReport, ReportError, TaskRow, UnjudgedCircuit, Writing};
 pub use sample::{SAMPLE_TOKENS, Sample, SampleError};
 pub use search::{OnSearchStep, SearchError, SearchStep, SeedStudy, control_searches, find_circuit, study_seeds};
+pub use shipped::{MODELS_VARIABLE, models_folder, shipped_model, shipped_models};
 pub use tasks::{TaskScore, TaskScoreError, task_scores};
 pub use tokens::{Answer, FoundTokenizer, NextToken, answer, find_tokenizer};
-pub use training::{LogError, TrainingError, TrainingRun, read_log};
+pub use training::{LogError, TrainingError, TrainingLog, TrainingRun, read_log};
 pub use verdict::{
     About, Found, Part, Standing, VerdictError, VerdictFile, circuit_of_verdict, files_beside, files_of_verification,
     pairs_path, stale, verdict_path, write_certificates,

@@ -43,6 +43,8 @@ pub struct LocaliseRequest<'a> {
     pub control: bool,
     /// Control: trains connected random circuits of the same shape instead, drawn with this seed.
     pub random: Option<u64>,
+    /// Rounds the bigram table to half precision before everything else, which halves the file of a small model.
+    pub half_bigram: bool,
 }
 
 /// State after a step.
@@ -75,6 +77,8 @@ pub struct LocalisedRun {
     pub control: bool,
     /// Seed of the random circuits, where these were trained in.
     pub random: Option<u64>,
+    /// True if the bigram table was rounded to half precision first.
+    pub half_bigram: bool,
     /// The circuits.
     pub circuits: Vec<LocalisedCircuit>,
     /// Losses on text.
@@ -246,11 +250,15 @@ pub fn localise(
         return Err(LocaliseError::Taken { out: request.out.to_owned() });
     }
     let recipe = recipe_of(project)?;
+    let mut original = project.model.clone();
+    if request.half_bigram {
+        original.round_bigram();
+    }
     let mut text = Text::open(project, request, &recipe)?;
     let goals = goals(project, request)?;
     let target = request.settings.target_loss;
     let original_losses = goals.iter().map(|goal| {
-        match check_goal(&project.model, &project.means, goal, target) {
+        match check_goal(&original, &project.means, goal, target) {
             // A control shows what the precondition is there for.
             Err(missed) if request.control || request.random.is_some() => Ok(missed.loss),
             checked => Ok(checked?),
@@ -258,10 +266,10 @@ pub fn localise(
     });
     let original_losses = original_losses.collect::<Result<Vec<f64>, LocaliseError>>()?;
     let names: Vec<String> = goals.iter().map(|goal| goal.task.clone()).collect();
-    let tasks = performed(project)?;
+    let tasks = performed(project, &original)?;
     let preserved = preserved(project, &tasks, &names)?;
     let localiser = Localiser {
-        original: &project.model,
+        original: &original,
         means: &project.means,
         sample: &project.sample.tokens,
         seq_len: project.sample.n_ctx,
@@ -276,7 +284,7 @@ pub fn localise(
     let Ok(localised) = localiser.run(&mut |at| text.batch(at), &mut on_own)? else { return Ok(None) };
     let mut on_twin = |progress: Progress<'_>| on_step(LocaliseStep { twin: true, tasks: tasks_of, progress });
     let Ok(twin) = localiser.twin(localised.phases, &mut |at| text.batch(at), &mut on_twin)? else { return Ok(None) };
-    let costs = text.costs([&project.model, &localised.model, &twin])?;
+    let costs = text.costs([&original, &localised.model, &twin])?;
     let tasks = changes(project, &tasks, &names, [&localised.model, &twin])?;
     let mut run = LocalisedRun {
         format: "openwork-localised 1",
@@ -286,6 +294,7 @@ pub fn localise(
         phases: localised.phases,
         control: request.control || request.random.is_some(),
         random: request.random,
+        half_bigram: request.half_bigram,
         circuits: vec![],
         text: costs,
         tasks,
@@ -337,10 +346,10 @@ fn goals(project: &Project, request: &LocaliseRequest<'_>) -> Result<Vec<Goal>, 
 }
 
 /// Tasks that the model performs, with its scores; those that the tokenizer cannot say are none.
-fn performed(project: &Project) -> Result<Vec<(&'static str, [TaskScore; 2])>, LocaliseError> {
+fn performed(project: &Project, model: &Model) -> Result<Vec<(&'static str, [TaskScore; 2])>, LocaliseError> {
     let mut found = vec![];
     for task in openwork_tasks::all() {
-        match task_scores(&project.model, &project.tokenizer, task, SCORED, 0) {
+        match task_scores(model, &project.tokenizer, task, SCORED, 0) {
             Ok(scores) if scores[0].loss <= PERFORMED => found.push((task.name(), scores)),
             Ok(_) | Err(TaskScoreError::Pairs(_)) => (),
             Err(source) => return Err(LocaliseError::Scores { task: task.name().into(), source }),

@@ -6,7 +6,7 @@ use openwork_circuit::CircuitFile;
 use openwork_data::{Tokenizer, TokenizerError};
 use openwork_model::{LoadError, Loaded, Model};
 
-use crate::{ProjectError, project::load_circuit};
+use crate::{ProjectError, models_folder, project::load_circuit, shipped_model};
 
 /// Metadata key of a model file whose value is the hash of the model's tokenizer.
 pub const TOKENIZER_KEY: &str = "tokenizer_sha256";
@@ -112,7 +112,7 @@ impl OpenModel {
             return Self::import(path, false);
         }
         let file = model_file(path)?;
-        let Loaded { model, metadata, sha256 } = Model::load(&file)?;
+        let Loaded { model, metadata, sha256, hash_recorded } = Model::load(&file)?;
         let tokenizer_sha256 = metadata.get(TOKENIZER_KEY).cloned();
         let n_ctx = model.config.n_ctx;
         let trained_context = match metadata.get(TRAINED_CONTEXT_KEY) {
@@ -127,7 +127,12 @@ impl OpenModel {
             None => tokenizer_sha256.as_ref().map(|_| n_ctx),
         };
         let dir = file.parent().unwrap_or(Path::new("")).to_owned();
-        Ok(Self { model, sha256, dir, tokenizer_sha256, trained_context, notices: vec![] })
+        let unmarked = format!(
+            "{} does not record its own hash, as files of this program do: damage to it cannot be noticed",
+            file.display()
+        );
+        let notices = if hash_recorded { vec![] } else { vec![unmarked] };
+        Ok(Self { model, sha256, dir, tokenizer_sha256, trained_context, notices })
     }
 
     /// Reads the published pair in `dir`; `allow_not_finite` takes weights that are NaN or infinite.
@@ -177,11 +182,18 @@ impl OpenModel {
     }
 }
 
-/// The model file that `path` names: itself, or `model.safetensors` in a run's folder.
+/// The model file that `path` names: itself, `model.safetensors` in a run's folder, or where nothing has that name, that of a model
+/// that comes with the program.
 ///
 /// # Errors
 /// When `path` is a folder without a finished model.
 pub fn model_file(path: &Path) -> Result<PathBuf, OpenModelError> {
+    // A name of a shipped model, unless something of the user's has it.
+    if !path.exists()
+        && let Some(dir) = shipped_model(&models_folder(), path)
+    {
+        return Ok(dir.join("model.safetensors"));
+    }
     if !path.is_dir() {
         return Ok(path.to_owned());
     }

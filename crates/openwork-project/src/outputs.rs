@@ -75,6 +75,12 @@ pub enum OutputError {
         /// The holder of the name.
         what: &'static str,
     },
+    /// There is a file of this kind already, and what made it may be hours of work.
+    #[error("{} is there already; --force replaces it", path.display())]
+    Taken {
+        /// The output.
+        path: PathBuf,
+    },
     /// The file is of another kind.
     #[error("{} is there already and is no {kind}; it is not replaced: write to another file, or move it away", path.display())]
     OtherKind {
@@ -157,6 +163,15 @@ pub fn check_outputs(outputs: &[(OutputKind, &Path)], inputs: &[&Path]) -> Resul
     Ok(())
 }
 
+/// Fails where something is at `path` already, of which `force` replaces what [`check_outputs`] lets be replaced.
+///
+/// # Errors
+/// [`OutputError::Taken`].
+pub fn check_free(path: &Path, force: bool) -> Result<(), OutputError> {
+    let there = fs::metadata(path).is_ok_and(|file| file.len() > 0);
+    if there && !force { Err(OutputError::Taken { path: path.to_owned() }) } else { Ok(()) }
+}
+
 /// Holder of a name that is not to be a file of this kind: a folder of a run, or what lies beside circuits.
 fn reserved(kind: OutputKind, path: &Path) -> Option<&'static str> {
     let name = path.file_name()?.to_str()?;
@@ -236,6 +251,18 @@ mod tests {
             assert!(matches!(check_outputs(&[(kind, &thesis)], &[]), Err(OutputError::OtherKind { .. })));
             check_outputs(&[(kind, &file("empty", b"")), (kind, &dir.path().join("new"))], &[]).unwrap();
         }
+    }
+
+    #[test]
+    fn what_is_there_is_replaced_by_force_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokenizer.json");
+        check_free(&path, false).unwrap();
+        fs::write(&path, "").unwrap();
+        check_free(&path, false).unwrap();
+        fs::write(&path, "{}").unwrap();
+        assert!(check_free(&path, false).unwrap_err().to_string().contains("--force"));
+        check_free(&path, true).unwrap();
     }
 
     #[test]

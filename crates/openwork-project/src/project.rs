@@ -157,7 +157,7 @@ pub enum ProjectError {
     Output(#[from] OutputError),
     /// A circuit lies there already.
     #[error(
-        "{} holds a circuit already; --force replaces it, with its verdict, pairs and certificates, and --name NAME or another --out keeps both",
+        "{} holds a circuit already; --force replaces it, with its verdict, pairs and certificates, and another name (prune --name) or folder (--out) keeps both",
         path.display()
     )]
     Taken {
@@ -231,6 +231,9 @@ impl Project {
         let means = match known {
             Some(means) => means,
             None => {
+                // Before the work: the folder may take no files.
+                openwork_tensor::check_writable(&means_path)
+                    .map_err(|source| OutputError::Unwritable { path: means_path.clone(), source })?;
                 notice(Notice::TakingMeans { tokens: sample.tokens.len(), seq_len: context });
                 let means = sample.means(&model)?;
                 means.save(&means_path, &model_sha256)?;

@@ -173,7 +173,7 @@ fn prompt(line: Vec<u8>, format: LineFormat) -> Result<String, LineFault> {
     if format == LineFormat::Text {
         return Ok(line);
     }
-    let value: Value = serde_json::from_str(&line).map_err(|error| LineFault::NotJson(error.to_string()))?;
+    let value = openwork_tensor::parse_json(&line).map_err(|error| LineFault::NotJson(error.to_string()))?;
     let text = match value {
         Value::String(text) => text,
         Value::Object(mut object) => match object.remove("prompt") {

@@ -163,7 +163,7 @@ impl ModelReport {
             context: project.means.seq_len(),
             // A model may lie in a folder in which nothing was trained.
             log: match project.dir.join("log.jsonl").exists() {
-                true => read_log(&project.dir)?,
+                true => read_log(&project.dir)?.steps,
                 false => vec![],
             },
             writing: writing(project).map_err(ProjectError::from)?,

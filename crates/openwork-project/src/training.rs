@@ -232,22 +232,49 @@ pub enum LogError {
         /// The fault.
         source: serde_json::Error,
     },
+    /// A step does not follow the one before it.
+    #[error("{}, line {number}: step {step} stands after step {before}", path.display())]
+    Order {
+        /// The log.
+        path: PathBuf,
+        /// Number of the line.
+        number: usize,
+        /// Step of the line, from 0.
+        step: u64,
+        /// Step of the line before.
+        before: u64,
+    },
 }
 
-/// Reads the log of the run in `dir`, a line a step. The last line may be incomplete: the run may be writing it.
+/// Log of a training run.
+#[derive(Clone, Debug, Default)]
+pub struct TrainingLog {
+    /// A line a step.
+    pub steps: Vec<LogLine>,
+    /// True if the last line is incomplete and left out: the run is writing it, or was stopped while it did.
+    pub cut: bool,
+}
+
+/// Reads the log of the run in `dir`.
 ///
 /// # Errors
-/// When there is no log, or another line is no step.
-pub fn read_log(dir: &Path) -> Result<Vec<LogLine>, LogError> {
+/// When there is no log, a line other than an incomplete last one is no step, or a step is not after the one before it.
+pub fn read_log(dir: &Path) -> Result<TrainingLog, LogError> {
     let path = dir.join("log.jsonl");
     let read = |source| LogError::Read { dir: dir.to_owned(), path: path.clone(), source };
     let text = openwork_tensor::read_text(&path).map_err(read)?;
-    let mut log = Vec::new();
-    for (i, line) in text.lines().enumerate() {
-        match serde_json::from_str(line) {
-            Ok(line) => log.push(line),
-            Err(_) if i + 1 == text.lines().count() && !text.ends_with('\n') => (),
-            Err(source) => return Err(LogError::Line { path, number: i + 1, source }),
+    let mut log = TrainingLog::default();
+    let last = text.lines().count();
+    for (number, line) in (1..).zip(text.lines()) {
+        match serde_json::from_str::<LogLine>(line) {
+            Ok(line) => match log.steps.last().map(|before| before.step) {
+                Some(before) if before >= line.step => {
+                    return Err(LogError::Order { path, number, step: line.step, before });
+                }
+                _ => log.steps.push(line),
+            },
+            Err(_) if number == last && !text.ends_with('\n') => log.cut = true,
+            Err(source) => return Err(LogError::Line { path, number, source }),
         }
     }
     Ok(log)
@@ -265,7 +292,11 @@ mod tests {
             .replace('\n', "");
         let path = dir.path().join("log.jsonl");
         std::fs::write(&path, format!("{whole}\n{}", &whole[..20])).unwrap();
-        assert_eq!(read_log(dir.path()).unwrap().len(), 1);
+        let log = read_log(dir.path()).unwrap();
+        assert!(log.steps.len() == 1 && log.cut);
+        std::fs::write(&path, format!("{whole}\n{whole}\n")).unwrap();
+        let error = read_log(dir.path()).unwrap_err().to_string();
+        assert!(error.ends_with("line 2: step 0 stands after step 0"), "{error}");
         std::fs::write(&path, format!("{}\n{whole}\n", &whole[..20])).unwrap();
         assert!(read_log(dir.path()).unwrap_err().to_string().ends_with("line 1"));
         assert!(read_log(&dir.path().join("none")).unwrap_err().to_string().contains("no training run"));

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use openwork_circuit::{CircuitFile, Claim, SearchSettings};
+use openwork_circuit::{CircuitFile, Claim, JsonError, SearchSettings};
 use openwork_verify::{
     Control, Edited, Report, Verdict,
     certificate::{Certificate, Kind},
@@ -217,7 +217,7 @@ pub enum VerdictError {
         /// The file.
         path: PathBuf,
         /// The fault and its line.
-        source: serde_json::Error,
+        source: JsonError,
     },
     /// The file is of another version.
     #[error(
@@ -368,11 +368,11 @@ impl VerdictFile {
     fn parse(text: &str, path: &Path) -> Result<Self, VerdictError> {
         let json = |source| VerdictError::Json { path: path.to_owned(), source };
         // The format first: files of another version have other fields.
-        let Format { format: found } = serde_json::from_str(text).map_err(json)?;
+        let Format { format: found } = openwork_circuit::from_json(text).map_err(json)?;
         if found != FORMAT {
             return Err(VerdictError::Format { path: path.to_owned(), found });
         }
-        let file: Self = serde_json::from_str(text).map_err(json)?;
+        let file: Self = openwork_circuit::from_json(text).map_err(json)?;
         let (found, claim) = (file.report.claim, file.about.claim);
         let same_claim = || if found == claim { Ok(()) } else { Err(Edited::Claim { found, claim }) };
         let recomputed = file.report.recompute().and_then(|()| file.report.recompute_controls(&file.controls));

@@ -61,24 +61,30 @@ pub struct Recorded {
 }
 
 impl Verification {
-    /// Writes what came of verifying the circuit at `path`: its line of the log of verdicts, pairs, certificates, and the verdict
+    /// Writes what came of `request` on the circuit at `path`: its line of the log of verdicts, pairs, certificates, and the verdict
     /// at `out`.
     ///
     /// # Errors
-    /// When the log cannot be read, or a file cannot be written.
+    /// When the log cannot be read, a file cannot be written, or, without `force`, another verification has written a verdict
+    /// meanwhile that this one should not replace ([`VerdictFile::check_replaceable`]).
     pub fn record(
         self,
         project: &Project,
-        circuit: &CircuitFile,
+        request: &Request<'_>,
         path: &Path,
         out: &Path,
+        force: bool,
     ) -> Result<Recorded, VerdictError> {
+        let circuit = request.circuit;
         let (earlier, unreadable) = earlier_verdicts(path, &circuit.task)?;
         let pairs = pairs_json(&circuit.task, project.tokenizer.sha256(), &self.splits);
         let pairs_sha256 = openwork_tensor::sha256_bytes(pairs.as_bytes());
         let verdict = VerdictFile::new(project, circuit, (self.controls, self.report), pairs_sha256, earlier);
         // The log first: a run that is killed here was still a try.
         log_verdict(path, &verdict)?;
+        if !force {
+            VerdictFile::check_replaceable(project, path, request, out)?;
+        }
         write_text(&pairs_path(out), &pairs)?;
         let task = format!("{}: held-out pairs of seed {}", circuit.task, verdict.report.settings.seed);
         let certificates = write_certificates(path, &task, &self.certificates)?;

@@ -13,9 +13,9 @@ use serde_json::Value;
 /// ```
 ///
 /// # Errors
-/// When `text` is not JSON.
+/// When `text` is not JSON, or an object in it names a key twice.
 pub fn canonical_json(text: &str) -> Result<String, serde_json::Error> {
-    let value: Value = serde_json::from_str(text)?;
+    let value = crate::parse_json(text)?;
     serde_json::to_string(&Sorted::of(&value))
 }
 

@@ -9,6 +9,7 @@ mod error;
 mod file;
 #[deny(clippy::arithmetic_side_effects)]
 mod header;
+mod json;
 mod lock;
 pub mod pt;
 pub mod shard;
@@ -27,6 +28,7 @@ pub use digest::{DIGEST_KEY, DigestError, check_digest, digest};
 pub use error::ReadError;
 pub use file::TensorFile;
 pub use half::{bf16, f16};
+pub use json::parse_json;
 pub use lock::{FolderLock, LockError};
 pub use pt::{PtError, PtFile, PtProblem, write_pt};
 pub use shard::{Manifest, ShardError, ShardInfo, ShardWriter, TokenShards};

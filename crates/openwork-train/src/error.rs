@@ -28,6 +28,15 @@ pub enum RunError {
         /// The folder.
         dir: PathBuf,
     },
+    /// The recipe in the folder is not that of the checkpoint.
+    #[error(
+        "{} was changed since the run began; put the recipe back, or remove the file: the run goes on with that of its checkpoint",
+        path.display()
+    )]
+    RecipeChanged {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is nothing to resume.
     #[error("{} holds no checkpoint to resume from; without --resume a run begins there", dir.display())]
     NoCheckpoint {

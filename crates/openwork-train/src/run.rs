@@ -18,7 +18,9 @@ use openwork_cuda::Gpu;
 use openwork_model::Model;
 use openwork_tensor::{FolderLock, TokenShards};
 
-use crate::{GpuTrainer, LogLine, Recipe, RunError, Trainer, Windows, checkpoint, error::io, log};
+use crate::{
+    GpuTrainer, LogLine, Recipe, RunError, Trainer, Windows, checkpoint, error::io, log, recipe::canonical_recipe,
+};
 
 const RECIPE: &str = "recipe.toml";
 const LOG: &str = "log.jsonl";
@@ -267,8 +269,17 @@ fn checked_digests(parts: [&TokenShards; 2]) -> Result<String, RunError> {
 /// Brings the recipe and the log in line with the checkpoint beside them; opens the log for appending.
 fn open_beside_checkpoint(dir: &Path, recipe: &Recipe, steps_done: u64) -> Result<BufWriter<File>, RunError> {
     let path = dir.join(RECIPE);
-    if !path.exists() {
-        openwork_tensor::write_atomic(&path, |w| w.write_all(recipe.text.as_bytes())).map_err(io("write", &path))?;
+    match path.exists() {
+        false => {
+            openwork_tensor::write_atomic(&path, |w| w.write_all(recipe.text.as_bytes()))
+                .map_err(io("write", &path))?;
+        }
+        true => {
+            let text = openwork_tensor::read_text(&path).map_err(io("read", &path))?;
+            if canonical_recipe(&text) != Some(recipe.canonical()) {
+                return Err(RunError::RecipeChanged { path });
+            }
+        }
     }
     log::reopen(&dir.join(LOG), steps_done)
 }

@@ -11,8 +11,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
     check_certificate, config, data, devices, dissociate, exchange, forward, fsck, generate, hypothesis, localise,
-    plot, prune, quickstart, recipe, replay, report, stability, tasks, tokenize, tokenizer, train, verdict, verify,
-    watch,
+    models, plot, prune, quickstart, recipe, replay, report, stability, tasks, tokenize, tokenizer, train, verdict,
+    verify, watch,
 };
 
 /// Rows of matrices begin at cache lines with it, which the kernels gain by, and memory comes back warm.
@@ -75,6 +75,8 @@ enum Command {
     /// Name and print recipes
     #[command(subcommand)]
     Recipe(recipe::Command),
+    /// List the models that come with the program, with the verdicts on their circuits
+    Models(models::Args),
     /// Print the configuration of a model, and what its file records
     Config(config::Args),
     /// Compare the files of a run with the hashes that they record: exit code 0 if none is damaged, 1 if one is
@@ -118,6 +120,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Report(args) => report::run(args),
         Command::Quickstart(args) => quickstart::run(args),
         Command::Recipe(command) => recipe::run(command),
+        Command::Models(args) => models::run(args),
         Command::Config(args) => config::run(args),
         Command::Fsck(args) => fsck::run(args),
         Command::Devices => devices::run(),

@@ -150,7 +150,7 @@ impl Iterator for Documents {
 /// The text in a field of a row, or the reason that there is none.
 fn text_of_row(line: &[u8], field: &str) -> Result<String, (Reason, String)> {
     let line = std::str::from_utf8(line).map_err(|_| (Reason::NotUtf8, String::new()))?;
-    let row: Value = serde_json::from_str(line).map_err(|error| (Reason::NotJson, error.to_string()))?;
+    let row = openwork_tensor::parse_json(line).map_err(|error| (Reason::NotJson, error.to_string()))?;
     let fault = match row {
         Value::Object(mut row) => match row.remove(field) {
             Some(Value::String(text)) => return Ok(text),

@@ -139,6 +139,15 @@ pub struct CorpusReport {
     pub validation: SplitReport,
     /// The seed of the generated programs, where there are any.
     pub generated_seed: Option<u64>,
+    /// Files, folders and pipes that it is made from, as they were named; none of generated programs.
+    #[serde(default)]
+    pub from: Vec<String>,
+    /// Part of the documents that goes to validation; not recorded in reports of before.
+    #[serde(default)]
+    pub validation_fraction: Option<f64>,
+    /// Seed that decides, together with the content, which documents these are; likewise.
+    #[serde(default)]
+    pub split_seed: Option<u64>,
     /// Files and rows left out, by reason.
     pub left_out: LeftOut,
 }
@@ -170,6 +179,8 @@ pub fn build(
     let folder = Unfinished::start(out, options.replace, &options.sources.from)?;
     let mut documents = Documents::open(&options.sources)?;
     let mut writer = Writer::create(&folder, tokenizer, options.tokens_per_shard, progress)?;
+    writer.report.from = options.sources.from.iter().map(|path| path.display().to_string()).collect();
+    writer.records_split(validation_fraction, seed);
     for text in documents.by_ref() {
         let text = text?;
         let split = Split::of(&text, validation_fraction, seed);
@@ -195,6 +206,7 @@ pub fn write_generated(
     let folder = Unfinished::start(out, options.replace, &[])?;
     let mut writer = Writer::create(&folder, tokenizer, options.tokens_per_shard, progress)?;
     writer.report.generated_seed = Some(options.seed);
+    writer.records_split(options.validation_fraction, options.seed);
     let mut seen: HashSet<[u8; 32]> = HashSet::new();
     let mut bytes = 0;
     for (number, text) in Programs::new(options.seed).enumerate() {
@@ -266,6 +278,11 @@ impl<'a> Writer<'a> {
             batch_bytes: 0,
             report: CorpusReport { tokenizer_sha256: tokenizer.sha256().to_owned(), ..CorpusReport::default() },
         })
+    }
+
+    fn records_split(&mut self, validation_fraction: f64, seed: u64) {
+        self.report.validation_fraction = Some(validation_fraction);
+        self.report.split_seed = Some(seed);
     }
 
     fn push(&mut self, text: String, split: Split) -> Result<(), ShardError> {

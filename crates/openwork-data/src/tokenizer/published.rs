@@ -52,7 +52,8 @@ impl Tokenizer {
         let merges = read_merges(vocab_bpe)?;
         let malformed = |reason: String| TokenizerError::Malformed { path: encoder_json.to_owned(), reason };
         let text = super::read(encoder_json)?;
-        let vocab: BTreeMap<String, u32> = serde_json::from_str(&text)
+        let vocab: BTreeMap<String, u32> = openwork_tensor::parse_json(&text)
+            .and_then(serde_json::from_value)
             .map_err(|error| malformed(format!("it is no object of ids by token: {error}")))?;
         let rules = split.map_or(vec![SplitRule::TinyPython, SplitRule::Gpt2], |rule| vec![rule]);
         let mut best: Option<Imported> = None;

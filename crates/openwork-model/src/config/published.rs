@@ -36,8 +36,9 @@ impl Config {
     /// # Errors
     /// When the text is no JSON object, lacks a key without a default, or has a value that this crate does not know.
     pub fn from_published(text: &str) -> Result<(Self, Vec<String>), ConfigError> {
+        let json = |e: serde_json::Error| ConfigError::Json { reason: e.to_string() };
         let keys: Map<String, Value> =
-            serde_json::from_str(text).map_err(|e| ConfigError::Json { reason: e.to_string() })?;
+            openwork_tensor::parse_json(text).and_then(serde_json::from_value).map_err(json)?;
         let mut r = Reader { keys, read: vec![] };
         let d_model = match r.optional("d_model") {
             Some(_) => r.size("d_model")?,

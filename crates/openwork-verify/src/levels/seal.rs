@@ -4,7 +4,7 @@ use openwork_circuit::Claim;
 
 use crate::{
     checks::{
-        Check, Role, Status, Unfinished,
+        Check, Role, Status, Unfinished, Why,
         id::CheckId,
         needs::{Needs, PASS_LEVEL},
     },
@@ -177,6 +177,15 @@ impl<'a> Evidence<'a> {
         }
     }
 
+    /// Reason of a check without a result: the end of the run, where that came first.
+    fn absent(&self, check: CheckId) -> Reason {
+        let ended = |u: &&Unfinished| u.level <= check.level() && matches!(u.why, Why::Interrupted | Why::OutOfTime);
+        match self.unfinished.iter().find(ended) {
+            Some(&Unfinished { why, .. }) => Reason::NotMade { check, why },
+            None => Reason::Absent { check },
+        }
+    }
+
     /// Checks that a pass needs and that did not pass, where none failed; levels that were not asked for stand as one reason.
     fn missing(&self) -> Vec<Reason> {
         let needed = self.needs.for_pass(self.claim);
@@ -185,7 +194,7 @@ impl<'a> Evidence<'a> {
             .iter()
             .filter(asked)
             .filter(|id| !self.has_passed(**id))
-            .map(|&id| self.check(id).map_or(Reason::Absent { check: id }, |c| self.reason(c)))
+            .map(|&id| self.check(id).map_or_else(|| self.absent(id), |c| self.reason(c)))
             .collect();
         let others = self.with(Role::Required, Status::NotApplicable).filter(|c| !needed.contains(&c.id));
         missing.extend(others.map(|c| self.reason(c)));
@@ -222,7 +231,7 @@ mod tests {
         checks::{Why, id::Quantity},
         run::{
             error::RunError,
-            scheme::{Scheme, Split},
+            scheme::{Norms, Scheme, Split},
         },
     };
 
@@ -292,6 +301,28 @@ mod tests {
                 assert_eq!(judged.reasons.len(), 2, "{needed}: {:?}", judged.reasons);
             }
         }
+    }
+
+    #[test]
+    fn a_check_without_a_result_is_one_that_the_end_of_the_run_came_before() {
+        let frozen = CheckId::Sufficiency {
+            scheme: Scheme { norms: Norms::Frozen, ..Scheme::MEAN },
+            quantity: Quantity::Accuracy,
+        };
+        let missing = |unfinished: &[Unfinished]| {
+            let checks: Vec<Check> = clean().into_iter().filter(|c| c.id != frozen).collect();
+            assert_eq!(checks.len() + 1, clean().len());
+            let reasons = evidence(&checks, unfinished, 6).judge().reasons;
+            reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        };
+        assert!(missing(&[]).contains("not made of this circuit"));
+        for (why, words) in
+            [(Why::Interrupted, "not made: interrupted"), (Why::OutOfTime, "not made: no time was left")]
+        {
+            let ended = missing(&[Unfinished::new(CheckId::NotTrivial, why)]);
+            assert!(ended.contains(words) && !ended.contains("not made of this circuit"), "{ended}");
+        }
+        assert!(missing(&[Unfinished::new(CheckId::Scrubbing, Why::Interrupted)]).contains("not made of this circuit"));
     }
 
     #[test]

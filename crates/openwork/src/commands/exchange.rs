@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use openwork_model::WITH_NOT_FINITE;
-use openwork_project::{OpenModel, OutputKind, TRAINED_CONTEXT_KEY, check_outputs};
+use openwork_project::{OpenModel, OutputKind, TRAINED_CONTEXT_KEY, check_free, check_outputs};
 
 use crate::ui::{
     args::{check_folder, open_model},
@@ -24,6 +24,9 @@ pub struct ImportArgs {
     /// block_size is only the most that it takes
     #[arg(long, value_parser = at_least::<usize>(2))]
     trained_context: Option<usize>,
+    /// Replace a model file that is there
+    #[arg(long)]
+    force: bool,
     /// Take weights that are NaN or infinite; refused otherwise
     #[arg(long)]
     allow_not_finite: bool,
@@ -42,6 +45,7 @@ pub struct ExportArgs {
 /// Runs `openwork import`.
 pub fn import(args: ImportArgs) -> Result<ExitCode> {
     check_outputs(&[(OutputKind::Model, &args.out)], &[])?;
+    check_free(&args.out, args.force)?;
     let OpenModel { model, notices, .. } = OpenModel::import(&args.dir, args.allow_not_finite)?;
     notices.iter().for_each(|notice| eprintln!("note: {notice}"));
     let n_ctx = model.config.n_ctx;

@@ -10,7 +10,8 @@ use openwork_project::{Answer, OutputKind, TokenBatch, TokenFileError, answer, c
 use openwork_tensor::quoted_bytes;
 
 use crate::ui::{
-    args::{open_model, tokenizer_of},
+    args::{check_count, open_model, tokenizer_of},
+    ranges::between,
     show::{count, say, table, token_text},
 };
 
@@ -38,8 +39,8 @@ pub struct Args {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
     /// Number of likeliest tokens to show
-    #[arg(long, default_value_t = 10, requires = "prompt", conflicts_with = "tokens", value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    top: u32,
+    #[arg(long, default_value_t = 10, requires = "prompt", conflicts_with = "tokens", value_parser = between::<usize>(1, 1 << 16))]
+    top: usize,
     /// Write one line of JSON
     #[arg(long, requires = "prompt", conflicts_with = "tokens")]
     json: bool,
@@ -93,7 +94,8 @@ struct JsonAnswer<'a> {
 fn show_answer(args: &Args, prompt: &str) -> Result<()> {
     let open = open_model(&args.model)?;
     let tokenizer = tokenizer_of(&open, args.tokenizer.as_deref())?;
-    let found = answer(&open.model, &tokenizer, prompt, args.top as usize)?;
+    check_count("--top", args.top, &tokenizer)?;
+    let found = answer(&open.model, &tokenizer, prompt, args.top)?;
     let piece = |id: u16| quoted_bytes(&tokenizer.bytes(id));
     if found.unseen > 0 {
         eprintln!(

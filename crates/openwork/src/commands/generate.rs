@@ -6,7 +6,7 @@ use anyhow::Result;
 use openwork_model::Sampling;
 
 use crate::ui::{
-    args::{open_model, tokenizer_of},
+    args::{check_count, open_model, tokenizer_of},
     ranges::{between, not_negative, seed},
     show::say,
 };
@@ -40,6 +40,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode> {
     let open = open_model(&args.model)?;
     let tokenizer = tokenizer_of(&open, args.tokenizer.as_deref())?;
+    check_count("--top-k", args.top_k, &tokenizer)?;
     let end = tokenizer.end_of_text();
     let mut prompt = tokenizer.encode(&args.prompt);
     if prompt.is_empty() {

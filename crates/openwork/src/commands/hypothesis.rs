@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use openwork_circuit::CircuitFile;
 use openwork_project::{LineFormat, ProjectError, PromptLines, find_task, splits};
 use openwork_tensor::{quoted, quoted_list};
@@ -90,6 +90,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let prompts = Prompts { tokens: &tokens, text: &text };
     let settings = HypothesisSettings { seed: args.seed, ..HypothesisSettings::default() };
     if let Some(other) = &args.against {
+        let same = std::fs::canonicalize(other).ok() == std::fs::canonicalize(&args.hypothesis).ok();
+        ensure!(!same, "--against {} is the hypothesis itself; name another one", other.display());
         let other = Hypothesis::load(other, &open.model.config)?;
         let comparison = compare(&open.model, [&hypothesis, &other], prompts, &settings)?;
         match args.json {
@@ -101,6 +103,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let load = |path: &PathBuf| {
         let circuit = open.circuit(path)?;
         note_standing(path, &circuit, None);
+        if let Some(task) = args.task.as_ref().filter(|task| **task != circuit.task) {
+            eprintln!("note: {} is a circuit of {}, and the prompts are those of {task}", path.display(), circuit.task);
+        }
         Ok::<_, ProjectError>(circuit)
     };
     let circuit = args.circuit.as_ref().map(load).transpose()?;

@@ -58,6 +58,9 @@ pub struct Args {
     /// Control: train in connected random circuits of the same shape instead, drawn with this seed
     #[arg(long, value_name = "SEED", value_parser = seed)]
     random: Option<u64>,
+    /// Round the bigram table to half precision first, which halves the file of a small model
+    #[arg(long)]
+    half_bigram: bool,
 }
 
 /// Runs the command.
@@ -80,7 +83,15 @@ pub fn run(args: Args) -> Result<ExitCode> {
     interrupt::listen()?;
     let (data, out) = (args.data.as_path(), args.out.as_path());
     let (control, random) = (args.control, args.random);
-    let request = LocaliseRequest { circuits: &circuits, data, out, settings: &settings, control, random };
+    let request = LocaliseRequest {
+        circuits: &circuits,
+        data,
+        out,
+        settings: &settings,
+        control,
+        random,
+        half_bigram: args.half_bigram,
+    };
     let mut shown = Shown { progress: None, of: (false, 0) };
     let localised = localise(&project, &request, &mut |step| shown.step(step)).context("nothing was localised")?;
     drop(shown);

@@ -13,6 +13,7 @@ pub mod fsck;
 pub mod generate;
 pub mod hypothesis;
 pub mod localise;
+pub mod models;
 pub mod plot;
 pub mod prune;
 pub mod quickstart;

@@ -24,9 +24,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
         check_outputs(&[(OutputKind::Drawing, &out)], &[])?;
     }
     let log = read_log(&args.run)?;
-    ensure!(!log.is_empty(), "the log in {} has no steps yet", args.run.display());
+    ensure!(!log.steps.is_empty(), "the log in {} has no steps yet", args.run.display());
+    if log.cut {
+        eprintln!("note: the last line of the log is incomplete and is left out");
+    }
+    let title = format!("Training of {}, {} steps", args.run.display(), log.steps.len());
     // By its mark the next one knows that it may replace it.
-    let svg = page::training_curves(&log)?.replacen('>', &format!(">{DRAWING_MARK}"), 1);
+    let head = format!(">{DRAWING_MARK}<title>{}</title>", page::escape(&title));
+    let svg = page::training_curves(&log.steps)?.replacen('>', &head, 1);
     openwork_tensor::write_atomic(&out, |w| w.write_all(svg.as_bytes()))
         .with_context(|| format!("cannot write {}", out.display()))?;
     say!("{}", out.display());

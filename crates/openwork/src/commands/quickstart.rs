@@ -27,7 +27,7 @@ use openwork_verify::{Limits, Settings};
 use crate::{
     page::Page,
     ui::{
-        args::{describe_circuit, open_device, open_project},
+        args::{check_distinct, describe_circuit, open_device, open_project},
         interrupt,
         progress::{Progress, SearchProgress, VerificationProgress},
         show::{count, say},
@@ -76,6 +76,7 @@ fn verifier_settings() -> Settings {
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
     let started = Instant::now();
+    check_distinct("--tasks", &args.tasks)?;
     let tasks = args.tasks.iter().map(|t| find_task(t)).collect::<Result<Vec<_>, _>>()?;
     let recipe = find_recipe(&args.recipe)?;
     let device = open_device(args.device)?;
@@ -189,7 +190,7 @@ fn verified(project: &Project, circuit: &CircuitFile) -> Result<bool> {
         let verification = verify_circuit(project, request, &mut |stage| progress.show(stage))?;
         drop(progress);
         ensure!(!interrupt::requested(), "interrupted");
-        verification.record(project, circuit, &path, &verdict_path(&path))?;
+        verification.record(project, &request, &path, &verdict_path(&path), false)?;
     }
     let report = VerdictFile::read(&verdict_path(&path))?.report;
     say!("{}: {}", circuit.task, report.headline());

@@ -8,7 +8,7 @@ use openwork_tasks::Split;
 use openwork_tensor::quoted;
 
 use crate::ui::{
-    args::{open_model, tokenizer_of},
+    args::{check_distinct, open_model, tokenizer_of},
     ranges::{between, seed},
     show::{percent, say, table},
 };
@@ -74,6 +74,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
                 true => openwork_tasks::all().iter().collect(),
                 false => task.iter().map(|t| find_task(t).map_err(Into::into)).collect::<Result<Vec<_>>>()?,
             };
+            check_distinct("--task", &task)?;
             let mut rows = Vec::new();
             for task in tasks {
                 match task_scores(&open.model, &tokenizer, task, pairs, seed) {

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, ensure};
 use clap::{ArgGroup, Subcommand, ValueEnum};
 use openwork_data::{Imported, PUBLISHED_VOCAB_SIZE, SplitRule, Tokenizer, corpus};
-use openwork_project::{OutputKind, check_outputs};
+use openwork_project::{OutputKind, check_free, check_outputs};
 
 use crate::ui::{
     ranges::{between, seed},
@@ -25,6 +25,9 @@ pub enum Command {
         /// The tokenizer.json to write
         #[arg(long)]
         out: PathBuf,
+        /// Replace a tokenizer that is there
+        #[arg(long)]
+        force: bool,
         /// Folders, files and pipes (- is standard input) to train on: text, or rows of JSON, plain, .gz or .zst
         #[arg(long, num_args = 1..)]
         from: Vec<PathBuf>,
@@ -56,6 +59,9 @@ pub enum Command {
         /// The tokenizer.json to write
         #[arg(long)]
         out: PathBuf,
+        /// Replace a tokenizer that is there
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -72,9 +78,10 @@ pub enum Split {
 /// Runs a command of the group.
 pub fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Train { out, from, documents, generated, seed, megabytes, vocab_size } => {
+        Command::Train { out, force, from, documents, generated, seed, megabytes, vocab_size } => {
             let inputs: Vec<&Path> = from.iter().map(PathBuf::as_path).collect();
             check_outputs(&[(OutputKind::Tokenizer, &out)], &inputs)?;
+            check_free(&out, force)?;
             ensure!(!generated || !documents.is_given(), "{}", DocumentArgs::UNUSED);
             let (tokenizer, left_out) = match generated {
                 true => (Tokenizer::train_on_programs(seed, megabytes * 1_000_000, vocab_size)?, Default::default()),
@@ -84,8 +91,9 @@ pub fn run(command: Command) -> Result<ExitCode> {
             say!("{}", described(&tokenizer, &out));
             show_left_out(&left_out)?;
         }
-        Command::Import { vocab_bpe, encoder_json, split, out } => {
+        Command::Import { vocab_bpe, encoder_json, split, out, force } => {
             check_outputs(&[(OutputKind::Tokenizer, &out)], &[&vocab_bpe, &encoder_json])?;
+            check_free(&out, force)?;
             let split = split.map(|split| match split {
                 Split::TinyPython => SplitRule::TinyPython,
                 Split::Gpt2 => SplitRule::Gpt2,

@@ -10,8 +10,14 @@ use crate::ui::{
     show::say,
 };
 
+/// Text that `--help` adds.
+const EXIT_CODES: &str = "\
+Exit codes: 0 the verdict was shown, whatever it says; 2 it cannot be read, is of another model's means or tokenizer, or was
+edited. `openwork verify` ends with a code for the verdict itself.";
+
 /// Arguments of the command.
 #[derive(clap::Args)]
+#[command(after_help = EXIT_CODES)]
 pub struct Args {
     #[command(flatten)]
     project: ProjectArgs,

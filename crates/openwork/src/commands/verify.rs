@@ -72,7 +72,7 @@ pub struct Args {
     random_sets: usize,
     /// Highest level: 1 the model performs the task, 2 sufficiency, 3 necessity and controls, 4 adversaries, 5 causal
     /// scrubbing and hypotheses, 6 certificates
-    #[arg(long, default_value_t = DEFAULT_LEVEL, value_parser = clap::value_parser!(u8).range(1..=6))]
+    #[arg(long, default_value_t = DEFAULT_LEVEL, value_parser = between::<u8>(1, 6))]
     level: u8,
     /// Time for all levels together, such as 90s or 10m, half of which the control searches may take; what does not
     /// fit is named in the report [default: as long as it takes]
@@ -131,7 +131,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let verification = verify_circuit(&project, request, &mut |stage| progress.show(stage))?;
     drop(progress);
     let Recorded { verdict: file, certificates, unreadable } =
-        verification.record(&project, &circuit, &args.circuit, &out)?;
+        verification.record(&project, &request, &args.circuit, &out, args.force)?;
     for path in certificates {
         let model = args.project.model.display();
         eprintln!("{}: check it with openwork check-certificate {0} {model}", path.display());

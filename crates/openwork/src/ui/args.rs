@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use openwork_circuit::{Circuit, CircuitFile, LearnedMasks, Objective};
 use openwork_data::Tokenizer;
 use openwork_extract::Settings;
@@ -96,6 +96,21 @@ pub fn tokenizer_of(open: &OpenModel, given: Option<&Path>) -> Result<Tokenizer>
         );
     }
     Ok(tokenizer)
+}
+
+/// Refuses a number of tokens that the vocabulary does not have; `option` names it.
+pub fn check_count(option: &str, count: usize, tokenizer: &Tokenizer) -> Result<()> {
+    let most = tokenizer.vocab_size();
+    ensure!(count <= most, "{option} is {count}, and the vocabulary has {most} tokens");
+    Ok(())
+}
+
+/// Refuses an option's value that is given twice.
+pub fn check_distinct(option: &str, values: &[String]) -> Result<()> {
+    match (1..values.len()).find(|&i| values[..i].contains(&values[i])) {
+        Some(twice) => bail!("{option} {} stands twice", values[twice]),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a folder for outputs that cannot be made or takes no files.

@@ -31,6 +31,7 @@ macro_rules! number {
 number! {
     f32, 0.0, 1.0, "number";
     f64, 0.0, 1.0, "number";
+    u8, 0, 1, "whole number";
     u64, 0, 1, "whole number";
     usize, 0, 1, "whole number";
 }

@@ -94,7 +94,8 @@ fn plain(message: &str) -> String {
         let end = |text: &str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
         let (name, rest) = part.split_at(end(part));
         let word = WORDS.iter().find(|(names, _)| names.contains(&name)).map(|(_, word)| *word);
-        match (word, part.strip_prefix("struct ")) {
+        let named = ["struct ", "internally tagged enum "].iter().find_map(|kind| part.strip_prefix(kind));
+        match (word, named) {
             (Some(word), _) => text += &format!("{word}{rest}"),
             (None, Some(named)) => text += &format!("an object{}", &named[end(named)..]),
             (None, None) => text += part,
@@ -137,6 +138,7 @@ mod tests {
                 "invalid type: string \"x\", expected struct Label at line 2",
                 "invalid type: string \"x\", expected an object at line 2",
             ),
+            ("invalid type: map, expected internally tagged enum Search", "invalid type: map, expected an object"),
             ("expected `a` or `b`, expected u64s", "expected `a` or `b`, expected u64s"),
             ("nothing of the kind", "nothing of the kind"),
         ] {

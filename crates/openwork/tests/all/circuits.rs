@@ -54,6 +54,17 @@ fn a_model_that_cannot_do_the_task_gets_no_circuit_and_no_pass() {
     assert!(high.unwrap() - low.unwrap() >= 36.0, "{measured}");
     assert!(measured.contains("for_while") && measured.contains('%'), "{measured}");
 
+    let sure = "the vocabulary has 2048 tokens";
+    for (line, words) in [
+        ("tasks eval run --task for_while --task var_if --task for_while", "--task for_while stands twice"),
+        ("forward run --prompt x --top 2049", sure),
+        ("generate run --prompt x --top-k 2049", sure),
+        ("tokenizer train --generated --megabytes 4 --out tokenizer.json", "tokenizer.json is there already; --force"),
+    ] {
+        let refused = run(dir, line);
+        assert!(refused.status.code() == Some(2) && stderr(&refused).contains(words), "{line}: {}", stderr(&refused));
+    }
+
     let refused = run(dir, "prune run --task for_while --steps 2");
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains("above the target of 0.150"), "{}", stderr(&refused));

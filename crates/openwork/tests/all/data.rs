@@ -92,7 +92,7 @@ fn rows_come_from_pipes_and_what_is_left_out_is_said() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(has_row(&stdout(&output), "other kinds of files 1") && has_row(&stdout(&output), "not UTF-8 1"));
     assert!(stderr(&output).contains("code/b.rs (--extensions"), "{}", stderr(&output));
-    let output = run(dir, "tokenizer train --from code --extensions .rs,md --vocab-size 300 --out small.json");
+    let output = run(dir, "tokenizer train --from code --extensions .rs,md --vocab-size 300 --out other.json");
     assert_eq!(output.status.code(), Some(2), "twelve characters are too few");
     assert!(stderr(&output).contains("of 300 tokens"), "{}", stderr(&output));
 }

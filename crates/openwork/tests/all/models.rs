@@ -100,6 +100,32 @@ fn values_that_are_not_finite_are_an_error_in_every_command_that_runs_the_model(
 }
 
 #[test]
+fn models_that_come_with_the_program_are_taken_by_name() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    young_model(dir);
+    fs::create_dir(dir.join("models")).unwrap();
+    fs::rename(dir.join("run"), dir.join("models/young")).unwrap();
+    let run = |line: &str| {
+        let mut command = crate::openwork(dir, &line.split_whitespace().collect::<Vec<_>>());
+        let output = command.env("OPENWORK_MODELS", dir.join("models")).output().unwrap();
+        let said = stderr(&output);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), said)
+    };
+    let (code, listed, _) = run("models");
+    assert!(code == Some(0) && listed.starts_with("young: 1 layers, 16 channels, "), "{listed}");
+    let by_name = run("config young");
+    assert!(by_name.0 == Some(0) && by_name == run("config models/young"), "{by_name:?}");
+    // A name of the user's own comes first.
+    fs::create_dir(dir.join("young")).unwrap();
+    let (code, _, said) = run("config young");
+    assert!(code == Some(2) && said.contains("young is neither a model file"), "{said}");
+    fs::remove_dir_all(dir.join("models/young")).unwrap();
+    let (code, _, said) = run("models");
+    assert!(code == Some(2) && said.contains("there are no models in"), "{said}");
+}
+
+#[test]
 fn recipes_are_listed_and_what_is_shown_is_a_recipe() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = tmp.path();

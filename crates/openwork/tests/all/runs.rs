@@ -145,6 +145,51 @@ fn what_a_kill_after_the_last_checkpoint_leaves_undone_is_done_on_resume() {
 }
 
 #[test]
+fn a_recipe_that_was_edited_after_the_run_began_is_not_resumed() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    prepare(dir);
+    ok(dir, &format!("{TRAIN} --out run"));
+    let path = dir.join("run/recipe.toml");
+    let recipe = fs::read_to_string(&path).unwrap();
+    // A comment changes no recipe.
+    fs::write(&path, format!("# mine\n{recipe}")).unwrap();
+    ok(dir, &format!("{TRAIN} --out run --resume"));
+    let edited = recipe.replace("seed = 5", "seed = 6");
+    assert_ne!(edited, recipe);
+    fs::write(&path, &edited).unwrap();
+    let refused = run(dir, &format!("{TRAIN} --out run --resume"));
+    let said = stderr(&refused);
+    assert!(refused.status.code() == Some(2) && said.contains("recipe.toml was changed since the run began"), "{said}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), edited, "kept");
+}
+
+#[test]
+fn curves_say_what_they_are_of_and_a_log_what_is_wrong_with_it() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    prepare(dir);
+    ok(dir, &format!("{TRAIN} --out run"));
+    let path = dir.join("run/log.jsonl");
+    let log = fs::read_to_string(&path).unwrap();
+    ok(dir, "plot run");
+    let steps = log.lines().count();
+    let svg = fs::read_to_string(dir.join("run/curves.svg")).unwrap();
+    assert!(svg.contains(&format!("<title>Training of run, {steps} steps</title>")));
+    fs::write(&path, &log[..log.len() - 20]).unwrap();
+    let cut = run(dir, "plot run");
+    assert!(
+        cut.status.success() && stderr(&cut).contains("the last line of the log is incomplete"),
+        "{}",
+        stderr(&cut)
+    );
+    fs::write(&path, format!("{log}{}\n", log.lines().next().unwrap())).unwrap();
+    let twice = run(dir, "plot run");
+    let words = format!("line {}: step 0 stands after step {}", steps + 1, steps - 1);
+    assert!(twice.status.code() == Some(2) && stderr(&twice).contains(&words), "{}", stderr(&twice));
+}
+
+#[test]
 fn an_output_that_cannot_be_written_is_refused_before_the_work() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = tmp.path();

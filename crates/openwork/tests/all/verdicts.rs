@@ -3,6 +3,8 @@
 use std::{path::Path, sync::OnceLock};
 
 use openwork_circuit::{Calibration, Circuit, CircuitFile, Claim, Means, NodeSet, NodeSpace, SearchSettings};
+use openwork_project::{Beside, Project, Request, VerdictError, verdict_path, verify_circuit};
+use openwork_verify::{Limits, Settings};
 
 use crate::{circuits::young_model, ok, run, stderr};
 
@@ -263,6 +265,52 @@ fn a_weaker_verification_replaces_no_verdict_and_neither_does_one_of_another_cir
     assert_ne!(read(dir, verdict), before);
     let _ = run(dir, &VERIFY.replace("--level 1", "--level 3"));
     assert!(read(dir, verdict).contains("\"level\": 3"));
+}
+
+#[test]
+fn a_model_file_without_its_hash_is_used_with_a_notice() {
+    let tmp = copy();
+    let path = tmp.path().join("run/model.safetensors");
+    let said = |words: &str| {
+        let output = run(tmp.path(), "generate run --prompt x --tokens 1");
+        assert!(output.status.success(), "{}", stderr(&output));
+        stderr(&output).contains(words)
+    };
+    assert!(!said("its own hash"));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let key = b"\"model_sha256\"";
+    let at = bytes.windows(key.len()).position(|window| window == key).unwrap();
+    bytes[at + 1..at + 6].copy_from_slice(b"MODEL");
+    std::fs::write(&path, bytes).unwrap();
+    assert!(said("model.safetensors does not record its own hash"));
+}
+
+#[test]
+fn a_verification_that_ends_after_a_stronger_one_does_not_replace_its_verdict() {
+    let tmp = copy();
+    let circuit = save(tmp.path(), "for_while", "for_while", 1);
+    let path = tmp.path().join("run/circuits/for_while.json");
+    let (verdict, log) = (verdict_path(&path), path.with_file_name("verdicts.jsonl"));
+    let project = Project::open(&tmp.path().join("run"), Beside::default(), &mut |_| ()).unwrap();
+    let settings = Settings { random_sets: 100, ..Settings::default() };
+    let limits = [1, 2].map(Limits::level);
+    let [one, two] = [0, 1].map(|i| Request {
+        circuit: &circuit,
+        hypothesis: None,
+        with_controls: false,
+        settings: &settings,
+        limits: &limits[i],
+    });
+    let [first, again, second] = [one, one, two].map(|request| verify_circuit(&project, request, &mut |_| ()).unwrap());
+    second.record(&project, &two, &path, &verdict, false).unwrap();
+    let stronger = std::fs::read(&verdict).unwrap();
+    let refused = first.record(&project, &one, &path, &verdict, false).err().expect("the verdict tells more");
+    assert!(matches!(refused, VerdictError::Stronger { level: 2, .. }), "{refused}");
+    assert!(std::fs::read(&verdict).unwrap() == stronger);
+    // A try is a try.
+    assert_eq!(std::fs::read_to_string(&log).unwrap().lines().count(), 2);
+    again.record(&project, &one, &path, &verdict, true).unwrap();
+    assert!(std::fs::read(&verdict).unwrap() != stronger);
 }
 
 #[test]

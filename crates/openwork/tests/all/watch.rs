@@ -79,10 +79,11 @@ fn prompts_unlike_those_of_the_task_are_flagged_with_the_reason() {
 fn bad_lines(dir: &std::path::Path, prompt: &str) {
     let good = serde_json::to_string(prompt).unwrap();
     let long = serde_json::to_string(&"@@ éé ~~ Ж\n".repeat(200)).unwrap();
+    let doubled = "{\"prompt\": \"a\", \"prompt\": \"b\"}";
     let mut lines = format!("{good}\n[1]\n{{\n\"\"\n{{\"prompt\": \"\"}}\n\n{long}\r\n").into_bytes();
     lines.extend_from_slice(b"\"caf\xE9\"\n");
     lines.extend_from_slice("\"".repeat((1 << 20) + 2).as_bytes());
-    lines.extend_from_slice(format!("\n{good}").as_bytes());
+    lines.extend_from_slice(format!("\n{good}\n{doubled}").as_bytes());
     std::fs::write(dir.join("lines.jsonl"), lines).unwrap();
     let output = run(dir, "watch run run/circuits/for_while.json --prompts lines.jsonl --jsonl --json --margin 0");
     let said = stderr(&output);
@@ -94,7 +95,8 @@ fn bad_lines(dir: &std::path::Path, prompt: &str) {
         "line 5: not watched: its prompt is empty",
         "line 8: not watched: it is not UTF-8",
         "line 9: not watched: it is longer than 1048576 bytes",
-        "of 3 prompts flagged, 6 bad lines, 1 blank lines skipped",
+        "line 11: not watched: it is not JSON: the key `prompt` stands twice",
+        "of 3 prompts flagged, 7 bad lines, 1 blank lines skipped",
         "line 7: the first ",
     ] {
         assert!(said.contains(words), "{words}: {said}");
@@ -102,7 +104,7 @@ fn bad_lines(dir: &std::path::Path, prompt: &str) {
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let numbers: Vec<u64> = lines.iter().map(|line| line["line"].as_u64().unwrap()).collect();
-    assert_eq!(numbers, [1, 2, 3, 4, 5, 7, 8, 9, 10]);
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 7, 8, 9, 10, 11]);
     // Where there is nothing to watch, nothing was watched.
     std::fs::write(dir.join("blank.txt"), "\n\n").unwrap();
     let output = run(dir, "watch run run/circuits/for_while.json --prompts blank.txt");
@@ -142,7 +144,14 @@ fn hypotheses(dir: &std::path::Path) {
     let json: serde_json::Value =
         serde_json::from_str(&ok(dir, "hypothesis run one.toml --against three.toml --task for_while --json")).unwrap();
     assert!(json["differ"].as_u64() > Some(0), "{json}");
+    let other = run(dir, "hypothesis run one.toml --task var_if --circuit run/circuits/for_while.json");
+    assert!(
+        stderr(&other).contains("is a circuit of for_while, and the prompts are those of var_if"),
+        "{}",
+        stderr(&other)
+    );
     for (line, message) in [
+        ("hypothesis run one.toml --against ./one.toml --task for_while", "is the hypothesis itself"),
         ("hypothesis run two.toml --task for_while", "two.toml: variable start: the model has no node 0.attn.v[99]"),
         ("hypothesis run none.toml --task for_while", "cannot read none.toml"),
         ("hypothesis run one.toml --task for_whale", "there is no task \"for_whale\""),

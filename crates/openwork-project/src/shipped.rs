@@ -1,0 +1,62 @@
+//! Models that come with the program: folders of its source tree, which every command takes by name.
+
+use std::{
+    env, fs, io,
+    path::{Component, Path, PathBuf},
+};
+
+/// Name of the environment variable with another folder of models than the source tree's.
+pub const MODELS_VARIABLE: &str = "OPENWORK_MODELS";
+
+/// Folder of the models: `OPENWORK_MODELS`, or `models` in the source tree that the program was built from.
+pub fn models_folder() -> PathBuf {
+    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+    env::var_os(MODELS_VARIABLE).map_or_else(own, PathBuf::from)
+}
+
+/// Folder of the model of a name in `models`, if `path` is nothing but a name and a model lies there.
+pub fn shipped_model(models: &Path, path: &Path) -> Option<PathBuf> {
+    let mut parts = path.components();
+    let (Some(Component::Normal(name)), None) = (parts.next(), parts.next()) else { return None };
+    Some(models.join(name)).filter(|dir| dir.join("model.safetensors").is_file())
+}
+
+/// Names of the models in a folder, sorted; none where the folder is not there.
+///
+/// # Errors
+/// When it cannot be listed.
+pub fn shipped_models(models: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(models) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        entries => entries?,
+    };
+    let mut names = vec![];
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        names.extend(shipped_model(models, Path::new(&name)).map(|_| name));
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_known_by_its_bare_name() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b", "a"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            fs::write(dir.path().join(name).join("model.safetensors"), b"").unwrap();
+        }
+        fs::create_dir(dir.path().join("no-model")).unwrap();
+        let of = |path: &str| shipped_model(dir.path(), Path::new(path));
+        assert_eq!(of("a"), Some(dir.path().join("a")));
+        for path in ["./a", "a/model.safetensors", "..", "", "no-model", "c", "/a"] {
+            assert_eq!(of(path), None, "{path}");
+        }
+        assert_eq!(shipped_models(dir.path()).unwrap(), ["a", "b"]);
+        assert!(shipped_models(&dir.path().join("none")).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,63 @@
+//! `openwork models`: the models that come with the program, and what is known of their circuits.
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::{Context, Result, ensure};
+use openwork_project::{MODELS_VARIABLE, OpenModel, VerdictFile, models_folder, shipped_models};
+
+use crate::ui::show::{count, say};
+
+/// Text that `--help` adds.
+const NAMES: &str = "\
+Every command takes such a name where it takes a model: openwork verify NAME CIRCUIT, openwork report NAME.
+A file or folder of that name is taken first. OPENWORK_MODELS names another folder of models.";
+
+/// Arguments of the command.
+#[derive(clap::Args)]
+#[command(after_help = NAMES)]
+pub struct Args {}
+
+/// Runs the command.
+pub fn run(Args {}: Args) -> Result<ExitCode> {
+    let folder = models_folder();
+    let folder = folder.canonicalize().unwrap_or(folder);
+    let listed = || format!("cannot list {}", folder.display());
+    let names = shipped_models(&folder).with_context(listed)?;
+    ensure!(!names.is_empty(), "there are no models in {}; {MODELS_VARIABLE} names another folder", folder.display());
+    for name in names {
+        let dir = folder.join(&name);
+        let open = OpenModel::open(&dir)?;
+        let config = &open.model.config;
+        let nonzero: usize =
+            open.model.params.values().iter().map(|w| w.dense().iter().filter(|&&x| x != 0.0).count()).sum();
+        say!(
+            "{name}: {} layers, {} channels, {} nonzero weights; {}",
+            config.n_layer,
+            config.d_model,
+            count(nonzero as u64),
+            dir.display()
+        );
+        for (file, verdict) in verdicts(&dir.join("circuits"))? {
+            say!("  {}: {}  (circuits/{file})", verdict.about.task, verdict.report.headline());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Verdicts in a folder of circuits, by the names of their files.
+fn verdicts(circuits: &Path) -> Result<Vec<(String, VerdictFile)>> {
+    if !circuits.is_dir() {
+        return Ok(vec![]);
+    }
+    let entries = std::fs::read_dir(circuits).with_context(|| format!("cannot list {}", circuits.display()))?;
+    let mut found = vec![];
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".verdict.json") {
+            let verdict = VerdictFile::read(&circuits.join(&name))?;
+            found.push((name, verdict));
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
+}
