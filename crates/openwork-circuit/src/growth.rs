@@ -67,9 +67,9 @@ impl Default for Growth {
             rounds: 60,
             add_share: 0.1,
             attack_shares: vec![0.25, 0.5],
-            attack_steps: 5,
-            pairs: 40,
-            check_pairs: 64,
+            attack_steps: 4,
+            pairs: 24,
+            check_pairs: 32,
         }
     }
 }

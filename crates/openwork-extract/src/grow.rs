@@ -111,12 +111,12 @@ pub enum GrowError {
     },
 }
 
-/// A node of the circuit is idle if nothing that it does, by slopes in four states, moves the answers by this share of the model's mean
+/// A node of the circuit is idle if nothing that it does, by slopes in three states, moves the answers by this share of the model's mean
 /// logit difference: a tenth of what the verifier calls junk.
 const IDLE: f64 = 1e-3;
 
 /// Removals of single nodes in a row that may fail before pruning ends.
-const MOST_FAILURES: usize = 24;
+const MOST_FAILURES: usize = 16;
 
 impl Grow<'_> {
     /// Grows the circuit, and prunes it where every check holds.
@@ -233,12 +233,12 @@ impl Growing<'_> {
     }
 
     /// Effect of every node on the answers, nats: the largest magnitude, over states and directions, of the slope of the mean logit difference
-    /// by its coefficient. States are the circuit with all else at its mean, zero, and half of the way to the model, and the model;
+    /// by its coefficient. States are the circuit with all else at its mean and zero, and the model;
     /// directions those towards the first candidate, and towards the model's answer.
     fn effects(&self, nodes: &NodeSet) -> Vec<f64> {
         let bench = &self.naming;
         let mut most = vec![0.0_f64; nodes.kept().len()];
-        let states = [(0.0, true), (0.0, false), (0.5, true), (1.0, true)];
+        let states = [(0.0, true), (0.0, false), (1.0, true)];
         for (outside, at_mean) in states {
             let ablation = if at_mean { bench.mean() } else { openwork_circuit::Ablation::Zero };
             let r = coefficients(nodes, outside);

@@ -73,7 +73,8 @@ fn nodes_that_cancel_are_taken_in_together() {
     let grown = grow(&case, Claim::Answer, &settings()).unwrap();
     assert_eq!(grown.stopped, Stop::Reached, "{:?}", grown.rounds.last());
     assert!(grown.rounds[0].agreements.attacked.iter().any(|a| a.agreement < 0.9));
-    assert!(grown.nodes.len() > case.circuit.len());
+    let more: Vec<usize> = grown.nodes.numbers().filter(|&n| !case.circuit.kept()[n]).collect();
+    assert!(more.iter().any(|&n| grown.nodes.space().node(n).to_string().contains("mlp")), "{:?}", names(&grown.nodes));
 }
 
 #[test]
@@ -124,8 +125,13 @@ fn attacks_have_the_size_of_the_start_and_of_the_circuit() {
             let size = if attacked.sized_by == SizedBy::Start { case.circuit.len() } else { round.nodes };
             assert_eq!(attacked.budget, ((attacked.share * size as f64).ceil() as usize).max(1));
         }
-        let sizes = if round.phase == Phase::Grow { 2 } else { 1 };
-        assert_eq!(round.agreements.attacked.len(), sizes * settings().attack_shares.len());
+        // One of its own size for each share, and where that turns answers, in growth, one of the start's.
+        for share in &settings().attack_shares {
+            let of = |by| round.agreements.attacked.iter().find(|a| a.share == *share && a.sized_by == by);
+            let own = of(SizedBy::Circuit).expect("it was made");
+            let fails = own.agreement < settings().agreement;
+            assert_eq!(of(SizedBy::Start).is_some(), fails && round.phase == Phase::Grow);
+        }
     }
 }
 
