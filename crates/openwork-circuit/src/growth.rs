@@ -69,7 +69,8 @@ impl Default for Growth {
             attack_shares: vec![0.25, 0.5],
             attack_steps: 4,
             pairs: 24,
-            check_pairs: 32,
+            // Two sequences each: of 80 answers one may differ at 0.985, of fewer than 67 none.
+            check_pairs: 40,
         }
     }
 }

@@ -97,22 +97,34 @@ fn growth_ends_at_its_cap_its_rounds_and_where_it_cannot_begin() {
 }
 
 #[test]
-fn growth_that_is_interrupted_returns_nothing() {
+fn growth_that_is_interrupted_returns_nothing_and_pruning_what_stands() {
     let case = CaseKind::Backup.build(1.0, 1);
-    let mut steps = 0;
-    run(&case, Claim::Answer, &settings(), &mut |_| {
-        steps += 1;
+    let (mut grown, mut pruned) = (0, 0);
+    let whole = run(&case, Claim::Answer, &settings(), &mut |step| {
+        *(if step.phase == Phase::Grow { &mut grown } else { &mut pruned }) += 1;
         ControlFlow::Continue(())
     })
     .unwrap();
-    for last in [1, 2, steps / 2, steps] {
+    assert!(grown > 3 && pruned > 0);
+    for last in [1, 2, grown / 2, grown, grown + 1, grown + pruned] {
         let mut step = 0;
         let ended = run(&case, Claim::Answer, &settings(), &mut |_| {
             step += 1;
             if step == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        assert_eq!(ended.unwrap_err(), GrowError::Ended, "{last}");
         assert_eq!(step, last, "it ends at once");
+        match ended {
+            Err(error) => assert!(last <= grown && error == GrowError::Ended, "{last} {error}"),
+            Ok(ended) => {
+                assert!(last > grown && ended.stopped == Stop::Reached, "{last}");
+                assert!(ended.nodes.len() >= whole.nodes.len());
+                assert_eq!(
+                    ended.rounds.last().unwrap().nodes,
+                    ended.nodes.len(),
+                    "the last state is that of the circuit"
+                );
+            }
+        }
     }
 }
 
