@@ -5,7 +5,7 @@ use openwork_circuit::{
     batches, contrast, credit, evaluate, softplus,
 };
 use openwork_model::{Model, NoTap, Tokens};
-use openwork_tasks::Pair;
+use openwork_tasks::{Pair, Side};
 use rayon::prelude::*;
 
 /// Pairs of a forward pass.
@@ -205,8 +205,13 @@ pub(crate) fn best_shift(run: &Outcome, scale: f64) -> f64 {
     let (least, most) = scaled.iter().fold((f64::MAX, f64::MIN), |(l, m), d| (l.min(*d), m.max(*d)));
     let (mut low, mut high) = (-most, -least);
     // Half of the sequences have the answer for their right candidate.
-    let slope =
-        |s: f64| scaled.iter().enumerate().map(|(i, d)| sigmoid(d + s) - f64::from(u8::from(i % 2 == 0))).sum::<f64>();
+    let slope = |s: f64| {
+        scaled
+            .iter()
+            .enumerate()
+            .map(|(i, d)| sigmoid(d + s) - f64::from(u8::from(Side::of_sequence(i) == Side::Positive)))
+            .sum::<f64>()
+    };
     for _ in 0..32 {
         let middle = (low + high) / 2.0;
         if slope(middle) < 0.0 { low = middle } else { high = middle }

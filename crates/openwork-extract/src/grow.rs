@@ -125,7 +125,7 @@ impl Grow<'_> {
     /// and adds the outside nodes that its slopes name ([`Violation`]), `add_share` of the circuit's nodes at most. Then nodes of the circuit that
     /// do nothing are dropped, each once. Once every check holds, sets of nodes of least effect are removed as long as all still do.
     ///
-    /// Where `on_step` ends the search while nodes are removed, the circuit is that of the last removal.
+    /// An `on_step` that ends the search while nodes are removed leaves the circuit of the last removal.
     ///
     /// # Errors
     /// When there are too few pairs or contrasts, the start is empty or too large, or `on_step` ends the search before every check holds.

@@ -115,7 +115,7 @@ pub enum SearchError {
     NotGrown {
         /// Name of the task.
         task: String,
-        /// How far it came.
+        /// State that it reached.
         state: Box<NotGrown>,
     },
     /// A value of the model is not finite on a prompt of the task.

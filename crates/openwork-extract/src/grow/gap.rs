@@ -1,6 +1,7 @@
 //! Completeness: nodes of the circuit that are knocked out in circuit and model alike should cost both the same.
 
 use openwork_circuit::{Calibration, NodeSet, Outcome};
+use openwork_tasks::Side;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -38,7 +39,7 @@ pub(crate) fn gap(bench: &Bench<'_>, circuit: &NodeSet, out: &[usize], most: f64
     of_circuit - of_model
 }
 
-/// What the model's answers are worth: `ln 2 − L(M)` in nats.
+/// Worth of the model's answers: `ln 2 − L(M)` in nats.
 pub(crate) fn worth(bench: &Bench<'_>) -> f64 {
     std::f64::consts::LN_2 - informed_loss(&bench.plain, 1.0).0
 }
@@ -77,7 +78,7 @@ pub(crate) fn worst(
 
 /// Nodes of the circuit by how differently the mean contrast `±(d₊ − d₋)/2` of circuit and model follows them, most first.
 fn by_slope(bench: &Bench<'_>, circuit: &NodeSet, scale: f64) -> Vec<usize> {
-    let right = |i: usize| if i % 2 == 0 { 1.0 } else { -1.0 };
+    let right = |i: usize| Side::of_sequence(i).towards_right(1.0);
     let slopes = |d: &[f64]| (0..d.len()).map(|i| (right(i) * d[i], right(i))).collect::<Vec<_>>();
     let slope = |r: &[f32]| bench.gradient(r, bench.mean(), &slopes).by_coefficient;
     let (of_circuit, of_model) = (slope(&coefficients(circuit, 0.0)), slope(&coefficients(circuit, 1.0)));
@@ -97,7 +98,7 @@ pub(crate) fn stand_ins(bench: &Bench<'_>, circuit: &NodeSet, out: &KnockOut) ->
         let slopes = |d: &[f64]| -> Vec<(f64, f64)> {
             let run = Outcome { differences: d.to_vec(), log_probs: vec![] };
             let c = informed_loss(&run, 1.0).1;
-            let right = |i: usize| if i % 2 == 0 { 1.0 } else { -1.0 };
+            let right = |i: usize| Side::of_sequence(i).towards_right(1.0);
             let one = |(i, d): (usize, &f64)| (0.0, -right(i) * sigmoid(-right(i) * (c.scale * d + c.shift)));
             d.iter().enumerate().map(one).collect()
         };

@@ -194,7 +194,7 @@ fn a_common_shift_costs_a_contrast_nothing_and_an_answer_its_agreement() {
     assert!((contrast.shift(&shifted) - 30.0).abs() < 1e-6);
     // An offset that varies is none that a shift repairs; neither is a constant, nor an order turned round.
     let varying: Vec<f64> =
-        of_model.iter().enumerate().map(|(i, d)| d + if i / 2 % 2 == 0 { 9.0 } else { -9.0 }).collect();
+        of_model.iter().enumerate().map(|(i, d)| d + if (i / 2).is_multiple_of(2) { 9.0 } else { -9.0 }).collect();
     assert!(contrast.agreement(&varying) <= 0.5);
     assert_eq!(contrast.agreement(&[3.0; 20]), 0.5);
     assert_eq!(contrast.agreement(&of_model.iter().map(|d| -d).collect::<Vec<_>>()), 0.0);

@@ -40,7 +40,7 @@ pub struct NotGrown {
     pub rounds: usize,
     /// State at the end.
     pub last: GrowthRound,
-    /// What was asked for.
+    /// Settings that it had.
     pub settings: Growth,
     /// Loss on the selection pairs, and the target, nats per sequence.
     pub loss: [f64; 2],

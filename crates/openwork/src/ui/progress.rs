@@ -133,9 +133,9 @@ impl SearchProgress {
             *current = None;
         }
         let progress = current.get_or_insert_with(|| Progress::new(None, 0));
-        if step.last.is_some() && step.last != grown.as_ref() {
-            *grown = step.last.cloned();
-            progress.note(&format!("{name}: {}", describe_round(step.last.expect("it is there"))));
+        if let Some(last) = step.last.filter(|last| grown.as_ref() != Some(*last)) {
+            progress.note(&format!("{name}: {}", describe_round(last)));
+            *grown = Some(last.clone());
         }
         progress.update(step.round as u64, || match step.phase {
             Phase::Grow => format!("{name}: round {}/{}  {} nodes", step.round + 1, settings.rounds, step.nodes),
