@@ -35,7 +35,10 @@ pub use recipe::{FindRecipeError, find_recipe};
 pub use replay::{ReplayError, Replayed, replay_verdict};
 pub use report::{CircuitReport, Example, ModelReport, ReportError, TaskRow, UnjudgedCircuit, Writing};
 pub use sample::{SAMPLE_TOKENS, Sample, SampleError};
-pub use search::{OnSearchStep, SearchError, SearchStep, SeedStudy, control_searches, find_circuit, study_seeds};
+pub use search::{
+    GrowthFrom, GrowthMethod, Method, NotGrown, OnSearchStep, SearchError, SearchRequest, SearchState, SearchStep,
+    SeedStudy, control_searches, find_circuit, study_seeds,
+};
 pub use shipped::{MODELS_VARIABLE, models_folder, shipped_model, shipped_models};
 pub use tasks::{TaskScore, TaskScoreError, task_scores};
 pub use tokens::{Answer, FoundTokenizer, NextToken, answer, find_tokenizer};
