@@ -17,6 +17,8 @@ mod means;
 mod nodes;
 mod norms;
 mod outcome;
+mod parameters;
+mod scored;
 mod search;
 
 pub use ablation::{Ablation, Keep, Partial};
@@ -33,4 +35,6 @@ pub use means::{Means, MeansError, data_sha256};
 pub use nodes::{NoNode, Node, NodeError, NodeSet, NodeSpace};
 pub use norms::{Frozen, NormScales};
 pub use outcome::{BySide, Calibration, Outcome, by_pair, credit};
+pub use parameters::Parameters;
+pub use scored::{Parts, Score, Scored, UnknownScore};
 pub use search::{LearnedMasks, Localisation, Localised, Objective, SearchSettings, UnknownObjective};

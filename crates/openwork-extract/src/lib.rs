@@ -13,7 +13,10 @@ mod stability;
 pub use control::{nonsense_labels, random_weights};
 pub use learn::{OnStep, Progress};
 pub use prune::{NotReached, PruneError, Pruned, Search};
-pub use scores::{EdgeScores, GoesOn, Scorer, SiteSum, ranking};
+pub use scores::{
+    CurvePoint, EdgeScores, GoesOn, Hold, OnScoreStep, Ranked, ScoreSearch, ScoreStage, ScoreStep, Scorer, SiteSum,
+    curve_sizes, ranking,
+};
 pub use select::calibrate;
 pub use settings::Settings;
 pub use stability::Stability;

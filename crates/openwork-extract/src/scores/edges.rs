@@ -111,7 +111,8 @@ fn before(site: Site) -> Site {
     Site { kind, ..site }
 }
 
-fn set(model: &mut Model, edge: &Edge, weight: f32) {
+/// Sets the weight of an edge.
+pub(super) fn set(model: &mut Model, edge: &Edge, weight: f32) {
     let (linear, row) = weights_of(model, edge.to);
     linear.weight.update(|w| w[[row, edge.from.index]] = weight);
 }

@@ -11,11 +11,16 @@
 //! circuit that leaves an edge out. A constant offset of the two logits cancels between the two prompts of a pair: scores say
 //! which parts tell the prompts apart.
 
+mod attack;
+mod curve;
 mod edges;
 mod eliminate;
 mod gradient;
+mod judge;
 mod patching;
 mod ranking;
+mod refine;
+mod search;
 
 use std::ops::ControlFlow;
 
@@ -23,8 +28,11 @@ use openwork_circuit::{Ablation, Batch, Keep, Means, NodeSet, NodeSpace, batches
 use openwork_model::{Matrix, Model};
 use openwork_tasks::{Pair, Side};
 
+pub use curve::{CurvePoint, curve_sizes};
 pub use edges::EdgeScores;
 pub use ranking::{SiteSum, ranking};
+pub use refine::Hold;
+pub use search::{OnScoreStep, Ranked, ScoreSearch, ScoreStage, ScoreStep};
 
 /// Pairs of a pass.
 const PAIRS_PER_BATCH: usize = 8;

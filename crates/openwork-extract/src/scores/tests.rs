@@ -8,6 +8,8 @@ use openwork_truth::{Prompt, Truth, zoo::CaseKind};
 
 use super::*;
 
+mod found;
+
 fn on(_: usize) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
