@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod curves;
 mod forward;
 mod fsck;
 mod localise;
@@ -20,6 +21,7 @@ mod verdict;
 mod verdict_log;
 mod verification;
 
+pub use curves::{CURVES_HEADER, OnCurveStep, ScoreCurve, curves_csv, score_curves};
 pub use forward::{TokenBatch, TokenFileError, named_pass};
 pub use fsck::{Finding, FsckError, State, fsck};
 pub use localise::{

@@ -4,6 +4,7 @@
 
 pub mod check_certificate;
 pub mod config;
+pub mod curves;
 pub mod data;
 pub mod devices;
 pub mod dissociate;
