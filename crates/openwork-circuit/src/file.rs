@@ -229,12 +229,7 @@ impl Json {
         if json.target_loss_nats <= 0.0 || json.loss_nats < 0.0 {
             return Err("target_loss_nats must be above 0, and loss_nats at least 0".into());
         }
-        let fault = match &json.search {
-            SearchSettings::LearnedMasks(masks) => masks.fault(),
-            SearchSettings::Localised(localised) => localised.settings.fault(),
-            SearchSettings::ByHand {} => None,
-        };
-        if let Some(fault) = fault {
+        if let Some(fault) = json.search.fault() {
             return Err(format!("its search cannot be: {fault}"));
         }
         Ok(json)

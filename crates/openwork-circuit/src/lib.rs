@@ -13,6 +13,7 @@ mod edges;
 mod evaluate;
 mod file;
 mod group;
+mod growth;
 mod means;
 mod nodes;
 mod norms;
@@ -31,6 +32,7 @@ pub use edges::{Edge, ResidualEdge, edges, residual_edges, weights_of, without_e
 pub use evaluate::evaluate;
 pub use file::{CircuitError, CircuitFile};
 pub use group::Group;
+pub use growth::{Agreements, Attacked, Grown, Growth, GrowthRound, GrowthStart, Phase, SizedBy};
 pub use means::{Means, MeansError, data_sha256};
 pub use nodes::{NoNode, Node, NodeError, NodeSet, NodeSpace};
 pub use norms::{Frozen, NormScales};

@@ -2,16 +2,41 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Grown;
+
 /// The method that found a circuit and its settings; one variant per method.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "method", rename_all = "snake_case")]
 pub enum SearchSettings {
     /// Masks over nodes, learned by gradient descent (Gao et al. 2025, A.5).
     LearnedMasks(LearnedMasks),
+    /// A circuit that grew by counter-examples, in the model as it is.
+    Grown(Grown),
     /// A person chose the nodes. There is no search to repeat.
     ByHand {},
     /// The nodes are those of a circuit of another model, and were trained into this one.
     Localised(Localised),
+}
+
+impl SearchSettings {
+    /// The first setting that no search can have, in words.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        match self {
+            Self::LearnedMasks(masks) => masks.fault(),
+            Self::Grown(grown) => grown.fault(),
+            Self::Localised(localised) => localised.settings.fault(),
+            Self::ByHand {} => None,
+        }
+    }
+
+    /// The learned masks that the circuit comes from: its own, or those of the circuit that it grew from.
+    pub fn masks(&self) -> Option<&LearnedMasks> {
+        match self {
+            Self::LearnedMasks(masks) => Some(masks),
+            Self::Grown(grown) => grown.start.search.masks(),
+            Self::ByHand {} | Self::Localised(_) => None,
+        }
+    }
 }
 
 /// Training that made a model's circuit out of the nodes of a circuit of the model before.
@@ -123,6 +148,34 @@ pub struct LearnedMasks {
     pub init_noise: f64,
     /// Nodes that the adversary of [`Objective::Adversarial`] ablates, as a share of the open ones.
     pub adversary_share: f64,
+    /// Moves of that adversary in a step.
+    #[serde(default = "ascents", skip_serializing_if = "is_ascents")]
+    pub adversary_ascents: usize,
+    /// Fraction of the steps over which the price rises from 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub price_rise: f64,
+    /// True if a query of the same channel comes with every key that is selected, so that a head which is kept lives with all else at zero, too.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub queries_with_keys: bool,
+}
+
+// Fields that older files lack are left out where they have the values of then: the hash of such a file's claim stays.
+const ASCENTS: usize = 2;
+
+fn ascents() -> usize {
+    ASCENTS
+}
+
+fn is_ascents(n: &usize) -> bool {
+    *n == ASCENTS
+}
+
+fn is_zero(x: &f64) -> bool {
+    *x == 0.0
+}
+
+fn is_false(x: &bool) -> bool {
+    !x
 }
 
 impl Default for LearnedMasks {
@@ -143,16 +196,21 @@ impl Default for LearnedMasks {
             init_bias: 0.1,
             init_noise: 0.01,
             adversary_share: 0.25,
+            adversary_ascents: ASCENTS,
+            price_rise: 0.0,
+            queries_with_keys: false,
         }
     }
 }
 
 impl LearnedMasks {
     /// The first setting that no search can have, in words.
-    pub(crate) fn fault(&self) -> Option<&'static str> {
+    fn fault(&self) -> Option<&'static str> {
         match self {
             Self { batch_pairs: 0, .. } => Some("batch_pairs is 0"),
             Self { temperature, .. } if *temperature <= 0.0 => Some("temperature is not above 0"),
+            Self { adversary_ascents: 0, .. } => Some("adversary_ascents is 0"),
+            Self { price_rise, .. } if !(0.0..=1.0).contains(price_rise) => Some("price_rise is not from 0 to 1"),
             _ => None,
         }
     }
@@ -209,6 +267,29 @@ impl std::str::FromStr for Objective {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        Agreements, Growth,
+        growth::{Attacked, GrowthRound, GrowthStart, Phase, SizedBy},
+    };
+
+    fn grown(start: SearchSettings) -> Grown {
+        let attacked = vec![Attacked { share: 0.25, sized_by: SizedBy::Start, budget: 3, agreement: 0.9 }];
+        let agreements = Agreements { at_means: 1.0, frozen_norms: None, at_zero: 0.1 + 0.2, attacked };
+        let round = GrowthRound { phase: Phase::Grow, nodes: 10, edges: 9, loss: 0.1, agreements, gap: 0.2 };
+        let start = GrowthStart { circuit_sha256: "0".repeat(64), nodes: 10, edges: 9, search: Box::new(start) };
+        Grown { start, reached: false, settings: Growth::default(), rounds: vec![round] }
+    }
+
+    #[test]
+    fn a_grown_circuit_tells_of_the_masks_that_it_grew_from() {
+        let masks = LearnedMasks { steps: 77, ..LearnedMasks::default() };
+        let of_masks = SearchSettings::Grown(grown(SearchSettings::LearnedMasks(masks.clone())));
+        assert_eq!(SearchSettings::Grown(grown(of_masks)).masks(), Some(&masks));
+        assert_eq!(SearchSettings::Grown(grown(SearchSettings::ByHand {})).masks(), None);
+        let never = LearnedMasks { batch_pairs: 0, ..masks };
+        let of_never = SearchSettings::Grown(grown(SearchSettings::LearnedMasks(never)));
+        assert_eq!(of_never.fault(), Some("batch_pairs is 0"));
+    }
 
     #[test]
     fn every_method_survives_json_and_an_unknown_one_is_named() {
@@ -216,7 +297,11 @@ mod tests {
         let methods = Objective::ALL.map(|o| SearchSettings::LearnedMasks(masks(o))).into_iter();
         let (original_sha256, settings) = ("0".repeat(64), Localisation::default());
         let localised = Localised { original_sha256, original_loss: 0.04, steps: 325, settings };
-        for settings in methods.chain([SearchSettings::ByHand {}, SearchSettings::Localised(localised)]) {
+        for settings in methods.chain([
+            SearchSettings::ByHand {},
+            SearchSettings::Localised(localised),
+            SearchSettings::Grown(grown(SearchSettings::ByHand {})),
+        ]) {
             let text = serde_json::to_string(&settings).unwrap();
             assert_eq!(serde_json::from_str::<SearchSettings>(&text).unwrap(), settings, "{text}");
         }
@@ -227,6 +312,14 @@ mod tests {
         assert!(read(&text.replace("\"lr\"", "\"rate\"")).contains("unknown field `rate`"));
         assert!(read(&text.replace("77", "7.5")).contains("7.5"));
         assert!(read(r#"{"method": "learned_masks"}"#).contains("missing field"));
+        // Settings that came later are left out at the values of before, and kept otherwise.
+        for later in ["adversary_ascents", "price_rise", "queries_with_keys"] {
+            assert!(!text.contains(later), "{text}");
+        }
+        let all =
+            LearnedMasks { adversary_ascents: 3, price_rise: 0.5, queries_with_keys: true, ..masks(Objective::Kl) };
+        let text = serde_json::to_string(&all).unwrap();
+        assert_eq!(serde_json::from_str::<LearnedMasks>(&text).unwrap(), all);
     }
 
     #[test]

@@ -24,12 +24,19 @@ pub struct Progress {
 /// Callback after every step; [`ControlFlow::Break`] ends the search.
 pub type OnStep<'a> = dyn FnMut(Progress) -> ControlFlow<()> + 'a;
 
-/// The mean loss of a batch's sequences under the mask that τ is, and its gradient with respect to every gate.
-pub(crate) type Gates<'a, E> = dyn FnMut(&[f32], &[Pair]) -> Result<(f64, Vec<f64>), E> + 'a;
+/// The mean loss of a batch's sequences under the mask that τ is, and its gradient with respect to every gate, in a step of a restart.
+pub(crate) type Gates<'a, E> = dyn FnMut(At, &[f32], &[Pair]) -> Result<(f64, Vec<f64>), E> + 'a;
+
+/// Place in a search.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At {
+    /// Step of the restart, from 0: where it is 0, nothing is left of the restart before.
+    pub step: usize,
+}
 
 /// Learns τ, one number a node; `None` where `progress` ended it.
 ///
-/// Each step minimises the gates' loss plus `k_coef · (open nodes)`, with the slope `σ(τ/T)(1 − σ(τ/T))/T` in place of that
+/// Each step minimises the gates' loss plus `k_coef · (open nodes)`, the price rising to `k_coef` over the first steps ([`rise`]), with the slope `σ(τ/T)(1 − σ(τ/T))/T` in place of that
 /// of the step function (Gao et al. 2025, A.5).
 pub(crate) fn learn<E>(
     gates: &mut Gates<'_, E>,
@@ -51,10 +58,11 @@ pub(crate) fn learn<E>(
     let mut order: Vec<usize> = vec![];
     for step in 0..masks.steps {
         let batch = draw(train, masks.batch_pairs, &mut order, &mut rng);
-        let (loss, mut gradient) = gates(&tau, &batch)?;
+        let (loss, mut gradient) = gates(At { step }, &tau, &batch)?;
+        let price = masks.k_coef * rise(step, masks);
         for (g, &t) in gradient.iter_mut().zip(&tau) {
             let sigmoid = 1.0 / (1.0 + (-f64::from(t) / masks.temperature).exp());
-            *g = (*g + masks.k_coef) * sigmoid * (1.0 - sigmoid) / masks.temperature;
+            *g = (*g + price) * sigmoid * (1.0 - sigmoid) / masks.temperature;
         }
         adam.step(&mut tau, &gradient, step, masks);
         let kept = tau.iter().filter(|&&t| t > 0.0).count();
@@ -63,6 +71,13 @@ pub(crate) fn learn<E>(
         }
     }
     Ok(Some(tau))
+}
+
+/// Part of the price in a step: from 0 to 1 over `price_rise` of the steps, 1 after that. With an adversary that still learns, a full price closes
+/// the nodes that it would need to be kept from.
+fn rise(step: usize, masks: &LearnedMasks) -> f64 {
+    let over = masks.price_rise * masks.steps as f64;
+    if over > 0.0 { ((step as f64 + 1.0) / over).min(1.0) } else { 1.0 }
 }
 
 /// The next pairs of a random order; a new order begins where one ends.
@@ -101,5 +116,19 @@ impl Adam {
             let update = (*m / c1) / ((*v / c2).sqrt() + 1e-8) + masks.weight_decay * f64::from(*t);
             *t = (f64::from(*t) - lr * update).clamp(-1.0, 1.0) as f32;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_price_rises_to_the_whole_and_is_the_whole_by_default() {
+        let default = LearnedMasks { steps: 10, ..LearnedMasks::default() };
+        assert!((0..10).all(|step| rise(step, &default) == 1.0));
+        let half = LearnedMasks { price_rise: 0.5, ..default };
+        let found: Vec<f64> = (0..7).map(|step| rise(step, &half)).collect();
+        assert_eq!(found, [0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0]);
     }
 }

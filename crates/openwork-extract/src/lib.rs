@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+mod attack;
+mod bench;
 mod control;
+mod grow;
 mod learn;
 mod mask;
 mod objective;
@@ -11,6 +14,7 @@ mod settings;
 mod stability;
 
 pub use control::{nonsense_labels, random_weights};
+pub use grow::{Grow, GrowError, GrownCircuit, GrowthStep, OnGrowthStep, Stop};
 pub use learn::{OnStep, Progress};
 pub use prune::{NotReached, PruneError, Pruned, Search};
 pub use scores::{

@@ -70,28 +70,35 @@ impl<'a> Target<'a> {
         (kl, gradient)
     }
 
-    /// The objective [`Objective::Adversarial`](openwork_circuit::Objective::Adversarial). `ablated` is the adversary's scheme, `1 − r` of every node, which goes
-    /// on from step to step.
-    pub fn adversarial(&self, tau: &[f32], ablated: &mut Vec<f64>, masks: &LearnedMasks) -> (f64, Vec<f64>) {
+    /// The objective [`Objective::Adversarial`](openwork_circuit::Objective::Adversarial).
+    ///
+    /// The adversary goes on from step to step: every move goes part of the way to the closed nodes that hurt most by the slope of the run before,
+    /// of the last step's for the first move. The run after the last move is also the one whose gradient the gates get.
+    pub fn adversarial(&self, tau: &[f32], adversary: &mut Adversary, masks: &LearnedMasks) -> (f64, Vec<f64>) {
         let (kl, mut gradient) = self.kl(tau);
         let closed: Vec<bool> = tau.iter().map(|&t| t <= 0.0).collect();
         let open = closed.iter().filter(|c| !**c).count();
         let budget = (masks.adversary_share * open as f64).max(1.0);
-        ablated.resize(tau.len(), 0.0);
+        adversary.ablated.resize(tau.len(), 0.0);
+        let ablated = &mut adversary.ablated;
         // Nodes that have opened since are safe.
         ablated.iter_mut().zip(&closed).for_each(|(a, closed)| *a *= f64::from(u8::from(*closed)));
-        let mut attacked = self.divergence(&whole_but(ablated));
-        for towards in ADVERSARY_STEPS {
+        let mut attacked = None;
+        for ascent in 0..masks.adversary_ascents {
             // At the model itself KL is flat: then the gradient at a small ablation, not the same for all nodes, or
             // those that cancel each other would go on doing so.
-            if ablated.iter().all(|a| *a == 0.0) {
+            if ablated.iter().all(|a| *a == 0.0) || adversary.slope.len() != tau.len() {
                 let little = closed.iter().enumerate().map(|(n, c)| f64::from(u8::from(*c)) * 0.2 * uneven(n));
-                attacked = self.divergence(&whole_but(&little.collect::<Vec<_>>()));
+                adversary.slope = self.divergence(&whole_but(&little.collect::<Vec<_>>())).gradient;
             }
-            let vertex = vertex(&attacked.gradient, &closed, budget);
+            let vertex = vertex(&adversary.slope, &closed, budget);
+            let towards = if ascent == 0 { FIRST_MOVE } else { NEXT_MOVES };
             ablated.iter_mut().zip(vertex).for_each(|(a, v)| *a += towards * (v - *a));
-            attacked = self.divergence(&whole_but(ablated));
+            let run = self.divergence(&whole_but(ablated));
+            adversary.slope.clone_from(&run.gradient);
+            attacked = Some(run);
         }
+        let attacked = attacked.expect("an adversary makes a move");
         // Opening a node takes it from the adversary: its coefficient goes from r to 1.
         for ((g, by_coefficient), a) in gradient.iter_mut().zip(&attacked.gradient).zip(ablated.iter()) {
             *g += by_coefficient * a;
@@ -100,8 +107,18 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Steps of the adversary towards the best vertex, in one step of the mask.
-const ADVERSARY_STEPS: [f64; 2] = [0.5, 0.3];
+/// State of the adversary, which goes on from step to step of one restart.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Adversary {
+    /// Its scheme, `1 − r` of every node.
+    ablated: Vec<f64>,
+    /// Slope of the divergence by r in its last run.
+    slope: Vec<f64>,
+}
+
+/// Part of the way to the best vertex that the adversary goes in its first move of a step, and in others.
+const FIRST_MOVE: f64 = 0.5;
+const NEXT_MOVES: f64 = 0.3;
 
 /// Spread evenly over [0, 1) and unlike for neighbours: multiples of the golden ratio.
 fn uneven(n: usize) -> f64 {

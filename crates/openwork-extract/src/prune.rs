@@ -14,10 +14,10 @@ use rayon::prelude::*;
 
 use crate::{
     Settings,
-    learn::{Gates, OnStep, Progress, learn},
+    learn::{At, Gates, OnStep, Progress, learn},
     mask::{MaskedOnGpu, loss_and_gates},
-    objective::Target,
-    select::Selection,
+    objective::{Adversary, Target},
+    select::{Selection, with_queries},
 };
 
 /// A circuit and how it was selected.
@@ -97,7 +97,7 @@ impl Search<'_> {
         }
         let space = NodeSpace::new(&model.config);
         let mut masked = MaskedOnGpu::new(model, gpu)?;
-        let mut gates = |tau: &[f32], pairs: &[Pair]| {
+        let mut gates = |_: At, tau: &[f32], pairs: &[Pair]| {
             // All pairs at once: a GPU wants them so.
             let batch = &batches(pairs, pairs.len(), model.config.n_ctx)[0];
             let (loss, gates) = masked.loss_and_gates(&space, means, tau, batch)?;
@@ -117,13 +117,18 @@ impl Search<'_> {
     pub fn search(&self, progress: &mut OnStep<'_>) -> Option<Pruned> {
         let Self { model, means, settings, .. } = *self;
         let space = NodeSpace::new(&model.config);
-        let (masks, mut adversary) = (&settings.masks, Vec::new());
-        let mut gates = |tau: &[f32], pairs: &[Pair]| {
+        let (masks, mut adversary) = (&settings.masks, Adversary::default());
+        let mut gates = |at: At, tau: &[f32], pairs: &[Pair]| {
             let target = || Target::new(model, &space, means, pairs);
             match settings.masks.objective {
                 Objective::Task => (),
                 Objective::Kl => return Ok::<_, Infallible>(target().kl(tau)),
-                Objective::Adversarial => return Ok(target().adversarial(tau, &mut adversary, masks)),
+                Objective::Adversarial => {
+                    if at.step == 0 {
+                        adversary = Adversary::default();
+                    }
+                    return Ok(target().adversarial(tau, &mut adversary, masks));
+                }
             }
             // A fixed split into chunks, added up in order: the number of threads does not matter.
             let parts: Vec<(f64, Vec<f32>)> =
@@ -158,6 +163,7 @@ impl Search<'_> {
             let steps = self.settings.masks.steps;
             let mut goes_on = |kept| progress(Progress { restart, step: steps, loss: self.settings.target_loss, kept });
             let Some(nodes) = selection.fewest(&space, &tau, &mut goes_on) else { break };
+            let nodes = if self.settings.masks.queries_with_keys { with_queries(&nodes) } else { nodes };
             let (loss, calibration) = selection.loss(&nodes);
             let reached = selection.reaches(&nodes);
             let circuit = Circuit::new(self.model, nodes);

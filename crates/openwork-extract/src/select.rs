@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 
 use openwork_circuit::{
-    Ablation, Batch, Calibration, Keep, Means, NodeSet, NodeSpace, Objective, Outcome, batches, evaluate, softplus,
+    Ablation, Batch, Calibration, Keep, Means, Node, NodeSet, NodeSpace, Objective, Outcome, batches, evaluate,
+    softplus,
 };
-use openwork_model::{Model, NoTap};
+use openwork_model::{Model, NoTap, Site, SiteKind};
 use openwork_tasks::Pair;
 
 use crate::{Settings, objective::attack_cost};
@@ -86,7 +87,9 @@ impl<'a> Selection<'a> {
             || attack_cost(model, nodes.space(), means, nodes, &self.attacked, &self.settings.masks) <= target
     }
 
-    /// Calibrated loss on the validation pairs, in nats per sequence, and the calibration.
+    /// Calibrated loss on the validation pairs, in nats per sequence, and the calibration, whose scale is at most
+    /// [`Calibration::MAX_SCALE`] in magnitude, as the verifier asks. A negative one stays possible: for the nonsense labels of a control either
+    /// order of the two tokens is as good.
     pub fn loss(&self, nodes: &NodeSet) -> (f64, Calibration) {
         let calibration = fitted(self.model, self.means, nodes, &self.train);
         (self.run(nodes, &self.validation).loss(calibration), calibration)
@@ -133,15 +136,12 @@ impl<'a> Selection<'a> {
             let middle = low + (high - low) / 2;
             if within(middle) { high = middle } else { low = middle }
         }
-        if self.settings.masks.objective == Objective::Adversarial {
-            // Every try would be an attack, and there are hundreds of nodes.
-            return Some(top(high));
-        }
         self.drop_single_nodes(space, &ranking[..high], goes_on)
     }
 
     /// Tries to remove every node once, lowest τ first (the paper's footnote 9: pruning leaves removable
-    /// nodes).
+    /// nodes). Under the adversarial objective every try is an attack, and there are hundreds of nodes: there an eighth of the nodes is tried at once,
+    /// then half as many, and so on to single ones.
     fn drop_single_nodes(
         &self,
         space: &NodeSpace,
@@ -149,21 +149,56 @@ impl<'a> Selection<'a> {
         goes_on: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Option<NodeSet> {
         let mut kept = ranked.to_vec();
-        for &node in ranked.iter().rev() {
-            if goes_on(kept.len()).is_break() {
-                return None;
+        let mut at_once = match self.settings.masks.objective {
+            Objective::Adversarial => (ranked.len() / 8).max(1),
+            Objective::Task | Objective::Kl => 1,
+        };
+        loop {
+            for nodes in kept.clone().rchunks(at_once) {
+                if goes_on(kept.len()).is_break() {
+                    return None;
+                }
+                let without: Vec<usize> = kept.iter().copied().filter(|n| !nodes.contains(n)).collect();
+                if self.reaches(&NodeSet::of(space.clone(), without.iter().copied())) {
+                    kept = without;
+                }
             }
-            let without: Vec<usize> = kept.iter().copied().filter(|&n| n != node).collect();
-            if self.reaches(&NodeSet::of(space.clone(), without.iter().copied())) {
-                kept = without;
+            match at_once {
+                1 => return Some(NodeSet::of(space.clone(), kept)),
+                _ => at_once /= 2,
             }
         }
-        Some(NodeSet::of(space.clone(), kept))
     }
+}
+
+/// The nodes with the query of every key among them: of the same channel and block.
+pub(crate) fn with_queries(nodes: &NodeSet) -> NodeSet {
+    let space = nodes.space();
+    let query = |key: Node| space.number(Node { site: Site { kind: SiteKind::Query, ..key.site }, ..key });
+    let queries: Vec<usize> = nodes.nodes().filter(|n| n.site.kind == SiteKind::Key).filter_map(query).collect();
+    NodeSet::of(space.clone(), nodes.numbers().chain(queries))
 }
 
 /// KL divergence in nats of two-way distributions of log odds `p` and `q`.
 fn kl_of_odds(p: f64, q: f64) -> f64 {
     let part = |p: f64, q: f64| (-softplus(-p)).exp() * (softplus(-q) - softplus(-p));
     part(p, q) + part(-p, -q)
+}
+
+#[cfg(test)]
+mod tests {
+    use openwork_model::Config;
+
+    use super::*;
+
+    #[test]
+    fn queries_come_with_their_keys_and_nothing_else_does() {
+        let space = NodeSpace::new(&Config { vocab_size: 8, ..Config::default() });
+        let number = |name: &str| space.number(name.parse().unwrap()).unwrap();
+        let nodes = NodeSet::of(space.clone(), ["1.attn.k[3]", "0.attn.v[2]", "0.attn.q[1]"].map(number));
+        let with = with_queries(&nodes);
+        let names: Vec<String> = with.nodes().map(|n| n.to_string()).collect();
+        assert_eq!(names, ["0.attn.q[1]", "0.attn.v[2]", "1.attn.q[3]", "1.attn.k[3]"]);
+        assert_eq!(with_queries(&with), with);
+    }
 }

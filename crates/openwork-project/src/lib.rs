@@ -36,7 +36,10 @@ pub use recipe::{FindRecipeError, find_recipe};
 pub use replay::{ReplayError, Replayed, replay_verdict};
 pub use report::{CircuitReport, Example, ModelReport, ReportError, TaskRow, UnjudgedCircuit, Writing};
 pub use sample::{SAMPLE_TOKENS, Sample, SampleError};
-pub use search::{OnSearchStep, SearchError, SearchStep, SeedStudy, control_searches, find_circuit, study_seeds};
+pub use search::{
+    GrowthFrom, GrowthMethod, Method, NotGrown, OnSearchStep, SearchError, SearchRequest, SearchState, SearchStep,
+    SeedStudy, control_searches, find_circuit, study_seeds,
+};
 pub use tasks::{TaskScore, TaskScoreError, task_scores};
 pub use tokens::{Answer, FoundTokenizer, NextToken, answer, find_tokenizer};
 pub use training::{LogError, TrainingError, TrainingRun, read_log};

@@ -1,18 +1,48 @@
 //! Searches for circuits: of a task, from several seeds, and the control searches a circuit is compared with.
 
+mod growth;
+
 use std::ops::ControlFlow;
 
-use openwork_circuit::{CircuitFile, Claim, LearnedMasks, Means, SearchSettings, Size, batches};
-use openwork_extract::{PruneError, Search, Settings, Stability, nonsense_labels, random_weights};
+use openwork_circuit::{
+    Calibration, Circuit, CircuitFile, Claim, Growth, LearnedMasks, Means, SearchSettings, Size, batches,
+};
+use openwork_extract::{
+    GrowError, GrowthStep, Progress, PruneError, Pruned, Search, Settings, Stability, nonsense_labels, random_weights,
+};
 use openwork_model::{Model, NotFinite};
 use openwork_ops::Device;
 use openwork_tasks::{Splits, Task};
 use openwork_verify::{Control, ControlKind};
 
+use self::growth::by_growth;
+pub use self::growth::{GrowthFrom, GrowthMethod, NotGrown};
 use crate::{Project, ProjectError, tasks::check_finite};
 
 /// Tokens that the means of a model of random weights are taken over: their last digits decide nothing.
 const RANDOM_MODEL_TOKENS: usize = 1 << 18;
+
+/// Method of a search for a circuit, with its settings; one variant per method.
+#[derive(Clone, Debug)]
+pub enum Method {
+    /// Masks over nodes, learned by gradient descent.
+    Masks(Settings),
+    /// Growth by counter-examples.
+    Grow(Box<GrowthMethod>),
+}
+
+/// Circuit that is searched for.
+#[derive(Clone, Copy, Debug)]
+pub struct SearchRequest<'a> {
+    /// Name of the task.
+    pub task: &'a str,
+    /// Pairs of the task.
+    pub splits: &'a Splits,
+    /// Claim of the circuit.
+    pub claim: Claim,
+    /// Method and settings.
+    pub method: &'a Method,
+}
 
 /// One step of a running search.
 #[derive(Clone, Copy, Debug)]
@@ -21,16 +51,27 @@ pub struct SearchStep<'a> {
     pub task: &'a str,
     /// Control that the search is for; none where it is for the circuit itself.
     pub control: Option<ControlKind>,
-    /// Settings of the search.
-    pub settings: &'a Settings,
-    /// Restart, from 0.
-    pub restart: usize,
-    /// Step of the restart, from 0.
-    pub step: usize,
-    /// Loss of the step in nats per sequence.
-    pub loss: f64,
-    /// Open nodes.
-    pub open_nodes: usize,
+    /// State of the search, by its method.
+    pub state: SearchState<'a>,
+}
+
+/// State of a running search.
+#[derive(Clone, Copy, Debug)]
+pub enum SearchState<'a> {
+    /// A step of learned masks, or of the selection after them.
+    Masks {
+        /// Settings of the search.
+        settings: &'a LearnedMasks,
+        /// The step.
+        progress: Progress,
+    },
+    /// A step of growth.
+    Growth {
+        /// Settings of the growth.
+        settings: &'a Growth,
+        /// The step.
+        step: GrowthStep<'a>,
+    },
 }
 
 /// Observer of a search, told after every step; its `Break` ends the search, which keeps what finished restarts found.
@@ -61,6 +102,22 @@ pub enum SearchError {
         /// The target.
         target: f64,
     },
+    /// Growth could not run to its end.
+    #[error("no circuit for {task}")]
+    Grow {
+        /// Name of the task.
+        task: String,
+        /// The fault.
+        source: GrowError,
+    },
+    /// Growth ended before every check held.
+    #[error("no circuit for {task}: {state}")]
+    NotGrown {
+        /// Name of the task.
+        task: String,
+        /// How far it came.
+        state: Box<NotGrown>,
+    },
     /// A value of the model is not finite on a prompt of the task.
     #[error("no circuit for {task}")]
     NotFinite {
@@ -82,46 +139,73 @@ pub enum SearchError {
     },
 }
 
-/// Searches the circuit of a task, which claims the answer; masks are learned on `device`. `None` where `on_step` ended the search before a restart was
-/// finished.
+/// Searches the circuit of a task; masks are learned on `device`. `None` where `on_step` ended the search before there was a circuit.
 ///
 /// # Errors
-/// When the model itself misses the target, no mask reaches it, or the device fails.
+/// When the model itself misses the target, no mask reaches it, growth does not reach what is asked for, or the device fails.
 pub fn find_circuit(
     project: &Project,
-    task: &str,
-    splits: &Splits,
+    request: &SearchRequest<'_>,
+    device: &Device,
+    on_step: &mut OnSearchStep<'_>,
+) -> Result<Option<CircuitFile>, SearchError> {
+    let Splits { train, selection, .. } = request.splits;
+    let prompts = batches(&[&train[..], selection].concat(), 8, project.model.config.n_ctx);
+    let not_finite = |source| SearchError::NotFinite { task: request.task.to_owned(), source };
+    check_finite(&project.model, &prompts).map_err(not_finite)?;
+    match request.method {
+        Method::Masks(settings) => by_masks(project, request, settings, device, on_step),
+        Method::Grow(method) => by_growth(project, request, method, device, on_step),
+    }
+}
+
+/// Learned masks.
+fn by_masks(
+    project: &Project,
+    request: &SearchRequest<'_>,
     settings: &Settings,
     device: &Device,
     on_step: &mut OnSearchStep<'_>,
 ) -> Result<Option<CircuitFile>, SearchError> {
-    let Project { model, means, .. } = project;
-    let prompts = batches(&[&splits.train[..], &splits.selection].concat(), 8, model.config.n_ctx);
-    check_finite(model, &prompts).map_err(|source| SearchError::NotFinite { task: task.to_owned(), source })?;
-    let search = Search { model, means, train: &splits.train, validation: &splits.selection, settings };
-    let pruned = search.prune(device, &mut |p| on_step(step(task, None, settings, p)));
+    let (Project { model, means, .. }, Splits { train, selection, .. }) = (project, request.splits);
+    let task = || request.task.to_owned();
+    let search = Search { model, means, train, validation: selection, settings };
+    let pruned = search.prune(device, &mut |p| on_step(step(request.task, None, settings, p)));
     let pruned = match pruned {
         Err(PruneError::Ended) => return Ok(None),
-        pruned => pruned.map_err(|source| SearchError::Prune { task: task.to_owned(), source })?,
+        pruned => pruned.map_err(|source| SearchError::Prune { task: task(), source })?,
     };
     if !pruned.reached {
         let (loss, target) = (pruned.loss, settings.target_loss);
-        return Err(SearchError::NotReached { task: task.to_owned(), loss, target });
+        return Err(SearchError::NotReached { task: task(), loss, target });
     }
-    Ok(Some(CircuitFile {
-        task: task.into(),
+    // As many restarts as it took, which is what controls get, too.
+    let search = SearchSettings::LearnedMasks(LearnedMasks { restarts: pruned.restarts, ..settings.masks.clone() });
+    let Pruned { circuit, calibration, loss, .. } = pruned;
+    let of_search = (settings.target_loss, settings.seed, search);
+    Ok(Some(file(project, request, (circuit, calibration, loss), of_search)))
+}
+
+/// The file of a circuit that was found.
+fn file(
+    project: &Project,
+    request: &SearchRequest<'_>,
+    (circuit, calibration, loss): (Circuit, Calibration, f64),
+    (target_loss, seed, search): (f64, u64, SearchSettings),
+) -> CircuitFile {
+    CircuitFile {
+        task: request.task.into(),
         model_sha256: project.model_sha256.clone(),
-        means_sha256: means.sha256(),
+        means_sha256: project.means.sha256(),
         tokenizer_sha256: project.tokenizer.sha256().into(),
-        circuit: pruned.circuit,
-        claim: Claim::Answer,
-        calibration: pruned.calibration,
-        target_loss: settings.target_loss,
-        loss: pruned.loss,
-        seed: settings.seed,
-        // As many restarts as it took, which is what controls get, too.
-        search: SearchSettings::LearnedMasks(LearnedMasks { restarts: pruned.restarts, ..settings.masks.clone() }),
-    }))
+        circuit,
+        claim: request.claim,
+        calibration,
+        target_loss,
+        loss,
+        seed,
+        search,
+    }
 }
 
 /// Circuits of one task from several seeds, and how alike they are.
@@ -148,7 +232,7 @@ pub fn study_seeds<E: From<SearchError>>(
 ) -> Result<SeedStudy, E> {
     let mut circuits: Vec<CircuitFile> = vec![];
     for seed in seeds {
-        let settings = Settings { seed, ..settings.clone() };
+        let method = Method::Masks(Settings { seed, ..settings.clone() });
         let mut ended = false;
         let mut watched = |step: SearchStep<'_>| {
             let flow = on_step(step);
@@ -158,7 +242,11 @@ pub fn study_seeds<E: From<SearchError>>(
         let circuit = project
             .splits(task, seed)
             .map_err(SearchError::from)
-            .and_then(|splits| find_circuit(project, task.name(), &splits, &settings, device, &mut watched))
+            .and_then(|splits| {
+                let request =
+                    SearchRequest { task: task.name(), splits: &splits, claim: Claim::Answer, method: &method };
+                find_circuit(project, &request, device, &mut watched)
+            })
             .map_err(|source| SearchError::Seed { seed, source: Box::new(source) })?;
         let Some(circuit) = circuit.filter(|_| !ended) else { break };
         found(&circuit)?;
@@ -171,11 +259,12 @@ pub fn study_seeds<E: From<SearchError>>(
 /// Most that a circuit file can raise the effort of its control searches, in multiples of the verifier's own.
 const MOST_RAISED: usize = 10;
 
-/// Settings of the control searches: target, seed and effort are the verifier's. A circuit whose own search had more restarts or
-/// steps gives its controls as many; nothing else in its file counts, and nothing in it makes a control weaker.
+/// Settings of the control searches: target, seed and effort are the verifier's. A circuit whose own masks, or those of the circuit that
+/// it grew from, had more restarts or steps gives its controls as many; nothing else in its file counts, and nothing in it makes a control
+/// weaker.
 fn control_settings(circuit: &CircuitFile, verifier: &openwork_verify::Settings) -> Result<Settings, ProjectError> {
     let (mut restarts, mut steps) = (verifier.control_restarts, verifier.control_steps);
-    if let SearchSettings::LearnedMasks(own) = &circuit.search {
+    if let Some(own) = circuit.search.masks() {
         let too_many = |own: usize, least: usize| own > least.saturating_mul(MOST_RAISED);
         if too_many(own.restarts, restarts) || too_many(own.steps, steps) {
             let task = circuit.task.clone();
@@ -219,18 +308,13 @@ pub fn control_searches(
     Ok(found.into_iter().flatten().collect())
 }
 
-fn step<'a>(
-    task: &'a str,
-    control: Option<ControlKind>,
-    settings: &'a Settings,
-    p: openwork_extract::Progress,
-) -> SearchStep<'a> {
-    SearchStep { task, control, settings, restart: p.restart, step: p.step, loss: p.loss, open_nodes: p.kept }
+fn step<'a>(task: &'a str, control: Option<ControlKind>, settings: &'a Settings, progress: Progress) -> SearchStep<'a> {
+    SearchStep { task, control, state: SearchState::Masks { settings: &settings.masks, progress } }
 }
 
 #[cfg(test)]
 mod tests {
-    use openwork_circuit::{Calibration, Circuit, NodeSet, NodeSpace};
+    use openwork_circuit::{Grown, Growth, GrowthStart, NodeSet, NodeSpace};
     use openwork_model::Config;
 
     use super::*;
@@ -266,6 +350,12 @@ mod tests {
         // More effort is owed to the controls, too; not without end.
         let more = by_masks(LearnedMasks { steps: 900, ..LearnedMasks::default() }).unwrap();
         assert_eq!((more.masks.restarts, more.masks.steps), (LearnedMasks::default().restarts, 900));
+        // Of a circuit that grew, the masks that it grew from count.
+        let search = Box::new(SearchSettings::LearnedMasks(LearnedMasks { steps: 900, ..LearnedMasks::default() }));
+        let start = GrowthStart { circuit_sha256: "0".repeat(64), nodes: 1, edges: 0, search };
+        let grown = Grown { start, reached: true, settings: Growth::default(), rounds: vec![] };
+        let of_grown = control_settings(&file(SearchSettings::Grown(grown)), &verifier).unwrap();
+        assert_eq!(of_grown.masks.steps, 900);
         let error = by_masks(LearnedMasks { steps: 1_000_000, ..LearnedMasks::default() }).unwrap_err().to_string();
         assert!(error.contains("--control-steps"), "{error}");
     }

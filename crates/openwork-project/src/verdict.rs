@@ -275,18 +275,7 @@ impl VerdictFile {
     /// Search that found the circuit, and earlier verdicts on circuits of its task, a sentence each.
     pub fn provenance(&self) -> Vec<String> {
         let Found { target_loss, seed, search } = &self.found;
-        let how = match search {
-            SearchSettings::ByHand {} => "a person chose its nodes".to_owned(),
-            SearchSettings::Localised(localised) => format!(
-                "its nodes were trained into this model by {} steps of localisation; they were found in model {}, where they had a loss of \
-                 {:.3} nats: the verdict is about this model",
-                localised.steps, localised.original_sha256, localised.original_loss
-            ),
-            SearchSettings::LearnedMasks(masks) => format!(
-                "its file says: found for a loss of {target_loss} nats with seed {seed} in {} restarts of {} steps",
-                masks.restarts, masks.steps
-            ),
-        };
+        let how = how_found(search, *target_loss, *seed);
         let own = self.earlier.iter().filter(|e| e.circuit_sha256 == self.about.circuit_sha256).count();
         let count = match self.earlier.len() {
             0 => "no circuit of this task was verified in this folder before".to_owned(),
@@ -511,4 +500,33 @@ pub fn write_certificates(
         Ok(path)
     };
     certificates.iter().map(certificate).collect()
+}
+
+/// Search that found a circuit, in words.
+fn how_found(search: &SearchSettings, target_loss: f64, seed: u64) -> String {
+    match search {
+        SearchSettings::ByHand {} => "a person chose its nodes".to_owned(),
+        SearchSettings::Localised(localised) => format!(
+            "its nodes were trained into this model by {} steps of localisation; they were found in model {}, where they had a loss of \
+             {:.3} nats: the verdict is about this model",
+            localised.steps, localised.original_sha256, localised.original_loss
+        ),
+        SearchSettings::LearnedMasks(masks) => format!(
+            "its file says: found for a loss of {target_loss} nats with seed {seed} in {} restarts of {} steps",
+            masks.restarts, masks.steps
+        ),
+        SearchSettings::Grown(grown) => {
+            let reached = match grown.reached {
+                true => "every check of its own search holds",
+                false => "it does not reach what its own search asks for",
+            };
+            format!(
+                "its file says: grown by counter-examples from a circuit of {} nodes, for an agreement of {} and a loss of {target_loss} \
+                 nats, with seed {seed}; {reached}. Of the circuit before it: {}",
+                grown.start.nodes,
+                grown.settings.agreement,
+                how_found(&grown.start.search, target_loss, seed)
+            )
+        }
+    }
 }

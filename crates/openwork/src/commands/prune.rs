@@ -2,14 +2,18 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
-use openwork_circuit::{CircuitFile, Claim};
-use openwork_project::{OutputKind, check_outputs, find_circuit};
+use anyhow::{Result, bail, ensure};
+use openwork_circuit::{Claim, Growth, SearchSettings};
+use openwork_extract::Settings;
+use openwork_project::{
+    GrowthFrom, GrowthMethod, Method, OutputKind, Project, SearchRequest, check_outputs, find_circuit,
+};
 
 use crate::ui::{
     args::{SearchArgs, check_folder, describe_annotations, describe_circuit},
     interrupt,
     progress::SearchProgress,
+    ranges::{between, up_to},
     show::say,
 };
 
@@ -26,6 +30,11 @@ pub struct Args {
     /// which answer; the weaker claim, as every verdict on it says. The search is the same
     #[arg(long, default_value_t = Claim::Answer, value_name = "answer|contrast")]
     claim: Claim,
+    /// Method of the search
+    #[arg(long, value_enum, default_value_t = MethodName::Masks)]
+    method: MethodName,
+    #[command(flatten)]
+    growth: GrowthArgs,
     /// Replace the circuit that lies there; its verdict, pairs and certificates are removed with it
     #[arg(long)]
     force: bool,
@@ -33,8 +42,89 @@ pub struct Args {
     search: SearchArgs,
 }
 
+/// Method of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum MethodName {
+    /// Masks over nodes, learned by gradient descent
+    Masks,
+    /// Growth by counter-examples, from the circuit that masks find or from --from
+    Grow,
+}
+
+/// Options of growth.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Growth (--method grow)")]
+struct GrowthArgs {
+    /// Circuit of the task to grow, in place of one that masks find; its seed and target loss are those of the growth
+    #[arg(
+        long,
+        value_name = "CIRCUIT",
+        conflicts_with_all = ["restarts", "steps", "k_coef", "lr", "objective", "device", "target_loss", "seed", "price_rise", "adversary_ascents", "queries_with_keys"]
+    )]
+    from: Option<PathBuf>,
+    /// Least share of answers that stay the model's in every check [default: 0.985]
+    #[arg(long, value_parser = between(0.5, 1.0))]
+    agreement: Option<f64>,
+    /// Largest gap between the losses of circuit and model without the same nodes, as a share of what the answers are worth [default: 0.35]
+    #[arg(long, value_parser = up_to(1.0))]
+    max_gap: Option<f64>,
+    /// Most nodes of the circuit [default: 400]
+    #[arg(long, value_parser = between::<usize>(1, 1 << 20))]
+    max_nodes: Option<usize>,
+    /// Most rounds of growth [default: 60]
+    #[arg(long, value_parser = between::<usize>(1, 1 << 20))]
+    rounds: Option<usize>,
+    /// Nodes that a check that fails adds at most, as a share of the circuit's [default: 0.1]
+    #[arg(long, value_parser = up_to(1.0))]
+    add_share: Option<f64>,
+    /// Write the circuit even where it does not reach what is asked for; its file says so
+    #[arg(long)]
+    accept_unreached: bool,
+}
+
+impl GrowthArgs {
+    /// The first option that was given, if one was.
+    fn given(&self) -> Option<&'static str> {
+        let options = [
+            (self.from.is_some(), "--from"),
+            (self.agreement.is_some(), "--agreement"),
+            (self.max_gap.is_some(), "--max-gap"),
+            (self.max_nodes.is_some(), "--max-nodes"),
+            (self.rounds.is_some(), "--rounds"),
+            (self.add_share.is_some(), "--add-share"),
+            (self.accept_unreached, "--accept-unreached"),
+        ];
+        options.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
+    }
+
+    fn settings(&self) -> Growth {
+        let default = Growth::default();
+        Growth {
+            agreement: self.agreement.unwrap_or(default.agreement),
+            max_gap: self.max_gap.unwrap_or(default.max_gap),
+            max_nodes: self.max_nodes.unwrap_or(default.max_nodes),
+            rounds: self.rounds.unwrap_or(default.rounds),
+            add_share: self.add_share.unwrap_or(default.add_share),
+            ..default
+        }
+    }
+
+    /// The circuit to begin from.
+    fn from(&self, project: &Project, task: &str, masks: Settings) -> Result<GrowthFrom> {
+        let Some(path) = &self.from else { return Ok(GrowthFrom::Masks(masks)) };
+        let circuit = project.circuit(path)?;
+        project.check_means(&circuit)?;
+        let (file, of) = (path.display(), &circuit.task);
+        ensure!(of == task, "{file} is a circuit of the task {of}, and --task is {task}");
+        Ok(GrowthFrom::Circuit(Box::new(circuit)))
+    }
+}
+
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
+    if let Some(option) = args.growth.given().filter(|_| args.method != MethodName::Grow) {
+        bail!("{option} is an option of growth: leave it out or say --method grow");
+    }
     let (task, project, device) = args.search.open()?;
     let name = args.name.as_deref().unwrap_or(task.name());
     let out = args.out.unwrap_or_else(|| project.circuit_path(name));
@@ -46,18 +136,39 @@ pub fn run(args: Args) -> Result<ExitCode> {
         true => project.check_beside(&out)?,
         false => project.check_free(&out)?,
     }
-    let settings = args.search.settings();
-    let splits = project.splits(task, settings.seed)?;
+    let masks = args.search.settings();
+    let (seed, method) = match args.method {
+        MethodName::Masks => (masks.seed, Method::Masks(masks)),
+        MethodName::Grow => {
+            let from = args.growth.from(&project, task.name(), masks)?;
+            let seed = match &from {
+                GrowthFrom::Masks(masks) => masks.seed,
+                GrowthFrom::Circuit(circuit) => circuit.seed,
+            };
+            let (settings, accept_unreached) = (args.growth.settings(), args.growth.accept_unreached);
+            (seed, Method::Grow(Box::new(GrowthMethod { from, settings, accept_unreached })))
+        }
+    };
+    let splits = project.splits(task, seed)?;
+    let request = SearchRequest { task: task.name(), splits: &splits, claim: args.claim, method: &method };
     let progress = SearchProgress::default();
-    let found = find_circuit(&project, task.name(), &splits, &settings, &device, &mut |p| progress.step(p))?;
+    let found = find_circuit(&project, &request, &device, &mut |p| progress.step(p))?;
     progress.finish();
     let Some(circuit) = found else {
-        eprintln!("interrupted before the first search was finished: nothing was written");
+        eprintln!("interrupted before there was a circuit: nothing was written");
         return Ok(ExitCode::from(interrupt::INTERRUPTED));
     };
-    let circuit = CircuitFile { claim: args.claim, ..circuit };
     project.save_circuit(&circuit, &out, args.force)?;
     say!("{}", describe_circuit(&circuit));
+    if let SearchSettings::Grown(grown) = &circuit.search {
+        let reached = if grown.reached { "" } else { "; it does not reach what growth asks for" };
+        say!(
+            "grown from {} nodes and {} edges in {} rounds{reached}",
+            grown.start.nodes,
+            grown.start.edges,
+            grown.rounds.len()
+        );
+    }
     for line in describe_annotations(&circuit.circuit) {
         say!("{line}");
     }

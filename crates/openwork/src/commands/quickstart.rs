@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use openwork_circuit::{CircuitFile, LearnedMasks};
+use openwork_circuit::{CircuitFile, Claim, LearnedMasks};
 use openwork_data::{
     CorpusReport, PUBLISHED_VOCAB_SIZE, Tokenizer,
     corpus::{self, GeneratedOptions},
@@ -16,8 +16,8 @@ use openwork_data::{
 use openwork_extract::Settings as SearchSettings;
 use openwork_ops::{Device, DeviceChoice};
 use openwork_project::{
-    Beside, DEFAULT_LEVEL, ModelReport, OutputKind, Project, Request, Standing, TrainingRun, VerdictFile,
-    check_outputs, find_circuit, find_recipe, find_task, verdict_path, verify_circuit,
+    Beside, DEFAULT_LEVEL, Method, ModelReport, OutputKind, Project, Request, SearchRequest, Standing, TrainingRun,
+    VerdictFile, check_outputs, find_circuit, find_recipe, find_task, verdict_path, verify_circuit,
 };
 use openwork_tasks::Task;
 use openwork_tensor::FolderLock;
@@ -169,7 +169,9 @@ fn circuit(project: &Project, task: &Task, device: &Device) -> Result<CircuitFil
     }
     let splits = project.splits(task, 0)?;
     let progress = SearchProgress::default();
-    let circuit = find_circuit(project, task.name(), &splits, &search_settings(), device, &mut |p| progress.step(p))?;
+    let method = Method::Masks(search_settings());
+    let request = SearchRequest { task: task.name(), splits: &splits, claim: Claim::Answer, method: &method };
+    let circuit = find_circuit(project, &request, device, &mut |p| progress.step(p))?;
     progress.finish();
     // One that was cut short is not kept.
     let circuit = circuit.filter(|_| !interrupt::requested()).context("interrupted")?;

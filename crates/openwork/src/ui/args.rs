@@ -147,8 +147,22 @@ impl SearchArgs {
 
     /// Settings of the search.
     pub fn settings(&self) -> Settings {
-        let &Budget { target_loss, restarts, steps, k_coef, lr, seed, objective } = &self.budget;
-        let masks = LearnedMasks { restarts, steps, k_coef, lr, objective, ..LearnedMasks::default() };
+        let &Budget { target_loss, restarts, steps, k_coef, lr, seed, objective, price_rise, .. } = &self.budget;
+        let &Budget { adversary_ascents, queries_with_keys, .. } = &self.budget;
+        // An adversary needs time to learn before nodes are dear.
+        let rise = if objective == Objective::Adversarial { 0.5 } else { 0.0 };
+        let price_rise = price_rise.unwrap_or(rise);
+        let masks = LearnedMasks {
+            restarts,
+            steps,
+            k_coef,
+            lr,
+            objective,
+            price_rise,
+            adversary_ascents,
+            queries_with_keys,
+            ..LearnedMasks::default()
+        };
         Settings { target_loss, seed, masks }
     }
 }
@@ -178,6 +192,15 @@ struct Budget {
     /// to be safe from ablation of a few nodes outside)
     #[arg(long, default_value_t)]
     objective: Objective,
+    /// Fraction of the steps over which the price of a kept node rises from 0 [default: 0.5 for adversarial, 0 for others]
+    #[arg(long, value_parser = between(0.0, 1.0))]
+    price_rise: Option<f64>,
+    /// Moves of the adversary in a step, for --objective adversarial
+    #[arg(long, default_value_t = LearnedMasks::default().adversary_ascents, value_parser = between::<usize>(1, 64))]
+    adversary_ascents: usize,
+    /// Take the query of the same channel with every key that is selected: a head then lives with all else at zero, too
+    #[arg(long)]
+    queries_with_keys: bool,
 }
 
 /// The command that runs the counter-example of a verdict again.

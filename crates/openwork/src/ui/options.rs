@@ -37,10 +37,11 @@ mod tests {
     use super::*;
 
     /// Options that accept 0, with the reason. No other of the values below is accepted by any option.
-    const ZERO: [(&str, &str); 9] = [
+    const ZERO: [(&str, &str); 10] = [
         ("seed", "any number is a seed"),
         ("random", "any number is a seed"),
         ("k-coef", "kept nodes can be free"),
+        ("price-rise", "the price can be whole from the first step"),
         ("temperature", "takes the most likely token"),
         ("top-k", "means all tokens"),
         ("tokens", "adds nothing to the prompt"),

@@ -8,8 +8,10 @@ use std::{
 };
 
 use indicatif::{FormattedDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use openwork_circuit::{Growth, GrowthRound, LearnedMasks, Phase, SizedBy};
 use openwork_data::corpus;
-use openwork_project::{SearchStep, Stage};
+use openwork_extract::GrowthStep;
+use openwork_project::{SearchState, SearchStep, Stage};
 
 use super::{interrupt, show::count};
 
@@ -92,34 +94,84 @@ impl Drop for Progress {
 #[derive(Default)]
 pub struct SearchProgress {
     current: RefCell<Option<Progress>>,
+    /// The last round of growth that was told.
+    grown: RefCell<Option<GrowthRound>>,
 }
 
 impl SearchProgress {
     /// Shows a step; breaks once Ctrl-C was pressed.
     pub fn step(&self, p: SearchStep<'_>) -> ControlFlow<()> {
-        let (restarts, steps) = (p.settings.masks.restarts, p.settings.masks.steps);
+        let control = p.control.map(|kind| format!(", control {kind}")).unwrap_or_default();
+        let name = format!("{}{control}", p.task);
+        match p.state {
+            SearchState::Masks { settings, progress } => self.masks(&name, settings, progress),
+            SearchState::Growth { settings, step } => self.growth(&name, settings, step),
+        }
+        if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn masks(&self, name: &str, settings: &LearnedMasks, p: openwork_extract::Progress) {
+        let (restarts, steps) = (settings.restarts, settings.steps);
         let mut current = self.current.borrow_mut();
         if p.restart == 0 && p.step == 0 {
             *current = None;
         }
         let progress = current.get_or_insert_with(|| Progress::new(Some((restarts * steps) as u64), 0));
         progress.update((p.restart * steps + (p.step + 1).min(steps)) as u64, || {
-            let control = p.control.map(|kind| format!(", control {kind}")).unwrap_or_default();
-            let (task, restart, loss, open) = (p.task, p.restart + 1, p.loss, p.open_nodes);
+            let (restart, loss, open) = (p.restart + 1, p.loss, p.kept);
             if p.step == steps {
-                return format!(
-                    "{task}{control}: search {restart}/{restarts}  dropping nodes that are not needed, {open} left"
-                );
+                return format!("{name}: search {restart}/{restarts}  dropping nodes that are not needed, {open} left");
             }
-            format!("{task}{control}: search {restart}/{restarts}  loss {loss:.3}  {open} nodes open")
+            format!("{name}: search {restart}/{restarts}  loss {loss:.3}  {open} nodes open")
         });
-        if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn growth(&self, name: &str, settings: &Growth, step: GrowthStep<'_>) {
+        let mut current = self.current.borrow_mut();
+        let mut grown = self.grown.borrow_mut();
+        if step.last.is_none() && step.round == 0 && grown.is_none() {
+            *current = None;
+        }
+        let progress = current.get_or_insert_with(|| Progress::new(None, 0));
+        if step.last.is_some() && step.last != grown.as_ref() {
+            *grown = step.last.cloned();
+            progress.note(&format!("{name}: {}", describe_round(step.last.expect("it is there"))));
+        }
+        progress.update(step.round as u64, || match step.phase {
+            Phase::Grow => format!("{name}: round {}/{}  {} nodes", step.round + 1, settings.rounds, step.nodes),
+            Phase::Prune => format!("{name}: removing nodes while every check holds, {} left", step.nodes),
+        });
     }
 
     /// Takes the bar of the last search away.
     pub fn finish(&self) {
         *self.current.borrow_mut() = None;
     }
+}
+
+/// A round of growth on one line: agreements of a circuit alone, and under attacks of a circuit's size at the start and now.
+fn describe_round(round: &GrowthRound) -> String {
+    let a = &round.agreements;
+    let frozen = a.frozen_norms.map(|f| format!(", norms frozen {f:.3}")).unwrap_or_default();
+    let attacked: Vec<String> = a
+        .attacked
+        .iter()
+        .map(|a| {
+            let by = if a.sized_by == SizedBy::Start { "start" } else { "now" };
+            format!("{:.3} ({} of {by})", a.agreement, a.share)
+        })
+        .collect();
+    let phase = if round.phase == Phase::Grow { "grown" } else { "pruned" };
+    format!(
+        "{phase}: {} nodes, {} edges, loss {:.3}; agreement at means {:.3}{frozen}, at zero {:.3}, attacked {}; gap {:.2}",
+        round.nodes,
+        round.edges,
+        round.loss,
+        a.at_means,
+        a.at_zero,
+        attacked.join(", "),
+        round.gap
+    )
 }
 
 /// Progress of a verification: control searches, then checks.

@@ -123,6 +123,50 @@ fn a_circuit_with_fewer_edges_is_verified_as_its_file_says() {
 }
 
 #[test]
+fn a_circuit_that_does_not_reach_grows_only_where_it_is_asked_for_and_its_file_says_so() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    young_model(dir);
+    let _ = run(dir, "prune run --task for_while --steps 2"); // takes the means
+    let file = whole_model(dir);
+    let model = openwork_model::Model::load(dir.join("run/model.safetensors")).unwrap().model;
+    let few = Circuit::new(&model, NodeSet::of(NodeSpace::new(&model.config), 0..3));
+    CircuitFile { circuit: few.clone(), ..file }.save(&dir.join("run/circuits/few.json")).unwrap();
+    let fails = |line: &str, message: &str| {
+        let refused = run(dir, line);
+        assert_eq!(refused.status.code(), Some(2), "{line}");
+        assert!(stderr(&refused).contains(message), "{line}: {}", stderr(&refused));
+    };
+    // Options of one method are none of the other.
+    fails("prune run --task for_while --agreement 0.9", "--agreement is an option of growth");
+    fails("prune run --task for_while --from run/circuits/few.json", "--from is an option of growth");
+    fails("prune run --task for_while --method grow --from run/circuits/few.json --steps 5", "cannot be used with");
+    fails("prune run --task for_while --method attribution", "[possible values: masks, grow");
+    let grow = "prune run --task for_while --method grow --from run/circuits/few.json --rounds 1 --name grown";
+    fails(&grow.replace("for_while --m", "with_as --m"), "is a circuit of the task for_while");
+    fails(&grow.replace("few", "for_while"), "growth begins with 1 to 400");
+    fails(grow, "--accept-unreached writes the circuit all the same");
+    fails(&format!("{grow} --max-nodes 3"), "(--max-nodes)");
+    let path = dir.join("run/circuits/grown.json");
+    assert!(!path.exists(), "nothing was written");
+    let shown = ok(dir, &format!("{grow} --accept-unreached --max-nodes 3"));
+    assert!(shown.contains("it does not reach what growth asks for"), "{shown}");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let search = &json["search"];
+    assert_eq!((&search["method"], &search["reached"]), (&"grown".into(), &false.into()));
+    assert_eq!(search["start"]["circuit_sha256"], few.sha256());
+    assert_eq!(search["rounds"].as_array().unwrap().len(), 1);
+    assert_eq!(search["rounds"][0]["agreements"]["attacked"].as_array().unwrap().len(), 4);
+    // The file is read back, and the verdict tells how it was found.
+    let judged = run(dir, "verify run run/circuits/grown.json --level 1 --no-controls --random-sets 100");
+    assert_eq!(judged.status.code(), Some(1), "{}", stderr(&judged));
+    let verdict = String::from_utf8_lossy(&judged.stdout).into_owned();
+    assert!(verdict.contains("grown by counter-examples from a circuit of 3 nodes"), "{verdict}");
+    assert!(verdict.contains("it does not reach what its own search asks for"), "{verdict}");
+}
+
+#[test]
 fn a_circuit_that_is_not_this_models_is_an_error() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = tmp.path();
