@@ -19,6 +19,7 @@ mod nodes;
 mod norms;
 mod outcome;
 mod parameters;
+mod refined;
 mod scored;
 mod search;
 
@@ -38,5 +39,6 @@ pub use nodes::{NoNode, Node, NodeError, NodeSet, NodeSpace};
 pub use norms::{Frozen, NormScales};
 pub use outcome::{BySide, Calibration, Outcome, by_pair, credit};
 pub use parameters::Parameters;
+pub use refined::{Hold, Refined};
 pub use scored::{Parts, Score, Scored, UnknownScore};
 pub use search::{LearnedMasks, Localisation, Localised, Objective, SearchSettings, UnknownObjective};

@@ -48,13 +48,11 @@ pub struct Scored {
     pub points: usize,
     /// Rise of the distance from the model below which [`Score::Acdc`] removes a part, nats.
     pub threshold: f64,
-    /// True if nodes and edges that the target does not need were removed from the top of the ranking.
-    pub refined: bool,
 }
 
 impl Default for Scored {
     fn default() -> Self {
-        Self { score: Score::default(), parts: Parts::default(), pairs: 64, points: 8, threshold: 1e-2, refined: false }
+        Self { score: Score::default(), parts: Parts::default(), pairs: 64, points: 8, threshold: 1e-2 }
     }
 }
 

@@ -18,8 +18,8 @@ pub use grow::{Grow, GrowError, GrownCircuit, GrowthStep, OnGrowthStep, Stop};
 pub use learn::{OnStep, Progress};
 pub use prune::{NotReached, PruneError, Pruned, Search};
 pub use scores::{
-    CurvePoint, EdgeScores, GoesOn, Hold, OnScoreStep, Ranked, ScoreSearch, ScoreStage, ScoreStep, Scorer, SiteSum,
-    curve_sizes, ranking,
+    CurvePoint, EdgeScores, GoesOn, OnScoreStep, Ranked, Refinement, ScoreSearch, ScoreStage, ScoreStep, Scorer,
+    SiteSum, curve_sizes, ranking,
 };
 pub use select::calibrate;
 pub use settings::Settings;

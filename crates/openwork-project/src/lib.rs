@@ -10,6 +10,7 @@ mod pairs;
 mod project;
 mod prompts;
 mod recipe;
+mod refine;
 mod replay;
 mod report;
 mod sample;
@@ -33,12 +34,13 @@ pub use outputs::{DRAWING_MARK, OutputError, OutputKind, PAGE_MARK, check_output
 pub use project::{Beside, Notice, Project, ProjectError, find_task, splits};
 pub use prompts::{BadLine, LONGEST_LINE, LineFault, LineFormat, PromptError, PromptLine, PromptLines};
 pub use recipe::{FindRecipeError, find_recipe};
+pub use refine::{RefineError, refine_circuit};
 pub use replay::{ReplayError, Replayed, replay_verdict};
 pub use report::{CircuitReport, Example, ModelReport, ReportError, TaskRow, UnjudgedCircuit, Writing};
 pub use sample::{SAMPLE_TOKENS, Sample, SampleError};
 pub use search::{
-    GrowthFrom, GrowthMethod, Method, NotGrown, OnSearchStep, SearchError, SearchRequest, SearchState, SearchStep,
-    SeedStudy, control_searches, find_circuit, study_seeds,
+    GrowthFrom, GrowthMethod, Method, NotGrown, OnSearchStep, ScoreMethod, SearchError, SearchRequest, SearchState,
+    SearchStep, SeedStudy, control_searches, find_circuit, study_seeds,
 };
 pub use tasks::{TaskScore, TaskScoreError, task_scores};
 pub use tokens::{Answer, FoundTokenizer, NextToken, answer, find_tokenizer};

@@ -31,7 +31,7 @@ use openwork_tasks::{Pair, Side};
 pub use curve::{CurvePoint, curve_sizes};
 pub use edges::EdgeScores;
 pub use ranking::{SiteSum, ranking};
-pub use refine::Hold;
+pub use refine::Refinement;
 pub use search::{OnScoreStep, Ranked, ScoreSearch, ScoreStage, ScoreStep};
 
 /// Pairs of a pass.

@@ -1,42 +1,46 @@
 //! Refinement: edges and nodes that a circuit does not need are removed until nothing can be.
 
-use openwork_circuit::{Circuit, Edge, Node, NodeSet};
+use openwork_circuit::{Calibration, Circuit, Edge, Hold, Means, Node, NodeSet};
 use openwork_model::Model;
+use openwork_tasks::Pair;
 
 use super::{
-    EdgeScores, GoesOn, ScoreSearch,
+    EdgeScores, GoesOn, Scorer,
     edges::set,
     judge::{Judge, masked},
+    ranking,
 };
 
-/// What must hold of a circuit that parts are removed from, on the selection pairs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Hold {
-    /// The calibrated task loss is at most this, nats per sequence.
-    Loss(f64),
-    /// The share of answers of the calibrated circuit that are the model's is at least this.
-    Agreement(f64),
+/// Refinement of a circuit of `model`: importance of edges and calibrations are taken on `train`, and what must hold is
+/// measured on `validation`.
+#[derive(Clone, Copy)]
+pub struct Refinement<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// Means of its nodes over training data.
+    pub means: &'a Means,
+    /// Pairs of the task that edges are scored and calibrations are fitted on.
+    pub train: &'a [Pair],
+    /// Pairs that decide.
+    pub validation: &'a [Pair],
 }
 
-impl Hold {
-    fn holds(self, judge: &Judge<'_>, model: &Model, nodes: &NodeSet) -> bool {
-        match self {
-            Self::Loss(target) => judge.reaches(model, nodes, target),
-            Self::Agreement(share) => judge.agreement(model, nodes) >= share,
-        }
-    }
-}
+/// Training pairs that edges are scored on.
+const SCORE_PAIRS: usize = 64;
 
-impl ScoreSearch<'_> {
+impl Refinement<'_> {
     /// The circuit less edges and nodes that it does not need: every edge is tried once, those of least
-    /// [gradient score](super::Scorer::edge_gradient) *in the circuit* first, then every node with the edges that it has, the last
+    /// [gradient score](Scorer::edge_gradient) *in the circuit* first, then every node with the edges that it has, the last
     /// of the forward pass first; a part is removed for good where `hold` still holds without it; and that is repeated until
     /// nothing was removed. An edge of this project is a single weight, so that what is left is minimal weight by weight: it may
     /// be one of many minimal circuits, and two weights that only together can go stay. A removed edge's weight is zero, as
     /// the verifier takes it; weights of removed nodes are the model's again, since means pass through them.
     ///
     /// `None` where `goes_on`, which is told the number of edges, breaks.
-    pub fn refine(&self, circuit: Circuit, hold: Hold, goes_on: &mut GoesOn<'_>) -> Option<Circuit> {
+    ///
+    /// # Panics
+    /// When the circuit leaves out a channel of the residual stream, or there are no pairs.
+    pub fn run(&self, circuit: Circuit, hold: Hold, goes_on: &mut GoesOn<'_>) -> Option<Circuit> {
         let judge = self.judge();
         let mut circuit = circuit;
         loop {
@@ -49,6 +53,20 @@ impl ScoreSearch<'_> {
         }
     }
 
+    /// True if `hold` holds of a circuit.
+    pub fn holds(&self, circuit: &Circuit, hold: Hold) -> bool {
+        holds(hold, &self.judge(), &masked(circuit, self.model), circuit.nodes())
+    }
+
+    /// Calibrated loss of a circuit on the pairs that decide, in nats per sequence, and the calibration.
+    pub fn loss(&self, circuit: &Circuit) -> (f64, Calibration) {
+        self.judge().loss_of(circuit)
+    }
+
+    fn judge(&self) -> Judge<'_> {
+        Judge::new(self.model, self.means, self.train, self.validation)
+    }
+
     fn without_edges(
         &self,
         circuit: Circuit,
@@ -58,14 +76,15 @@ impl ScoreSearch<'_> {
     ) -> Option<Circuit> {
         let nodes = circuit.nodes();
         let mut model = masked(&circuit, self.model).into_owned();
-        let EdgeScores { edges, scores } = self.scorer().edge_gradient_in(&model, nodes);
+        let scorer = Scorer::new(self.model, self.means, &self.train[..self.train.len().min(SCORE_PAIRS)]);
+        let EdgeScores { edges, scores } = scorer.edge_gradient_in(&model, nodes);
         let mut kept: Vec<bool> = vec![true; edges.len()];
-        for (tried, &index) in super::ranking(&scores).iter().rev().enumerate() {
-            if goes_on(edges.len() - tried).is_break() {
+        for &index in ranking(&scores).iter().rev() {
+            if goes_on(kept.iter().filter(|&&kept| kept).count()).is_break() {
                 return None;
             }
             set(&mut model, &edges[index], 0.0);
-            kept[index] = !hold.holds(judge, &model, nodes);
+            kept[index] = !holds(hold, judge, &model, nodes);
             if kept[index] {
                 set(&mut model, &edges[index], edges[index].weight);
             }
@@ -88,11 +107,18 @@ impl ScoreSearch<'_> {
                 return None;
             }
             let without = less(&circuit, self.model, node);
-            if hold.holds(judge, &masked(&without, self.model), without.nodes()) {
+            if holds(hold, judge, &masked(&without, self.model), without.nodes()) {
                 circuit = without;
             }
         }
         Some(circuit)
+    }
+}
+
+fn holds(hold: Hold, judge: &Judge<'_>, model: &Model, nodes: &NodeSet) -> bool {
+    match hold {
+        Hold::Loss(target) => judge.reaches(model, nodes, target),
+        Hold::Agreement(share) => judge.agreement(model, nodes) >= share,
     }
 }
 

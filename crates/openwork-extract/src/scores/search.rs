@@ -6,7 +6,7 @@ use openwork_circuit::{Circuit, Edge, Means, NodeSet, NodeSpace, Parts, Score, S
 use openwork_model::Model;
 use openwork_tasks::Pair;
 
-use super::{EdgeScores, Scorer, judge::Judge, ranking, refine::Hold};
+use super::{EdgeScores, Scorer, judge::Judge, ranking};
 use crate::prune::{NotReached, PruneError, Pruned};
 
 /// A search for the smallest top of a ranking that reaches a target loss: scores are taken on `train`, and a circuit is
@@ -45,8 +45,6 @@ pub enum ScoreStage {
     Scoring,
     /// Larger and larger tops of the ranking are tried.
     Selecting,
-    /// Parts that are not needed are removed.
-    Refining,
     /// Circuits of a curve are measured.
     Measuring,
 }
@@ -127,8 +125,8 @@ impl ScoreSearch<'_> {
         self.search(progress).ok_or(PruneError::Ended)
     }
 
-    /// The smallest top of the ranking whose calibrated loss is within the target, less what it does not need if the settings
-    /// ask for that; the whole ranking where no top is. `None` where `progress` ends it.
+    /// The smallest top of the ranking whose calibrated loss is within the target; the whole ranking where no top is. `None` where
+    /// `progress` ends it.
     ///
     /// A loss need not fall with every part that is added, so that bisection could end anywhere: tops of 0, 1, 2, .. up to 256
     /// parts are tried one after the other, then sizes that grow by a 64th. From the first that is within the target the
@@ -137,11 +135,7 @@ impl ScoreSearch<'_> {
     pub fn search(&self, progress: &mut OnScoreStep<'_>) -> Option<Pruned> {
         let ranked = self.ranked(progress)?;
         let judge = self.judge();
-        let mut circuit = self.smallest(&ranked, &judge, progress)?;
-        if self.settings.refined && judge.circuit_reaches(&circuit, self.target_loss) {
-            let mut goes_on = |parts| progress(ScoreStep { stage: ScoreStage::Refining, parts });
-            circuit = self.refine(circuit, Hold::Loss(self.target_loss), &mut goes_on)?;
-        }
+        let circuit = self.smallest(&ranked, &judge, progress)?;
         let (loss, calibration) = judge.loss_of(&circuit);
         Some(Pruned { circuit, calibration, loss, reached: loss <= self.target_loss, restarts: 1 })
     }

@@ -56,7 +56,7 @@ impl Args {
     /// Settings of every score that is asked for.
     fn scores(&self) -> Result<Vec<Scored>> {
         let &Self { parts, score_pairs: pairs, points, threshold, .. } = self;
-        let of = |score| Scored { score, parts, pairs, points, threshold, refined: false };
+        let of = |score| Scored { score, parts, pairs, points, threshold };
         if self.score.is_empty() {
             return Ok(Score::ALL.map(of).into_iter().filter(|scored| scored.fault().is_none()).collect());
         }

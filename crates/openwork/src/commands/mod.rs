@@ -18,6 +18,7 @@ pub mod plot;
 pub mod prune;
 pub mod quickstart;
 pub mod recipe;
+pub mod refine;
 pub mod replay;
 pub mod report;
 pub mod stability;

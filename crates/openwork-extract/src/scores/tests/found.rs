@@ -1,6 +1,6 @@
 //! Circuits from rankings, curves, attacks and refinement.
 
-use openwork_circuit::{Calibration, Circuit, Parts, Score, Scored, softplus};
+use openwork_circuit::{Calibration, Circuit, Hold, Parts, Score, Scored, softplus};
 use openwork_truth::zoo::GroundTruthCase;
 
 use super::{super::attack::*, *};
@@ -71,19 +71,12 @@ fn a_search_that_is_ended_finds_nothing_and_a_model_that_cannot_do_the_task_is_s
 #[test]
 fn refinement_leaves_nothing_that_can_go_and_everything_that_holds() {
     let case = CaseKind::Padded.build(1.0, 8);
-    let settings = Scored::default();
-    let search = search(&case, &settings);
+    let refinement =
+        Refinement { model: &case.model, means: &case.means, train: &case.training, validation: &case.selection };
     let padded = Circuit::new(&case.model, case.circuit.clone());
     for hold in [Hold::Loss(case.target_loss), Hold::Agreement(1.0)] {
-        let refined = search.refine(padded.clone(), hold, &mut on).unwrap();
-        let judge = search.judge();
-        let holds = |circuit: &Circuit| match hold {
-            Hold::Loss(target) => judge.loss_of(circuit).0 <= target,
-            Hold::Agreement(share) => {
-                let model = circuit.masked(&case.model).unwrap();
-                judge.agreement(&model, circuit.nodes()) >= share
-            }
-        };
+        let refined = refinement.run(padded.clone(), hold, &mut on).unwrap();
+        let holds = |circuit: &Circuit| refinement.holds(circuit, hold);
         assert!(holds(&refined), "{hold:?}");
         assert!(refined.nodes().len() < case.truth.as_ref().unwrap().len() + 1 && !refined.edges().is_empty());
         // Along a slower path: no edge and no node can go.
@@ -102,16 +95,7 @@ fn refinement_leaves_nothing_that_can_go_and_everything_that_holds() {
             assert!(!holds(&without), "{hold:?} {node}");
         }
     }
-    assert_eq!(search.refine(padded, Hold::Loss(0.15), &mut |_| ControlFlow::Break(())), None);
-    let by_weights = Scored { score: Score::Weights, ..Scored::default() };
-    let refined = Scored { refined: true, ..by_weights.clone() };
-    let search = ScoreSearch { settings: &by_weights, ..search };
-    let (plain, less) = (
-        search.prune(&mut on_step).unwrap(),
-        ScoreSearch { settings: &refined, ..search }.prune(&mut on_step).unwrap(),
-    );
-    let size = |p: &crate::prune::Pruned| (p.circuit.nodes().len(), p.circuit.edges().len());
-    assert!(less.reached && size(&less) < size(&plain), "{:?} {:?} {}", size(&less), size(&plain), less.loss);
+    assert_eq!(refinement.run(padded, Hold::Loss(0.15), &mut |_| ControlFlow::Break(())), None);
 }
 
 #[test]
