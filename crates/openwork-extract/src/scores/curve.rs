@@ -1,9 +1,13 @@
 //! Curves: what tops of a ranking do, by their size.
 
-use openwork_circuit::{Keep, Outcome, evaluate};
+use openwork_circuit::{Claim, Keep, NodeSet, Outcome, evaluate};
 use openwork_model::NoTap;
 
-use super::{OnScoreStep, Ranked, ScoreSearch, ScoreStage, ScoreStep, attack::agreement_under_attack, judge::masked};
+use super::{OnScoreStep, Ranked, ScoreSearch, ScoreStage, ScoreStep, judge::masked};
+use crate::{
+    attack::{Effort, attack, starts},
+    bench::Bench,
+};
 
 /// A circuit on a curve, measured on the selection pairs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,8 +24,9 @@ pub struct CurvePoint {
     pub kl: f64,
     /// Share of answers of the calibrated circuit that are the model's.
     pub agreement: f64,
-    /// Share of the model's answers that stay what they are under the worst attack found on nodes outside, a quarter of the
-    /// circuit's number of nodes and at least one.
+    /// Share of the model's answers that stay what they are under the worst attack found on nodes outside, which are ablated to
+    /// their means in part, by a quarter of the circuit's number of nodes in all and at least one: by the attacks of this crate,
+    /// made on the pairs that they are measured on, 32 at most.
     pub attacked_quarter: f64,
     /// The same with as many nodes as the circuit has.
     pub attacked_equal: f64,
@@ -29,6 +34,8 @@ pub struct CurvePoint {
 
 /// Pairs of the selection that attacks are made and measured on.
 const ATTACKED_PAIRS: usize = 32;
+/// Steps of an attack from each of its starts.
+const ATTACK_STEPS: usize = 3;
 
 impl ScoreSearch<'_> {
     /// The circuits of these sizes on the curve of a ranking, in their order; sizes beyond the ranking's are left out. `None`
@@ -40,7 +47,8 @@ impl ScoreSearch<'_> {
         assert!(!self.validation.is_empty(), "a curve needs selection pairs");
         let judge = self.judge();
         let plain = evaluate(self.model, judge.selection(), true, || NoTap, |_| ());
-        let attacked = &judge.selection()[..judge.selection().len().min(ATTACKED_PAIRS / super::PAIRS_PER_BATCH)];
+        let attacked = &self.validation[..self.validation.len().min(ATTACKED_PAIRS)];
+        let bench = Bench::new(self.model, &ranked.space, self.means, attacked, Claim::Answer);
         let mut points = vec![];
         for &parts in sizes.iter().filter(|&&size| size <= ranked.len()) {
             if progress(ScoreStep { stage: ScoreStage::Measuring, parts }).is_break() {
@@ -51,7 +59,7 @@ impl ScoreSearch<'_> {
             let keep = || Keep::new(nodes, judge.ablation());
             let run = evaluate(&model, judge.selection(), true, keep, |_| ());
             let calibration = judge.calibration(&model, nodes);
-            let attack = |budget: usize| agreement_under_attack(self.model, self.means, nodes, attacked, budget.max(1));
+            let [attacked_quarter, attacked_equal] = under_attack(&bench, nodes);
             points.push(CurvePoint {
                 parts,
                 nodes: nodes.len(),
@@ -59,12 +67,21 @@ impl ScoreSearch<'_> {
                 loss: run.loss(calibration),
                 kl: divergence(&plain, &run),
                 agreement: mean(run.agreement(calibration, &plain)),
-                attacked_quarter: attack(nodes.len().div_ceil(4)),
-                attacked_equal: attack(nodes.len()),
+                attacked_quarter,
+                attacked_equal,
             });
         }
         Some(points)
     }
+}
+
+/// Agreements that attacks by a quarter of the circuit's number of nodes and by all of it leave.
+fn under_attack(bench: &Bench<'_>, nodes: &NodeSet) -> [f64; 2] {
+    let starts = starts(bench, Claim::Answer, nodes);
+    [nodes.len().div_ceil(4), nodes.len()].map(|budget| {
+        let effort = Effort { budget: budget.max(1), steps: ATTACK_STEPS };
+        attack(bench, nodes, &starts, effort, None).agreement
+    })
 }
 
 /// The sizes of a curve of so many parts: 1, 2, 3, 4, 6, 8, 12, .. (each power of two, and half of it more), and all.

@@ -11,7 +11,6 @@
 //! circuit that leaves an edge out. A constant offset of the two logits cancels between the two prompts of a pair: scores say
 //! which parts tell the prompts apart.
 
-mod attack;
 mod curve;
 mod edges;
 mod eliminate;

@@ -55,7 +55,7 @@ pub type OnScoreStep<'a> = dyn FnMut(ScoreStep) -> ControlFlow<()> + 'a;
 /// Nodes or edges of a model, best first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranked {
-    space: NodeSpace,
+    pub(super) space: NodeSpace,
     /// Edges by index; none where nodes are ranked.
     edges: Option<Vec<Edge>>,
     /// Scores by index.
