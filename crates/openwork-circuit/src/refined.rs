@@ -16,11 +16,11 @@ pub struct Refined {
     pub edges: usize,
     /// Search that found it.
     pub search: Box<SearchSettings>,
-    /// What held throughout.
+    /// Condition that held throughout.
     pub hold: Hold,
 }
 
-/// What must hold of a circuit that parts are removed from, on the selection pairs.
+/// Condition on a circuit that parts are removed from, on the selection pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Hold {

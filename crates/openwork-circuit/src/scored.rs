@@ -40,7 +40,7 @@ pub enum Parts {
 pub struct Scored {
     /// The score.
     pub score: Score,
-    /// What it ranks.
+    /// Parts that it ranks.
     pub parts: Parts,
     /// Training pairs that scores are taken on.
     pub pairs: usize,

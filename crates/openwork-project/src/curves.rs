@@ -2,8 +2,8 @@
 
 use std::{fmt::Write, ops::ControlFlow};
 
-use openwork_circuit::{Scored, batches};
-use openwork_extract::{CurvePoint, ScoreSearch, ScoreStep, curve_sizes};
+use openwork_circuit::{Parts, Score, Scored, batches};
+use openwork_extract::{CurvePoint, ScoreSearch, ScoreStep, SiteSum, curve_sizes};
 use openwork_tasks::Splits;
 
 use crate::{Project, SearchError, tasks::check_finite};
@@ -15,6 +15,8 @@ pub struct ScoreCurve {
     pub settings: Scored,
     /// Circuits by rising size.
     pub points: Vec<CurvePoint>,
+    /// Sums of the scores beside what they estimate, site by site; none of scores that estimate no effect of nodes.
+    pub sums: Vec<SiteSum>,
 }
 
 /// First line of the table of curves, by which such a file is known.
@@ -48,16 +50,27 @@ pub fn score_curves(
         let mut step = |step| on_step(settings, step);
         let Some(ranked) = search.ranked(&mut step) else { return Ok(None) };
         let Some(points) = search.curve(&ranked, &curve_sizes(ranked.len()), &mut step) else { return Ok(None) };
-        curves.push(ScoreCurve { settings: settings.clone(), points });
+        let sums = match estimates_effects_of_nodes(settings) {
+            true => search.scorer().site_sums(ranked.scores()),
+            false => vec![],
+        };
+        curves.push(ScoreCurve { settings: settings.clone(), points, sums });
     }
     Ok(Some(curves))
+}
+
+/// True for estimates of the effect of ablating a node, in nats: those of a site's nodes sum to the effect of the site as far as the model
+/// is linear.
+fn estimates_effects_of_nodes(settings: &Scored) -> bool {
+    let estimates = matches!(settings.score, Score::Gradient | Score::Integrated | Score::Inputs | Score::Patching);
+    estimates && settings.parts == Parts::Nodes
 }
 
 /// The curves as a table of comma-separated values with a heading: a line for each circuit. Losses are in nats per sequence,
 /// agreements are shares.
 pub fn curves_csv(curves: &[ScoreCurve]) -> String {
     let mut text = format!("{CURVES_HEADER}\n");
-    for ScoreCurve { settings: Scored { score, parts: ranked, .. }, points } in curves {
+    for ScoreCurve { settings: Scored { score, parts: ranked, .. }, points, .. } in curves {
         for p in points {
             let CurvePoint { parts, nodes, edges, loss, kl, agreement, attacked_quarter, attacked_equal } = p;
             writeln!(
@@ -72,8 +85,6 @@ pub fn curves_csv(curves: &[ScoreCurve]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use openwork_circuit::{Parts, Score};
-
     use super::*;
 
     #[test]
@@ -90,8 +101,8 @@ mod tests {
         };
         let settings = Scored { score: Score::Acdc, parts: Parts::Edges, ..Scored::default() };
         let text = curves_csv(&[
-            ScoreCurve { settings, points: vec![point] },
-            ScoreCurve { settings: Scored::default(), points: vec![] },
+            ScoreCurve { settings, points: vec![point], sums: vec![] },
+            ScoreCurve { settings: Scored::default(), points: vec![], sums: vec![] },
         ]);
         assert_eq!(text, format!("{CURVES_HEADER}\nacdc,edges,3,4,5,0.250000,1.500000,0.750000,0.500000,0.125000\n"));
     }

@@ -21,7 +21,7 @@ pub enum RefineError {
     DoesNotHold {
         /// Name of the task.
         task: String,
-        /// What is to hold.
+        /// Condition that is to hold.
         hold: Hold,
         /// Calibrated loss of the circuit, nats per sequence.
         loss: f64,

@@ -32,7 +32,7 @@ pub struct ScoreSearch<'a> {
 /// State of a search by scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScoreStep {
-    /// What is being done.
+    /// Stage of the search.
     pub stage: ScoreStage,
     /// Parts that are scored, or that the circuit at hand has.
     pub parts: usize,

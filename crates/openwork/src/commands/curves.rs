@@ -95,8 +95,26 @@ pub fn run(args: Args) -> Result<ExitCode> {
     write(&table, &curves_csv(&curves))?;
     // By its mark the next one knows that it may replace it.
     write(&args.out, &drawing(task.name(), args.parts, &curves)?.replacen('>', &format!(">{DRAWING_MARK}"), 1))?;
+    for line in sums(&curves) {
+        say!("{line}");
+    }
     say!("{}\n{}", args.out.display(), table.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Sums of scores over the nodes of each site beside the effect of ablating the site, a line for each site; none where no score
+/// estimates effects.
+fn sums(curves: &[ScoreCurve]) -> Vec<String> {
+    let with: Vec<&ScoreCurve> = curves.iter().filter(|curve| !curve.sums.is_empty()).collect();
+    let Some(first) = with.first() else { return vec![] };
+    let names: String = with.iter().map(|curve| format!("{:>12}", curve.settings.score.to_string())).collect();
+    let head =
+        ["sum of the scores of a site's nodes, nats".to_owned(), format!("{:<22}{:>12}{names}", "site", "effect")];
+    let line = |i: usize| {
+        let sums: String = with.iter().map(|curve| format!("{:>12.3}", curve.sums[i].sum)).collect();
+        format!("{:<22}{:>12.3}{sums}", first.sums[i].site.to_string(), first.sums[i].effect)
+    };
+    head.into_iter().chain((0..first.sums.len()).map(line)).collect()
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
