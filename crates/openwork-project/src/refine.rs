@@ -40,7 +40,7 @@ pub enum RefineError {
 }
 
 /// A circuit less the edges and nodes that it does not need for `hold` to hold on its selection pairs
-/// ([`Refinement::run`]), calibrated anew. `None` where `on_step`, which is told the number of edges, ended it.
+/// ([`Refinement::run`]), calibrated anew; a loss that holds is its target. `None` where `on_step`, which is told the number of edges, ended it.
 ///
 /// # Errors
 /// When `hold` does not hold of the circuit as it is, its means are others than the project's, or its task has no pairs.
@@ -70,5 +70,10 @@ pub fn refine_circuit(
         search: Box::new(file.search.clone()),
         hold,
     };
-    Ok(Some(CircuitFile { circuit, loss, calibration, search: SearchSettings::Refined(before), ..file.clone() }))
+    let target_loss = match hold {
+        Hold::Loss(target) => target,
+        Hold::Agreement(_) => file.target_loss,
+    };
+    let search = SearchSettings::Refined(before);
+    Ok(Some(CircuitFile { circuit, target_loss, loss, calibration, search, ..file.clone() }))
 }

@@ -64,6 +64,7 @@ fn rankings_make_circuits_and_curves_and_refinement_removes_what_is_not_needed()
     let less = json("run/circuits/less.json");
     let search = &less["search"];
     assert_eq!((&search["method"], &search["hold"]["loss"]), (&"refined".into(), &0.8.into()));
+    assert_eq!(less["target_loss_nats"], 0.8);
     assert_eq!((&search["circuit_sha256"], &search["nodes"]), (&few.sha256().into(), &20.into()));
     fails(&format!("{refine} --target-loss 0.8"), "less.json");
     // The verdict tells how it was found.
