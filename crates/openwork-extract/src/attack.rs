@@ -26,6 +26,8 @@ pub(crate) struct Effort {
     pub budget: usize,
     /// Steps from each start.
     pub steps: usize,
+    /// Agreement below which it has succeeded, and looks no further.
+    pub enough: f64,
 }
 
 /// Templates whose prompts an attack tries to part from all others.
@@ -66,7 +68,7 @@ pub(crate) fn starts(bench: &Bench<'_>, claim: Claim, circuit: &NodeSet) -> Vec<
 /// The worst attack found on a circuit: the nodes that each start names, and the scheme `before`; from the two that are worst of these the
 /// method of Frank and Wolfe on the mean of the [`losses`](crate::bench::Measure::losses) of the model's answers, `a ← a + 2/(t + 3) (v − a)`
 /// with `a = 1 − r` and v the nodes outside, as many as the budget, whose ablation raises the loss most by its slope at a. Of all schemes on
-/// the way the one counts that turns most answers, then that of the largest loss.
+/// the way the one counts that turns most answers, then that of the largest loss; it climbs no further once that is enough.
 pub(crate) fn attack(
     bench: &Bench<'_>,
     circuit: &NodeSet,
@@ -93,6 +95,9 @@ pub(crate) fn attack(
     let mut worst = tried[0].attack.clone();
     for mut at in tried.into_iter().take(CLIMBED) {
         for step in 0..effort.steps {
+            if worst.agreement < effort.enough {
+                return worst;
+            }
             let towards = 2.0 / (step as f64 + 3.0);
             let best = vertex(&at.slope, circuit, effort.budget);
             at = run(at.ablated.iter().zip(best).map(|(a, v)| a + towards * (v - a)).collect());

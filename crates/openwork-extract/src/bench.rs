@@ -190,7 +190,7 @@ pub(crate) fn informed_loss(run: &Outcome, most: f64) -> (f64, Calibration) {
     // Convex in the scale: thirds of what is left.
     let (mut low, mut high) = (0.0, most);
     let loss = |scale: f64| run.loss(at(scale));
-    for _ in 0..24 {
+    for _ in 0..16 {
         let [a, b] = [low + (high - low) / 3.0, high - (high - low) / 3.0];
         if loss(a) <= loss(b) { high = b } else { low = a }
     }
@@ -207,7 +207,7 @@ pub(crate) fn best_shift(run: &Outcome, scale: f64) -> f64 {
     // Half of the sequences have the answer for their right candidate.
     let slope =
         |s: f64| scaled.iter().enumerate().map(|(i, d)| sigmoid(d + s) - f64::from(u8::from(i % 2 == 0))).sum::<f64>();
-    for _ in 0..40 {
+    for _ in 0..32 {
         let middle = (low + high) / 2.0;
         if slope(middle) < 0.0 { low = middle } else { high = middle }
     }

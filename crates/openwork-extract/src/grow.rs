@@ -111,12 +111,12 @@ pub enum GrowError {
     },
 }
 
-/// A node of the circuit is idle if nothing that it does, by slopes in four states, moves the answers by this share of the model's mean
+/// A node of the circuit is idle if nothing that it does, by slopes in three states, moves the answers by this share of the model's mean
 /// logit difference: a tenth of what the verifier calls junk.
 const IDLE: f64 = 1e-3;
 
 /// Removals of single nodes in a row that may fail before pruning ends.
-const MOST_FAILURES: usize = 24;
+const MOST_FAILURES: usize = 16;
 
 impl Grow<'_> {
     /// Grows the circuit, and prunes it where every check holds.
@@ -125,8 +125,10 @@ impl Grow<'_> {
     /// and adds the outside nodes that its slopes name ([`Violation`]), `add_share` of the circuit's nodes at most. Then nodes of the circuit that
     /// do nothing are dropped, each once. Once every check holds, sets of nodes of least effect are removed as long as all still do.
     ///
+    /// Where `on_step` ends the search while nodes are removed, the circuit is that of the last removal.
+    ///
     /// # Errors
-    /// When there are too few pairs or contrasts, the start is empty or too large, or `on_step` ends the search.
+    /// When there are too few pairs or contrasts, the start is empty or too large, or `on_step` ends the search before every check holds.
     pub fn run(&self, on_step: &mut OnGrowthStep<'_>) -> Result<GrownCircuit, GrowError> {
         let Self { model, means, settings, claim, .. } = *self;
         let space = NodeSpace::new(&model.config);
@@ -149,7 +151,7 @@ impl Grow<'_> {
         let mut growing = Growing { grow: self, naming, deciding, rounds: vec![], dropped: vec![false; space.len()] };
         let (nodes, stopped) = growing.grow(on_step)?;
         let nodes = match stopped {
-            Stop::Reached => growing.prune(nodes, on_step)?,
+            Stop::Reached => growing.prune(nodes, on_step),
             _ => nodes,
         };
         Ok(GrownCircuit { nodes, stopped, rounds: growing.rounds })
@@ -233,12 +235,12 @@ impl Growing<'_> {
     }
 
     /// Effect of every node on the answers, nats: the largest magnitude, over states and directions, of the slope of the mean logit difference
-    /// by its coefficient. States are the circuit with all else at its mean, zero, and half of the way to the model, and the model;
+    /// by its coefficient. States are the circuit with all else at its mean and zero, and the model;
     /// directions those towards the first candidate, and towards the model's answer.
     fn effects(&self, nodes: &NodeSet) -> Vec<f64> {
         let bench = &self.naming;
         let mut most = vec![0.0_f64; nodes.kept().len()];
-        let states = [(0.0, true), (0.0, false), (0.5, true), (1.0, true)];
+        let states = [(0.0, true), (0.0, false), (1.0, true)];
         for (outside, at_mean) in states {
             let ablation = if at_mean { bench.mean() } else { openwork_circuit::Ablation::Zero };
             let r = coefficients(nodes, outside);
@@ -253,7 +255,7 @@ impl Growing<'_> {
     }
 
     /// Removes the nodes of least effect, a fifth of them at first and fewer where a check fails, as long as every check holds.
-    fn prune(&mut self, mut nodes: NodeSet, on_step: &mut OnGrowthStep<'_>) -> Result<NodeSet, GrowError> {
+    fn prune(&mut self, mut nodes: NodeSet, on_step: &mut OnGrowthStep<'_>) -> NodeSet {
         let mut checks = Checks::new(self.grow);
         let mut needed = vec![false; nodes.kept().len()];
         let (mut at_once, mut failures, mut tried) = ((nodes.len() / 5).max(1), 0, 0);
@@ -269,7 +271,8 @@ impl Growing<'_> {
             let fewer = NodeSet::of(nodes.space().clone(), nodes.numbers().filter(|n| !gone.contains(n)));
             let (last, round) = (self.rounds.last(), tried);
             let mut goes_on = || on_step(GrowthStep { phase: Phase::Prune, round, nodes: nodes.len(), last });
-            let found = checks.until_one_fails(&self.deciding, &fewer, &mut goes_on).ok_or(GrowError::Ended)?;
+            // Every check holds for the nodes at hand: whoever ends the search has these.
+            let Some(found) = checks.until_one_fails(&self.deciding, &fewer, &mut goes_on) else { break };
             tried += 1;
             match found {
                 Some(found) => {
@@ -283,7 +286,7 @@ impl Growing<'_> {
                 None => at_once /= 2,
             }
         }
-        Ok(nodes)
+        nodes
     }
 
     fn round(&self, phase: Phase, nodes: &NodeSet, found: &check::Found) -> GrowthRound {

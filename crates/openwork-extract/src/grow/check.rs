@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use openwork_circuit::{Ablation, Agreements, Attacked, NodeSet, Outcome, SizedBy};
+use openwork_circuit::{Ablation, Agreements, Attacked, Growth, NodeSet, Outcome, SizedBy};
 use openwork_model::NormKind;
 
 use super::{Grow, gap};
@@ -17,6 +17,8 @@ pub(crate) struct Checks<'a> {
     /// Schemes of the worst attacks before, by share and size.
     attacks: Vec<Option<Vec<f32>>>,
     knock_outs: Vec<gap::KnockOut>,
+    /// Starts of attacks on the circuit at hand.
+    starts: Option<(NodeSet, Vec<Vec<f64>>)>,
 }
 
 /// Outcome of the checks on one circuit.
@@ -54,7 +56,7 @@ const KEPT_KNOCK_OUTS: usize = 4;
 
 impl<'a> Checks<'a> {
     pub fn new(grow: &'a Grow<'a>) -> Self {
-        Self { grow, attacks: vec![None; 2 * grow.settings.attack_shares.len()], knock_outs: vec![] }
+        Self { grow, attacks: vec![None; 2 * grow.settings.attack_shares.len()], knock_outs: vec![], starts: None }
     }
 
     /// All checks; `None` where `goes_on`, which is asked before each, breaks.
@@ -107,32 +109,52 @@ impl<'a> Checks<'a> {
             return ControlFlow::Continue(None);
         }
         goes_on()?;
-        let starts = starts(bench, self.grow.claim, nodes);
         // The largest first: it is the likeliest to succeed.
+        let least = self.grow.settings.agreement;
         for slot in (0..self.attacks.len()).rev() {
             let (share, sized_by, budget) = self.size(slot, nodes);
-            // While nodes are removed, the size of the circuit at hand is enough: it is what the verifier looks at.
-            if early && sized_by == SizedBy::Start {
+            // An attack that a circuit withstands at its own size it withstands at that of a smaller start: the start's size is for telling
+            // a circuit that runs after its own budget from one that does not.
+            let others = &found.agreements.attacked;
+            let withstood = |a: &Attacked| a.share == share && a.sized_by == SizedBy::Circuit && a.agreement >= least;
+            if sized_by == SizedBy::Start && (early || others.iter().any(withstood)) {
                 continue;
             }
             goes_on()?;
-            let same = |a: &&Attacked| a.budget == budget;
-            let agreement = match found.agreements.attacked.iter().find(same) {
+            let agreement = match others.iter().find(|a| a.budget == budget) {
                 Some(same) => same.agreement,
                 None => {
-                    let effort = Effort { budget, steps: self.grow.settings.attack_steps };
-                    let worst = attack(bench, nodes, &starts, effort, self.attacks[slot].as_deref());
+                    let (before, starts) = (self.attacks[slot].take(), self.starts(bench, nodes));
+                    let effort = self.effort(budget);
+                    let worst = attack(bench, nodes, &starts, effort, before.as_deref());
                     self.attacks[slot] = Some(worst.r);
                     worst.agreement
                 }
             };
             found.agreements.attacked.push(Attacked { share, sized_by, budget, agreement });
-            if early && !found.violations(self.grow).is_empty() {
+            if fails(&found) {
                 return ControlFlow::Continue(None);
             }
         }
         found.agreements.attacked.reverse();
         ControlFlow::Continue(Some(found))
+    }
+
+    fn effort(&self, budget: usize) -> Effort {
+        let Growth { attack_steps: steps, agreement: enough, .. } = *self.grow.settings;
+        Effort { budget, steps, enough }
+    }
+
+    /// The starts of attacks on a circuit, which all budgets share.
+    fn starts(&mut self, bench: &Bench<'_>, nodes: &NodeSet) -> Vec<Vec<f64>> {
+        match &self.starts {
+            Some((of, starts)) if of == nodes => starts.clone(),
+            _ => {
+                let found = starts(bench, self.grow.claim, nodes);
+                self.starts = Some((nodes.clone(), found.clone()));
+                found
+            }
+        }
     }
 
     /// Share, size and budget of the attack of a slot: by share, and by what sizes it.
@@ -180,8 +202,8 @@ impl<'a> Checks<'a> {
                 outside_by(&slope, nodes)
             }
             Violation::Attacked { budget } => {
-                let effort = Effort { budget: *budget, steps: self.grow.settings.attack_steps };
-                let worst = attack(bench, nodes, &starts(bench, self.grow.claim, nodes), effort, None);
+                let starts = self.starts(bench, nodes);
+                let worst = attack(bench, nodes, &starts, self.effort(*budget), None);
                 culprits(bench, nodes, &worst.r)
             }
             Violation::Gap(knock_out) => gap::stand_ins(bench, nodes, knock_out),

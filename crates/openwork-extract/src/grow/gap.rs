@@ -19,11 +19,11 @@ pub(crate) struct KnockOut {
 }
 
 /// Single nodes that are tried exactly, of those that slopes name.
-const TRIED: usize = 6;
+const TRIED: usize = 4;
 /// Nodes of a greedy knock-out.
-const GREEDY: usize = 4;
+const GREEDY: usize = 2;
 /// Random shares of the circuit.
-const RANDOM: [f64; 4] = [0.2, 0.4, 0.6, 0.8];
+const RANDOM: [f64; 2] = [0.3, 0.7];
 
 /// The gap `L(C∖K) − L(M∖K)` in nats, all else at its mean; L is the least loss over shifts and over scales from 0 to its side's own: 1
 /// for the model, for the circuit the scale of its calibration where that is larger.

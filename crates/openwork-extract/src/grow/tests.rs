@@ -73,7 +73,8 @@ fn nodes_that_cancel_are_taken_in_together() {
     let grown = grow(&case, Claim::Answer, &settings()).unwrap();
     assert_eq!(grown.stopped, Stop::Reached, "{:?}", grown.rounds.last());
     assert!(grown.rounds[0].agreements.attacked.iter().any(|a| a.agreement < 0.9));
-    assert!(grown.nodes.len() > case.circuit.len());
+    let more: Vec<usize> = grown.nodes.numbers().filter(|&n| !case.circuit.kept()[n]).collect();
+    assert!(more.iter().any(|&n| grown.nodes.space().node(n).to_string().contains("mlp")), "{:?}", names(&grown.nodes));
 }
 
 #[test]
@@ -96,22 +97,34 @@ fn growth_ends_at_its_cap_its_rounds_and_where_it_cannot_begin() {
 }
 
 #[test]
-fn growth_that_is_interrupted_returns_nothing() {
+fn growth_that_is_interrupted_returns_nothing_and_pruning_what_stands() {
     let case = CaseKind::Backup.build(1.0, 1);
-    let mut steps = 0;
-    run(&case, Claim::Answer, &settings(), &mut |_| {
-        steps += 1;
+    let (mut grown, mut pruned) = (0, 0);
+    let whole = run(&case, Claim::Answer, &settings(), &mut |step| {
+        *(if step.phase == Phase::Grow { &mut grown } else { &mut pruned }) += 1;
         ControlFlow::Continue(())
     })
     .unwrap();
-    for last in [1, 2, steps / 2, steps] {
+    assert!(grown > 3 && pruned > 0);
+    for last in [1, 2, grown / 2, grown, grown + 1, grown + pruned] {
         let mut step = 0;
         let ended = run(&case, Claim::Answer, &settings(), &mut |_| {
             step += 1;
             if step == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        assert_eq!(ended.unwrap_err(), GrowError::Ended, "{last}");
         assert_eq!(step, last, "it ends at once");
+        match ended {
+            Err(error) => assert!(last <= grown && error == GrowError::Ended, "{last} {error}"),
+            Ok(ended) => {
+                assert!(last > grown && ended.stopped == Stop::Reached, "{last}");
+                assert!(ended.nodes.len() >= whole.nodes.len());
+                assert_eq!(
+                    ended.rounds.last().unwrap().nodes,
+                    ended.nodes.len(),
+                    "the last state is that of the circuit"
+                );
+            }
+        }
     }
 }
 
@@ -124,8 +137,13 @@ fn attacks_have_the_size_of_the_start_and_of_the_circuit() {
             let size = if attacked.sized_by == SizedBy::Start { case.circuit.len() } else { round.nodes };
             assert_eq!(attacked.budget, ((attacked.share * size as f64).ceil() as usize).max(1));
         }
-        let sizes = if round.phase == Phase::Grow { 2 } else { 1 };
-        assert_eq!(round.agreements.attacked.len(), sizes * settings().attack_shares.len());
+        // One of its own size for each share, and where that turns answers, in growth, one of the start's.
+        for share in &settings().attack_shares {
+            let of = |by| round.agreements.attacked.iter().find(|a| a.share == *share && a.sized_by == by);
+            let own = of(SizedBy::Circuit).expect("it was made");
+            let fails = own.agreement < settings().agreement;
+            assert_eq!(of(SizedBy::Start).is_some(), fails && round.phase == Phase::Grow);
+        }
     }
 }
 

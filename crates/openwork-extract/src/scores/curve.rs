@@ -79,7 +79,8 @@ impl ScoreSearch<'_> {
 fn under_attack(bench: &Bench<'_>, nodes: &NodeSet) -> [f64; 2] {
     let starts = starts(bench, Claim::Answer, nodes);
     [nodes.len().div_ceil(4), nodes.len()].map(|budget| {
-        let effort = Effort { budget: budget.max(1), steps: ATTACK_STEPS };
+        // No agreement is below 0: the attack goes on to its end, since a curve shows how far it comes.
+        let effort = Effort { budget: budget.max(1), steps: ATTACK_STEPS, enough: 0.0 };
         attack(bench, nodes, &starts, effort, None).agreement
     })
 }

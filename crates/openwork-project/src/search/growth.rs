@@ -134,3 +134,28 @@ pub(super) fn by_growth(
     let circuit = Circuit::new(model, nodes);
     Ok(Some(file(project, request, (circuit, calibration, loss), (target_loss, seed, search))))
 }
+
+#[cfg(test)]
+mod tests {
+    use openwork_circuit::{Agreements, Attacked, Phase};
+
+    use super::*;
+
+    #[test]
+    fn an_error_says_how_far_growth_came_and_whether_it_runs_after_its_own_budget() {
+        let attacked = |sized_by, agreement| Attacked { share: 0.5, sized_by, budget: 9, agreement };
+        let state = |start, own| {
+            let attacked = vec![attacked(SizedBy::Start, start), attacked(SizedBy::Circuit, own)];
+            let agreements = Agreements { at_means: 1.0, frozen_norms: Some(0.99), at_zero: 1.0, attacked };
+            let last = GrowthRound { phase: Phase::Grow, nodes: 400, edges: 900, loss: 0.02, agreements, gap: 0.1 };
+            let settings = Growth::default();
+            NotGrown { stopped: Stop::Nodes, rounds: 7, last, settings, loss: [0.03, 0.15] }.to_string()
+        };
+        let after = state(1.0, 0.9);
+        for part in ["--max-nodes", "7 rounds", "400 nodes", "900 edges", "agreement 0.900", "0.985", "own budget"] {
+            assert!(after.contains(part), "{part}: {after}");
+        }
+        assert!(!state(0.9, 0.9).contains("own budget"), "both sizes fail");
+        assert!(!state(1.0, 1.0).contains("own budget"));
+    }
+}

@@ -231,7 +231,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     say!("{}", out.display());
     if interrupt::requested() {
-        eprintln!("interrupted: this is the best of the searches that were finished");
+        eprintln!("interrupted: this is the best of what was finished");
         return Ok(ExitCode::from(interrupt::INTERRUPTED));
     }
     Ok(ExitCode::SUCCESS)

@@ -144,7 +144,7 @@ fn a_circuit_that_does_not_reach_grows_only_where_it_is_asked_for_and_its_file_s
     fails("prune run --task for_while --method attribution", "[possible values: masks, grow");
     let grow = "prune run --task for_while --method grow --from run/circuits/few.json --rounds 1 --name grown";
     fails(&grow.replace("for_while --m", "with_as --m"), "is a circuit of the task for_while");
-    fails(&grow.replace("few", "for_while"), "growth begins with 1 to 400");
+    fails(&format!("{} --max-nodes 100", grow.replace("few", "for_while")), "growth begins with 1 to 100");
     fails(grow, "--accept-unreached writes the circuit all the same");
     fails(&format!("{grow} --max-nodes 3"), "(--max-nodes)");
     let path = dir.join("run/circuits/grown.json");
@@ -157,7 +157,7 @@ fn a_circuit_that_does_not_reach_grows_only_where_it_is_asked_for_and_its_file_s
     assert_eq!((&search["method"], &search["reached"]), (&"grown".into(), &false.into()));
     assert_eq!(search["start"]["circuit_sha256"], few.sha256());
     assert_eq!(search["rounds"].as_array().unwrap().len(), 1);
-    assert_eq!(search["rounds"][0]["agreements"]["attacked"].as_array().unwrap().len(), 4);
+    assert!(search["rounds"][0]["agreements"]["attacked"].as_array().unwrap().len() >= 2);
     // The file is read back, and the verdict tells how it was found.
     let judged = run(dir, "verify run run/circuits/grown.json --level 1 --no-controls --random-sets 100");
     assert_eq!(judged.status.code(), Some(1), "{}", stderr(&judged));
