@@ -19,6 +19,9 @@ mod means;
 mod nodes;
 mod norms;
 mod outcome;
+mod parameters;
+mod refined;
+mod scored;
 mod search;
 
 pub use ablation::{Ablation, Keep, Partial};
@@ -31,10 +34,13 @@ pub use edges::{Edge, ResidualEdge, edges, residual_edges, weights_of, without_e
 pub use evaluate::evaluate;
 pub use file::{CircuitError, CircuitFile};
 pub use group::Group;
-pub use json::{JsonError, from_json};
 pub use growth::{Agreements, Attacked, Grown, Growth, GrowthRound, GrowthStart, Phase, SizedBy};
+pub use json::{JsonError, from_json};
 pub use means::{Means, MeansError, data_sha256};
 pub use nodes::{NoNode, Node, NodeError, NodeSet, NodeSpace};
 pub use norms::{Frozen, NormScales};
 pub use outcome::{BySide, Calibration, Outcome, by_pair, credit};
+pub use parameters::Parameters;
+pub use refined::{Hold, Refined};
+pub use scored::{Parts, Score, Scored, UnknownScore};
 pub use search::{LearnedMasks, Localisation, Localised, Objective, SearchSettings, UnknownObjective};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Grown;
+use crate::{Grown, Refined, Scored};
 
 /// The method that found a circuit and its settings; one variant per method.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,6 +12,10 @@ pub enum SearchSettings {
     LearnedMasks(LearnedMasks),
     /// A circuit that grew by counter-examples, in the model as it is.
     Grown(Grown),
+    /// The top of a ranking by attribution scores.
+    Scored(Scored),
+    /// A circuit that was found before, less what it did not need.
+    Refined(Refined),
     /// A person chose the nodes. There is no search to repeat.
     ByHand {},
     /// The nodes are those of a circuit of another model, and were trained into this one.
@@ -24,17 +28,20 @@ impl SearchSettings {
         match self {
             Self::LearnedMasks(masks) => masks.fault(),
             Self::Grown(grown) => grown.fault(),
+            Self::Scored(scored) => scored.fault(),
+            Self::Refined(refined) => refined.fault(),
             Self::Localised(localised) => localised.settings.fault(),
             Self::ByHand {} => None,
         }
     }
 
-    /// The learned masks that the circuit comes from: its own, or those of the circuit that it grew from.
+    /// The learned masks that the circuit comes from: its own, or those of the circuit that it was made from.
     pub fn masks(&self) -> Option<&LearnedMasks> {
         match self {
             Self::LearnedMasks(masks) => Some(masks),
             Self::Grown(grown) => grown.start.search.masks(),
-            Self::ByHand {} | Self::Localised(_) => None,
+            Self::Refined(refined) => refined.search.masks(),
+            Self::Scored(_) | Self::ByHand {} | Self::Localised(_) => None,
         }
     }
 }
@@ -268,7 +275,7 @@ impl std::str::FromStr for Objective {
 mod tests {
     use super::*;
     use crate::{
-        Agreements, Growth,
+        Agreements, Growth, Hold, Parts,
         growth::{Attacked, GrowthRound, GrowthStart, Phase, SizedBy},
     };
 
@@ -297,9 +304,21 @@ mod tests {
         let methods = Objective::ALL.map(|o| SearchSettings::LearnedMasks(masks(o))).into_iter();
         let (original_sha256, settings) = ("0".repeat(64), Localisation::default());
         let localised = Localised { original_sha256, original_loss: 0.04, steps: 325, settings };
+        let refined = |hold| {
+            SearchSettings::Refined(Refined {
+                circuit_sha256: "0".repeat(64),
+                nodes: 10,
+                edges: 9,
+                search: Box::new(SearchSettings::Scored(Scored::default())),
+                hold,
+            })
+        };
         for settings in methods.chain([
             SearchSettings::ByHand {},
             SearchSettings::Localised(localised),
+            SearchSettings::Scored(Scored { threshold: 0.1 + 0.2, parts: Parts::Edges, ..Scored::default() }),
+            refined(Hold::Loss(0.15)),
+            refined(Hold::Agreement(0.985)),
             SearchSettings::Grown(grown(SearchSettings::ByHand {})),
         ]) {
             let text = serde_json::to_string(&settings).unwrap();
@@ -320,6 +339,23 @@ mod tests {
             LearnedMasks { adversary_ascents: 3, price_rise: 0.5, queries_with_keys: true, ..masks(Objective::Kl) };
         let text = serde_json::to_string(&all).unwrap();
         assert_eq!(serde_json::from_str::<LearnedMasks>(&text).unwrap(), all);
+    }
+
+    #[test]
+    fn a_refined_circuit_tells_of_the_search_before_it() {
+        let refined = |hold, search| {
+            let circuit_sha256 = "0".repeat(64);
+            SearchSettings::Refined(Refined { circuit_sha256, nodes: 1, edges: 0, search: Box::new(search), hold })
+        };
+        let masks = LearnedMasks { steps: 77, ..LearnedMasks::default() };
+        let of_masks = refined(Hold::Loss(0.1), SearchSettings::LearnedMasks(masks.clone()));
+        assert_eq!(refined(Hold::Loss(0.1), of_masks).masks(), Some(&masks));
+        assert_eq!(refined(Hold::Agreement(0.9), SearchSettings::Scored(Scored::default())).masks(), None);
+        let never = SearchSettings::Scored(Scored { points: 0, ..Scored::default() });
+        assert_eq!(refined(Hold::Loss(0.1), never).fault(), Some("points is 0"));
+        for hold in [Hold::Loss(0.0), Hold::Loss(f64::NAN), Hold::Agreement(0.2)] {
+            assert!(refined(hold, SearchSettings::ByHand {}).fault().is_some(), "{hold:?}");
+        }
     }
 
     #[test]

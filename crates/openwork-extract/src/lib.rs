@@ -8,6 +8,7 @@ mod learn;
 mod mask;
 mod objective;
 mod prune;
+mod scores;
 mod select;
 mod settings;
 mod stability;
@@ -16,6 +17,10 @@ pub use control::{nonsense_labels, random_weights};
 pub use grow::{Grow, GrowError, GrownCircuit, GrowthStep, OnGrowthStep, Stop};
 pub use learn::{OnStep, Progress};
 pub use prune::{NotReached, PruneError, Pruned, Search};
+pub use scores::{
+    CurvePoint, EdgeScores, GoesOn, OnScoreStep, Ranked, Refinement, ScoreSearch, ScoreStage, ScoreStep, Scorer,
+    SiteSum, curve_sizes, ranking,
+};
 pub use select::calibrate;
 pub use settings::Settings;
 pub use stability::Stability;

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod curves;
 mod forward;
 mod fsck;
 mod localise;
@@ -9,6 +10,7 @@ mod pairs;
 mod project;
 mod prompts;
 mod recipe;
+mod refine;
 mod replay;
 mod report;
 mod sample;
@@ -21,6 +23,7 @@ mod verdict;
 mod verdict_log;
 mod verification;
 
+pub use curves::{CURVES_HEADER, OnCurveStep, ScoreCurve, curves_csv, score_curves};
 pub use forward::{TokenBatch, TokenFileError, named_pass};
 pub use fsck::{Finding, FsckError, State, fsck};
 pub use localise::{
@@ -32,12 +35,13 @@ pub use outputs::{DRAWING_MARK, OutputError, OutputKind, PAGE_MARK, check_free, 
 pub use project::{Beside, Notice, Project, ProjectError, find_task, splits};
 pub use prompts::{BadLine, LONGEST_LINE, LineFault, LineFormat, PromptError, PromptLine, PromptLines};
 pub use recipe::{FindRecipeError, find_recipe};
+pub use refine::{RefineError, refine_circuit};
 pub use replay::{ReplayError, Replayed, replay_verdict};
 pub use report::{CircuitReport, Example, ModelReport, ReportError, TaskRow, UnjudgedCircuit, Writing};
 pub use sample::{SAMPLE_TOKENS, Sample, SampleError};
 pub use search::{
-    GrowthFrom, GrowthMethod, Method, NotGrown, OnSearchStep, SearchError, SearchRequest, SearchState, SearchStep,
-    SeedStudy, control_searches, find_circuit, study_seeds,
+    GrowthFrom, GrowthMethod, Method, NotGrown, OnSearchStep, ScoreMethod, SearchError, SearchRequest, SearchState,
+    SearchStep, SeedStudy, control_searches, find_circuit, study_seeds,
 };
 pub use shipped::{MODELS_VARIABLE, models_folder, shipped_model, shipped_models};
 pub use tasks::{TaskScore, TaskScoreError, task_scores};

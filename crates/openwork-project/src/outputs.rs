@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::CURVES_HEADER;
+
 /// Kind of a file that a command writes, and by which a file of that kind is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputKind {
@@ -29,6 +31,8 @@ pub enum OutputKind {
     Page,
     /// SVG drawing.
     Drawing,
+    /// Table of the curves of scores.
+    Curves,
 }
 
 /// Mark in the head of every page: a page without it is somebody else's.
@@ -104,6 +108,7 @@ impl OutputKind {
             Self::Domain => "domain of a certificate",
             Self::Page => "page of this program",
             Self::Drawing => "drawing of this program",
+            Self::Curves => "table of curves of this program",
         }
     }
 
@@ -123,6 +128,7 @@ impl OutputKind {
             Self::Domain => has("\"openwork-domain "),
             Self::Page => has(PAGE_MARK),
             Self::Drawing => has("<svg") && has(DRAWING_MARK),
+            Self::Curves => head.starts_with(CURVES_HEADER.as_bytes()),
         }
     }
 }
@@ -237,6 +243,7 @@ mod tests {
             (Certificate, b"{\"format\": \"openwork-certificate 2\"}".to_vec()),
             (Domain, b"{\"format\": \"openwork-domain 1\"}".to_vec()),
             (Drawing, format!("<svg xmlns=\"\">{DRAWING_MARK}</svg>").into_bytes()),
+            (Curves, format!("{CURVES_HEADER}\n").into_bytes()),
         ];
         for (i, (of, content)) in contents.iter().enumerate() {
             let path = file(&format!("{i}"), content);

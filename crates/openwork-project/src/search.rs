@@ -1,14 +1,16 @@
 //! Searches for circuits: of a task, from several seeds, and the control searches a circuit is compared with.
 
 mod growth;
+mod scores;
 
 use std::ops::ControlFlow;
 
 use openwork_circuit::{
-    Calibration, Circuit, CircuitFile, Claim, Growth, LearnedMasks, Means, SearchSettings, Size, batches,
+    Calibration, Circuit, CircuitFile, Claim, Growth, LearnedMasks, Means, Scored, SearchSettings, Size, batches,
 };
 use openwork_extract::{
-    GrowError, GrowthStep, Progress, PruneError, Pruned, Search, Settings, Stability, nonsense_labels, random_weights,
+    GrowError, GrowthStep, Progress, PruneError, Pruned, ScoreStep, Search, Settings, Stability, nonsense_labels,
+    random_weights,
 };
 use openwork_model::{Model, NotFinite};
 use openwork_ops::Device;
@@ -17,6 +19,8 @@ use openwork_verify::{Control, ControlKind};
 
 use self::growth::by_growth;
 pub use self::growth::{GrowthFrom, GrowthMethod, NotGrown};
+pub use self::scores::ScoreMethod;
+use self::scores::by_scores;
 use crate::{Project, ProjectError, tasks::check_finite};
 
 /// Tokens that the means of a model of random weights are taken over: their last digits decide nothing.
@@ -29,6 +33,8 @@ pub enum Method {
     Masks(Settings),
     /// Growth by counter-examples.
     Grow(Box<GrowthMethod>),
+    /// The top of a ranking by attribution scores.
+    Scores(ScoreMethod),
 }
 
 /// Circuit that is searched for.
@@ -72,6 +78,13 @@ pub enum SearchState<'a> {
         /// The step.
         step: GrowthStep<'a>,
     },
+    /// A step of scoring, or of the selection after it.
+    Scores {
+        /// Settings of the scores.
+        settings: &'a Scored,
+        /// The step.
+        step: ScoreStep,
+    },
 }
 
 /// Observer of a search, told after every step; its `Break` ends the search, which keeps what finished restarts found.
@@ -98,6 +111,19 @@ pub enum SearchError {
         /// Name of the task.
         task: String,
         /// Loss of the best mask, nats per sequence.
+        loss: f64,
+        /// The target.
+        target: f64,
+    },
+    /// No top of a ranking reached the target loss.
+    #[error(
+        "no circuit for {task}: no top of the ranking reaches the target of {target} nats, and the whole ranking, calibrated, has \
+         a loss of {loss:.3}; try another --score or a larger --target-loss"
+    )]
+    NoTop {
+        /// Name of the task.
+        task: String,
+        /// Loss of the whole ranking, nats per sequence.
         loss: f64,
         /// The target.
         target: f64,
@@ -156,6 +182,7 @@ pub fn find_circuit(
     match request.method {
         Method::Masks(settings) => by_masks(project, request, settings, device, on_step),
         Method::Grow(method) => by_growth(project, request, method, device, on_step),
+        Method::Scores(method) => by_scores(project, request, method, on_step),
     }
 }
 

@@ -528,5 +528,18 @@ fn how_found(search: &SearchSettings, target_loss: f64, seed: u64) -> String {
                 how_found(&grown.start.search, target_loss, seed)
             )
         }
+        SearchSettings::Scored(scored) => format!(
+            "its file says: the smallest top that reaches a loss of {target_loss} nats of the ranking of {} by the score {}, on pairs of \
+             seed {seed}",
+            scored.parts, scored.score
+        ),
+        SearchSettings::Refined(refined) => format!(
+            "its file says: what is left of a circuit of {} nodes and {} edges once all went without which it had {}. Of the circuit \
+             before it: {}",
+            refined.nodes,
+            refined.edges,
+            refined.hold,
+            how_found(&refined.search, target_loss, seed)
+        ),
     }
 }

@@ -10,9 +10,9 @@ use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    check_certificate, config, data, devices, dissociate, exchange, forward, fsck, generate, hypothesis, localise,
-    models, plot, prune, quickstart, recipe, replay, report, stability, tasks, tokenize, tokenizer, train, verdict,
-    verify, watch,
+    check_certificate, config, curves, data, devices, dissociate, exchange, forward, fsck, generate, hypothesis,
+    localise, models, plot, prune, quickstart, recipe, refine, replay, report, stability, tasks, tokenize, tokenizer,
+    train, verdict, verify, watch,
 };
 
 /// Rows of matrices begin at cache lines with it, which the kernels gain by, and memory comes back warm.
@@ -50,6 +50,10 @@ enum Command {
     Tasks(tasks::Command),
     /// Find the circuit of a task
     Prune(prune::Args),
+    /// Remove the edges and nodes that a circuit does not need
+    Refine(refine::Args),
+    /// Draw what circuits of growing size do, by the score that ranks their nodes or edges
+    Curves(curves::Args),
     /// Train circuits into a model, so that they alone decide their tasks
     Localise(localise::Args),
     /// Find the circuit of a task from several seeds, and compare the circuits
@@ -108,6 +112,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Forward(args) => forward::run(args),
         Command::Tasks(command) => tasks::run(command),
         Command::Prune(args) => prune::run(args),
+        Command::Refine(args) => refine::run(args),
+        Command::Curves(args) => curves::run(args),
         Command::Localise(args) => localise::run(args),
         Command::Stability(args) => stability::run(args),
         Command::Verify(args) => verify::run(args),

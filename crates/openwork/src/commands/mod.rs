@@ -4,6 +4,7 @@
 
 pub mod check_certificate;
 pub mod config;
+pub mod curves;
 pub mod data;
 pub mod devices;
 pub mod dissociate;
@@ -18,6 +19,7 @@ pub mod plot;
 pub mod prune;
 pub mod quickstart;
 pub mod recipe;
+pub mod refine;
 pub mod replay;
 pub mod report;
 pub mod stability;

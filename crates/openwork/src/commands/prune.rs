@@ -2,11 +2,11 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Result, bail, ensure};
-use openwork_circuit::{Claim, Growth, SearchSettings};
+use anyhow::{Context, Result, bail, ensure};
+use openwork_circuit::{Claim, Growth, Parts, Score, Scored, SearchSettings};
 use openwork_extract::Settings;
 use openwork_project::{
-    GrowthFrom, GrowthMethod, Method, OutputKind, Project, SearchRequest, check_outputs, find_circuit,
+    GrowthFrom, GrowthMethod, Method, OutputKind, Project, ScoreMethod, SearchRequest, check_outputs, find_circuit,
 };
 
 use crate::ui::{
@@ -35,6 +35,8 @@ pub struct Args {
     method: MethodName,
     #[command(flatten)]
     growth: GrowthArgs,
+    #[command(flatten)]
+    scores: ScoreArgs,
     /// Replace the circuit that lies there; its verdict, pairs and certificates are removed with it
     #[arg(long)]
     force: bool,
@@ -49,6 +51,8 @@ enum MethodName {
     Masks,
     /// Growth by counter-examples, from the circuit that masks find or from --from
     Grow,
+    /// The top of a ranking by attribution scores (--score)
+    Scores,
 }
 
 /// Options of growth.
@@ -120,11 +124,60 @@ impl GrowthArgs {
     }
 }
 
+/// Options of scores.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Scores (--method scores)")]
+struct ScoreArgs {
+    /// Score that ranks the parts: gradient, integrated, inputs, patching, weights, acdc or random
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "restarts", "steps", "k_coef", "lr", "objective", "device", "price_rise", "adversary_ascents", "queries_with_keys"
+        ]
+    )]
+    score: Option<Score>,
+    /// Parts that are ranked: nodes or edges [default: nodes]
+    #[arg(long, requires = "score")]
+    parts: Option<Parts>,
+    /// Training pairs that scores are taken on [default: 64]
+    #[arg(long, requires = "score", value_parser = between::<usize>(1, 1 << 20))]
+    score_pairs: Option<usize>,
+    /// Points of the paths of integrated gradients [default: 8]
+    #[arg(long, requires = "score", value_parser = between::<usize>(1, 1 << 10))]
+    points: Option<usize>,
+    /// Rise of the distance from the model, in nats, below which acdc removes a part [default: 0.01]
+    #[arg(long, requires = "score", value_parser = up_to(100.0))]
+    threshold: Option<f64>,
+}
+
+impl ScoreArgs {
+    fn settings(&self) -> Result<Scored> {
+        let default = Scored::default();
+        let score = self.score.context("--method scores needs --score, such as --score gradient")?;
+        let scored = Scored {
+            score,
+            parts: self.parts.unwrap_or(default.parts),
+            pairs: self.score_pairs.unwrap_or(default.pairs),
+            points: self.points.unwrap_or(default.points),
+            threshold: self.threshold.unwrap_or(default.threshold),
+        };
+        match scored.fault() {
+            Some(fault) => bail!("--score {score} --parts {}: {fault}", scored.parts),
+            None => Ok(scored),
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
     if let Some(option) = args.growth.given().filter(|_| args.method != MethodName::Grow) {
         bail!("{option} is an option of growth: leave it out or say --method grow");
     }
+    ensure!(
+        args.scores.score.is_none() || args.method == MethodName::Scores,
+        "--score is an option of scores: leave it out or say --method scores"
+    );
+    let scored = (args.method == MethodName::Scores).then(|| args.scores.settings()).transpose()?;
     let (task, project, device) = args.search.open()?;
     let name = args.name.as_deref().unwrap_or(task.name());
     let out = args.out.unwrap_or_else(|| project.circuit_path(name));
@@ -137,9 +190,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
         false => project.check_free(&out)?,
     }
     let masks = args.search.settings();
-    let (seed, method) = match args.method {
-        MethodName::Masks => (masks.seed, Method::Masks(masks)),
-        MethodName::Grow => {
+    let (seed, method) = match (args.method, scored) {
+        (_, Some(settings)) => {
+            let Settings { target_loss, seed, .. } = masks;
+            (seed, Method::Scores(ScoreMethod { target_loss, seed, settings }))
+        }
+        (MethodName::Grow, None) => {
             let from = args.growth.from(&project, task.name(), masks)?;
             let seed = match &from {
                 GrowthFrom::Masks(masks) => masks.seed,
@@ -148,6 +204,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             let (settings, accept_unreached) = (args.growth.settings(), args.growth.accept_unreached);
             (seed, Method::Grow(Box::new(GrowthMethod { from, settings, accept_unreached })))
         }
+        (_, None) => (masks.seed, Method::Masks(masks)),
     };
     let splits = project.splits(task, seed)?;
     let request = SearchRequest { task: task.name(), splits: &splits, claim: args.claim, method: &method };

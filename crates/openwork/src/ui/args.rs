@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use openwork_circuit::{Circuit, CircuitFile, LearnedMasks, Objective};
 use openwork_data::Tokenizer;
 use openwork_extract::Settings;
+use openwork_model::Model;
 use openwork_ops::{Device, DeviceChoice};
 use openwork_project::{
     Beside, Notice, OpenModel, Project, Standing, VerdictFile, circuit_of_verdict, find_task, stale,
@@ -254,6 +255,18 @@ pub fn describe_circuit(circuit: &CircuitFile) -> String {
     )
 }
 
+/// Size of a circuit in parameters of the model.
+pub fn describe_parameters(circuit: &Circuit, model: &Model) -> String {
+    let parameters = circuit.parameters(model);
+    format!(
+        "{} nodes, {} edges, {} edges with biases, {} weights with the embedding's and the unembedding's",
+        circuit.nodes().len(),
+        parameters.edges,
+        parameters.with_biases(),
+        parameters.weights()
+    )
+}
+
 /// Lines on the labels and groups of a circuit; none where it has neither.
 pub fn describe_annotations(circuit: &Circuit) -> Vec<String> {
     let note = |note: &Option<String>| note.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
@@ -271,7 +284,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use openwork_circuit::{Group, Label, NodeSet, NodeSpace};
-    use openwork_model::{Config, Model};
+    use openwork_model::Config;
 
     use super::*;
 

@@ -8,9 +8,9 @@ use std::{
 };
 
 use indicatif::{FormattedDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use openwork_circuit::{Growth, GrowthRound, LearnedMasks, Phase, SizedBy};
+use openwork_circuit::{Growth, GrowthRound, LearnedMasks, Phase, Scored, SizedBy};
 use openwork_data::corpus;
-use openwork_extract::GrowthStep;
+use openwork_extract::{GrowthStep, ScoreStage, ScoreStep};
 use openwork_project::{SearchState, SearchStep, Stage};
 
 use super::{interrupt, show::count};
@@ -106,6 +106,7 @@ impl SearchProgress {
         match p.state {
             SearchState::Masks { settings, progress } => self.masks(&name, settings, progress),
             SearchState::Growth { settings, step } => self.growth(&name, settings, step),
+            SearchState::Scores { settings, step } => self.scores(&name, settings, step),
         }
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
@@ -140,6 +141,20 @@ impl SearchProgress {
         progress.update(step.round as u64, || match step.phase {
             Phase::Grow => format!("{name}: round {}/{}  {} nodes", step.round + 1, settings.rounds, step.nodes),
             Phase::Prune => format!("{name}: removing nodes while every check holds, {} left", step.nodes),
+        });
+    }
+
+    fn scores(&self, name: &str, settings: &Scored, step: ScoreStep) {
+        let mut current = self.current.borrow_mut();
+        let progress = current.get_or_insert_with(|| Progress::new(None, 0));
+        progress.update(step.parts as u64, || {
+            let parts = step.parts;
+            match step.stage {
+                ScoreStage::Scoring => format!("{name}: {}: {parts} {} scored", settings.score, settings.parts),
+                ScoreStage::Selecting | ScoreStage::Measuring => {
+                    format!("{name}: {}: the top {parts} {}", settings.score, settings.parts)
+                }
+            }
         });
     }
 

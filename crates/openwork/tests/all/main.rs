@@ -19,6 +19,7 @@ mod messages;
 mod models;
 mod pipeline;
 mod runs;
+mod scores;
 mod verdicts;
 mod watch;
 
