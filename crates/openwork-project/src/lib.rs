@@ -43,7 +43,7 @@ pub use search::{
     GrowthFrom, GrowthMethod, Method, NotGrown, OnSearchStep, ScoreMethod, SearchError, SearchRequest, SearchState,
     SearchStep, SeedStudy, control_searches, find_circuit, study_seeds,
 };
-pub use shipped::{MODELS_VARIABLE, models_folder, shipped_model, shipped_models};
+pub use shipped::{MODELS_VARIABLE, models_folder, shipped_model, shipped_models, verdicts_in};
 pub use tasks::{TaskScore, TaskScoreError, task_scores};
 pub use tokens::{Answer, FoundTokenizer, NextToken, answer, find_tokenizer};
 pub use training::{LogError, TrainingError, TrainingLog, TrainingRun, read_log};

@@ -5,6 +5,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use crate::{VerdictError, VerdictFile};
+
 /// Name of the environment variable with another folder of models than the source tree's.
 pub const MODELS_VARIABLE: &str = "OPENWORK_MODELS";
 
@@ -37,6 +39,23 @@ pub fn shipped_models(models: &Path) -> io::Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// Verdicts beside the circuits of a run or a model in `dir`, by the paths of their files.
+///
+/// # Errors
+/// When the folder of circuits cannot be listed, or a verdict file cannot be used.
+pub fn verdicts_in(dir: &Path) -> Result<Vec<(PathBuf, VerdictFile)>, VerdictError> {
+    let circuits = dir.join("circuits");
+    let read = |source| VerdictError::Read { path: circuits.clone(), source };
+    let entries = match fs::read_dir(&circuits) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        entries => entries.map_err(read)?,
+    };
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(read)?;
+    paths.retain(|path| path.to_string_lossy().ends_with(".verdict.json"));
+    paths.sort();
+    paths.into_iter().map(|path| Ok((path.clone(), VerdictFile::read(&path)?))).collect()
 }
 
 #[cfg(test)]

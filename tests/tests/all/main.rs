@@ -4,3 +4,4 @@ mod kernels;
 mod numbers;
 mod parity;
 mod rules;
+mod shipped;

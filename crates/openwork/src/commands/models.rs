@@ -1,11 +1,14 @@
 //! `openwork models`: the models that come with the program, and what is known of their circuits.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use openwork_project::{MODELS_VARIABLE, OpenModel, VerdictFile, models_folder, shipped_models};
+use openwork_project::{MODELS_VARIABLE, OpenModel, models_folder, shipped_models};
 
-use crate::ui::show::{count, say};
+use crate::ui::{
+    args::say_verdicts,
+    show::{count, say},
+};
 
 /// Text that `--help` adds.
 const NAMES: &str = "\
@@ -37,27 +40,7 @@ pub fn run(Args {}: Args) -> Result<ExitCode> {
             count(nonzero as u64),
             dir.display()
         );
-        for (file, verdict) in verdicts(&dir.join("circuits"))? {
-            say!("  {}: {}  (circuits/{file})", verdict.about.task, verdict.report.headline());
-        }
+        say_verdicts(&dir)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Verdicts in a folder of circuits, by the names of their files.
-fn verdicts(circuits: &Path) -> Result<Vec<(String, VerdictFile)>> {
-    if !circuits.is_dir() {
-        return Ok(vec![]);
-    }
-    let entries = std::fs::read_dir(circuits).with_context(|| format!("cannot list {}", circuits.display()))?;
-    let mut found = vec![];
-    for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".verdict.json") {
-            let verdict = VerdictFile::read(&circuits.join(&name))?;
-            found.push((name, verdict));
-        }
-    }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(found)
 }

@@ -17,7 +17,8 @@ use openwork_extract::Settings as SearchSettings;
 use openwork_ops::{Device, DeviceChoice};
 use openwork_project::{
     Beside, DEFAULT_LEVEL, Method, ModelReport, OutputKind, Project, Request, SearchRequest, Standing, TrainingRun,
-    VerdictFile, check_outputs, find_circuit, find_recipe, find_task, verdict_path, verify_circuit,
+    VerdictFile, check_outputs, find_circuit, find_recipe, find_task, models_folder, shipped_models, verdict_path,
+    verify_circuit,
 };
 use openwork_tasks::Task;
 use openwork_tensor::FolderLock;
@@ -27,7 +28,7 @@ use openwork_verify::{Limits, Settings};
 use crate::{
     page::Page,
     ui::{
-        args::{check_distinct, describe_circuit, open_device, open_project},
+        args::{check_distinct, describe_circuit, open_device, open_project, say_verdicts},
         interrupt,
         progress::{Progress, SearchProgress, VerificationProgress},
         show::{count, say},
@@ -86,6 +87,15 @@ pub fn run(args: Args) -> Result<ExitCode> {
     openwork_tensor::remove_leftovers_in(out).with_context(|| format!("cannot clear {}", out.display()))?;
     let page = out.join("report.html");
     check_outputs(&[(OutputKind::Page, &page)], &[])?;
+
+    let models = models_folder();
+    for name in shipped_models(&models).unwrap_or_default() {
+        stage(
+            &format!("{name}, a model that comes with the program: openwork report {name} shows its circuits"),
+            started,
+        );
+        say_verdicts(&models.join(name))?;
+    }
 
     stage("data: generated Python programs", started);
     let tokenizer = tokenizer(&out.join("tokenizer.json"), recipe.seed)?;

@@ -9,7 +9,7 @@ use openwork_extract::Settings;
 use openwork_model::Model;
 use openwork_ops::{Device, DeviceChoice};
 use openwork_project::{
-    Beside, Notice, OpenModel, Project, Standing, VerdictFile, circuit_of_verdict, find_task, stale,
+    Beside, Notice, OpenModel, Project, Standing, VerdictFile, circuit_of_verdict, find_task, stale, verdicts_in,
 };
 use openwork_tasks::Task;
 use openwork_tensor::quoted;
@@ -17,7 +17,7 @@ use openwork_tensor::quoted;
 use super::{
     interrupt,
     ranges::{at_least, between, seed, up_to},
-    show::count,
+    show::{count, say},
 };
 
 /// Model, and what lies beside it.
@@ -97,6 +97,16 @@ pub fn tokenizer_of(open: &OpenModel, given: Option<&Path>) -> Result<Tokenizer>
         );
     }
     Ok(tokenizer)
+}
+
+/// Says the verdicts on the circuits of a model in `dir`, a line each.
+pub fn say_verdicts(dir: &Path) -> Result<()> {
+    for (path, verdict) in verdicts_in(dir)? {
+        let size = verdict.report.size.map_or(String::new(), |s| format!("{} nodes, {} edges, ", s.nodes, s.edges));
+        say!("  {}: {size}{}", verdict.about.task, verdict.report.headline());
+        say!("    {}", path.display());
+    }
+    Ok(())
 }
 
 /// Refuses a number of tokens that the vocabulary does not have; `option` names it.
