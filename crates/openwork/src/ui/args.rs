@@ -103,8 +103,8 @@ pub fn tokenizer_of(open: &OpenModel, given: Option<&Path>) -> Result<Tokenizer>
 pub fn say_verdicts(dir: &Path) -> Result<()> {
     for (path, verdict) in verdicts_in(dir)? {
         let size = verdict.report.size.map_or(String::new(), |s| format!("{} nodes, {} edges, ", s.nodes, s.edges));
-        say!("  {}: {size}{}", verdict.about.task, verdict.report.headline());
-        say!("    {}", path.display());
+        let file = path.strip_prefix(dir).unwrap_or(&path).display();
+        say!("  {}: {size}{}  ({file})", verdict.about.task, verdict.report.headline());
     }
     Ok(())
 }
