@@ -56,6 +56,9 @@ pub struct Localised {
     pub original_loss: f64,
     /// Steps that were made.
     pub steps: u64,
+    /// Seed of the random draw, where the nodes were drawn and not found: a control.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random: Option<u64>,
     /// Settings.
     pub settings: Localisation,
 }
@@ -303,7 +306,7 @@ mod tests {
         let masks = |objective| LearnedMasks { objective, steps: 77, lr: 0.1 + 0.2, ..LearnedMasks::default() };
         let methods = Objective::ALL.map(|o| SearchSettings::LearnedMasks(masks(o))).into_iter();
         let (original_sha256, settings) = ("0".repeat(64), Localisation::default());
-        let localised = Localised { original_sha256, original_loss: 0.04, steps: 325, settings };
+        let localised = Localised { original_sha256, original_loss: 0.04, steps: 325, random: Some(3), settings };
         let refined = |hold| {
             SearchSettings::Refined(Refined {
                 circuit_sha256: "0".repeat(64),

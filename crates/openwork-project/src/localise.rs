@@ -92,6 +92,8 @@ pub struct LocalisedRun {
 /// A circuit that was trained in.
 #[derive(Clone, Debug, Serialize)]
 pub struct LocalisedCircuit {
+    /// True if in the end it holds what the settings ask for under every intervention of the training.
+    pub stands: bool,
     /// Task.
     pub task: String,
     /// Its file.
@@ -506,6 +508,7 @@ fn write_into(
             original_sha256: project.model_sha256.clone(),
             original_loss,
             steps: localised.phases.iter().sum(),
+            random: request.random,
             settings: request.settings.clone(),
         });
         let own = request.circuits.iter().find(|c| c.task == goal.task);
@@ -516,7 +519,11 @@ fn write_into(
         let mut standings = vec![(0, trained_in.before)];
         standings.extend(&trained_in.on_the_way);
         standings.push((run.phases.iter().sum(), trained_in.after));
+        let Localisation { agreement, target_loss, .. } = *request.settings;
+        let stands =
+            standings.last().is_some_and(|(_, last): &(u64, Standing)| last.is_localised(agreement, target_loss));
         run.circuits.push(LocalisedCircuit {
+            stands,
             task: goal.task.clone(),
             path: request.out.join("circuits").join(format!("{}.json", goal.task)),
             nodes: [goal.nodes.len(), trained_in.nodes.len()],

@@ -13,7 +13,7 @@ pub const MODELS_VARIABLE: &str = "OPENWORK_MODELS";
 /// Folder of the models: `OPENWORK_MODELS`, or `models` in the source tree that the program was built from.
 pub fn models_folder() -> PathBuf {
     let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
-    env::var_os(MODELS_VARIABLE).map_or_else(own, PathBuf::from)
+    env::var_os(MODELS_VARIABLE).filter(|folder| !folder.is_empty()).map_or_else(own, PathBuf::from)
 }
 
 /// Folder of the model of a name in `models`, if `path` is nothing but a name and a model lies there.

@@ -275,7 +275,7 @@ impl VerdictFile {
     /// Search that found the circuit, and earlier verdicts on circuits of its task, a sentence each.
     pub fn provenance(&self) -> Vec<String> {
         let Found { target_loss, seed, search } = &self.found;
-        let how = how_found(search, *target_loss, *seed);
+        let how = how_found(search, Some((*target_loss, *seed)));
         let own = self.earlier.iter().filter(|e| e.circuit_sha256 == self.about.circuit_sha256).count();
         let count = match self.earlier.len() {
             0 => "no circuit of this task was verified in this folder before".to_owned(),
@@ -502,44 +502,51 @@ pub fn write_certificates(
     certificates.iter().map(certificate).collect()
 }
 
-/// Search that found a circuit, in words.
-fn how_found(search: &SearchSettings, target_loss: f64, seed: u64) -> String {
+/// Search that found a circuit, in words; `asked` are its target loss and seed, which of a circuit that another came from are not known.
+fn how_found(search: &SearchSettings, asked: Option<(f64, u64)>) -> String {
+    let of_pairs = asked.map_or(String::new(), |(loss, seed)| format!(" for a loss of {loss} nats with seed {seed}"));
     match search {
         SearchSettings::ByHand {} => "a person chose its nodes".to_owned(),
-        SearchSettings::Localised(localised) => format!(
-            "its nodes were trained into this model by {} steps of localisation; they were found in model {}, where they had a loss of \
-             {:.3} nats: the verdict is about this model",
-            localised.steps, localised.original_sha256, localised.original_loss
-        ),
-        SearchSettings::LearnedMasks(masks) => format!(
-            "its file says: found for a loss of {target_loss} nats with seed {seed} in {} restarts of {} steps",
-            masks.restarts, masks.steps
-        ),
+        SearchSettings::Localised(localised) => {
+            let nodes = match localised.random {
+                None => "they were found in model",
+                Some(_) => "they are a connected random circuit, a control, of model",
+            };
+            format!(
+                "its nodes were trained into this model by {} steps of localisation; {nodes} {}, where they had a loss of {:.3} nats: the \
+                 verdict is about this model",
+                localised.steps, localised.original_sha256, localised.original_loss
+            )
+        }
+        SearchSettings::LearnedMasks(masks) => {
+            format!("its file says: found{of_pairs} in {} restarts of {} steps", masks.restarts, masks.steps)
+        }
         SearchSettings::Grown(grown) => {
             let reached = match grown.reached {
                 true => "every check of its own search holds",
                 false => "it does not reach what its own search asks for",
             };
             format!(
-                "its file says: grown by counter-examples from a circuit of {} nodes, for an agreement of {} and a loss of {target_loss} \
-                 nats, with seed {seed}; {reached}. Of the circuit before it: {}",
+                "its file says: grown by counter-examples from a circuit of {} nodes, for an agreement of {}{of_pairs}; {reached}. Of the \
+                 circuit before it: {}",
                 grown.start.nodes,
                 grown.settings.agreement,
-                how_found(&grown.start.search, target_loss, seed)
+                how_found(&grown.start.search, None)
             )
         }
-        SearchSettings::Scored(scored) => format!(
-            "its file says: the smallest top that reaches a loss of {target_loss} nats of the ranking of {} by the score {}, on pairs of \
-             seed {seed}",
-            scored.parts, scored.score
-        ),
+        SearchSettings::Scored(scored) => {
+            format!(
+                "its file says: the smallest top of the ranking of {} by the score {}{of_pairs}",
+                scored.parts, scored.score
+            )
+        }
         SearchSettings::Refined(refined) => format!(
             "its file says: what is left of a circuit of {} nodes and {} edges once all went without which it had {}. Of the circuit \
              before it: {}",
             refined.nodes,
             refined.edges,
             refined.hold,
-            how_found(&refined.search, target_loss, seed)
+            how_found(&refined.search, None)
         ),
     }
 }

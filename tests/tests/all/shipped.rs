@@ -4,7 +4,7 @@ use openwork_circuit::{Ablation, Keep, batches, evaluate};
 use openwork_project::{
     Beside, Project, Request, State, VerdictFile, fsck, models_folder, shipped_models, verdict_path, verify_circuit,
 };
-use openwork_verify::Limits;
+use openwork_verify::{CheckId, Limits, Quantity, Scheme};
 
 #[test]
 fn files_of_shipped_models_are_whole_and_small() {
@@ -48,7 +48,8 @@ fn figures_of_a_shipped_verdict_are_derived_again() {
     let prompts = batches(&splits.held_out, 32, project.model.config.n_ctx);
     let keep = || Keep::new(circuit.circuit.nodes(), Ablation::Mean(&project.means));
     let outcome = evaluate(&project.model, &prompts, false, keep, |_| ());
-    let loss = verdict.report.checks.iter().find(|c| c.id.to_string() == "sufficiency: loss (mean)").unwrap();
+    let of_circuit = CheckId::Sufficiency { scheme: Scheme::MEAN, quantity: Quantity::Loss };
+    let loss = verdict.report.checks.iter().find(|c| c.id == of_circuit).unwrap();
     let (found, recorded) = (outcome.loss(circuit.calibration), loss.estimate.unwrap().mean);
     // The same sums in other batches: single precision.
     assert!((found - recorded).abs() <= 1e-5, "{found} nats, and the verdict says {recorded}");

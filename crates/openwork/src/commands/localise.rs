@@ -100,6 +100,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(interrupt::INTERRUPTED));
     };
     show(&localised)?;
+    for circuit in localised.circuits.iter().filter(|circuit| !circuit.stands) {
+        eprintln!(
+            "note: the circuit of {} does not stand: it misses what --agreement {} or --target-loss {} asks for under an intervention of the \
+             training",
+            circuit.task, args.agreement, args.target_loss
+        );
+    }
     for circuit in &localised.circuits {
         say!("openwork verify {} {}", out.display(), circuit.path.display());
     }

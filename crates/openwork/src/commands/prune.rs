@@ -10,7 +10,7 @@ use openwork_project::{
 };
 
 use crate::ui::{
-    args::{SearchArgs, check_folder, describe_annotations, describe_circuit},
+    args::{SearchArgs, check_folder, describe_annotations, describe_circuit, note_if_empty},
     interrupt,
     progress::SearchProgress,
     ranges::{between, up_to},
@@ -33,15 +33,15 @@ pub struct Args {
     /// Method of the search
     #[arg(long, value_enum, default_value_t = MethodName::Masks)]
     method: MethodName,
-    #[command(flatten)]
-    growth: GrowthArgs,
-    #[command(flatten)]
-    scores: ScoreArgs,
     /// Replace the circuit that lies there; its verdict, pairs and certificates are removed with it
     #[arg(long)]
     force: bool,
     #[command(flatten)]
     search: SearchArgs,
+    #[command(flatten)]
+    growth: GrowthArgs,
+    #[command(flatten)]
+    scores: ScoreArgs,
 }
 
 /// Method of a search.
@@ -161,6 +161,14 @@ impl ScoreArgs {
             points: self.points.unwrap_or(default.points),
             threshold: self.threshold.unwrap_or(default.threshold),
         };
+        let unused = [
+            (self.score_pairs.is_some(), "--score-pairs", !matches!(score, Score::Weights | Score::Random)),
+            (self.points.is_some(), "--points", matches!(score, Score::Integrated | Score::Inputs)),
+            (self.threshold.is_some(), "--threshold", score == Score::Acdc),
+        ];
+        if let Some((.., option, _)) = unused.into_iter().find(|(given, _, used)| *given && !used) {
+            bail!("{option} is no option of --score {score}: leave it out");
+        }
         match scored.fault() {
             Some(fault) => bail!("--score {score} --parts {}: {fault}", scored.parts),
             None => Ok(scored),
@@ -216,6 +224,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(interrupt::INTERRUPTED));
     };
     project.save_circuit(&circuit, &out, args.force)?;
+    note_if_empty(&circuit);
     say!("{}", describe_circuit(&circuit));
     if let SearchSettings::Grown(grown) = &circuit.search {
         let reached = if grown.reached { "" } else { "; it does not reach what growth asks for" };

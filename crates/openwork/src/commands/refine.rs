@@ -7,7 +7,7 @@ use openwork_circuit::Hold;
 use openwork_project::{OutputKind, check_outputs, refine_circuit};
 
 use crate::ui::{
-    args::{ProjectArgs, describe_circuit, describe_parameters},
+    args::{ProjectArgs, describe_circuit, describe_parameters, note_if_empty},
     interrupt,
     progress::Progress,
     ranges::{between, up_to},
@@ -60,6 +60,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(interrupt::INTERRUPTED));
     };
     project.save_circuit(&refined, &args.out, args.force)?;
+    note_if_empty(&refined);
     for circuit in [&circuit, &refined] {
         say!("{}\n  {}", describe_circuit(circuit), describe_parameters(&circuit.circuit, &project.model));
     }

@@ -99,6 +99,15 @@ pub fn tokenizer_of(open: &OpenModel, given: Option<&Path>) -> Result<Tokenizer>
     Ok(tokenizer)
 }
 
+/// Says so if a circuit has no nodes: what was asked of it holds with everything ablated.
+pub fn note_if_empty(circuit: &CircuitFile) {
+    if circuit.circuit.nodes().is_empty() {
+        eprintln!(
+            "note: the circuit has no nodes: what is asked for holds without any, and no verdict on it is a pass"
+        );
+    }
+}
+
 /// Says the verdicts on the circuits of a model in `dir`, a line each.
 pub fn say_verdicts(dir: &Path) -> Result<()> {
     for (path, verdict) in verdicts_in(dir)? {
