@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
+use openwork_ops::Weight;
 use openwork_project::{MODELS_VARIABLE, OpenModel, models_folder, shipped_models};
 
 use crate::ui::{
@@ -31,13 +32,16 @@ pub fn run(Args {}: Args) -> Result<ExitCode> {
         let dir = folder.join(&name);
         let open = OpenModel::open(&dir)?;
         let config = &open.model.config;
-        let nonzero: usize =
-            open.model.params.values().iter().map(|w| w.dense().iter().filter(|&&x| x != 0.0).count()).sum();
+        let nonzero = |weight: &Weight| weight.dense().iter().filter(|&&x| x != 0.0).count();
+        let params = &open.model.params;
+        let table = params.bigram.as_ref();
+        let all: usize = params.values().into_iter().map(nonzero).sum();
         say!(
-            "{name}: {} layers, {} channels, {} nonzero weights; {}",
+            "{name}: {} layers, {} channels, {} nonzero weights{}; {}",
             config.n_layer,
             config.d_model,
-            count(nonzero as u64),
+            count((all - table.map_or(0, nonzero)) as u64),
+            if table.is_some() { " and a bigram table" } else { "" },
             dir.display()
         );
         say_verdicts(&dir)?;
