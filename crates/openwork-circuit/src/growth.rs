@@ -96,9 +96,29 @@ impl Growth {
 }
 
 impl Grown {
-    /// The first setting that no growth can have, in words; of the search before it, too.
+    /// The first setting that no growth can have, in words; of the search before it, too; or a trace that denies what the file says.
     pub(crate) fn fault(&self) -> Option<&'static str> {
-        self.settings.fault().or_else(|| self.start.search.fault())
+        self.settings.fault().or_else(|| self.start.search.fault()).or_else(|| self.fault_of_trace())
+    }
+
+    fn fault_of_trace(&self) -> Option<&'static str> {
+        let share = |x: f64| (0.0..=1.0).contains(&x);
+        let possible = |r: &GrowthRound| {
+            let Agreements { at_means, frozen_norms, at_zero, attacked } = &r.agreements;
+            let shares = [*at_means, *at_zero].into_iter().chain(*frozen_norms);
+            shares.chain(attacked.iter().map(|a| a.agreement)).all(share) && r.loss >= 0.0 && r.gap >= 0.0
+        };
+        let Growth { agreement, max_gap, .. } = self.settings;
+        match self.rounds.last() {
+            None => Some("it has no rounds"),
+            Some(_) if !self.rounds.iter().all(possible) => {
+                Some("a round has an agreement beyond 0 and 1, or a loss or a gap below 0")
+            }
+            Some(last) if self.reached && (last.agreements.least() < agreement || last.gap > max_gap) => {
+                Some("it says that every check holds, and its last round misses the agreement or the gap")
+            }
+            Some(_) => None,
+        }
     }
 }
 
@@ -179,4 +199,35 @@ pub enum SizedBy {
     Start,
     /// The circuit as it is now.
     Circuit,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grown(reached: bool, rounds: Vec<GrowthRound>) -> Grown {
+        let search = Box::new(SearchSettings::ByHand {});
+        let start = GrowthStart { circuit_sha256: "0".repeat(64), nodes: 2, edges: 1, search };
+        Grown { start, reached, settings: Growth::default(), rounds }
+    }
+
+    fn round(agreement: f64, gap: f64) -> GrowthRound {
+        let agreements = Agreements { at_means: 1.0, frozen_norms: None, at_zero: agreement, attacked: vec![] };
+        GrowthRound { phase: Phase::Grow, nodes: 3, edges: 2, loss: 0.1, agreements, gap }
+    }
+
+    #[test]
+    fn a_trace_that_denies_its_file_is_a_fault() {
+        let good = Growth::default().agreement;
+        for (reached, last) in [(true, round(good, 0.3)), (false, round(0.2, 0.9)), (false, round(1.0, 0.0))] {
+            assert_eq!(grown(reached, vec![round(0.5, 0.8), last]).fault(), None);
+        }
+        assert_eq!(grown(false, vec![]).fault(), Some("it has no rounds"));
+        for last in [round(0.9, 0.3), round(1.0, 0.9)] {
+            assert!(grown(true, vec![last]).fault().unwrap().contains("every check holds"));
+        }
+        for impossible in [round(9.0, 0.3), round(-0.1, 0.3), round(1.0, -1e308), round(f64::NAN, 0.3)] {
+            assert!(grown(false, vec![impossible]).fault().unwrap().contains("beyond 0 and 1"));
+        }
+    }
 }
