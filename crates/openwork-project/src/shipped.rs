@@ -12,7 +12,10 @@ pub const MODELS_VARIABLE: &str = "OPENWORK_MODELS";
 
 /// Folder of the models: `OPENWORK_MODELS`, or `models` in the source tree that the program was built from.
 pub fn models_folder() -> PathBuf {
-    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+    let own = || {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+        dir.canonicalize().unwrap_or(dir)
+    };
     env::var_os(MODELS_VARIABLE).filter(|folder| !folder.is_empty()).map_or_else(own, PathBuf::from)
 }
 

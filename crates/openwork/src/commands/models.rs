@@ -24,7 +24,6 @@ pub struct Args {}
 /// Runs the command.
 pub fn run(Args {}: Args) -> Result<ExitCode> {
     let folder = models_folder();
-    let folder = folder.canonicalize().unwrap_or(folder);
     let listed = || format!("cannot list {}", folder.display());
     let names = shipped_models(&folder).with_context(listed)?;
     ensure!(!names.is_empty(), "there are no models in {}; {MODELS_VARIABLE} names another folder", folder.display());
