@@ -1,0 +1,570 @@
+//! Commands, a line each.
+
+use openwork_circuit::Node;
+use openwork_model::{Params, SiteKind};
+use openwork_tasks::Side;
+
+use super::{At, Expression, Names, ParseError, Parser, lexer::Lexeme};
+use crate::{BacktraceOptions, Hold, Place, Quantity, Without};
+
+/// A command of the debugger.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Makes a prompt and goes to it.
+    Prompt {
+        /// Its name.
+        name: String,
+        /// Its tokens.
+        source: PromptSource,
+    },
+    /// Goes to a prompt that was made.
+    Use(String),
+    /// Sets a breakpoint.
+    Break(BreakAt),
+    /// Removes a breakpoint, by number.
+    Delete(usize),
+    /// Goes on by so many points.
+    Step(usize),
+    /// Goes to the first point of the next layer.
+    Next,
+    /// Goes on to a breakpoint, a watch that changes, or the end.
+    Continue,
+    /// Goes to before the first point.
+    Restart,
+    /// Watches an expression.
+    Watch(Expression),
+    /// Removes a watch, by number.
+    Unwatch(usize),
+    /// Shows values.
+    Print(Printed),
+    /// Edits the run or the model.
+    Set(Assignment),
+    /// Takes the last edit back.
+    Undo,
+    /// Opens a value into its causes.
+    Backtrace {
+        /// The value.
+        quantity: Quantity,
+        /// Its position; the current one, where it is none.
+        position: Option<At>,
+        /// Extent.
+        options: BacktraceOptions,
+    },
+    /// Compares two prompts.
+    Diff {
+        /// The prompt that is changed.
+        from: String,
+        /// The prompt whose values are taken.
+        to: String,
+        /// Tokens whose logits decide; the prompts' answers, where there are none.
+        lead: Option<(u16, u16)>,
+    },
+    /// Shows the state of the session.
+    Info,
+    /// Lists the commands.
+    Help,
+    /// Ends the session.
+    Quit,
+}
+
+/// Source of the tokens of a prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PromptSource {
+    /// A text.
+    Text(String),
+    /// Tokens by id.
+    Tokens(Vec<u16>),
+    /// A side of a contrast pair.
+    Pair {
+        /// Name of the task.
+        task: String,
+        /// Number of the pair, from 0.
+        index: usize,
+        /// The prompt that the answer continues, or the alternative.
+        side: Side,
+    },
+}
+
+/// Condition of a stop.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BreakAt {
+    /// Every point at a place (all, where it is none) and a position (all, where it is none).
+    Point(Option<Place>, Option<At>),
+    /// Points of a node at which its value is not zero.
+    Node(Node, Option<At>),
+    /// Points at which a condition holds, once all its values are ready.
+    Condition(Expression),
+}
+
+/// Values to show.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Printed {
+    /// An expression.
+    Expression(Expression),
+    /// Entries at a place: features (or tokens) by positions.
+    Slice {
+        /// The place.
+        place: Place,
+        /// Features or tokens.
+        rows: Range,
+        /// Positions; the current one, where it is none.
+        positions: Option<Range>,
+    },
+    /// A weight.
+    Weight(WeightPlace),
+    /// Likeliest tokens at a position.
+    Answers {
+        /// Number of tokens.
+        top: usize,
+        /// Position; the current one, where it is none.
+        position: Option<At>,
+    },
+}
+
+/// A range of indices, as in Python: `from` included, `to` not; negative ones count from the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// First.
+    pub from: i64,
+    /// End; none: to the end.
+    pub to: Option<i64>,
+}
+
+impl Range {
+    /// All indices.
+    pub const ALL: Self = Self { from: 0, to: None };
+
+    /// The range among `length` indices.
+    pub fn of(self, length: usize) -> std::ops::Range<usize> {
+        let place = |index: i64| {
+            let index = if index < 0 { index + length as i64 } else { index };
+            index.clamp(0, length as i64) as usize
+        };
+        let (from, to) = (place(self.from), self.to.map_or(length, place));
+        from..to.max(from)
+    }
+}
+
+/// A weight of the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WeightPlace {
+    /// The weight of an edge.
+    Edge {
+        /// Node that is read.
+        from: Node,
+        /// Node that reads it.
+        to: Node,
+    },
+    /// An entry of a parameter, under its published name.
+    Parameter {
+        /// The name.
+        name: String,
+        /// Number of the parameter in the tree.
+        number: usize,
+        /// Row and column.
+        entry: [usize; 2],
+    },
+}
+
+impl std::fmt::Display for WeightPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Edge { from, to } => write!(f, "{from} -> {to}"),
+            Self::Parameter { name, entry: [row, col], .. } => write!(f, "{name}[{row},{col}]"),
+        }
+    }
+}
+
+/// An edit.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Assignment {
+    /// A node takes a value at a position, or at all.
+    Node {
+        /// The node.
+        node: Node,
+        /// Position; all, where it is none.
+        position: Option<At>,
+        /// The value.
+        to: Replacement,
+    },
+    /// A weight takes a value.
+    Weight {
+        /// The weight.
+        place: WeightPlace,
+        /// The value.
+        to: f32,
+    },
+}
+
+/// Value that a node takes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Replacement {
+    /// A number.
+    Number(f32),
+    /// Its mean over training data.
+    Mean,
+    /// Its values in the run of another prompt.
+    Of(String),
+}
+
+/// Words for any command.
+const COMMANDS: &str = "a command: prompt, use, break, delete, step, next, continue, restart, watch, unwatch, print, set, undo, \
+                        bt, why, diff, info, help or quit";
+
+impl Command {
+    /// Reads a line; none for a blank one or one that begins with `#`.
+    ///
+    /// # Errors
+    /// The column at which it is no command, and what would be right there.
+    pub fn parse(line: &str, names: Names<'_>) -> Result<Option<Self>, ParseError> {
+        if line.trim().is_empty() || line.trim_start().starts_with('#') {
+            return Ok(None);
+        }
+        let mut parser = Parser::new(line, names)?;
+        let place = parser.place();
+        let word = parser.name(COMMANDS)?;
+        let command = match word.as_str() {
+            "prompt" => prompt(&mut parser)?,
+            "use" => Self::Use(parser.prompt()?),
+            "break" | "b" => Self::Break(break_at(&mut parser)?),
+            "delete" => Self::Delete(parser.whole("the number of a breakpoint")?),
+            "step" | "s" => Self::Step(if parser.at_end() { 1 } else { parser.whole("a number of points")? }),
+            "next" | "n" => Self::Next,
+            "continue" | "c" => Self::Continue,
+            "restart" => Self::Restart,
+            "watch" => Self::Watch(Expression::parse(&mut parser)?),
+            "unwatch" => Self::Unwatch(parser.whole("the number of a watch")?),
+            "print" | "p" => Self::Print(printed(&mut parser)?),
+            "set" => Self::Set(assignment(&mut parser)?),
+            "undo" => Self::Undo,
+            "bt" => {
+                let quantity = parser.quantity("a node such as 1.mlp.post_act[3], or logit(\"x\")")?;
+                let position = parser.position()?;
+                Self::Backtrace { quantity, position, options: options(&mut parser)? }
+            }
+            "why" => why(&mut parser)?,
+            "diff" => diff(&mut parser)?,
+            "info" => Self::Info,
+            "help" | "h" => Self::Help,
+            "quit" | "q" => Self::Quit,
+            _ => return Err(parser.error_at(place, COMMANDS)),
+        };
+        parser.end("the end of the line")?;
+        Ok(Some(command))
+    }
+}
+
+fn prompt(parser: &mut Parser<'_>) -> Result<Command, ParseError> {
+    let name = parser.name("a name for the prompt, such as a")?;
+    parser.eat("=");
+    let source = match parser.peek() {
+        Lexeme::Text(_) => PromptSource::Text(parser.text("a text")?),
+        Lexeme::Word(word) if word == "tokens" => {
+            parser.word("tokens")?;
+            let mut tokens = vec![];
+            while !parser.at_end() {
+                let place = parser.place();
+                let expected = format!("the id of a token, from 0 to {}", parser.names.config.vocab_size - 1);
+                let id = parser.whole(&expected)?;
+                let known = u16::try_from(id).ok().filter(|_| id < parser.names.config.vocab_size);
+                tokens.push(known.ok_or_else(|| parser.error_at(place, expected))?);
+            }
+            if tokens.is_empty() {
+                return Err(parser.error("ids of tokens, such as 5 17"));
+            }
+            PromptSource::Tokens(tokens)
+        }
+        _ => {
+            let place = parser.place();
+            let expected =
+                "a text in double quotes, tokens and their ids, or a task, a pair's number and right or wrong";
+            let task = parser.name(expected)?;
+            if openwork_tasks::find(&task).is_none() {
+                let names: Vec<&str> = openwork_tasks::all().iter().map(|task| task.name()).collect();
+                return Err(parser.error_at(place, format!("{expected}; tasks are {}", names.join(", "))));
+            }
+            let index = parser.whole("the number of a pair, from 0")?;
+            let side = match parser.eat_word("right") {
+                true => Side::Positive,
+                false if parser.eat_word("wrong") => Side::Negative,
+                false => return Err(parser.error("right (the prompt that the answer continues) or wrong")),
+            };
+            PromptSource::Pair { task, index, side }
+        }
+    };
+    Ok(Command::Prompt { name, source })
+}
+
+fn break_at(parser: &mut Parser<'_>) -> Result<BreakAt, ParseError> {
+    let start = parser.place();
+    if let Some(position) = parser.position()? {
+        return Ok(BreakAt::Point(None, Some(position)));
+    }
+    if parser.eat_word("logits") {
+        return Ok(BreakAt::Point(Some(Place::Logits), parser.position()?));
+    }
+    if parser.peek_site().is_some() {
+        // A site, a node, or a condition that begins with a node.
+        match parser.peek_second() {
+            Lexeme::End | Lexeme::Sign("@") => {
+                let site = parser.site("a site")?;
+                return Ok(BreakAt::Point(Some(Place::Site(site)), parser.position()?));
+            }
+            _ => {
+                let node = parser.node("a node")?;
+                let position = parser.position()?;
+                if parser.at_end() {
+                    return Ok(BreakAt::Node(node, position));
+                }
+                parser.back(start);
+            }
+        }
+    }
+    parser.eat_word("if");
+    let place = parser.place();
+    let condition = Expression::parse(parser)?;
+    if !condition.is_condition() {
+        return Err(parser.error_at(place, "a site, a node, a position or a condition"));
+    }
+    if condition.references().is_empty() {
+        return Err(parser.error_at(place, "a condition on a value of the run"));
+    }
+    Ok(BreakAt::Condition(condition))
+}
+
+fn range(parser: &mut Parser<'_>, expected: &str) -> Result<Range, ParseError> {
+    if parser.eat("*") {
+        return Ok(Range::ALL);
+    }
+    let signed = |parser: &mut Parser<'_>| -> Result<i64, ParseError> {
+        let minus = parser.eat("-");
+        let n = parser.whole(expected)? as i64;
+        Ok(if minus { -n } else { n })
+    };
+    let from = if *parser.peek() == Lexeme::Sign(":") { 0 } else { signed(parser)? };
+    if !parser.eat(":") {
+        let to = if from == -1 { None } else { Some(from + 1) };
+        return Ok(Range { from, to });
+    }
+    let open = matches!(parser.peek(), Lexeme::End | Lexeme::Sign("]" | "@"));
+    Ok(Range { from, to: if open { None } else { Some(signed(parser)?) } })
+}
+
+fn printed(parser: &mut Parser<'_>) -> Result<Printed, ParseError> {
+    if parser.eat_word("weight") {
+        return Ok(Printed::Weight(weight_place(parser)?));
+    }
+    if parser.eat_word("answers") {
+        let top = if let Lexeme::Number(_) = parser.peek() { parser.whole("a number of tokens")? } else { 5 };
+        return Ok(Printed::Answers { top, position: parser.position()? });
+    }
+    let start = parser.place();
+    let place = if parser.is_word("logits") {
+        parser.word("logits")?;
+        Some(Place::Logits)
+    } else if parser.peek_site().is_some() {
+        Some(Place::Site(parser.site("a site")?))
+    } else {
+        None
+    };
+    if let Some(place) = place {
+        const ROWS: &str = "indices: one, from:to, or *";
+        const POSITIONS: &str = "positions: one, from:to, or *";
+        let (mut rows, mut single) = (Range::ALL, false);
+        if parser.eat("[") {
+            let place = parser.place();
+            rows = range(parser, ROWS)?;
+            single = matches!(parser.text_from(place).parse::<usize>(), Ok(_));
+            parser.sign("]")?;
+        }
+        let single = single && place != Place::Logits;
+        let mut positions = None;
+        if !single && parser.eat("@") {
+            positions =
+                Some(if parser.eat_word("last") { Range { from: -1, to: None } } else { range(parser, POSITIONS)? });
+        }
+        if !single {
+            return Ok(Printed::Slice { place, rows, positions });
+        }
+        parser.back(start);
+        let node = parser.node("a node")?;
+        if *parser.peek() == Lexeme::Sign("->") {
+            parser.back(start);
+            return Ok(Printed::Weight(weight_place(parser)?));
+        }
+        // A node at a range of positions is a slice.
+        if parser.eat("@") {
+            let after = parser.place();
+            let positions =
+                if parser.eat_word("last") { Range { from: -1, to: None } } else { range(parser, POSITIONS)? };
+            if parser.at_end() && parser.text_from(after).contains([':', '*']) {
+                let rows = Range { from: node.index as i64, to: Some(node.index as i64 + 1) };
+                return Ok(Printed::Slice { place, rows, positions: Some(positions) });
+            }
+        }
+        parser.back(start);
+    }
+    Ok(Printed::Expression(Expression::parse(parser)?))
+}
+
+/// `A -> B`, or `NAME[row, column]`.
+fn weight_place(parser: &mut Parser<'_>) -> Result<WeightPlace, ParseError> {
+    const EXPECTED: &str =
+        "an edge such as 0.attn.act_in[3] -> 0.attn.q[5], or a parameter such as transformer.wte.weight[5,3]";
+    if parser.peek_site().is_some() {
+        let place = parser.place();
+        let from = parser.node(EXPECTED)?;
+        parser.sign("->")?;
+        let to = parser.node("the node that reads it")?;
+        return match joined(from, to) {
+            true => Ok(WeightPlace::Edge { from, to }),
+            false => Err(parser.error_at(place, "two nodes that a matrix joins: act_in to q, k, v; v or y to attn.resid_delta; act_in to post_act; post_act to mlp.resid_delta")),
+        };
+    }
+    let place = parser.place();
+    let name = parser.name(EXPECTED)?;
+    let mut found = None;
+    let mut number = 0;
+    Params::build(parser.names.config, |info, shape| {
+        if info.name == name {
+            found = Some((number, shape));
+        }
+        number += 1;
+    });
+    let Some((number, [rows, cols])) = found else { return Err(parser.error_at(place, EXPECTED)) };
+    parser.sign("[")?;
+    let index = |parser: &mut Parser<'_>, length: usize| {
+        let place = parser.place();
+        let expected = format!("an index from 0 to {}", length - 1);
+        let index = parser.whole(&expected)?;
+        if index < length { Ok(index) } else { Err(parser.error_at(place, expected)) }
+    };
+    let row = index(parser, rows)?;
+    let col = if cols > 1 || *parser.peek() == Lexeme::Sign(",") {
+        parser.sign(",")?;
+        index(parser, cols)?
+    } else {
+        0
+    };
+    parser.sign("]")?;
+    Ok(WeightPlace::Parameter { name, number, entry: [row, col] })
+}
+
+/// True if a matrix has a weight from the one node to the other.
+fn joined(from: Node, to: Node) -> bool {
+    use SiteKind::*;
+    from.site.layer == to.site.layer
+        && matches!(
+            (from.site.kind, to.site.kind),
+            (AttnRead, Query | Key | Value) | (Value | AttnMix, AttnWrite) | (MlpRead, Neuron) | (Neuron, MlpWrite)
+        )
+}
+
+fn assignment(parser: &mut Parser<'_>) -> Result<Assignment, ParseError> {
+    const VALUE: &str = "a value: a number or zero";
+    let start = parser.place();
+    if parser.peek_site().is_some() {
+        let node = parser.node("a node such as 1.mlp.post_act[3]")?;
+        if *parser.peek() != Lexeme::Sign("->") {
+            let position = parser.position()?;
+            parser.sign("=")?;
+            let to = if parser.eat_word("mean") {
+                Replacement::Mean
+            } else if parser.eat_word("zero") {
+                Replacement::Number(0.0)
+            } else if parser.eat_word("of") {
+                Replacement::Of(parser.prompt()?)
+            } else {
+                Replacement::Number(float(parser, "a value: a number, mean, zero, or of and a prompt")?)
+            };
+            return Ok(Assignment::Node { node, position, to });
+        }
+        parser.back(start);
+    }
+    let place = weight_place(parser)?;
+    parser.sign("=")?;
+    let to = if parser.eat_word("zero") { 0.0 } else { float(parser, VALUE)? };
+    Ok(Assignment::Weight { place, to })
+}
+
+fn float(parser: &mut Parser<'_>, expected: &str) -> Result<f32, ParseError> {
+    let place = parser.place();
+    let number = parser.number(expected)? as f32;
+    if number.is_finite() { Ok(number) } else { Err(parser.error_at(place, "a number of a size that f32 has")) }
+}
+
+fn why(parser: &mut Parser<'_>) -> Result<Command, ParseError> {
+    let token = |parser: &mut Parser<'_>| match parser.is_word("logit") {
+        true => match parser.quantity("a logit")? {
+            Quantity::Logit(token) => Ok(token),
+            _ => unreachable!("the word is logit"),
+        },
+        false => parser.token(),
+    };
+    let first = token(parser)?;
+    let quantity = match parser.eat_word("not") {
+        true => Quantity::Lead(first, token(parser)?),
+        false => Quantity::Logit(first),
+    };
+    let position = parser.position()?;
+    Ok(Command::Backtrace { quantity, position, options: options(parser)? })
+}
+
+fn options(parser: &mut Parser<'_>) -> Result<BacktraceOptions, ParseError> {
+    let mut options = BacktraceOptions::default();
+    loop {
+        let place = parser.place();
+        let Some(name) = parser.option() else { return Ok(options) };
+        let value = parser.place();
+        match name.as_str() {
+            "depth" => {
+                const EXPECTED: &str = "a depth, a whole number from 1 to 32";
+                options.depth = parser.whole(EXPECTED)?;
+                if !(1..=32).contains(&options.depth) {
+                    return Err(parser.error_at(value, EXPECTED));
+                }
+            }
+            "share" => {
+                const EXPECTED: &str = "a share, a number from 0 to 1";
+                options.share = parser.number(EXPECTED)?;
+                if !(0.0..=1.0).contains(&options.share) {
+                    return Err(parser.error_at(value, EXPECTED));
+                }
+            }
+            "norm" => {
+                options.hold = match parser.eat_word("held") {
+                    true => Hold::Held,
+                    false if parser.eat_word("differentiated") => Hold::Differentiated,
+                    false => return Err(parser.error("held or differentiated")),
+                }
+            }
+            "effect" => {
+                options.without = Some(match parser.eat_word("mean") {
+                    true => Without::Mean,
+                    false => {
+                        parser.eat_word("zero");
+                        Without::Zero
+                    }
+                })
+            }
+            _ => {
+                return Err(parser.error_at(
+                    place,
+                    "--depth N, --share X, --norm held, --norm differentiated, --effect or --effect mean",
+                ));
+            }
+        }
+    }
+}
+
+fn diff(parser: &mut Parser<'_>) -> Result<Command, ParseError> {
+    let (from, to) = (parser.prompt()?, parser.prompt()?);
+    let lead = if parser.at_end() {
+        None
+    } else {
+        let first = parser.token()?;
+        parser.word("not")?;
+        Some((first, parser.token()?))
+    };
+    Ok(Command::Diff { from, to, lead })
+}

@@ -1,0 +1,477 @@
+//! Replies to commands, as values and as text.
+
+use std::fmt::{self, Display};
+
+use serde::Serialize;
+
+use crate::{Attention, Backtrace, Branch, Cause, Causes, Difference, Flip, Held, Point};
+
+/// A reply with the circumstances that it holds under.
+#[derive(Clone, Debug, Serialize)]
+pub struct Answered {
+    /// Model, prompt and edits.
+    pub context: Context,
+    /// The reply.
+    pub reply: Reply,
+}
+
+/// Circumstances of a reply.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Context {
+    /// First 12 digits of the model's hash.
+    pub model: String,
+    /// Prompt at hand.
+    pub prompt: Option<String>,
+    /// Edits in force, the first ones first.
+    pub edits: Vec<String>,
+}
+
+impl Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prompt = self.prompt.as_ref().map_or("no prompt".to_owned(), |name| format!("prompt {name}"));
+        write!(f, "[model {} | {prompt} | ", self.model)?;
+        match &self.edits[..] {
+            [] => f.write_str("no edits]"),
+            edits => write!(f, "edits: {}]", edits.join("; ")),
+        }
+    }
+}
+
+/// Reply to a command.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Reply {
+    /// A prompt was made or gone to.
+    Prompt {
+        /// Its name.
+        name: String,
+        /// Its tokens.
+        tokens: Vec<TokenShown>,
+        /// Answer and alternative of the pair that it is of.
+        answers: Option<[String; 2]>,
+    },
+    /// A breakpoint or a watch was set.
+    Placed {
+        /// Breakpoint or watch.
+        what: &'static str,
+        /// Its number.
+        number: usize,
+        /// The condition.
+        text: String,
+    },
+    /// A breakpoint or a watch was removed.
+    Removed {
+        /// Breakpoint or watch.
+        what: &'static str,
+        /// Its number.
+        number: usize,
+    },
+    /// The run stopped.
+    Stopped(Stopped),
+    /// The value of an expression.
+    Value {
+        /// The expression.
+        expression: String,
+        /// Position for values that name none.
+        position: usize,
+        /// The value: 1 or 0 for a condition.
+        value: f64,
+        /// True if it is a condition.
+        condition: bool,
+    },
+    /// Entries at a place.
+    Slice {
+        /// The place.
+        place: String,
+        /// Number of features (or tokens) and positions that were asked for.
+        asked: [usize; 2],
+        /// Entries that are not zero, by position and then by feature.
+        entries: Vec<Entry>,
+    },
+    /// A weight.
+    Weight {
+        /// Its name.
+        weight: String,
+        /// Its value.
+        value: f32,
+    },
+    /// Likeliest tokens.
+    Answers {
+        /// Position after which they come.
+        position: usize,
+        /// The likeliest first.
+        tokens: Vec<AnswerShown>,
+    },
+    /// An edit was made.
+    Edited {
+        /// The edit.
+        edit: String,
+        /// True if the run had come past its place, so that what it had shown before is no more.
+        passed: bool,
+    },
+    /// An edit was taken back.
+    Undone {
+        /// The edit.
+        edit: String,
+    },
+    /// A backtrace.
+    Backtrace {
+        /// The value in words.
+        title: String,
+        /// Texts of the prompt's tokens.
+        tokens: Vec<String>,
+        /// The tree.
+        backtrace: Backtrace,
+    },
+    /// Difference of two prompts.
+    Difference {
+        /// The two tokens of the logit difference.
+        tokens: [String; 2],
+        /// Texts of the tokens of the first prompt.
+        prompt: Vec<String>,
+        /// The difference.
+        difference: Box<Difference>,
+        /// Labels of the nodes of the set, where they have any.
+        labels: Vec<(String, String)>,
+    },
+    /// State of the session.
+    Info {
+        /// The point, if the run is at one.
+        point: Option<Point>,
+        /// Prompts.
+        prompts: Vec<String>,
+        /// Breakpoints.
+        breakpoints: Vec<String>,
+        /// Watches with the values that they had last.
+        watches: Vec<String>,
+        /// Circuits with their verdicts.
+        circuits: Vec<String>,
+    },
+    /// Commands.
+    Help,
+    /// The session ends.
+    Quit,
+}
+
+/// A token of a prompt.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TokenShown {
+    /// Its id.
+    pub id: u16,
+    /// Its text, in quotes.
+    pub text: String,
+}
+
+/// A token that may come next.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AnswerShown {
+    /// Its id.
+    pub id: u16,
+    /// Its text, in quotes.
+    pub text: String,
+    /// Its logit.
+    pub logit: f32,
+    /// Its probability.
+    pub probability: f64,
+}
+
+/// An entry that is not zero.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Position of the token.
+    pub position: usize,
+    /// Its value.
+    pub value: f32,
+    /// Label of the node in a circuit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+}
+
+/// Place where a run stopped.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stopped {
+    /// The point; none before the first one and after the last one.
+    pub point: Option<Point>,
+    /// True after the last point.
+    pub finished: bool,
+    /// Text of the token there.
+    pub token: Option<String>,
+    /// Reasons to stop there, beside the command.
+    pub reasons: Vec<Reason>,
+    /// Number of entries at the point, and of those that are not zero.
+    pub entries: [usize; 2],
+    /// The largest of them by magnitude.
+    pub largest: Vec<Entry>,
+}
+
+/// Reason of a stop.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Reason {
+    /// A breakpoint.
+    Breakpoint {
+        /// Its number.
+        number: usize,
+        /// Its condition.
+        at: String,
+    },
+    /// A watch whose value is another than it was last.
+    Watch {
+        /// Its number.
+        number: usize,
+        /// The expression.
+        expression: String,
+        /// Value before.
+        from: f64,
+        /// Value now.
+        to: f64,
+    },
+}
+
+/// Text of `help`.
+const HELP: &str = "\
+prompt NAME \"TEXT\" | tokens ID .. | TASK N right|wrong   make a prompt and go to it
+use NAME                                go to a prompt
+step [N], next, continue, restart       go on by points, to the next layer, to a stop; begin again
+break SITE[@P] | NODE[@P] | @P | COND   stop at a site, an active node, a position, a condition
+delete N, unwatch N                     remove a breakpoint, a watch
+watch EXPR                              stop where the value of an expression changes
+print EXPR | SITE[A:B]@P:Q | answers [N] | weight A -> B
+set NODE[@P] = X | mean | zero | of NAME; set A -> B = X; set PARAMETER[ROW,COL] = X
+undo                                    take the last edit back
+bt NODE@P [--depth N] [--share X] [--norm held|differentiated] [--effect [mean]]
+why \"TOKEN\" [not \"TOKEN\"] [@P] [options of bt]
+diff A B [\"TOKEN\" not \"TOKEN\"]          where two prompts part, and which nodes decide
+info, help, quit
+Nodes look like 1.mlp.post_act[3], positions like @3, @-1 or @last; docs/debugging.md has the grammar.";
+
+impl Display for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n{}", self.context, self.reply)
+    }
+}
+
+impl Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prompt { name, tokens, answers } => {
+                write!(f, "{name}: {} tokens\n ", tokens.len())?;
+                tokens.iter().enumerate().try_for_each(|(i, token)| write!(f, " {i}:{}", token.text))?;
+                match answers {
+                    Some([right, wrong]) => write!(f, "\n  answer {right}, alternative {wrong}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Placed { what, number, text } => write!(f, "{what} {number}: {text}"),
+            Self::Removed { what, number } => write!(f, "{what} {number} is removed"),
+            Self::Stopped(stopped) => stopped.fmt(f),
+            Self::Value { expression, position, value, condition } => match condition {
+                true => write!(f, "{expression} at position {position}: {}", *value != 0.0),
+                false => write!(f, "{expression} at position {position} = {value:.6}"),
+            },
+            Self::Slice { place, asked: [rows, positions], entries } => {
+                write!(f, "{place}: {} of {} entries are not zero", entries.len(), rows * positions)?;
+                entries.iter().try_for_each(|entry| write!(f, "\n{}", entry_line(entry)))
+            }
+            Self::Weight { weight, value } => write!(f, "{weight} = {value:.6}"),
+            Self::Answers { position, tokens } => {
+                write!(f, "after position {position}:")?;
+                let line = |t: &AnswerShown| {
+                    format!("\n  {:>7.2} %  logit {:>9.4}  {}", 100.0 * t.probability, t.logit, t.text)
+                };
+                tokens.iter().try_for_each(|token| f.write_str(&line(token)))
+            }
+            Self::Edited { edit, passed } => {
+                write!(f, "{edit}")?;
+                if *passed {
+                    f.write_str("\n  the run had come past it: values from there on are those with the edit")
+                } else {
+                    Ok(())
+                }
+            }
+            Self::Undone { edit } => write!(f, "taken back: {edit}"),
+            Self::Backtrace { title, tokens, backtrace } => show_backtrace(f, title, tokens, backtrace),
+            Self::Difference { tokens, prompt, difference, labels } => {
+                show_difference(f, tokens, prompt, difference, labels)
+            }
+            Self::Info { point, prompts, breakpoints, watches, circuits } => {
+                let at = point.map_or("at no point".to_owned(), |point| format!("at {point}"));
+                f.write_str(&at)?;
+                for (what, lines) in
+                    [("prompts", prompts), ("breakpoints", breakpoints), ("watches", watches), ("circuits", circuits)]
+                {
+                    write!(f, "\n{what}:{}", if lines.is_empty() { " none" } else { "" })?;
+                    lines.iter().try_for_each(|line| write!(f, "\n  {line}"))?;
+                }
+                Ok(())
+            }
+            Self::Help => f.write_str(HELP),
+            Self::Quit => Ok(()),
+        }
+    }
+}
+
+fn entry_line(entry: &Entry) -> String {
+    let label = entry.label.as_ref().map_or(String::new(), |label| format!("  ({label})"));
+    format!("  {:>12.6}  {}@{}{label}", entry.value, entry.name, entry.position)
+}
+
+impl Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(point) = self.point else {
+            return f.write_str(if self.finished { "the run is over" } else { "before the first point" });
+        };
+        let token = self.token.as_deref().unwrap_or_default();
+        let [entries, nonzero] = self.entries;
+        write!(f, "at {point}, token {token}: {nonzero} of {entries} entries are not zero")?;
+        for reason in &self.reasons {
+            match reason {
+                Reason::Breakpoint { number, at } => write!(f, "\n  breakpoint {number}: {at}")?,
+                Reason::Watch { number, expression, from, to } => {
+                    write!(f, "\n  watch {number}: {expression} was {from:.6} and is {to:.6}")?
+                }
+            }
+        }
+        self.largest.iter().try_for_each(|entry| write!(f, "\n{}", entry_line(entry)))
+    }
+}
+
+fn show_backtrace(f: &mut fmt::Formatter<'_>, title: &str, tokens: &[String], backtrace: &Backtrace) -> fmt::Result {
+    write!(f, "{title} = {:.6}", backtrace.value)?;
+    let effects = backtrace.causes.shown.iter().any(|branch| branch.effect.is_some());
+    write!(f, "\n{:>12}{}  cause", "part", if effects { format!("{:>12}", "effect") } else { String::new() })?;
+    let tree = Tree { tokens, effects };
+    tree.causes(f, &backtrace.causes, 0)
+}
+
+struct Tree<'a> {
+    tokens: &'a [String],
+    effects: bool,
+}
+
+impl Tree<'_> {
+    fn line(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        part: f64,
+        effect: Option<f64>,
+        depth: usize,
+        text: &str,
+    ) -> fmt::Result {
+        write!(f, "\n{part:>+12.6}")?;
+        if self.effects {
+            match effect {
+                Some(effect) => write!(f, "{effect:>+12.6}")?,
+                None => write!(f, "{:>12}", "-")?,
+            }
+        }
+        write!(f, "  {}{text}", "  ".repeat(depth))
+    }
+
+    fn causes(&self, f: &mut fmt::Formatter<'_>, causes: &Causes, depth: usize) -> fmt::Result {
+        for branch in &causes.shown {
+            self.branch(f, branch, depth)?;
+        }
+        let Causes { smaller, rest, held, .. } = causes;
+        if smaller.count > 0 {
+            self.line(f, smaller.sum, None, depth, &format!("{} smaller ones", smaller.count))?;
+        }
+        let held = match held {
+            Some(Held::Divisor(divisor)) => format!(" (the norm divides by {divisor:.6})"),
+            Some(Held::Gate(gate)) => format!(" (the gate is {gate:.6})"),
+            None => String::new(),
+        };
+        self.line(f, *rest, None, depth, &format!("unexplained{held}"))
+    }
+
+    fn branch(&self, f: &mut fmt::Formatter<'_>, branch: &Branch, depth: usize) -> fmt::Result {
+        let at = match branch.cause {
+            Cause::Value(target) => Some(target.position),
+            Cause::Embedding { position, .. } | Cause::PositionEmbedding { position, .. } => Some(position),
+            _ => None,
+        };
+        let token = at.and_then(|at| self.tokens.get(at)).map_or(String::new(), |token| format!(" {token}"));
+        let value = branch.value.map_or(String::new(), |value| format!(" = {value:.6}"));
+        let attention = branch.attention.as_ref();
+        let weight = attention.map_or(String::new(), |a| format!(", attended with {:.4}", a.probability));
+        self.line(f, branch.contribution, branch.effect, depth, &format!("{}{token}{value}{weight}", branch.cause))?;
+        if let Some(causes) = &branch.causes {
+            self.causes(f, causes, depth + 1)?;
+        }
+        attention.map_or(Ok(()), |attention| self.score(f, attention, depth + 1))
+    }
+
+    /// The score of an attention, in units of the score and not of the root.
+    fn score(&self, f: &mut fmt::Formatter<'_>, attention: &Attention, depth: usize) -> fmt::Result {
+        let Attention { layer, head, query, key, score, by_query, by_key, .. } = attention;
+        for (side, causes) in [("query", by_query), ("key", by_key)] {
+            let Some(causes) = causes else { continue };
+            let gap = if self.effects { 24 } else { 12 };
+            let indent = "  ".repeat(depth);
+            write!(
+                f,
+                "\n{:gap$}  {indent}score of {layer}.head.{head}, query {query}, key {key}: {score:.6}, by {side}:",
+                ""
+            )?;
+            self.causes(f, causes, depth + 1)?;
+        }
+        Ok(())
+    }
+}
+
+/// Carriers that the text lists.
+const CARRIERS: usize = 12;
+
+fn show_difference(
+    f: &mut fmt::Formatter<'_>,
+    tokens: &[String; 2],
+    prompt: &[String],
+    difference: &Difference,
+    labels: &[(String, String)],
+) -> fmt::Result {
+    let Difference { from, to, positions: [all, compared], lead, .. } = difference;
+    write!(f, "{from} against {to}: {compared} of {all} positions have a counterpart")?;
+    let at = |position: usize| format!("{position} {}", prompt.get(position).map_or("", String::as_str));
+    if let Some(position) = difference.first_token {
+        write!(f, "\n  tokens part at position {}", at(position))?;
+    }
+    for (where_to, parting) in
+        [("values part first", &difference.parting), ("at the last position", &difference.parting_at_end)]
+    {
+        match parting {
+            Some(p) => write!(f, "\n  {where_to} at {}@{}: {:.6} and {:.6}", p.node, at(p.position), p.from, p.to)?,
+            None => write!(f, "\n  {where_to} nowhere")?,
+        }
+    }
+    write!(f, "\n  logit({}) - logit({}): {:.6} and {:.6}", tokens[0], tokens[1], lead[0], lead[1])?;
+    let shown = difference.carriers.len().min(CARRIERS);
+    write!(
+        f,
+        "\n  {} nodes differ; the exchange of {} changes the difference ({shown} shown; {} runs)",
+        difference.differing,
+        difference.carriers.len(),
+        difference.runs
+    )?;
+    for carrier in &difference.carriers[..shown] {
+        write!(f, "\n  {:>9.4} of the way  to {:>10.6}  {}", carrier.share, carrier.lead, carrier.node)?;
+    }
+    match &difference.flip {
+        Flip::SameAnswer => write!(f, "\n  both have the same answer: nothing flips it"),
+        Flip::NotByAll { lead } => write!(f, "\n  the exchange of all nodes does not flip the answer ({lead:.6})"),
+        Flip::Set { nodes, lead, taken } => {
+            write!(
+                f,
+                "\n  the exchange of these {} flips the answer ({lead:.6}), and of none of them less ({taken} before the reduction):",
+                nodes.len()
+            )?;
+            for node in nodes.iter().map(ToString::to_string) {
+                let label = labels.iter().find(|(name, _)| *name == node);
+                let label = label.map_or(String::new(), |(_, label)| format!(" ({label})"));
+                write!(f, "\n    {node}{label}")?;
+            }
+            Ok(())
+        }
+    }
+}
