@@ -3,10 +3,10 @@
 use openwork_circuit::Node;
 
 use crate::{
-    AnswerShown, Answered, Backtrace, BacktraceOptions, Context, Difference, Entry, Place, Quantity, Reply, Session,
-    SessionError, Stopped, Target, TokenShown, Without,
+    AnswerShown, Answered, Backtrace, BacktraceOptions, Context, Difference, Entry, InputShown, Place, Quantity, Reply,
+    Session, SessionError, Stopped, Target, TokenShown, WhereFires, Without,
     diff::Compared,
-    language::{Assignment, BreakAt, Command, Printed, Range},
+    language::{Assignment, BreakAt, Command, Printed, Range, from_kind},
     session::{Breakpoint, Prompt, Watched},
 };
 
@@ -88,6 +88,10 @@ impl Session {
                 self.backtrace(*quantity, position, options)?
             }
             Command::Diff { from, to, lead } => self.diff(from, to, *lead)?,
+            Command::Where { node, above, windows } => {
+                let contexts = self.contexts.as_ref().ok_or(SessionError::NoContexts)?;
+                Reply::Where(WhereFires::new(&self.model, &*self.vocabulary, contexts, *node, *above, *windows))
+            }
             Command::Info => self.info(),
             Command::Help => Reply::Help,
             Command::Quit => Reply::Quit,
@@ -186,6 +190,20 @@ impl Session {
                 Ok(Reply::Slice { place: place.to_string(), asked, entries })
             }
             Printed::Weight(place) => Ok(Reply::Weight { weight: place.to_string(), value: self.weight(place) }),
+            Printed::Inputs { node, position } => {
+                let position = self.position(*position)?;
+                let trace = self.trace(&self.prompt()?.name)?;
+                let kind = from_kind(node.site.kind).expect("the parser knows the nodes of matrices");
+                let site = openwork_model::Site { layer: node.site.layer, kind };
+                let (linear, row) = openwork_circuit::weights_of(&mut self.model, *node);
+                let weights = linear.weight.dense().row(row);
+                let input = |(index, &weight): (usize, &f32)| {
+                    let from = Node { site, index };
+                    InputShown { from: from.to_string(), weight, value: trace.value(from, position) }
+                };
+                let inputs = weights.iter().enumerate().filter(|(_, w)| **w != 0.0).map(input).collect();
+                Ok(Reply::Inputs { node: node.to_string(), position, inputs })
+            }
             Printed::Answers { top, position } => {
                 let position = self.position(*position)?;
                 let trace = self.trace(&self.prompt()?.name)?;

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 pub(crate) mod backtrace;
+pub mod claims;
+mod contexts;
 mod diff;
 mod edit;
 mod execute;
@@ -14,13 +16,14 @@ mod vocabulary;
 pub use backtrace::{
     Attention, Backtrace, BacktraceOptions, Branch, Cause, Causes, Held, Hold, Smaller, StreamSource, Without,
 };
+pub use contexts::{Contexts, Fired, WhereFires};
 pub use diff::{Carrier, Compared, Difference, Flip, Parting, align};
 pub use language::{
-    Assignment, At, BreakAt, Command, Expression, Names, ParseError, Printed, PromptSource, Range, Reference,
-    Replacement, WeightPlace,
+    Assignment, At, BreakAt, COMMAND_WORDS, Command, Expression, Names, ParseError, Printed, PromptSource, Range,
+    Reference, Replacement, WeightPlace,
 };
 pub use point::{Place, Point, Quantity, ScoreSide, Target};
-pub use reply::{AnswerShown, Answered, Context, Entry, Reason, Reply, Stopped, TokenShown};
+pub use reply::{AnswerShown, Answered, Context, Entry, InputShown, Reason, Reply, Stopped, TokenShown};
 pub use session::{PAIR_SEED, Prompt, Session, SessionCircuit, SessionError};
-pub use trace::{Change, Given, Trace};
+pub use trace::{Change, Trace};
 pub use vocabulary::Vocabulary;

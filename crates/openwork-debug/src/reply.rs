@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use serde::Serialize;
 
-use crate::{Attention, Backtrace, Branch, Cause, Causes, Difference, Flip, Held, Point};
+use crate::{Attention, Backtrace, Branch, Cause, Causes, Difference, Flip, Held, Point, WhereFires};
 
 /// A reply with the circumstances that it holds under.
 #[derive(Clone, Debug, Serialize)]
@@ -95,6 +95,15 @@ pub enum Reply {
         /// Its value.
         value: f32,
     },
+    /// Nonzero weights into a node.
+    Inputs {
+        /// The node.
+        node: String,
+        /// Position of the values.
+        position: usize,
+        /// The weights, by the node that is read.
+        inputs: Vec<InputShown>,
+    },
     /// Likeliest tokens.
     Answers {
         /// Position after which they come.
@@ -134,6 +143,8 @@ pub enum Reply {
         /// Labels of the nodes of the set, where they have any.
         labels: Vec<(String, String)>,
     },
+    /// Contexts on which a node fires.
+    Where(WhereFires),
     /// State of the session.
     Info {
         /// The point, if the run is at one.
@@ -160,6 +171,17 @@ pub struct TokenShown {
     pub id: u16,
     /// Its text, in quotes.
     pub text: String,
+}
+
+/// A weight into a node.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct InputShown {
+    /// The node that is read.
+    pub from: String,
+    /// The weight.
+    pub weight: f32,
+    /// Value of the node that is read.
+    pub value: f32,
 }
 
 /// A token that may come next.
@@ -238,12 +260,13 @@ step [N], next, continue, restart       go on by points, to the next layer, to a
 break SITE[@P] | NODE[@P] | @P | COND   stop at a site, an active node, a position, a condition
 delete N, unwatch N                     remove a breakpoint, a watch
 watch EXPR                              stop where the value of an expression changes
-print EXPR | SITE[A:B]@P:Q | answers [N] | weight A -> B
+print EXPR | SITE[A:B]@P:Q | answers [N] | weight A -> B | inputs NODE[@P]
 set NODE[@P] = X | mean | zero | of NAME; set A -> B = X; set PARAMETER[ROW,COL] = X
 undo                                    take the last edit back
 bt NODE@P [--depth N] [--share X] [--norm held|differentiated] [--effect [mean]]
 why \"TOKEN\" [not \"TOKEN\"] [@P] [options of bt]
 diff A B [\"TOKEN\" not \"TOKEN\"]          where two prompts part, and which nodes decide
+where NODE [above X] [--windows N]      contexts of the data on which a node fires
 info, help, quit
 Nodes look like 1.mlp.post_act[3], positions like @3, @-1 or @last; docs/debugging.md has the grammar.";
 
@@ -276,6 +299,12 @@ impl Display for Reply {
                 entries.iter().try_for_each(|entry| write!(f, "\n{}", entry_line(entry)))
             }
             Self::Weight { weight, value } => write!(f, "{weight} = {value:.6}"),
+            Self::Inputs { node, position, inputs } => {
+                write!(f, "{node} reads {} nodes, here at position {position}:", inputs.len())?;
+                let line =
+                    |i: &InputShown| format!("\n  weight {:>10.6}  value {:>10.6}  {}", i.weight, i.value, i.from);
+                inputs.iter().try_for_each(|input| f.write_str(&line(input)))
+            }
             Self::Answers { position, tokens } => {
                 write!(f, "after position {position}:")?;
                 let line = |t: &AnswerShown| {
@@ -307,6 +336,7 @@ impl Display for Reply {
                 }
                 Ok(())
             }
+            Self::Where(fires) => show_where(f, fires),
             Self::Help => f.write_str(HELP),
             Self::Quit => Ok(()),
         }
@@ -421,6 +451,23 @@ impl Tree<'_> {
     }
 }
 
+fn show_where(f: &mut fmt::Formatter<'_>, fires: &WhereFires) -> fmt::Result {
+    let WhereFires { node, above, windows, positions: [all, firing], top, drawn, near } = fires;
+    write!(f, "{node} is above {above} at {firing} of {all} positions of {windows} windows")?;
+    for (what, list) in [("largest, one a window", top), ("drawn", drawn), ("nearest to the bound", near)] {
+        write!(f, "\n{what}:{}", if list.is_empty() { " none" } else { "" })?;
+        for fired in list {
+            let before = openwork_tensor::quoted(&fired.before);
+            write!(
+                f,
+                "\n  {:>10.6}  window {}@{}: {before} {}",
+                fired.value, fired.window, fired.position, fired.token
+            )?;
+        }
+    }
+    Ok(())
+}
+
 /// Carriers that the text lists.
 const CARRIERS: usize = 12;
 
@@ -458,7 +505,7 @@ fn show_difference(
         write!(f, "\n  {:>9.4} of the way  to {:>10.6}  {}", carrier.share, carrier.lead, carrier.node)?;
     }
     match &difference.flip {
-        Flip::SameAnswer => write!(f, "\n  both have the same answer: nothing flips it"),
+        Flip::SameAnswer => write!(f, "\n  nothing to flip: both have the same answer, or one of them is tied"),
         Flip::NotByAll { lead } => write!(f, "\n  the exchange of all nodes does not flip the answer ({lead:.6})"),
         Flip::Set { nodes, lead, taken } => {
             write!(

@@ -7,7 +7,7 @@ use openwork_model::{Matrix, Model, Tokens};
 use openwork_tasks::{Side, Split, TaskError};
 
 use crate::{
-    Change, Place, Point, Quantity, Target, Trace, Vocabulary,
+    Change, Contexts, Place, Point, Quantity, Target, Trace, Vocabulary,
     diff::align,
     edit::{Edit, EditKind, set_weight, weight_mut},
     language::{
@@ -106,6 +106,11 @@ pub enum SessionError {
         /// The position.
         position: usize,
     },
+    /// No data are at hand.
+    #[error(
+        "there are no data to look in: a sample of the training data lies beside a model once circuits were looked for"
+    )]
+    NoContexts,
     /// No means are at hand.
     #[error("there are no means of the model's nodes at hand")]
     NoMeans,
@@ -148,6 +153,7 @@ pub struct Session {
     pub(crate) vocabulary: Box<dyn Vocabulary>,
     pub(crate) means: Option<Vec<f32>>,
     pub(crate) circuits: Vec<SessionCircuit>,
+    pub(crate) contexts: Option<Contexts>,
     pub(crate) prompts: Vec<Prompt>,
     names: Vec<String>,
     pub(crate) current: Option<usize>,
@@ -172,6 +178,7 @@ impl Session {
             vocabulary,
             means,
             circuits: vec![],
+            contexts: None,
             prompts: vec![],
             names: vec![],
             current: None,
@@ -189,6 +196,21 @@ impl Session {
     /// Adds a circuit, whose labels are shown with its nodes.
     pub fn add_circuit(&mut self, circuit: SessionCircuit) {
         self.circuits.push(circuit);
+    }
+
+    /// Gives the session data, in which [`Command::Where`] looks.
+    pub fn set_contexts(&mut self, contexts: Contexts) {
+        self.contexts = Some(contexts);
+    }
+
+    /// Circuits that were added.
+    pub fn circuits(&self) -> &[SessionCircuit] {
+        &self.circuits
+    }
+
+    /// Ablation values by node number, where they are at hand.
+    pub fn means(&self) -> Option<&[f32]> {
+        self.means.as_deref()
     }
 
     /// The model, with the edits of weights in force.

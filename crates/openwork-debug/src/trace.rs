@@ -1,6 +1,6 @@
 //! Trace: every value of one run of a model on a prompt.
 
-use std::ops::ControlFlow;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use ndarray::ArrayView1;
 use openwork_circuit::Node;
@@ -19,31 +19,26 @@ pub struct Change {
     pub value: f32,
 }
 
-/// Value that a run had at a changed entry before the change.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Given {
-    /// The node.
-    pub node: Node,
-    /// Position of the token.
-    pub position: usize,
-    /// The value that the model gave.
-    pub value: f32,
-}
-
 /// The tap that makes changes, and keeps the values that they replace. Of several changes of one entry the last holds.
-struct Changes<'a> {
-    changes: &'a [Change],
-    given: Vec<Given>,
+struct Changes {
+    by_site: BTreeMap<Site, Vec<Change>>,
+    /// Values that the model gave at changed entries.
+    given: BTreeMap<(Node, usize), f32>,
 }
 
-impl Tap for Changes<'_> {
+impl Changes {
+    fn new(changes: impl IntoIterator<Item = Change>) -> Self {
+        let mut by_site: BTreeMap<Site, Vec<Change>> = BTreeMap::new();
+        changes.into_iter().for_each(|change| by_site.entry(change.node.site).or_default().push(change));
+        Self { by_site, given: BTreeMap::new() }
+    }
+}
+
+impl Tap for Changes {
     fn forward(&mut self, site: Site, value: &mut Matrix) -> ControlFlow<()> {
-        for change in self.changes.iter().filter(|change| change.node.site == site) {
-            let Change { node, position, value: new } = *change;
+        for &Change { node, position, value: new } in self.by_site.get(&site).into_iter().flatten() {
             let entry = &mut value[[node.index, position]];
-            if !self.given.iter().any(|given| (given.node, given.position) == (node, position)) {
-                self.given.push(Given { node, position, value: *entry });
-            }
+            self.given.entry((node, position)).or_insert(*entry);
             *entry = new;
         }
         ControlFlow::Continue(())
@@ -61,7 +56,7 @@ pub struct Trace {
     tokens: Vec<u16>,
     record: Record,
     logits: Matrix,
-    given: Vec<Given>,
+    given: BTreeMap<(Node, usize), f32>,
 }
 
 impl Trace {
@@ -72,7 +67,7 @@ impl Trace {
     /// model does not have.
     #[track_caller]
     pub fn run(model: &Model, tokens: &[u16], changes: &[Change]) -> Self {
-        let mut tap = (Changes { changes, given: vec![] }, Record::default());
+        let mut tap = (Changes::new(changes.iter().copied()), Record::default());
         let logits = model.forward(Tokens::new(tokens, tokens.len()), None, &mut tap).logits;
         let (Changes { given, .. }, record) = tap;
         Self { tokens: tokens.to_vec(), record, logits, given }
@@ -89,10 +84,10 @@ impl Trace {
             return self.logits.column(position).to_vec();
         };
         let tokens = Tokens::new(&self.tokens, self.tokens.len());
-        let all = [changes, more].concat();
+        let all = changes.iter().chain(more).copied();
         // Final reads are recorded at all positions, and a resumed pass has those that are read out.
         if first.kind == SiteKind::FinalRead {
-            let logits = Self::run(model, &self.tokens, &all).logits;
+            let logits = Self::run(model, &self.tokens, &all.collect::<Vec<_>>()).logits;
             return logits.column(position).to_vec();
         }
         // Queries, keys and values are given together, so their changes are made here.
@@ -105,16 +100,11 @@ impl Trace {
         };
         let state = PassState::new(first, value).expect("every site of a trace is recorded");
         // The tap sees the later sites at all positions but the final read, which has one column.
-        let at_end = |change: &&Change| change.node.site.kind != SiteKind::FinalRead || change.position == position;
-        let moved: Vec<Change> = all
-            .iter()
-            .filter(at_end)
-            .map(|change| match change.node.site.kind {
-                SiteKind::FinalRead => Change { position: 0, ..*change },
-                _ => *change,
-            })
-            .collect();
-        let mut tap = Changes { changes: &moved, given: vec![] };
+        let seen = all.filter_map(|change| match change.node.site.kind {
+            SiteKind::FinalRead => (change.position == position).then_some(Change { position: 0, ..change }),
+            _ => Some(change),
+        });
+        let mut tap = Changes::new(seen);
         model.resume(tokens, Some(&[position]), state, &mut tap).column(0).to_vec()
     }
 
@@ -182,9 +172,17 @@ impl Trace {
         }
     }
 
-    /// Values that the model gave at changed entries.
-    pub fn given(&self) -> &[Given] {
-        &self.given
+    /// Value that the model gave at an entry, if that was changed.
+    pub fn given(&self, node: Node, position: usize) -> Option<f32> {
+        self.given.get(&(node, position)).copied()
+    }
+
+    /// Changed entries of a site at a position, with the values that the model gave.
+    pub(crate) fn given_at(&self, site: Site, position: usize) -> impl Iterator<Item = (Node, f32)> + '_ {
+        let of = move |((node, at), value): (&(Node, usize), &f32)| {
+            (node.site == site && *at == position).then_some((*node, *value))
+        };
+        self.given.iter().filter_map(of)
     }
 
     /// Token of the largest logit at a position; ties by index.

@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    check_certificate, config, curves, data, devices, dissociate, exchange, forward, fsck, generate, hypothesis,
+    check_certificate, config, curves, data, debug, devices, dissociate, exchange, forward, fsck, generate, hypothesis,
     localise, models, plot, prune, quickstart, recipe, refine, replay, report, stability, tasks, tokenize, tokenizer,
     train, verdict, verify, watch,
 };
@@ -72,6 +72,9 @@ enum Command {
     Dissociate(dissociate::Args),
     /// Run a circuit beside its model on prompts as they come: exit code 1 if one is flagged
     Watch(watch::Args),
+    /// Step through a run of a model, open its values into their causes, edit it and go on; check claims about mechanisms: exit code
+    /// 1 if one falls
+    Debug(debug::Args),
     /// Write a page on a run's circuits and their verdicts
     Report(report::Args),
     /// Run the whole pipeline on generated programs: data, training, circuits, verdicts, a page
@@ -123,6 +126,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Hypothesis(args) => hypothesis::run(args),
         Command::Dissociate(args) => dissociate::run(args),
         Command::Watch(args) => watch::run(args),
+        Command::Debug(args) => debug::run(args),
         Command::Report(args) => report::run(args),
         Command::Quickstart(args) => quickstart::run(args),
         Command::Recipe(command) => recipe::run(command),

@@ -1,7 +1,9 @@
 //! One step of a backtrace: a value as a sum over the values that it is computed from.
 
+use std::cell::Cell;
+
 use openwork_circuit::Node;
-use openwork_model::{Activation, Linear, Model, NormKind, Positions, Site, SiteKind, Weight};
+use openwork_model::{Activation, Linear, Model, NormKind, Site, SiteKind, Weight};
 
 use super::{
     Cause, Hold,
@@ -65,7 +67,25 @@ impl Term {
 pub(crate) struct Opener<'a> {
     pub model: &'a Model,
     pub trace: &'a Trace,
-    pub hold: Hold,
+    hold: Hold,
+    /// Causes that may still be opened.
+    left: Cell<usize>,
+}
+
+/// Most causes that one backtrace opens: a dense model has millions a few steps down.
+const MOST_OPENED: usize = 20_000;
+
+impl<'a> Opener<'a> {
+    pub fn new(model: &'a Model, trace: &'a Trace, hold: Hold) -> Self {
+        Self { model, trace, hold, left: Cell::new(MOST_OPENED) }
+    }
+
+    /// True while the tree may grow; counts the cause that is opened then.
+    pub fn may_open(&self) -> bool {
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        left > 0
+    }
 }
 
 impl Opener<'_> {
@@ -73,12 +93,10 @@ impl Opener<'_> {
     pub fn open(&self, target: Target) -> Opening {
         let value = self.trace.quantity(self.model, target);
         let mut opening = match target.quantity {
-            Quantity::Node(node) => {
-                match self.trace.given().iter().find(|g| (g.node, g.position) == (node, target.position)) {
-                    Some(_) => Opening { value, terms: vec![Term::leaf(Cause::Edit, value)], held: None },
-                    None => self.node(node, target.position, value),
-                }
-            }
+            Quantity::Node(node) => match self.trace.given(node, target.position) {
+                Some(_) => Opening { value, terms: vec![Term::leaf(Cause::Edit, value)], held: None },
+                None => self.node(node, target.position, value),
+            },
             Quantity::Logit(token) => self.logit(&[(token, 1.0)], target.position, value),
             Quantity::Lead(first, second) => self.logit(&[(first, 1.0), (second, -1.0)], target.position, value),
             Quantity::Score { layer, head, key, side } => self.score((layer, head, key, side), target.position, value),
@@ -158,8 +176,8 @@ impl Opener<'_> {
         let Some(k) = self.model.config.act_k(node.site.kind) else { return false };
         let mut column = self.trace.column(node.site, position).to_owned();
         // Edits come after AbsTopK.
-        for given in self.trace.given().iter().filter(|g| (g.node.site, g.position) == (node.site, position)) {
-            column[given.node.index] = given.value;
+        for (edited, given) in self.trace.given_at(node.site, position) {
+            column[edited.index] = given;
         }
         let kept: Vec<f64> = column.iter().map(|x| f64::from(x.abs())).filter(|x| *x > 0.0).collect();
         let least = kept.iter().copied().fold(f64::INFINITY, f64::min);
@@ -184,8 +202,7 @@ impl Opener<'_> {
             _ => (&params.final_norm, Site { layer, kind: SiteKind::FinalResid }),
         };
         if node.index >= config.d_model {
-            let amount = self.position_channel(node, position);
-            let terms = vec![Term::leaf(Cause::PositionChannel(node), amount)];
+            let terms = self.position_channel(node, position);
             return Opening { value, terms: self.selected(node, position, value, terms), held: None };
         }
         let x = self.trace.column(stream_site, position).mapv(f64::from);
@@ -218,10 +235,9 @@ impl Opener<'_> {
         Opening { value, terms: self.selected(node, position, value, terms), held }
     }
 
-    /// Normalised position channel of a read, before AbsTopK.
-    fn position_channel(&self, node: Node, position: usize) -> f64 {
+    /// Position channel of a read, before AbsTopK: `(x − m) s g + b` over the position channels, which nothing writes.
+    fn position_channel(&self, node: Node, position: usize) -> Vec<Term> {
         let (config, params) = (&self.model.config, &self.model.params);
-        debug_assert!(matches!(config.positions, Positions::Concat { .. } | Positions::Sinusoidal { .. }));
         let block = &params.blocks[node.site.layer];
         let norm = if node.site.kind == SiteKind::AttnRead { &block.attn_pos_norm } else { &block.mlp_pos_norm };
         let norm = norm.as_ref().expect("the tree follows the configuration");
@@ -229,8 +245,13 @@ impl Opener<'_> {
         let x: Vec<f64> = table.row(position).iter().map(|&x| f64::from(x)).collect();
         let Moments { mean, divisor } = moments(config.norm, &x);
         let channel = node.index - config.d_model;
+        let factor = f64::from(norm.gain.dense()[[channel, 0]]) / divisor;
         let bias = norm.bias.as_ref().map_or(0.0, |bias| f64::from(bias.dense()[[channel, 0]]));
-        (x[channel] - mean) / divisor * f64::from(norm.gain.dense()[[channel, 0]]) + bias
+        vec![
+            Term::leaf(Cause::PositionChannel(node), x[channel] * factor),
+            Term::leaf(Cause::MeanOf(StreamSource::Position), -mean * factor),
+            Term::leaf(Cause::NormBias(node), bias),
+        ]
     }
 
     /// `y = Σ_k p_k v_k` by source position.

@@ -97,7 +97,15 @@ fn removal(cause: Cause, model: &Model, trace: &Trace, ablation: &dyn Fn(Node) -
 fn without_bias(model: &Model, node: Node) -> Option<Model> {
     let mut model = model.clone();
     let Site { layer, kind } = node.site;
+    let d_model = model.config.d_model;
     let (bias, row) = match kind {
+        // Position channels, below the residual stream's, have a norm of their own.
+        SiteKind::AttnRead if node.index >= d_model => {
+            (model.params.blocks[layer].attn_pos_norm.as_mut()?.bias.as_mut()?, node.index - d_model)
+        }
+        SiteKind::MlpRead if node.index >= d_model => {
+            (model.params.blocks[layer].mlp_pos_norm.as_mut()?.bias.as_mut()?, node.index - d_model)
+        }
         SiteKind::AttnRead => (model.params.blocks[layer].attn_norm.bias.as_mut()?, node.index),
         SiteKind::MlpRead => (model.params.blocks[layer].mlp_norm.bias.as_mut()?, node.index),
         SiteKind::FinalRead => (model.params.final_norm.bias.as_mut()?, node.index),

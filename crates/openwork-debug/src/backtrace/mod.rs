@@ -210,6 +210,8 @@ impl Backtrace {
     /// Opens `target` in the run `trace` of `model`, which was made with `changes`. `means` are ablation values by node number, for
     /// [`Without::Mean`].
     ///
+    /// At most 20,000 causes are opened, those first that come first in the tree; later ones stay as they are.
+    ///
     /// The causes of every value add up to it: to 1e-5 of the sum of their magnitudes, the rounding of f32.
     ///
     /// # Panics
@@ -223,7 +225,7 @@ impl Backtrace {
         options: &BacktraceOptions,
         means: Option<&[f32]>,
     ) -> Self {
-        let opener = Opener { model, trace, hold: options.hold };
+        let opener = Opener::new(model, trace, options.hold);
         let opening = opener.open(target);
         let value = opening.value;
         let causes = grow(&opener, opening, 1.0, options.depth.max(1), options.share);
@@ -267,7 +269,7 @@ fn branch(opener: &Opener<'_>, term: Term, factor: f64, depth: usize, share: f64
     let mut value = None;
     if let Some((target, by)) = link {
         value = Some(opener.trace.quantity(opener.model, target));
-        if depth > 0 {
+        if depth > 0 && opener.may_open() {
             causes = Some(grow(opener, opener.open(target), factor * by, depth, share));
         }
     }
@@ -275,7 +277,7 @@ fn branch(opener: &Opener<'_>, term: Term, factor: f64, depth: usize, share: f64
         let open = |side| {
             let quantity = Quantity::Score { layer: a.layer, head: a.head, key: a.key, side };
             let target = Target { quantity, position: a.query };
-            (depth > 0).then(|| grow(opener, opener.open(target), 1.0, depth, share))
+            (depth > 0 && opener.may_open()).then(|| grow(opener, opener.open(target), 1.0, depth, share))
         };
         Box::new(Attention {
             layer: a.layer,

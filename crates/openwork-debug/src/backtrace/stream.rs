@@ -50,11 +50,10 @@ impl<'a> Stream<'a> {
         for earlier in config.sites().into_iter().filter(|earlier| *earlier <= site) {
             match earlier.kind {
                 SiteKind::AttnWrite | SiteKind::MlpWrite => sources.push(StreamSource::Write(earlier)),
-                SiteKind::ResidIn | SiteKind::ResidMid | SiteKind::FinalResid => {
-                    let edited = |given: &&crate::Given| given.node.site == earlier && given.position == position;
-                    if trace.given().iter().any(|given| edited(&given)) {
-                        sources.push(StreamSource::Edit(earlier));
-                    }
+                SiteKind::ResidIn | SiteKind::ResidMid | SiteKind::FinalResid
+                    if trace.given_at(earlier, position).next().is_some() =>
+                {
+                    sources.push(StreamSource::Edit(earlier));
                 }
                 _ => (),
             }
@@ -78,8 +77,8 @@ impl<'a> Stream<'a> {
             StreamSource::Write(site) => self.trace.value(Node { site, index: feature }, self.position),
             StreamSource::Edit(site) => {
                 let node = Node { site, index: feature };
-                let given = self.trace.given().iter().find(|g| (g.node, g.position) == (node, self.position));
-                given.map_or(0.0, |given| self.trace.value(node, self.position) - given.value)
+                let given = self.trace.given(node, self.position);
+                given.map_or(0.0, |given| self.trace.value(node, self.position) - given)
             }
         })
     }

@@ -117,7 +117,7 @@ proptest! {
         let changes = if edited { &changes[..] } else { &[] };
         let trace = Trace::run(&model, &tokens, changes);
         let hold = if differentiated { Hold::Differentiated } else { Hold::Held };
-        let opener = Opener { model: &model, trace: &trace, hold };
+        let opener = Opener::new(&model, &trace, hold);
         for target in targets(&config, tokens.len()) {
             let Opening { value, terms, .. } = opener.open(target);
             let sum: f64 = terms.iter().map(|term| term.amount).sum();
@@ -175,11 +175,22 @@ proptest! {
 }
 
 #[test]
+fn a_tree_without_end_is_cut_off_and_still_adds_up() {
+    let model =
+        model(Config { d_model: 16, d_mlp: 32, vocab_size: 12, n_ctx: 6, act_density: None, ..Config::default() }, 3);
+    let trace = Trace::run(&model, &[1, 2, 3], &[]);
+    let options = BacktraceOptions { depth: 32, share: 0.0, ..BacktraceOptions::default() };
+    let target = Target { quantity: Quantity::Logit(4), position: 2 };
+    let backtrace = Backtrace::new(&model, &trace, &[], target, &options, None);
+    assert!((backtrace.sum_of_leaves() - backtrace.value).abs() < 1e-6 * backtrace.causes.magnitude);
+}
+
+#[test]
 fn gates_are_those_of_the_activation() {
     let model =
         model(Config { d_model: 16, d_mlp: 32, vocab_size: 12, n_ctx: 6, act_density: None, ..Config::default() }, 3);
     let trace = Trace::run(&model, &[1, 2, 3], &[]);
-    let opener = Opener { model: &model, trace: &trace, hold: Hold::Held };
+    let opener = Opener::new(&model, &trace, Hold::Held);
     for index in 0..32 {
         let node = Node { site: Site { layer: 1, kind: SiteKind::Neuron }, index };
         let Opening { terms, held, .. } = opener.open(Target::node(node, 2));

@@ -59,6 +59,15 @@ pub enum Command {
         /// Tokens whose logits decide; the prompts' answers, where there are none.
         lead: Option<(u16, u16)>,
     },
+    /// Looks for the contexts of the data on which a node fires.
+    Where {
+        /// The node.
+        node: Node,
+        /// It fires where its value is above this.
+        above: f32,
+        /// Windows of the data to read.
+        windows: usize,
+    },
     /// Shows the state of the session.
     Info,
     /// Lists the commands.
@@ -112,6 +121,13 @@ pub enum Printed {
     },
     /// A weight.
     Weight(WeightPlace),
+    /// Nonzero weights into a node, with the values that they read.
+    Inputs {
+        /// A node that a matrix computes.
+        node: Node,
+        /// Position; the current one, where it is none.
+        position: Option<At>,
+    },
     /// Likeliest tokens at a position.
     Answers {
         /// Number of tokens.
@@ -207,9 +223,18 @@ pub enum Replacement {
     Of(String),
 }
 
+/// Pairs of a task that a prompt can be of.
+const MOST_PAIRS: usize = 4096;
+
+/// First words of commands, for completion.
+pub const COMMAND_WORDS: [&str; 20] = [
+    "prompt", "use", "break", "delete", "step", "next", "continue", "restart", "watch", "unwatch", "print", "set",
+    "undo", "bt", "why", "diff", "where", "info", "help", "quit",
+];
+
 /// Words for any command.
 const COMMANDS: &str = "a command: prompt, use, break, delete, step, next, continue, restart, watch, unwatch, print, set, undo, \
-                        bt, why, diff, info, help or quit";
+                        bt, why, diff, where, info, help or quit";
 
 impl Command {
     /// Reads a line; none for a blank one or one that begins with `#`.
@@ -244,6 +269,7 @@ impl Command {
             }
             "why" => why(&mut parser)?,
             "diff" => diff(&mut parser)?,
+            "where" => fires(&mut parser)?,
             "info" => Self::Info,
             "help" | "h" => Self::Help,
             "quit" | "q" => Self::Quit,
@@ -283,7 +309,12 @@ fn prompt(parser: &mut Parser<'_>) -> Result<Command, ParseError> {
                 let names: Vec<&str> = openwork_tasks::all().iter().map(|task| task.name()).collect();
                 return Err(parser.error_at(place, format!("{expected}; tasks are {}", names.join(", "))));
             }
-            let index = parser.whole("the number of a pair, from 0")?;
+            let place = parser.place();
+            let expected = format!("the number of a pair, from 0 to {}", MOST_PAIRS - 1);
+            let index = parser.whole(&expected)?;
+            if index >= MOST_PAIRS {
+                return Err(parser.error_at(place, expected));
+            }
             let side = match parser.eat_word("right") {
                 true => Side::Positive,
                 false if parser.eat_word("wrong") => Side::Negative,
@@ -354,6 +385,17 @@ fn printed(parser: &mut Parser<'_>) -> Result<Printed, ParseError> {
     if parser.eat_word("weight") {
         return Ok(Printed::Weight(weight_place(parser)?));
     }
+    if parser.eat_word("inputs") {
+        let place = parser.place();
+        let node = parser.node("a node such as 1.mlp.post_act[3]")?;
+        if from_kind(node.site.kind).is_none() {
+            return Err(parser.error_at(
+                place,
+                "a node that a matrix computes: q, k, v, attn.resid_delta, post_act or mlp.resid_delta",
+            ));
+        }
+        return Ok(Printed::Inputs { node, position: parser.position()? });
+    }
     if parser.eat_word("answers") {
         let top = if let Lexeme::Number(_) = parser.peek() { parser.whole("a number of tokens")? } else { 5 };
         return Ok(Printed::Answers { top, position: parser.position()? });
@@ -374,7 +416,7 @@ fn printed(parser: &mut Parser<'_>) -> Result<Printed, ParseError> {
         if parser.eat("[") {
             let place = parser.place();
             rows = range(parser, ROWS)?;
-            single = matches!(parser.text_from(place).parse::<usize>(), Ok(_));
+            single = parser.text_from(place).parse::<usize>().is_ok();
             parser.sign("]")?;
         }
         let single = single && place != Place::Logits;
@@ -448,6 +490,18 @@ fn weight_place(parser: &mut Parser<'_>) -> Result<WeightPlace, ParseError> {
     };
     parser.sign("]")?;
     Ok(WeightPlace::Parameter { name, number, entry: [row, col] })
+}
+
+/// Kind of the values that a matrix reads to compute nodes of a kind; none where no matrix does.
+pub(crate) fn from_kind(to: SiteKind) -> Option<SiteKind> {
+    use SiteKind::*;
+    match to {
+        Query | Key | Value => Some(AttnRead),
+        AttnWrite => Some(Value),
+        Neuron => Some(MlpRead),
+        MlpWrite => Some(Neuron),
+        ResidIn | AttnRead | AttnMix | ResidMid | MlpRead | FinalResid | FinalRead => None,
+    }
 }
 
 /// True if a matrix has a weight from the one node to the other.
@@ -567,4 +621,23 @@ fn diff(parser: &mut Parser<'_>) -> Result<Command, ParseError> {
         Some((first, parser.token()?))
     };
     Ok(Command::Diff { from, to, lead })
+}
+
+fn fires(parser: &mut Parser<'_>) -> Result<Command, ParseError> {
+    const WINDOWS: &str = "a number of windows, from 1 to 65536";
+    let node = parser.node("a node such as 1.mlp.post_act[3]")?;
+    let above = if parser.eat_word("above") { float(parser, "a value")? } else { 0.0 };
+    let mut windows = 1024;
+    let place = parser.place();
+    if let Some(name) = parser.option() {
+        if name != "windows" {
+            return Err(parser.error_at(place, "--windows N"));
+        }
+        let place = parser.place();
+        windows = parser.whole(WINDOWS)?;
+        if !(1..=1 << 16).contains(&windows) {
+            return Err(parser.error_at(place, WINDOWS));
+        }
+    }
+    Ok(Command::Where { node, above, windows })
 }

@@ -51,6 +51,9 @@ pub struct Expression {
     text: String,
 }
 
+/// Difference of a value from that in the run of another prompt.
+type Differences<'a, E> = &'a dyn Fn(&Reference, &str) -> Result<Option<f64>, E>;
+
 /// A node of the tree of an expression.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Node {
@@ -125,7 +128,7 @@ impl Expression {
     pub(crate) fn evaluate<E>(
         &self,
         value: &dyn Fn(&Reference) -> Result<f64, E>,
-        changed: &dyn Fn(&Reference, &str) -> Result<Option<f64>, E>,
+        changed: Differences<'_, E>,
     ) -> Result<f64, E> {
         evaluate(&self.root, value, changed)
     }
@@ -134,7 +137,7 @@ impl Expression {
 fn evaluate<E>(
     node: &Node,
     value: &dyn Fn(&Reference) -> Result<f64, E>,
-    changed: &dyn Fn(&Reference, &str) -> Result<Option<f64>, E>,
+    changed: Differences<'_, E>,
 ) -> Result<f64, E> {
     let of = |node: &Node| evaluate(node, value, changed);
     let truth = |holds: bool| f64::from(u8::from(holds));
@@ -210,7 +213,7 @@ fn not(parser: &mut Parser<'_>) -> Result<Node, ParseError> {
         return comparison(parser);
     }
     let place = parser.place();
-    let of = not(parser)?;
+    let of = parser.inside(not)?;
     Ok(Node::Not(check(parser, place, of, true)?.into()))
 }
 
@@ -262,21 +265,21 @@ fn unary(parser: &mut Parser<'_>) -> Result<Node, ParseError> {
         return atom(parser);
     }
     let place = parser.place();
-    let of = unary(parser)?;
+    let of = parser.inside(unary)?;
     Ok(Node::Negative(check(parser, place, of, false)?.into()))
 }
 
 fn atom(parser: &mut Parser<'_>) -> Result<Node, ParseError> {
     const EXPECTED: &str = "a number, a node such as 1.mlp.post_act[3], logit(\"x\"), abs(..) or a bracket";
     if parser.eat("(") {
-        let inner = or(parser)?;
+        let inner = parser.inside(or)?;
         parser.sign(")")?;
         return Ok(inner);
     }
     if parser.eat_word("abs") {
         parser.sign("(")?;
         let place = parser.place();
-        let inner = sum(parser)?;
+        let inner = parser.inside(sum)?;
         let inner = check(parser, place, inner, false)?;
         parser.sign(")")?;
         return Ok(Node::Abs(inner.into()));

@@ -40,7 +40,13 @@ pub(crate) struct Parser<'a> {
     line: &'a str,
     tokens: Vec<Token>,
     at: usize,
+    /// Brackets, signs and `not`s that are open.
+    depth: usize,
 }
+
+/// Most characters of a line, and most brackets, signs and `not`s inside each other.
+const MOST_CHARACTERS: usize = 20_000;
+const MOST_DEPTH: usize = 64;
 
 fn is_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || c == '.'
@@ -56,6 +62,9 @@ impl<'a> Parser<'a> {
             expected: expected.to_owned(),
             found: chars[from..].iter().take(12).collect(),
         };
+        if chars.len() > MOST_CHARACTERS {
+            return Err(fault(MOST_CHARACTERS, &format!("a line of at most {MOST_CHARACTERS} characters")));
+        }
         let (mut tokens, mut at) = (Vec::new(), 0);
         while at < chars.len() {
             let from = at;
@@ -108,7 +117,18 @@ impl<'a> Parser<'a> {
             tokens.push(Token { lexeme, from, to: at });
         }
         tokens.push(Token { lexeme: Lexeme::End, from: chars.len(), to: chars.len() });
-        Ok(Self { names, line, tokens, at: 0 })
+        Ok(Self { names, line, tokens, at: 0, depth: 0 })
+    }
+
+    /// Reads with `inner` what stands inside a bracket, or behind a sign or a `not`.
+    pub fn inside<T>(&mut self, inner: fn(&mut Self) -> Result<T, ParseError>) -> Result<T, ParseError> {
+        if self.depth == MOST_DEPTH {
+            return Err(self.error(format!("an expression of at most {MOST_DEPTH} levels")));
+        }
+        self.depth += 1;
+        let read = inner(self)?;
+        self.depth -= 1;
+        Ok(read)
     }
 
     /// The next lexeme.

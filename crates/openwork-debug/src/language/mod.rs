@@ -9,11 +9,29 @@ use std::fmt;
 
 use openwork_model::Config;
 
-pub use command::{Assignment, BreakAt, Command, Printed, PromptSource, Range, Replacement, WeightPlace};
+pub(crate) use command::from_kind;
+pub use command::{
+    Assignment, BreakAt, COMMAND_WORDS, Command, Printed, PromptSource, Range, Replacement, WeightPlace,
+};
 pub use expression::{At, Expression, Reference};
 pub(crate) use lexer::Parser;
 
 use crate::Vocabulary;
+
+/// A text as a line has it: in double quotes, which it escapes.
+pub(crate) fn literal(text: &str) -> String {
+    let mut shown = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => shown.extend(['\\', c]),
+            '\n' => shown.push_str("\\n"),
+            '\t' => shown.push_str("\\t"),
+            '\r' => shown.push_str("\\r"),
+            c => shown.push(c),
+        }
+    }
+    shown + "\""
+}
 
 /// Names that a line may use: those of the model's nodes, tokens, and the prompts of a session.
 #[derive(Clone, Copy)]

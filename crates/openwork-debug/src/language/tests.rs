@@ -55,6 +55,7 @@ fn every_command_of_the_documentation_is_read() {
         "print weight 0.attn.act_in[3] -> 0.attn.q[5]",
         "print weight transformer.wte.weight[5,3]",
         "print answers 3 @2",
+        "print inputs 1.mlp.post_act[7]@last",
         "set 1.mlp.post_act[7]@3 = 0.5",
         "set 1.mlp.post_act[7] = mean",
         "set 1.mlp.post_act[7]@last = zero",
@@ -68,6 +69,8 @@ fn every_command_of_the_documentation_is_read() {
         "why logit(\"n\")",
         "diff a b",
         "diff a b \"n\" not \":\"",
+        "where 1.mlp.post_act[7]",
+        "where 1.mlp.post_act[7] above 0.5 --windows 64",
         "info",
         "help",
         "quit",
@@ -107,6 +110,7 @@ fn errors_point_at_the_column_and_say_what_is_right() {
         ("prompt c nothing 1 right", 10, "tasks are ", "nothing"),
         ("prompt c with_as 1 left", 20, "right", "left"),
         ("prompt c \"open", 10, "a closing quote", "\"open"),
+        ("print inputs 1.attn.y[7]", 14, "a node that a matrix computes", "1.attn.y"),
         ("step 1 2", 8, "the end of the line", "2"),
         ("step ?", 6, "a name, a number", "?"),
     ] {
@@ -139,4 +143,43 @@ fn numbers_and_names_are_told_apart() {
     assert_eq!(of("1 - 2 - 3"), -4.0);
     assert_eq!(of("changed 0.attn.q[1] by 0.4 against b"), 1.0);
     assert_eq!(of("changed 0.attn.q[1] by 0.5 against b"), 0.0);
+}
+
+#[test]
+fn texts_are_read_as_they_are_written() {
+    for text in ["", "a", "\"", "\\", "\\\"", "line\n\tnext\r", "é ⟨\u{202e}"] {
+        let line = format!("prompt a {}", literal(text));
+        let expected = Command::Prompt { name: "a".into(), source: PromptSource::Text(text.into()) };
+        assert_eq!(parse(&line), Ok(Some(expected)), "{line}");
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_line_panics_and_every_fault_is_in_the_line(
+        pieces in proptest::collection::vec(proptest::sample::select(vec![
+            "break", "print", "set", "bt", "why", "prompt", "diff", "watch", "if", "not", "and", "changed", "by", "against", "of",
+            "logit", "abs", "1.mlp.post_act", "0.attn.q", "2.final_read", "9.attn.q", "logits", "[", "]", "(", ")", "@", "-", "->",
+            "=", ":", ",", "*", "#", "<", "3", "300", "1e-3", "1e999", "\"n\"", "\"", "a", "c", "--depth", "--share", "last", "é", "?",
+            "transformer.wte.weight", "with_as", "right", "weight", "answers", "inputs", "tokens", "\\", "\t", "",
+        ]), 0..12),
+        blank in proptest::prelude::any::<bool>(),
+    ) {
+        let line = pieces.join(if blank { " " } else { "" });
+        if let Err(error) = parse(&line) {
+            proptest::prop_assert!((1..=line.chars().count() + 1).contains(&error.column), "{}", error);
+            proptest::prop_assert!(!error.expected.is_empty());
+        }
+    }
+}
+
+#[test]
+fn what_is_nested_or_long_without_end_is_refused() {
+    for open in ["(", "-", "not ", "abs("] {
+        let error = parse(&format!("print {}", open.repeat(3000))).unwrap_err();
+        assert!(error.expected.contains("at most 64 levels"), "{error}");
+    }
+    assert_eq!(parse(&"x".repeat(30_000)).unwrap_err().column, 20_001);
 }

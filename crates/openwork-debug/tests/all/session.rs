@@ -199,3 +199,33 @@ fn what_cannot_be_done_is_said_with_what_can() {
     run(&mut s, "break 0.attn.q@2; continue");
     assert!(words("print 0.attn.q[1] of q", &mut s).starts_with("position 2 has no counterpart in prompt \"q\""));
 }
+
+#[test]
+fn the_contexts_of_a_node_are_those_at_which_it_is_above_the_bound() {
+    let m = model(4);
+    let tokens: Vec<u16> = (0..200).map(|i| (i * i * 7 % 26) as u16).collect();
+    let mut s = session(m.clone());
+    assert!(matches!(s.line("where 1.mlp.post_act[5]"), Err(SessionError::NoContexts)));
+    s.set_contexts(openwork_debug::Contexts::new(tokens.clone(), 8));
+    let node: openwork_circuit::Node = "1.mlp.post_act[5]".parse().unwrap();
+    let values: Vec<f32> =
+        tokens.chunks(8).flat_map(|w| Trace::run(&m, w, &[]).site(node.site).row(5).to_vec()).collect();
+    let Reply::Where(found) = run(&mut s, "where 1.mlp.post_act[5] above 0.01 --windows 20").reply else {
+        panic!("contexts")
+    };
+    let firing: Vec<usize> = (0..160).filter(|&at| values[at] > 0.01).collect();
+    assert!(firing.len() > 5, "the test has something to find");
+    assert_eq!((found.windows, found.positions), (20, [160, firing.len()]));
+    let largest = firing.iter().map(|&at| values[at]).fold(0.0, f32::max);
+    assert_eq!(found.top[0].value, largest);
+    assert!(found.top.is_sorted_by(|a, b| a.value >= b.value && a.window != b.window));
+    for fired in found.top.iter().chain(&found.drawn) {
+        let at = fired.window * 8 + fired.position;
+        assert!(firing.contains(&at) && fired.value == values[at]);
+        assert_eq!(fired.token, format!("\"{}\"", char::from(b'a' + tokens[at] as u8)));
+        assert_eq!(fired.before.len(), fired.position);
+    }
+    let distance = |value: f32| (value - 0.01).abs();
+    let nearest = values[..160].iter().filter(|v| **v != 0.0).map(|&v| distance(v)).fold(f32::INFINITY, f32::min);
+    assert_eq!(distance(found.near[0].value), nearest);
+}

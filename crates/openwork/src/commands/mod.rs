@@ -6,6 +6,7 @@ pub mod check_certificate;
 pub mod config;
 pub mod curves;
 pub mod data;
+pub mod debug;
 pub mod devices;
 pub mod dissociate;
 pub mod exchange;

@@ -1,6 +1,7 @@
 //! Terminal side of the commands: shared arguments, results, progress, Ctrl-C.
 
 pub mod args;
+pub mod editor;
 pub mod interrupt;
 pub mod options;
 pub mod progress;

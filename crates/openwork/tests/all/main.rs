@@ -8,6 +8,7 @@ use std::{
 mod certificates;
 mod circuits;
 mod data;
+mod debug;
 mod devices;
 mod errors;
 #[cfg(target_os = "linux")]
