@@ -286,7 +286,7 @@ impl Session {
     fn info(&self) -> Reply {
         let prompt = |prompt: &Prompt| {
             let text: String = self.vocabulary.decode(&prompt.tokens);
-            format!("{}: {} tokens, {}", prompt.name, prompt.tokens.len(), openwork_tensor::quoted(&text))
+            format!("{}: {} tokens, {}", prompt.name, prompt.tokens.len(), crate::language::literal(&text))
         };
         let watch = |watched: &Watched| match watched.last {
             Some(last) => format!("{}: {} was {last:.6}", watched.number, watched.expression),

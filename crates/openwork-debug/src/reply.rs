@@ -457,7 +457,7 @@ fn show_where(f: &mut fmt::Formatter<'_>, fires: &WhereFires) -> fmt::Result {
     for (what, list) in [("largest, one a window", top), ("drawn", drawn), ("nearest to the bound", near)] {
         write!(f, "\n{what}:{}", if list.is_empty() { " none" } else { "" })?;
         for fired in list {
-            let before = openwork_tensor::quoted(&fired.before);
+            let before = crate::language::literal(&fired.before);
             write!(
                 f,
                 "\n  {:>10.6}  window {}@{}: {before} {}",

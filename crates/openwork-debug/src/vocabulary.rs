@@ -8,9 +8,9 @@ pub trait Vocabulary {
     /// Text of tokens.
     fn decode(&self, tokens: &[u16]) -> String;
 
-    /// Text of one token in quotes, escaped.
+    /// Text of one token in double quotes, escaped, as lines of commands have it.
     fn quoted(&self, token: u16) -> String {
-        openwork_tensor::quoted(&self.decode(&[token]))
+        crate::language::literal(&self.decode(&[token]))
     }
 }
 

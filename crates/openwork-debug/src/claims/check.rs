@@ -100,7 +100,7 @@ fn count(claim: &Claim, world: &World<'_>, sample: &Sample, pairs: &[Pair], foun
     let against = found.iter().zip(pairs).enumerate().find_map(|(number, (on, pair))| match on {
         OnPair::Against(side, observed) => Some(Against {
             pair: number,
-            prompt: openwork_tensor::quoted(&world.vocabulary.decode(pair.prompt(*side))),
+            prompt: crate::language::literal(&world.vocabulary.decode(pair.prompt(*side))),
             observed: observed.clone(),
         }),
         _ => None,

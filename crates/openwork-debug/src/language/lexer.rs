@@ -74,8 +74,9 @@ impl<'a> Parser<'a> {
                 at += 1;
                 continue;
             } else if c == '"' {
-                let (text, end) =
-                    text(&chars, at).ok_or_else(|| fault(from, "a closing quote (\\\" stands for one inside)"))?;
+                let (text, end) = text(&chars, at).ok_or_else(|| {
+                    fault(from, "a text with a closing quote (\\\" stands for one inside, and \\u{e9} for a character)")
+                })?;
                 at = end;
                 Lexeme::Text(text)
             } else if starts("--") && chars.get(at + 2).is_some_and(|c| c.is_alphabetic()) {
@@ -402,6 +403,12 @@ fn text(chars: &[char], from: usize) -> Option<(String, usize)> {
                     'n' => '\n',
                     't' => '\t',
                     'r' => '\r',
+                    '0' => '\0',
+                    'u' if chars.get(at + 1) == Some(&'{') => {
+                        let digits: String = chars[at + 2..].iter().take_while(|c| **c != '}').collect();
+                        at += digits.len() + 2;
+                        char::from_u32(u32::from_str_radix(&digits, 16).ok()?).filter(|_| at < chars.len())?
+                    }
                     other => other,
                 });
             }

@@ -18,19 +18,11 @@ pub(crate) use lexer::Parser;
 
 use crate::Vocabulary;
 
-/// A text as a line has it: in double quotes, which it escapes.
+/// A text as a line has it: in double quotes, with what is not printable escaped, so that it reads back.
 pub(crate) fn literal(text: &str) -> String {
-    let mut shown = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => shown.extend(['\\', c]),
-            '\n' => shown.push_str("\\n"),
-            '\t' => shown.push_str("\\t"),
-            '\r' => shown.push_str("\\r"),
-            c => shown.push(c),
-        }
-    }
-    shown + "\""
+    let shown = openwork_tensor::quoted(text);
+    // Quotes inside are as they are there, and backslashes escaped.
+    format!("\"{}\"", shown[1..shown.len() - 1].replace('"', "\\\""))
 }
 
 /// Names that a line may use: those of the model's nodes, tokens, and the prompts of a session.

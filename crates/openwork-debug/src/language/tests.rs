@@ -147,7 +147,7 @@ fn numbers_and_names_are_told_apart() {
 
 #[test]
 fn texts_are_read_as_they_are_written() {
-    for text in ["", "a", "\"", "\\", "\\\"", "line\n\tnext\r", "é ⟨\u{202e}"] {
+    for text in ["", "a", "\"", "\\", "\\\"", "line\n\tnext\r\0", "é ⟨\u{202e}\u{1b}[0m"] {
         let line = format!("prompt a {}", literal(text));
         let expected = Command::Prompt { name: "a".into(), source: PromptSource::Text(text.into()) };
         assert_eq!(parse(&line), Ok(Some(expected)), "{line}");
@@ -163,7 +163,7 @@ proptest::proptest! {
             "break", "print", "set", "bt", "why", "prompt", "diff", "watch", "if", "not", "and", "changed", "by", "against", "of",
             "logit", "abs", "1.mlp.post_act", "0.attn.q", "2.final_read", "9.attn.q", "logits", "[", "]", "(", ")", "@", "-", "->",
             "=", ":", ",", "*", "#", "<", "3", "300", "1e-3", "1e999", "\"n\"", "\"", "a", "c", "--depth", "--share", "last", "é", "?",
-            "transformer.wte.weight", "with_as", "right", "weight", "answers", "inputs", "tokens", "\\", "\t", "",
+            "transformer.wte.weight", "with_as", "right", "weight", "answers", "inputs", "tokens", "\\", "\t", "\\u{", "\\u{e9}", "",
         ]), 0..12),
         blank in proptest::prelude::any::<bool>(),
     ) {

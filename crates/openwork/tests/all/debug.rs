@@ -154,7 +154,11 @@ fn a_head_that_is_wired_to_the_wrong_channel_is_found_in_fewer_than_ten_commands
     let dir = tmp.path();
     quotes(dir, true);
     let docs = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/debugging.md")).unwrap();
-    let story = docs.split("```story\n").nth(1).expect("the story's commands").split("```").next().unwrap();
+    let block = |name: &str| {
+        let begins = format!("```{name}\n");
+        docs.split(&begins).nth(1).unwrap_or_else(|| panic!("no {name}")).split("```").next().unwrap()
+    };
+    let story = block("story");
     let commands: Vec<&str> = story.lines().collect();
     assert!(commands.len() < 10, "{} commands", commands.len());
     let found = script(dir, story);
@@ -173,6 +177,8 @@ fn a_head_that_is_wired_to_the_wrong_channel_is_found_in_fewer_than_ten_commands
     let fixed = found.iter().rev().find(|line| line["reply"]["kind"] == "value").unwrap();
     assert!(fixed["reply"]["value"].as_f64().unwrap() > 1.0, "{fixed}");
     assert_eq!(fixed["context"]["edits"].as_array().map(Vec::len), Some(1));
+    let shown = ok(dir, "debug model --script script.txt");
+    assert!(shown == block("output"), "the documentation has another output than\n{shown}");
 }
 
 #[test]
