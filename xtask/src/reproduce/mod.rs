@@ -73,15 +73,23 @@ impl<'a> Options<'a> {
 /// Workplace of a study: the program, and the folder for models and records.
 struct Lab {
     program: PathBuf,
+    /// Commit of the program, as `git describe` says it; none outside a checkout.
+    commit: Option<String>,
     out: PathBuf,
 }
 
 impl Lab {
-    /// Builds the program, and makes the folder.
+    /// Makes the folder, builds the program, and copies it there, so that a build during the study does not change it.
     fn new(out: &str) -> Result<Self> {
         succeed(cargo().args(["build", "--release", "--package", "openwork"]).arg(manifest()))?;
         fs::create_dir_all(out).with_context(|| format!("cannot create {out}"))?;
-        Ok(Self { program: target().join("release/openwork"), out: out.into() })
+        let program = Path::new(out).join("openwork");
+        fs::copy(target().join("release/openwork"), &program)
+            .with_context(|| format!("cannot write {}", program.display()))?;
+        let git = Command::new("git").current_dir(root()).args(["describe", "--always", "--dirty"]).output();
+        let commit = git.ok().filter(|output| output.status.success());
+        let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        Ok(Self { program, commit, out: out.into() })
     }
 
     /// A call of the program.
@@ -123,9 +131,7 @@ impl Lab {
 
     /// Adds a record, which says the commit that the program was built from.
     fn record(&self, mut record: Value) -> Result<()> {
-        let git = Command::new("git").current_dir(root()).args(["describe", "--always", "--dirty"]).output();
-        let commit = git.ok().filter(|output| output.status.success());
-        record["commit"] = commit.map_or(Value::Null, |o| String::from_utf8_lossy(&o.stdout).trim().into());
+        record["commit"] = self.commit.clone().into();
         let path = self.records();
         let mut file = fs::OpenOptions::new().create(true).append(true).open(&path)?;
         writeln!(file, "{record}")

@@ -113,7 +113,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             let cell = |TaskScore { loss, accuracy }: &TaskScore| format!("{loss:.3}  {}", percent(accuracy));
-            let row = |t: &TaskJson| [t.task.to_owned(), cell(&t.fresh), cell(&t.held_out_templates)];
+            let row = |t: &TaskJson<'_>| [t.task.to_owned(), cell(&t.fresh), cell(&t.held_out_templates)];
             let rows: Vec<_> = measured.iter().map(row).collect();
             table(["task (loss in nats, accuracy, 95 % interval)", "fresh pairs", "held-out templates"], &rows)?;
         }
