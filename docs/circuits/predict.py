@@ -6,7 +6,8 @@
 MODEL is a folder with model.safetensors and means.safetensors, CIRCUIT a circuit file beside whose verdict lies NAME.pairs.json.
 IDS are token ids with commas between them (`openwork tokenize`): put first, or before the last line. Prints for either side of the pairs
 the share of right answers and the lead (logit of the positive side's answer above the other; of the circuit calibrated), with 95 %
-intervals of Clopper and Pearson; the share of prompts on which model and circuit agree; with --nodes the median of every node at the
+intervals of Clopper and Pearson; the share of prompts on which model and circuit agree, as it is and after the common shift of the circuit's leads that suits best (the claim
+of a contrast); with --nodes the median of every node at the
 last token, in the model.
 """
 
@@ -74,7 +75,7 @@ def main():
     keep[[model.number(name) for name in names]] = True
     alone = model.without(circuit, keep)
     scale, shift = circuit["calibration"]["scale"], circuit["calibration"]["shift"]
-    agree = []
+    all_leads, all_alone = [], []
     for side, sign in (("positive", 1), ("negative", -1)):
         leads, leads_alone, values = [], [], []
         for pair in pairs:
@@ -89,7 +90,8 @@ def main():
             z = alone.logits(np.array(tokens), keep, means)
             leads_alone.append(scale * (z[pair["answer"]] - z[pair["alternative"]]) + shift)
         leads, leads_alone = np.array(leads), np.array(leads_alone)
-        agree.append((leads > 0) == (leads_alone > 0))
+        all_leads.append(leads)
+        all_alone.append(leads_alone)
         for what, x in (("model", leads), ("circuit alone", leads_alone)):
             low, middle, high = np.quantile(x, [0.1, 0.5, 0.9])
             print(f"{side:8} {what:13} right {share(sign * x > 0):34} lead {low:+.2f} {middle:+.2f} {high:+.2f} (10, 50, 90 %)")
@@ -97,7 +99,11 @@ def main():
             for name in names:
                 low, middle, high = np.quantile([v[model.number(name)] for v in values], [0.1, 0.5, 0.9])
                 print(f"           {name:24} {low:+8.3f} {middle:+8.3f} {high:+8.3f}")
-    print(f"model and circuit agree on {share(np.concatenate(agree))}")
+    answers, alone = np.concatenate(all_leads) > 0, np.concatenate(all_alone)
+    ends = np.sort(alone)
+    shifts = [0.0, *(-(ends[1:] + ends[:-1]) / 2), 1 - ends[0], -1 - ends[-1]]
+    best = max(shifts, key=lambda shift: ((alone + shift > 0) == answers).sum())
+    print(f"model and circuit agree on {share(answers == (alone > 0))}; after a shift of {best:+.2f} on {share(answers == (alone + best > 0))}")
 
 
 if __name__ == "__main__":
