@@ -29,8 +29,8 @@ cargo xtask COMMAND
   calibrate [ARGS]   judge circuits of known truth: the judge's error rates; `cargo xtask calibrate --help`
   fuzz [TARGET] [--minutes M | --cases N]
                      damage files of every format that is read, a minute each, and read them
-  reproduce localise RUN DATA OUT [--seeds N] [--controls N]
-                     train circuits of a run into its model, and controls; resumable, a record a cell in OUT/records.jsonl
+  reproduce localise|survivors ARGS
+                     studies of circuits, cell by cell; resumable, a record a cell in OUT/records.jsonl
   bench WHAT [ARGS]  measure; `cargo xtask bench` says what there is";
 
 fn main() -> ExitCode {

@@ -54,6 +54,21 @@ pub struct Curve {
     /// Points by rising x; those with a number that is not finite, or not between 1e-100 and 1e100 in size (and not 0), are
     /// left out: scales and ticks are computed from the others without overflow.
     pub points: Vec<Point>,
+    /// Drawing of the points.
+    pub mark: Mark,
+}
+
+/// Drawing of a curve's points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// A line through the points, by rising x; few points are dots on it.
+    Line,
+    /// Dots alone.
+    Dots,
+    /// Circles that are not filled.
+    Rings,
+    /// Crosses.
+    Crosses,
 }
 
 /// Largest number of points of a thinned curve, which is about two a pixel of a panel.
@@ -62,7 +77,12 @@ const MAX_POINTS: usize = 400;
 impl Curve {
     /// A curve through `points`.
     pub fn new(name: impl Into<String>, points: Vec<Point>) -> Self {
-        Self { name: name.into(), points }
+        Self { name: name.into(), points, mark: Mark::Line }
+    }
+
+    /// Separate points, drawn as `mark`.
+    pub fn scattered(name: impl Into<String>, points: Vec<Point>, mark: Mark) -> Self {
+        Self { name: name.into(), points, mark }
     }
 
     /// The curve with 400 points at most, each the mean of neighbours: small drawings of long runs.
@@ -248,12 +268,31 @@ impl Chart {
         for (curve, color) in self.curves.iter().zip(COLORS) {
             let places = |p: &Point| (p.x, p.y);
             let points = || curve.points.iter().filter(finite);
-            chart
-                .draw_series(LineSeries::new(points().map(places), color.stroke_width(2)))?
-                .label(&curve.name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
-            if curve.points.len() <= MARKED {
-                chart.draw_series(points().map(|p| Circle::new(places(p), 3, color.filled())))?;
+            let dots = || points().map(|p| Circle::new(places(p), 3, color.filled()));
+            let (ring, cross) = (color.stroke_width(2), color.stroke_width(2));
+            match curve.mark {
+                Mark::Line => {
+                    chart
+                        .draw_series(LineSeries::new(points().map(places), color.stroke_width(2)))?
+                        .label(&curve.name)
+                        .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
+                    if curve.points.len() <= MARKED {
+                        chart.draw_series(dots())?;
+                    }
+                }
+                Mark::Dots => {
+                    let legend = move |(x, y)| Circle::new((x + 9, y), 3, color.filled());
+                    chart.draw_series(dots())?.label(&curve.name).legend(legend);
+                }
+                Mark::Rings => {
+                    let rings = points().map(|p| Circle::new(places(p), 4, ring));
+                    chart.draw_series(rings)?.label(&curve.name).legend(move |(x, y)| Circle::new((x + 9, y), 4, ring));
+                }
+                Mark::Crosses => {
+                    let crosses = points().map(|p| Cross::new(places(p), 4, cross));
+                    let legend = move |(x, y)| Cross::new((x + 9, y), 4, cross);
+                    chart.draw_series(crosses)?.label(&curve.name).legend(legend);
+                }
             }
             let bars = points().filter(|p| p.bar.0 < p.bar.1 && drawable(p.bar.0) && drawable(p.bar.1));
             chart.draw_series(
@@ -377,6 +416,34 @@ mod tests {
         let mut many = chart(Scale::Linear, 1);
         many.curves = vec![many.curves[0].clone(); 8];
         assert!(many.svg().unwrap_err().to_string().contains("at most 7"));
+    }
+
+    #[test]
+    fn separate_points_have_no_line_through_them() {
+        let points = || vec![Point::new(1.0, 1.0), Point::new(2.0, 4.0), Point::new(3.0, 2.0)];
+        let svg = |mark| {
+            let mut chart = chart(Scale::Linear, 0);
+            chart.curves = vec![Curve::scattered("points", points(), mark)];
+            chart.svg().unwrap()
+        };
+        for (mark, circles, filled) in
+            [(Mark::Line, 3, 3), (Mark::Dots, 3, 3), (Mark::Rings, 3, 0), (Mark::Crosses, 0, 0)]
+        {
+            let svg = svg(mark);
+            let circle = |l: &&str| l.starts_with("<circle");
+            assert_eq!(svg.lines().filter(circle).count(), circles, "{mark:?}: {svg}");
+            assert_eq!(svg.lines().filter(circle).filter(|l| !l.contains("fill=\"none\"")).count(), filled, "{mark:?}");
+            let through = svg.lines().filter(|l| l.starts_with("<polyline") && l.contains("#0072B2")).count();
+            assert_eq!(
+                through,
+                match mark {
+                    Mark::Line => 1,
+                    Mark::Crosses => 0,
+                    _ => 0,
+                },
+                "{mark:?}: {svg}"
+            );
+        }
     }
 
     #[test]

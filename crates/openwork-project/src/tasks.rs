@@ -6,11 +6,13 @@ use openwork_model::{Model, NoTap, NotFinite, Tokens};
 use openwork_tasks::{Split, Task, TaskError};
 use openwork_verify::{Estimate, fraction};
 use rayon::prelude::*;
+use serde::Serialize;
 
 /// Performance of a model on one split of a task.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct TaskScore {
     /// Task loss in nats per sequence; chance is ln 2.
+    #[serde(rename = "loss_nats")]
     pub loss: f64,
     /// Fraction of sequences whose right candidate has the larger logit; a tie counts half. Its 95 % interval is exact, over pairs.
     pub accuracy: Estimate,

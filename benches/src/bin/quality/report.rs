@@ -298,7 +298,7 @@ fn charts(outcomes: &[Outcome]) -> Vec<(String, Chart)> {
     for density in Density::ALL {
         for (axis, label, x) in axes {
             let curves = |rows: &[Row], name: fn(&Row) -> String| -> Vec<Curve> {
-                let curve = |row: &Row| Curve { name: name(row), points: mean_curve(&row.runs(density, outcomes), x) };
+                let curve = |row: &Row| Curve::new(name(row), mean_curve(&row.runs(density, outcomes), x));
                 rows.iter().map(curve).filter(|curve| !curve.points.is_empty()).collect()
             };
             let modes = curves(&linear, |row| row.mode.name());

@@ -143,7 +143,7 @@ fn speeds(title: String, axis: Axis, samples: &[&Sample], x: impl Fn(&Sample) ->
             let spread = Spread::of(&speeds);
             Point { x: place, y: spread.median, bar: (spread.p10, spread.p90) }
         };
-        curves.push(Curve { name: name.into(), points: places.into_iter().map(point).collect() });
+        curves.push(Curve::new(name, places.into_iter().map(point).collect()));
     }
     Chart { title, x: axis, y: Axis::new("tokens per second", Scale::Decades), curves }
 }

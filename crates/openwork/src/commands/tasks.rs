@@ -48,7 +48,27 @@ pub enum Command {
         /// Seed of the pairs
         #[arg(long, default_value_t = 0, value_parser = seed)]
         seed: u64,
+        /// Print the scores as JSON
+        #[arg(long)]
+        json: bool,
     },
+}
+
+/// Scores of a model as JSON, and their origin.
+#[derive(serde::Serialize)]
+struct Json<'a> {
+    model_sha256: &'a str,
+    pairs: usize,
+    seed: u64,
+    tasks: Vec<TaskJson<'a>>,
+}
+
+/// Score on one task.
+#[derive(serde::Serialize)]
+struct TaskJson<'a> {
+    task: &'a str,
+    fresh: TaskScore,
+    held_out_templates: TaskScore,
 }
 
 /// Runs the command.
@@ -67,7 +87,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
                 say!("--- against ---\n{}⟨{}⟩\n", pair.negative, quoted(alternative));
             }
         }
-        Command::Eval { model, task, tokenizer, pairs, seed } => {
+        Command::Eval { model, task, tokenizer, pairs, seed, json } => {
             let open = open_model(&model)?;
             let tokenizer = tokenizer_of(&open, tokenizer.as_deref())?;
             let tasks = match task.is_empty() {
@@ -75,20 +95,26 @@ pub fn run(command: Command) -> Result<ExitCode> {
                 false => task.iter().map(|t| find_task(t).map_err(Into::into)).collect::<Result<Vec<_>>>()?,
             };
             check_distinct("--task", &task)?;
-            let mut rows = Vec::new();
+            let mut measured = Vec::new();
             for task in tasks {
                 match task_scores(&open.model, &tokenizer, task, pairs, seed) {
-                    Ok(scores) => {
-                        let cell = |TaskScore { loss, accuracy }| format!("{loss:.3}  {}", percent(&accuracy));
-                        let [fresh, held_out] = scores.map(cell);
-                        rows.push([task.name().to_owned(), fresh, held_out]);
+                    Ok([fresh, held_out_templates]) => {
+                        measured.push(TaskJson { task: task.name(), fresh, held_out_templates });
                     }
                     // Some tokenizers lack some answers; the other tasks can still be measured.
                     Err(error @ TaskScoreError::Pairs(_)) => eprintln!("note: {}: {error}", task.name()),
                     Err(error) => return Err(error).with_context(|| format!("task {}", task.name())),
                 }
             }
-            ensure!(!rows.is_empty(), "no task can be measured with this tokenizer");
+            ensure!(!measured.is_empty(), "no task can be measured with this tokenizer");
+            if json {
+                let json = Json { model_sha256: &open.sha256, pairs, seed, tasks: measured };
+                say!("{}", serde_json::to_string_pretty(&json)?);
+                return Ok(ExitCode::SUCCESS);
+            }
+            let cell = |TaskScore { loss, accuracy }: &TaskScore| format!("{loss:.3}  {}", percent(accuracy));
+            let row = |t: &TaskJson<'_>| [t.task.to_owned(), cell(&t.fresh), cell(&t.held_out_templates)];
+            let rows: Vec<_> = measured.iter().map(row).collect();
             table(["task (loss in nats, accuracy, 95 % interval)", "fresh pairs", "held-out templates"], &rows)?;
         }
     }

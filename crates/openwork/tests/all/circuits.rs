@@ -53,6 +53,11 @@ fn a_model_that_cannot_do_the_task_gets_no_circuit_and_no_pass() {
     let (low, high) = interval.split_once(", ").map(|(a, b)| (a.parse::<f64>(), b.parse::<f64>())).unwrap();
     assert!(high.unwrap() - low.unwrap() >= 36.0, "{measured}");
     assert!(measured.contains("for_while") && measured.contains('%'), "{measured}");
+    let json = ok(dir, "tasks eval run --task for_while --pairs 8 --json");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let fresh = &json["tasks"][0]["fresh"];
+    assert!(measured.contains(&format!("{:.3}", fresh["loss_nats"].as_f64().unwrap())), "{measured}{json}");
+    assert!(json["pairs"] == 8 && fresh["accuracy"]["n"] == 8 && json["model_sha256"].is_string(), "{json}");
 
     let sure = "the vocabulary has 2048 tokens";
     for (line, words) in [
