@@ -10,6 +10,7 @@ mod language;
 mod point;
 mod reply;
 mod session;
+mod show;
 mod trace;
 mod vocabulary;
 

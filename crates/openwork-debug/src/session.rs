@@ -1,5 +1,8 @@
 //! Session: a model, prompts, and an execution that stops, is edited and goes on.
 
+mod edits;
+mod run;
+
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use openwork_circuit::{Circuit, Node, NodeSpace};
@@ -9,10 +12,8 @@ use openwork_tasks::{Side, Split, TaskError};
 use crate::{
     Change, Contexts, Place, Point, Quantity, Target, Trace, Vocabulary,
     diff::align,
-    edit::{Edit, EditKind, set_weight, weight_mut},
-    language::{
-        At, BreakAt, Command, Expression, Names, ParseError, PromptSource, Reference, Replacement, WeightPlace,
-    },
+    edit::{Edit, EditKind},
+    language::{At, BreakAt, Command, Expression, Names, ParseError, PromptSource, Reference},
 };
 
 /// Seed of the pairs that prompts are taken from.
@@ -398,157 +399,9 @@ impl Session {
         expression.evaluate(&|reference| self.reference(reference, position), &changed)
     }
 
-    /// True if all values of an expression are ready at a point, and were not at the one before.
-    fn is_ready(&self, expression: &Expression, point: Point) -> Result<bool, SessionError> {
-        let references = expression.references();
-        let of_run: Vec<_> = references.iter().copied().filter(|r| r.of.is_none()).collect();
-        let counted = if of_run.is_empty() { references } else { of_run };
-        let Some(place) = counted.iter().map(|r| r.quantity.place()).max() else { return Ok(false) };
-        if place != point.place {
-            return Ok(false);
-        }
-        let (mut open, mut last) = (false, 0);
-        for reference in counted.iter().filter(|r| r.quantity.place() == place) {
-            match reference.position {
-                None => open = true,
-                Some(at) => last = last.max(self.position_in(self.prompt()?, at)?),
-            }
-        }
-        Ok(if open { point.position >= last } else { point.position == last })
-    }
-
-    fn holds(&self, at: &BreakAt, point: Point) -> Result<bool, SessionError> {
-        let here = |position: &Option<At>| -> Result<bool, SessionError> {
-            Ok(match position {
-                Some(at) => at.of(self.prompt()?.tokens.len()) == Some(point.position),
-                None => true,
-            })
-        };
-        Ok(match at {
-            BreakAt::Point(place, position) => place.is_none_or(|place| place == point.place) && here(position)?,
-            BreakAt::Node(node, position) => {
-                let active = || -> Result<bool, SessionError> {
-                    Ok(self.trace(&self.prompt()?.name)?.value(*node, point.position) != 0.0)
-                };
-                Place::Site(node.site) == point.place && here(position)? && active()?
-            }
-            BreakAt::Condition(condition) => {
-                self.is_ready(condition, point)? && self.evaluate(condition, point.position)? != 0.0
-            }
-        })
-    }
-
-    /// Goes on from point to point until `until` holds at one, a breakpoint or a watch stops there, or the run is over; returns
-    /// the reasons to stop.
-    pub(crate) fn advance(&mut self, mut until: impl FnMut(Point) -> bool) -> Result<Vec<crate::Reason>, SessionError> {
-        self.prompt()?;
-        loop {
-            let number = self.cursor.map_or(0, |cursor| cursor + 1);
-            let Some(point) = self.point_of(number) else {
-                self.cursor = Some(self.places.len() * self.prompt()?.tokens.len());
-                return Ok(vec![]);
-            };
-            let mut reasons = vec![];
-            for breakpoint in &self.breakpoints {
-                if self.holds(&breakpoint.at, point)? {
-                    reasons.push(crate::Reason::Breakpoint { number: breakpoint.number, at: breakpoint.text.clone() });
-                }
-            }
-            let mut seen = vec![];
-            for (i, watched) in self.watches.iter().enumerate() {
-                if self.is_ready(&watched.expression, point)? {
-                    let now = self.evaluate(&watched.expression, point.position)?;
-                    if let Some(from) = watched.last.filter(|last| *last != now) {
-                        let expression = watched.expression.to_string();
-                        reasons.push(crate::Reason::Watch { number: watched.number, expression, from, to: now });
-                    }
-                    seen.push((i, now));
-                }
-            }
-            seen.into_iter().for_each(|(i, now)| self.watches[i].last = Some(now));
-            self.cursor = Some(number);
-            if until(point) || !reasons.is_empty() {
-                return Ok(reasons);
-            }
-        }
-    }
-
     pub(crate) fn number(&mut self) -> usize {
         self.next_number += 1;
         self.next_number - 1
-    }
-
-    /// Makes an edit of a node on the prompt at hand.
-    pub(crate) fn set_node(&mut self, node: Node, at: Option<At>, to: &Replacement) -> Result<String, SessionError> {
-        let prompt = self.prompt()?;
-        let positions = match at {
-            Some(at) => {
-                let position = self.position_in(prompt, at)?;
-                position..position + 1
-            }
-            None => 0..prompt.tokens.len(),
-        };
-        let mut changes = vec![];
-        for position in positions {
-            let value = match to {
-                Replacement::Number(number) => *number,
-                Replacement::Mean => {
-                    let means = self.means.as_ref().ok_or(SessionError::NoMeans)?;
-                    means[self.space.number(node).ok_or(SessionError::NoMean { node })?]
-                }
-                Replacement::Of(name) => {
-                    let other = self.prompt_named(name)?;
-                    match self.counterpart(position, other)? {
-                        Some(there) => self.trace(name)?.value(node, there),
-                        // All positions means all that can be compared.
-                        None if at.is_none() => continue,
-                        None => return Err(SessionError::NoCounterpart { name: name.clone(), position }),
-                    }
-                }
-            };
-            changes.push(Change { node, position, value });
-        }
-        let place = at.map_or(String::new(), |at| at.to_string());
-        let to = match to {
-            Replacement::Number(number) => number.to_string(),
-            Replacement::Mean => "mean".into(),
-            Replacement::Of(name) => format!("of {name}"),
-        };
-        let prompt = prompt.name.clone();
-        let text = format!("{node}{place} = {to} on {prompt}");
-        self.traces.borrow_mut().remove(&prompt);
-        self.edits.push(Edit { text: text.clone(), kind: EditKind::Changes { prompt, changes } });
-        Ok(text)
-    }
-
-    /// Makes an edit of a weight.
-    pub(crate) fn set_weight(&mut self, place: &WeightPlace, to: f32) -> String {
-        let before = set_weight(&mut self.model, place, to);
-        self.traces.borrow_mut().clear();
-        let text = format!("{place} = {to} (was {before})");
-        self.edits.push(Edit { text: text.clone(), kind: EditKind::Weight { place: place.clone(), before } });
-        text
-    }
-
-    /// Value of a weight.
-    pub(crate) fn weight(&mut self, place: &WeightPlace) -> f32 {
-        let (weight, entry) = weight_mut(&mut self.model, place);
-        weight.dense()[entry]
-    }
-
-    /// Takes the last edit back.
-    pub(crate) fn undo(&mut self) -> Result<String, SessionError> {
-        let edit = self.edits.pop().ok_or(SessionError::NothingToUndo)?;
-        match edit.kind {
-            EditKind::Changes { prompt, .. } => {
-                self.traces.borrow_mut().remove(&prompt);
-            }
-            EditKind::Weight { place, before } => {
-                set_weight(&mut self.model, &place, before);
-                self.traces.borrow_mut().clear();
-            }
-        }
-        Ok(edit.text)
     }
 
     /// Label of a node in one of the circuits.
