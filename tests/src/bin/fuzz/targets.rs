@@ -9,6 +9,7 @@ use std::{
 
 use openwork_circuit::{Calibration, Circuit, CircuitFile, Claim, Domain, Means, NodeSet, NodeSpace, SearchSettings};
 use openwork_data::{Documents, Sources, Tokenizer};
+use openwork_debug::{Command, Names, claims::Claims};
 use openwork_model::{Config, Model};
 use openwork_project::{LineFormat, PromptLines, VerdictFile};
 use openwork_tensor::{PtFile, ShardWriter, TensorFile, TokenShards};
@@ -61,7 +62,24 @@ fn texts() -> Vec<Target> {
     let hypothesis = "name = \"a\"\nanswer = \"'yes' if sign == '+' else 'no'\"\ncandidates = [\"yes\", \"no\"]\n\
         [[variable]]\nname = \"sign\"\nvalue = \"last_of(tokens, ['+', '-'])\"\nnodes = [\"0.attn.v[3]\", \"0.mlp.post_act[7]\"]\n\
         at = \"all\"\n";
+    let script = "prompt a \"x = 1\"\n# a comment\nbreak changed 0.mlp.post_act[3] by 1e-3 against a\n\
+        watch (logit(#1) - abs(0.attn.q[1]@-1)) * 2 > 0.5 and not 0.attn.k[1] == 0\n\
+        set 0.attn.act_in[3] -> 0.attn.q[1] = -0.5\nset 0.mlp.post_act[3]@2 = mean\n\
+        bt 0.mlp.post_act[3]@last --depth 3 --share 0.1 --norm held --effect mean\nwhy #1 not #2\nprint 0.attn.q[0:3]@*\n";
+    let claims = "openwork-claims 1\n# a comment\n0.mlp.post_act[3] fires_on only #1 #2 above 0.5 on with_as in 0.9 of 60 pairs seed 3\n\
+        edge 0.attn.act_in[3] -> 0.attn.q[1] carries with_as by 0.2 in 0.9 of 60 pairs\n\
+        circuit \"circuits/with_as.json\" agrees_with model on with_as in 0.9 of 60 pairs\n";
     vec![
+        Target {
+            name: "debugger",
+            seeds: vec![script.as_bytes().to_vec()],
+            read: text(|text| in_names(|names| text.lines().all(|line| Command::parse(line, names).is_ok()))),
+        },
+        Target {
+            name: "claims",
+            seeds: vec![claims.as_bytes().to_vec()],
+            read: text(|text| in_names(|names| Claims::parse(text, names).is_ok())),
+        },
         Target {
             name: "recipe",
             seeds: SHIPPED.map(|(_, text)| text.as_bytes().to_vec()).to_vec(),
@@ -78,6 +96,15 @@ fn texts() -> Vec<Target> {
             read: text(|text| Hypothesis::parse(text, "h.toml", &model().config).is_ok()),
         },
     ]
+}
+
+/// Names of a model whose tokens are bytes.
+fn in_names(read: impl FnOnce(Names<'_>) -> bool) -> bool {
+    let (config, prompts) = (model().config, ["a".to_owned()]);
+    let most = config.vocab_size as u16;
+    let encode = move |text: &str| text.bytes().map(|byte| u16::from(byte) % most).collect::<Vec<u16>>();
+    let decode = |tokens: &[u16]| tokens.iter().map(|&token| char::from(token as u8)).collect::<String>();
+    read(Names { config: &config, vocabulary: &(encode, decode), prompts: &prompts })
 }
 
 fn tensors(dir: &Path) -> Vec<Target> {
