@@ -97,7 +97,7 @@ fn all<'a>(causes: &'a Causes, found: &mut Vec<&'a Causes>) {
 const TOLERANCE: f64 = 1e-5;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_causes_of_every_value_add_up_to_it(
