@@ -24,8 +24,11 @@ pub fn test() -> Result<()> {
         false => stage("tests", "test --workspace --lib --bins --tests")?,
     }
     sanitized()?;
+    // Of the whole workspace: one package alone has other features, and its dependencies would be built again.
+    stage("building the fuzzer", "build --workspace --bin fuzz")?;
     // A short pass, the same on every machine; `cargo xtask fuzz` takes a minute for every format.
-    stage("fuzzing", "run --quiet --package openwork-tests --bin fuzz -- --cases 300")?;
+    let mut fuzzer = Command::new(target().join("debug/fuzz"));
+    run("fuzzing", fuzzer.current_dir(root()).args(["--cases", "300"]))?;
     match has("deny") {
         true => stage("licences and bans of dependencies", "deny check licenses bans sources")?,
         false => println!("== licences and bans of dependencies: skipped, as cargo-deny is not installed"),

@@ -9,7 +9,10 @@ use openwork_tensor::TokenShards;
 use openwork_train::{CheckpointInfo, Recipe, check_checkpoint};
 use serde::Deserialize;
 
-use crate::{LoggedVerdict, Sample, TOKENIZER_KEY, VerdictFile, pairs_path, read_log, verdict_path};
+use crate::{
+    LoggedVerdict, Sample, TOKENIZER_KEY, VerdictError, VerdictFile, pairs_path, read_log, verdict::is_earlier,
+    verdict_path,
+};
 
 /// A file and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -256,6 +259,11 @@ impl Known {
     fn verdict(&self, path: &Path, circuit: &Path) -> State {
         let verdict = match VerdictFile::read(path) {
             Ok(verdict) => verdict,
+            Err(VerdictError::Format { found, .. }) if is_earlier(&found) => {
+                return State::Unknown {
+                    reason: "it is of an earlier version of the program, which this version does not read",
+                };
+            }
             Err(error) => return State::Damaged { reason: words(error) },
         };
         let loaded = self.model.as_ref().ok().map(|loaded| self.circuit(circuit, loaded));

@@ -12,8 +12,8 @@ use openwork_train::LogLine;
 use openwork_verify::{Control, Report, Verdict};
 
 use crate::{
-    LogError, LoggedVerdict, Part, Project, ProjectError, Standing, TaskScore, TaskScoreError, VerdictError,
-    VerdictFile, earlier_verdicts, read_log, stale, task_scores, verdict_path,
+    LogError, LoggedVerdict, Project, ProjectError, Standing, TaskScore, TaskScoreError, VerdictError, VerdictFile,
+    earlier_verdicts, read_log, task_scores, verdict_path,
 };
 
 /// Pairs per split that the whole model is measured on.
@@ -67,8 +67,8 @@ pub struct UnjudgedCircuit {
     pub task: String,
     /// Its nodes and edges.
     pub size: Size,
-    /// The verdict beside it, if it is about something else, and the parts that differ.
-    pub stale: Option<(PathBuf, Vec<Part>)>,
+    /// The verdict beside it, which is none about this circuit that this version reads.
+    pub standing: Standing,
     /// The latest verdict in the log of the folder on this very circuit and model, under whatever name.
     pub logged: Option<LoggedVerdict>,
 }
@@ -76,9 +76,10 @@ pub struct UnjudgedCircuit {
 impl UnjudgedCircuit {
     /// Sentence on what the circuit lacks.
     pub fn words(&self) -> String {
-        let words = match &self.stale {
-            Some((path, differs)) => stale(path, differs),
-            None => "it has no verdict beside it; `openwork verify` makes one".into(),
+        let without = || "it has no verdict beside it; `openwork verify` makes one".into();
+        let words = match &self.standing {
+            Standing::Unverified => without(),
+            standing => standing.reservation().unwrap_or_else(without),
         };
         match &self.logged {
             Some(verdict) => format!(
@@ -199,18 +200,17 @@ fn circuits(project: &Project) -> Result<(Vec<CircuitReport>, Vec<UnjudgedCircui
     paths.sort();
     for path in paths {
         let file = project.circuit(&path)?;
-        let stale = match Standing::of(&path, &file, Some(project))? {
+        let standing = match Standing::of(&path, &file, Some(project))? {
             Standing::Judged(verdict) => {
                 judged.push(CircuitReport::new(project, file, *verdict, verdict_path(&path))?);
                 continue;
             }
-            Standing::Stale { path, differs } => Some((path, differs)),
-            Standing::Unverified => None,
+            standing => standing,
         };
         let (earlier, _) = earlier_verdicts(&path, &file.task)?;
         let (circuit, model) = (file.claim_sha256(), &project.model_sha256);
         let logged = earlier.into_iter().rev().find(|v| v.circuit_sha256 == circuit && v.model_sha256 == *model);
-        unjudged.push(UnjudgedCircuit { path, task: file.task.clone(), size: file.circuit.size(), stale, logged });
+        unjudged.push(UnjudgedCircuit { path, task: file.task.clone(), size: file.circuit.size(), standing, logged });
     }
     Ok((judged, unjudged))
 }

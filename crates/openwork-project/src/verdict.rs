@@ -384,6 +384,13 @@ pub enum Standing {
         /// The parts that differ.
         differs: Vec<Part>,
     },
+    /// There is one of an earlier version of the program, which this version does not read.
+    Outdated {
+        /// The verdict file.
+        path: PathBuf,
+        /// Its format.
+        format: String,
+    },
     /// There is one about this circuit.
     Judged(Box<VerdictFile>),
 }
@@ -398,7 +405,12 @@ impl Standing {
         if !path.exists() {
             return Ok(Self::Unverified);
         }
-        let file = VerdictFile::read(&path)?;
+        let file = match VerdictFile::read(&path) {
+            Err(VerdictError::Format { path, found }) if is_earlier(&found) => {
+                return Ok(Self::Outdated { path, format: found });
+            }
+            file => file?,
+        };
         let differs = file.about.differs(circuit, project);
         Ok(match differs.is_empty() {
             true => Self::Judged(Box::new(file)),
@@ -411,6 +423,10 @@ impl Standing {
         match self {
             Self::Unverified => Some("this circuit has not been verified; `openwork verify` does it".into()),
             Self::Stale { path, differs } => Some(stale(path, differs)),
+            Self::Outdated { path, format } => Some(format!(
+                "{} has format {format:?}, that of an earlier version of the program: verify the circuit again with `openwork verify`",
+                path.display()
+            )),
             Self::Judged(file)
                 if file.report.verdict.passed_claim() == Some(Claim::Answer)
                     && file.report.settings.loosened().is_empty() =>
@@ -420,6 +436,12 @@ impl Standing {
             Self::Judged(file) => Some(format!("the verdict on this circuit is {}", file.report.headline())),
         }
     }
+}
+
+/// True for the formats of verdict files that earlier versions wrote: a name and a whole number below this version's.
+pub(crate) fn is_earlier(format: &str) -> bool {
+    let number = |format: &str| format.strip_prefix("openwork-verdict ").and_then(|n| n.parse::<u32>().ok());
+    number(format).is_some_and(|found| Some(found) < number(FORMAT))
 }
 
 /// Sentence on a verdict that is about something else.

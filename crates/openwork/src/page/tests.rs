@@ -185,7 +185,7 @@ fn page(report: Report) -> String {
             path: format!("circuits/{}.json", HOSTILE.replace('/', "")).into(),
             task: HOSTILE.into(),
             size: openwork_circuit::Size { nodes: 3, edges: 2, units: 3 },
-            stale: None,
+            standing: openwork_project::Standing::Unverified,
             logged: None,
         }],
         tasks: vec![],

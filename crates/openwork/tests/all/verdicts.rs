@@ -93,6 +93,37 @@ fn a_verdict_is_about_the_circuit_that_it_was_made_on() {
 }
 
 #[test]
+fn a_verdict_of_an_earlier_version_is_named_and_stops_nothing() {
+    let tmp = copy();
+    let dir = tmp.path();
+    save(dir, "for_while", "for_while", 1);
+    let _ = run(dir, VERIFY);
+    let path = dir.join("run/circuits/for_while.verdict.json");
+    let verdict = std::fs::read_to_string(&path).unwrap();
+    let of_format = |format: &str| {
+        let mut json: serde_json::Value = serde_json::from_str(&verdict).unwrap();
+        json["format"] = format.into();
+        // Fields of earlier versions were others.
+        json["report"] = serde_json::json!({});
+        std::fs::write(&path, json.to_string()).unwrap();
+    };
+    of_format("openwork-verdict 5");
+    let said = ok(dir, "report run");
+    let line = said.lines().find(|l| l.starts_with("run/circuits/for_while.json")).unwrap();
+    assert!(line.contains("earlier version") && line.contains("openwork verify"), "{line}");
+    assert!(read(dir, "run/report.html").contains("NOT VERIFIED"));
+    let checked = ok(dir, "fsck run");
+    let line = checked.lines().find(|l| l.contains("for_while.verdict.json")).unwrap();
+    assert!(line.contains("earlier version"), "{checked}");
+    // Formats that no version wrote are damage.
+    for format in ["openwork-verdict 999", "openwork-verdict", "verdict 5"] {
+        of_format(format);
+        assert_eq!(run(dir, "report run").status.code(), Some(2), "{format}");
+        assert_eq!(run(dir, "fsck run").status.code(), Some(1), "{format}");
+    }
+}
+
+#[test]
 fn calibration_task_model_means_and_tokenizer_belong_to_a_verdict_and_labels_do_not() {
     let tmp = copy();
     let dir = tmp.path();
