@@ -131,8 +131,8 @@ fn tree<'s>(sequences: impl Iterator<Item = &'s [u16]>) -> (Vec<Prefix>, Vec<usi
             let parent = at;
             at = *children.entry((parent, token)).or_insert_with(|| {
                 let number = tree.len();
-                let mut path = tree.get(parent).map_or_else(Vec::new, |p| p.path.clone());
-                path.push(number);
+                let before = tree.get(parent).map_or(&[][..], |p| &p.path);
+                let path = before.iter().copied().chain([number]).collect();
                 let depth = u16::try_from(depth).expect("sequences of at most 65,536 tokens");
                 tree.push(Prefix { token, depth, path });
                 number
