@@ -82,7 +82,7 @@ impl Heads {
     fn gathered(self, x: &Matrix, factor: f32, cpu: &mut Cpu) -> Vec<f32> {
         let stride = self.column();
         let mut columns = cpu.vector(stride * x.ncols());
-        if self.n_head % LANES != 0 {
+        if !self.n_head.is_multiple_of(LANES) {
             columns.fill(0.0);
         }
         for r in 0..x.nrows() {
