@@ -126,6 +126,9 @@ struct Line {
     nodes: Vec<String>,
 }
 
+/// Name of a field of the header and its value in words.
+type Field = (&'static str, fn(&Header) -> String);
+
 impl Header {
     fn new(project: &Project, request: &TuneRequest<'_>) -> Self {
         Self {
@@ -143,7 +146,7 @@ impl Header {
     /// The first field that differs, with both values.
     fn difference(&self, other: &Self) -> Option<(&'static str, String, String)> {
         let masks = |h: &Self| serde_json::to_string(&h.masks).expect("plain values");
-        let fields: [(&'static str, fn(&Self) -> String); 7] = [
+        let fields: [Field; 7] = [
             ("format", |h| h.format.clone()),
             ("task", |h| h.task.clone()),
             ("model_sha256", |h| h.model_sha256.clone()),
