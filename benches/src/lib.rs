@@ -1,5 +1,5 @@
 //! Code that the benchmarks share. The programs are in `src/bin`, one folder each, and are called through
-//! `cargo xtask bench`: `kernels` and `step` measure speed beside other implementations ([`Peers`]),
+//! `cargo xtask bench`: `kernels` and `step` measure speed beside other implementations ([`Peers`]), `search` that of a search for circuits,
 //! `quality` what the faster training modes cost in validation loss.
 //!
 //! To read a number: contestants [`take_turns`], so that whatever else the machine does falls on all of

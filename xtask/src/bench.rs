@@ -18,6 +18,7 @@ cargo xtask bench WHAT [ARGS]      (WHAT --help lists the arguments)
 
   kernels [OP..]  operations, each alone; with --device cuda on a GPU
   step            whole training steps; with --device cuda on a GPU
+  search          passes of a search for circuits
   plot            drawings of saved training steps, in docs/bench
   quality         what the faster training modes cost in validation loss
 
@@ -47,6 +48,7 @@ pub fn run(args: &[OsString]) -> Result<()> {
         "kernels" if on_gpu(args) => ("gpu", &[]),
         "kernels" => ("kernels", &[]),
         "step" => ("step", &[]),
+        "search" => ("search", &[]),
         "plot" => ("step", &["plot"]),
         "quality" => ("quality", &[]),
         "help" | "--help" | "-h" => {

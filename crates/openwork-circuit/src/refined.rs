@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::SearchSettings;
+use crate::{LearnedMasks, SearchSettings};
 
 /// A circuit less the edges and nodes that it did not need.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub struct Refined {
     pub search: Box<SearchSettings>,
     /// Condition that held throughout.
     pub hold: Hold,
+    /// Settings of the masks over edges, and their seed, where masks chose the edges before the last were removed one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge_masks: Option<(LearnedMasks, u64)>,
 }
 
 /// Condition on a circuit that parts are removed from, on the selection pairs.
@@ -38,7 +41,7 @@ impl Refined {
             Hold::Agreement(share) if !(0.5..=1.0).contains(&share) => {
                 Some("the agreement that holds is not between 0.5 and 1")
             }
-            _ => self.search.fault(),
+            _ => self.edge_masks.as_ref().and_then(|(masks, _)| masks.fault()).or_else(|| self.search.fault()),
         }
     }
 }

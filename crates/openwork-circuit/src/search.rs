@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Grown, Refined, Scored};
+use crate::{Combined, Grown, Refined, Scored, Tuned};
 
 /// The method that found a circuit and its settings; one variant per method.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,10 @@ pub enum SearchSettings {
     Grown(Grown),
     /// The top of a ranking by attribution scores.
     Scored(Scored),
+    /// The best of several searches by learned masks, with other settings each.
+    Tuned(Tuned),
+    /// Union or core of the circuits of several seeds.
+    Combined(Combined),
     /// A circuit that was found before, less what it did not need.
     Refined(Refined),
     /// A person chose the nodes. There is no search to repeat.
@@ -29,6 +33,8 @@ impl SearchSettings {
             Self::LearnedMasks(masks) => masks.fault(),
             Self::Grown(grown) => grown.fault(),
             Self::Scored(scored) => scored.fault(),
+            Self::Tuned(tuned) => tuned.fault(),
+            Self::Combined(combined) => combined.fault(),
             Self::Refined(refined) => refined.fault(),
             Self::Localised(localised) => localised.settings.fault(),
             Self::ByHand {} => None,
@@ -40,6 +46,8 @@ impl SearchSettings {
         match self {
             Self::LearnedMasks(masks) => Some(masks),
             Self::Grown(grown) => grown.start.search.masks(),
+            Self::Tuned(tuned) => Some(&tuned.masks),
+            Self::Combined(combined) => Some(&combined.masks),
             Self::Refined(refined) => refined.search.masks(),
             Self::Scored(_) | Self::ByHand {} | Self::Localised(_) => None,
         }
@@ -214,10 +222,16 @@ impl Default for LearnedMasks {
 }
 
 impl LearnedMasks {
+    /// Most restarts and most steps of a search.
+    pub const MOST: usize = 1 << 20;
+
     /// The first setting that no search can have, in words.
-    fn fault(&self) -> Option<&'static str> {
+    pub(crate) fn fault(&self) -> Option<&'static str> {
         match self {
             Self { batch_pairs: 0, .. } => Some("batch_pairs is 0"),
+            Self { restarts, steps, .. } if *restarts > Self::MOST || *steps > Self::MOST => {
+                Some("restarts or steps are more than 1048576")
+            }
             Self { temperature, .. } if *temperature <= 0.0 => Some("temperature is not above 0"),
             Self { adversary_ascents: 0, .. } => Some("adversary_ascents is 0"),
             Self { price_rise, .. } if !(0.0..=1.0).contains(price_rise) => Some("price_rise is not from 0 to 1"),
@@ -299,6 +313,14 @@ mod tests {
         let never = LearnedMasks { batch_pairs: 0, ..masks };
         let of_never = SearchSettings::Grown(grown(SearchSettings::LearnedMasks(never)));
         assert_eq!(of_never.fault(), Some("batch_pairs is 0"));
+        // Effort that no search has made, at any depth.
+        for endless in [
+            LearnedMasks { restarts: LearnedMasks::MOST + 1, ..LearnedMasks::default() },
+            LearnedMasks { steps: usize::MAX, ..LearnedMasks::default() },
+        ] {
+            let nested = grown(SearchSettings::Grown(grown(SearchSettings::LearnedMasks(endless))));
+            assert!(SearchSettings::Grown(nested).fault().unwrap().contains("1048576"));
+        }
     }
 
     #[test]
@@ -314,10 +336,22 @@ mod tests {
                 edges: 9,
                 search: Box::new(SearchSettings::Scored(Scored::default())),
                 hold,
+                edge_masks: Some((LearnedMasks { lr: 0.1 + 0.2, ..LearnedMasks::default() }, 5)),
             })
         };
         for settings in methods.chain([
             SearchSettings::ByHand {},
+            SearchSettings::Combined(Combined {
+                of: crate::Combination::Union,
+                circuits_sha256: vec!["0".repeat(64); 3],
+                masks: masks(Objective::Kl),
+            }),
+            SearchSettings::Tuned(Tuned {
+                masks: masks(Objective::Task),
+                sampler: crate::Sampler::Random,
+                won: 2,
+                trace_sha256: "0".repeat(64),
+            }),
             SearchSettings::Localised(localised),
             SearchSettings::Scored(Scored { threshold: 0.1 + 0.2, parts: Parts::Edges, ..Scored::default() }),
             refined(Hold::Loss(0.15)),
@@ -348,7 +382,8 @@ mod tests {
     fn a_refined_circuit_tells_of_the_search_before_it() {
         let refined = |hold, search| {
             let circuit_sha256 = "0".repeat(64);
-            SearchSettings::Refined(Refined { circuit_sha256, nodes: 1, edges: 0, search: Box::new(search), hold })
+            let search = Box::new(search);
+            SearchSettings::Refined(Refined { circuit_sha256, nodes: 1, edges: 0, search, hold, edge_masks: None })
         };
         let masks = LearnedMasks { steps: 77, ..LearnedMasks::default() };
         let of_masks = refined(Hold::Loss(0.1), SearchSettings::LearnedMasks(masks.clone()));

@@ -7,11 +7,13 @@ mod grow;
 mod learn;
 mod mask;
 mod objective;
+mod prompts;
 mod prune;
 mod scores;
 mod select;
 mod settings;
 mod stability;
+mod tune;
 
 pub use control::{nonsense_labels, random_weights};
 pub use grow::{Grow, GrowError, GrownCircuit, GrowthStep, OnGrowthStep, Stop};
@@ -23,4 +25,5 @@ pub use scores::{
 };
 pub use select::calibrate;
 pub use settings::Settings;
-pub use stability::Stability;
+pub use stability::{Spread, Stability};
+pub use tune::{OnTuneStep, Trial, TuneStep, Tuning, best_trial};

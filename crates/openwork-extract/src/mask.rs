@@ -6,27 +6,24 @@
 
 use std::ops::ControlFlow;
 
-use openwork_circuit::{Ablation, Batch, Means, NodeSpace, Partial};
+use openwork_circuit::{Batch, Means, NodeSpace};
 use openwork_cuda::{Array, Buffer, Gpu, GpuError, Mask};
 use openwork_model::{ActivationDtype, GpuModel, Matrix, Model, Site, Tap, Tokens};
 use openwork_ops::Cuda;
 
-/// Sum over the batch's sequences of `−log p(right | two candidates)` under the mask, and its gradient with
+use crate::prompts::{Blend, Prompts, Runner};
+
+/// Sum over the sequences of `prompts` of `−log p(right | two candidates)` under the mask (node n open where `tau[n] > 0`), in nats, and its gradient with
 /// respect to every gate.
 pub(crate) fn loss_and_gates(
-    model: &Model,
+    runner: &Runner<'_>,
     space: &NodeSpace,
     means: &Means,
     tau: &[f32],
-    batch: &Batch,
+    prompts: &Prompts,
 ) -> (f64, Vec<f32>) {
-    let tokens = Tokens::new(&batch.tokens, batch.seq_len);
     let r: Vec<f32> = tau.iter().map(|&t| heaviside(t)).collect();
-    let mut tap = Partial::new(space, &r, Ablation::Mean(means));
-    let pass = model.forward(tokens, Some(&batch.readout), &mut tap);
-    let (loss, dlogits) = batch.task_loss(&pass.logits);
-    model.backward(&pass, &dlogits, &mut tap, None);
-    (loss, tap.gradient)
+    runner.gradient(prompts, Blend::new(space, &r, means), |logits| prompts.batch.task_loss(logits))
 }
 
 /// H(τ): 1 where a gate is open (τ > 0), else 0.
@@ -147,9 +144,10 @@ mod tests {
         let space = NodeSpace::new(&model.config);
         let means = Means::compute(&model, &(0..40).map(|t| t * 7 % 20).collect::<Vec<u16>>(), 10);
         let pair = Pair { positive: vec![1, 2, 3], negative: vec![4, 5], answer: 6, alternative: 7, template: 0 };
-        let batch = &batches(&[pair], 1, 10)[0];
+        let batch = &batches(std::slice::from_ref(&pair), 1, 10)[0];
         let tau: Vec<f32> = (0..space.len()).map(|n| if n % 5 == 0 { -0.5 } else { 0.5 }).collect();
-        let (loss, gates) = loss_and_gates(&model, &space, &means, &tau, batch);
+        let prompts = Prompts::new(std::slice::from_ref(&pair), &model.config);
+        let (loss, gates) = loss_and_gates(&Runner::new(&model), &space, &means, &tau, &prompts);
         let run = |node: usize, by: f32| {
             let mut gate: Vec<f32> = tau.iter().map(|&t| f32::from(t > 0.0)).collect();
             gate[node] += by;

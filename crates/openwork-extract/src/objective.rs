@@ -3,14 +3,15 @@
 //!
 //! The adversary ablates a few closed nodes, by one scheme for the whole batch (after VPD's adversarial masks).
 
-use openwork_circuit::{
-    Batch, LearnedMasks, Means, NodeSpace, Partial, batches, contrast, differences, log_softmax, softplus,
-};
-use openwork_model::{Matrix, Model, NoTap, Tokens};
+use openwork_circuit::{LearnedMasks, Means, NodeSpace, contrast, differences, log_softmax, softplus};
+use openwork_model::{Matrix, NoTap};
 use openwork_tasks::Pair;
 use rayon::prelude::*;
 
-use crate::mask::heaviside;
+use crate::{
+    mask::heaviside,
+    prompts::{Blend, CHUNKS, Prompts, Runner, prompts},
+};
 
 /// KL(model ‖ run) in nats, summed over sequences, and its gradient with respect to every node's coefficient.
 struct Divergence {
@@ -20,40 +21,37 @@ struct Divergence {
 
 /// A batch of pairs with the model's own distributions on it.
 pub(crate) struct Target<'a> {
-    model: &'a Model,
+    runner: &'a Runner<'a>,
     space: &'a NodeSpace,
     means: &'a Means,
-    chunks: Vec<(Batch, Matrix)>,
+    chunks: Vec<(Prompts, Matrix)>,
     sequences: f64,
 }
 
 impl<'a> Target<'a> {
     /// A fixed split into chunks, added up in order: the number of threads does not matter.
-    pub fn new(model: &'a Model, space: &'a NodeSpace, means: &'a Means, pairs: &[Pair]) -> Self {
-        let chunks = batches(pairs, pairs.len().div_ceil(4), model.config.n_ctx).into_par_iter().map(|batch| {
-            let tokens = Tokens::new(&batch.tokens, batch.seq_len);
-            let mut p = model.forward(tokens, Some(&batch.readout), &mut NoTap).logits;
-            softmax(&mut p);
-            (batch, p)
-        });
-        Self { model, space, means, chunks: chunks.collect(), sequences: 2.0 * pairs.len() as f64 }
+    pub fn new(runner: &'a Runner<'a>, space: &'a NodeSpace, means: &'a Means, pairs: &[Pair]) -> Self {
+        let chunks =
+            prompts(pairs, pairs.len().div_ceil(CHUNKS), &runner.model.config).into_par_iter().map(|prompts| {
+                let mut p = runner.logits(&prompts, &mut NoTap);
+                softmax(&mut p);
+                (prompts, p)
+            });
+        Self { runner, space, means, chunks: chunks.collect(), sequences: 2.0 * pairs.len() as f64 }
     }
 
     /// With node n kept to the part `r[n]` and its mean for the rest.
     fn divergence(&self, r: &[f32]) -> Divergence {
-        let one = |(batch, p): &(Batch, Matrix)| {
-            let mut tap = Partial::new(self.space, r, openwork_circuit::Ablation::Mean(self.means));
-            let tokens = Tokens::new(&batch.tokens, batch.seq_len);
-            let pass = self.model.forward(tokens, Some(&batch.readout), &mut tap);
-            let mut q = pass.logits.clone();
-            softmax(&mut q);
-            let kl: f64 = p
-                .iter()
-                .zip(&q)
-                .map(|(&p, &q)| f64::from(p) * (f64::from(p.max(1e-30)) / f64::from(q.max(1e-30))).ln())
-                .sum();
-            self.model.backward(&pass, &(q - p), &mut tap, None);
-            (kl, tap.gradient)
+        let one = |(prompts, p): &(Prompts, Matrix)| {
+            self.runner.gradient(prompts, Blend::new(self.space, r, self.means), |logits| {
+                let mut q = logits.clone();
+                softmax(&mut q);
+                let kl = p
+                    .iter()
+                    .zip(&q)
+                    .map(|(&p, &q)| f64::from(p) * (f64::from(p.max(1e-30)) / f64::from(q.max(1e-30))).ln());
+                (kl.sum(), q - p)
+            })
         };
         let parts: Vec<(f64, Vec<f32>)> = self.chunks.par_iter().map(one).collect();
         let mut gradient = vec![0.0; r.len()];
@@ -147,7 +145,7 @@ fn softmax(logits: &mut Matrix) {
 /// Cost to the model of the worst scheme that a short attack finds on closed nodes: the rise of the mean of
 /// `−log p(the model's answer)` over the two candidates, in nats per sequence.
 pub(crate) fn attack_cost(
-    model: &Model,
+    runner: &Runner<'_>,
     space: &NodeSpace,
     means: &Means,
     nodes: &openwork_circuit::NodeSet,
@@ -155,31 +153,24 @@ pub(crate) fn attack_cost(
     masks: &LearnedMasks,
 ) -> f64 {
     const STEPS: usize = 3;
-    let batches = batches(pairs, pairs.len().div_ceil(4), model.config.n_ctx);
+    let prompts = prompts(pairs, pairs.len().div_ceil(CHUNKS), &runner.model.config);
     let closed: Vec<bool> = nodes.kept().iter().map(|k| !k).collect();
     let budget = (masks.adversary_share * nodes.len() as f64).max(1.0);
-    let signs: Vec<Vec<f64>> = batches
-        .par_iter()
-        .map(|b| {
-            let pass = model.forward(Tokens::new(&b.tokens, b.seq_len), Some(&b.readout), &mut NoTap);
-            differences(&pass.logits, b).map(f64::signum).collect()
-        })
-        .collect();
+    let signs_of = |p: &Prompts| differences(&runner.logits(p, &mut NoTap), &p.batch).map(f64::signum).collect();
+    let signs: Vec<Vec<f64>> = prompts.par_iter().map(signs_of).collect();
     // The slope of the loss, or what all answers are pushed towards: at the model losses of sure answers have none.
     let loss = |ablated: &[f64], push: Option<f64>| -> (f64, Vec<f64>) {
         let r = whole_but(ablated);
-        let one = |(batch, signs): (&Batch, &Vec<f64>)| {
-            let mut tap = Partial::new(space, &r, openwork_circuit::Ablation::Mean(means));
-            let pass = model.forward(Tokens::new(&batch.tokens, batch.seq_len), Some(&batch.readout), &mut tap);
-            let (total, dlogits) = contrast(&pass.logits, batch, |sequence, d| {
-                let sign: f64 = signs[sequence];
-                let x = -sign * d;
-                (softplus(x), push.unwrap_or(-sign / (1.0 + (-x).exp())))
-            });
-            model.backward(&pass, &dlogits, &mut tap, None);
-            (total, tap.gradient)
+        let one = |(prompts, signs): (&Prompts, &Vec<f64>)| {
+            runner.gradient(prompts, Blend::new(space, &r, means), |logits| {
+                contrast(logits, &prompts.batch, |sequence, d| {
+                    let sign: f64 = signs[sequence];
+                    let x = -sign * d;
+                    (softplus(x), push.unwrap_or(-sign / (1.0 + (-x).exp())))
+                })
+            })
         };
-        let parts: Vec<(f64, Vec<f32>)> = batches.par_iter().zip(&signs).map(one).collect();
+        let parts: Vec<(f64, Vec<f32>)> = prompts.par_iter().zip(&signs).map(one).collect();
         let mut gradient = vec![0.0; r.len()];
         parts.iter().for_each(|(_, p)| gradient.iter_mut().zip(p).for_each(|(g, &x)| *g += f64::from(x)));
         (parts.iter().map(|p| p.0).sum::<f64>() / (2 * pairs.len()) as f64, gradient)
@@ -203,7 +194,7 @@ pub(crate) fn attack_cost(
 
 #[cfg(test)]
 mod tests {
-    use openwork_model::Config;
+    use openwork_model::{Config, Model};
 
     use super::*;
 
@@ -217,7 +208,8 @@ mod tests {
         let pairs: Vec<Pair> = (0..4)
             .map(|i| Pair { positive: vec![i, 5, 6], negative: vec![i, 7], answer: 9, alternative: 10, template: 0 })
             .collect();
-        let target = Target::new(&model, &space, &means, &pairs);
+        let runner = Runner::new(&model);
+        let target = Target::new(&runner, &space, &means, &pairs);
         assert!(target.divergence(&vec![1.0; space.len()]).kl.abs() < 1e-6, "the model is the model");
         let r: Vec<f32> = (0..space.len()).map(|n| 0.3 + 0.4 * ((n * 5 % 7) as f32 / 7.0)).collect();
         let gradient = target.divergence(&r).gradient;

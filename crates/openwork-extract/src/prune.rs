@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 
-use openwork_circuit::{Calibration, Circuit, Means, NodeSpace, Objective, batches};
+use openwork_circuit::{Calibration, Circuit, Means, NodeSet, NodeSpace, Objective, batches};
 use openwork_cuda::GpuError;
 use openwork_model::Model;
 use openwork_ops::Device;
@@ -17,6 +17,7 @@ use crate::{
     learn::{At, Gates, OnStep, Progress, learn},
     mask::{MaskedOnGpu, loss_and_gates},
     objective::{Adversary, Target},
+    prompts::{CHUNKS, Runner, prompts},
     select::{Selection, with_queries},
 };
 
@@ -87,10 +88,7 @@ impl Search<'_> {
     /// ends the search too early.
     pub fn prune(&self, device: &Device, progress: &mut OnStep<'_>) -> Result<Pruned, PruneError> {
         let Self { model, means, settings, .. } = *self;
-        let loss = self.selection().model_loss(NodeSpace::new(&model.config));
-        if loss > settings.target_loss {
-            return Err(NotReached { loss, target: settings.target_loss }.into());
-        }
+        self.check()?;
         let Device::Cuda(gpu) = device else { return self.search(progress).ok_or(PruneError::Ended) };
         if settings.masks.objective != Objective::Task {
             return Err(PruneError::OnCpuOnly(settings.masks.objective));
@@ -104,7 +102,19 @@ impl Search<'_> {
             let sequences = 2.0 * pairs.len() as f64;
             Ok::<_, GpuError>((loss / sequences, gates.into_iter().map(|x| f64::from(x) / sequences).collect()))
         };
-        self.search_with(&mut gates, progress)?.ok_or(PruneError::Ended)
+        self.search_with(&mut gates, Attempt { most: usize::MAX }, progress)?.ok_or(PruneError::Ended)
+    }
+
+    /// Checks that the whole model does the task.
+    ///
+    /// # Errors
+    /// When its loss is above the target.
+    pub fn check(&self) -> Result<(), NotReached> {
+        let loss = self.selection().model_loss(NodeSpace::new(&self.model.config));
+        match loss > self.settings.target_loss {
+            true => Err(NotReached { loss, target: self.settings.target_loss }),
+            false => Ok(()),
+        }
     }
 
     /// The search alone, whether or not the model does the task: what controls need, since a mask can find
@@ -115,11 +125,16 @@ impl Search<'_> {
     /// target does not need. `None` where `progress` ends the search before the first restart is finished; later, the
     /// restart that runs is given up and the best of the finished ones is returned.
     pub fn search(&self, progress: &mut OnStep<'_>) -> Option<Pruned> {
+        self.attempt(Attempt { most: usize::MAX }, progress)
+    }
+
+    /// [`Search::search`] as one of several: see [`Attempt`].
+    pub(crate) fn attempt(&self, attempt: Attempt, progress: &mut OnStep<'_>) -> Option<Pruned> {
         let Self { model, means, settings, .. } = *self;
         let space = NodeSpace::new(&model.config);
-        let (masks, mut adversary) = (&settings.masks, Adversary::default());
+        let (masks, runner, mut adversary) = (&settings.masks, Runner::new(model), Adversary::default());
         let mut gates = |at: At, tau: &[f32], pairs: &[Pair]| {
-            let target = || Target::new(model, &space, means, pairs);
+            let target = || Target::new(&runner, &space, means, pairs);
             match settings.masks.objective {
                 Objective::Task => (),
                 Objective::Kl => return Ok::<_, Infallible>(target().kl(tau)),
@@ -132,9 +147,9 @@ impl Search<'_> {
             }
             // A fixed split into chunks, added up in order: the number of threads does not matter.
             let parts: Vec<(f64, Vec<f32>)> =
-                batches(pairs, settings.masks.batch_pairs.div_ceil(4), model.config.n_ctx)
+                prompts(pairs, settings.masks.batch_pairs.div_ceil(CHUNKS), &model.config)
                     .par_iter()
-                    .map(|chunk| loss_and_gates(model, &space, means, tau, chunk))
+                    .map(|chunk| loss_and_gates(&runner, &space, means, tau, chunk))
                     .collect();
             let sequences = 2.0 * pairs.len() as f64;
             let mut gradient = vec![0.0_f64; tau.len()];
@@ -143,7 +158,7 @@ impl Search<'_> {
             }
             Ok((parts.iter().map(|p| p.0).sum::<f64>() / sequences, gradient))
         };
-        match self.search_with(&mut gates, progress) {
+        match self.search_with(&mut gates, attempt, progress) {
             Ok(pruned) => pruned,
             Err(never) => match never {},
         }
@@ -153,7 +168,17 @@ impl Search<'_> {
         Selection::new(self.model, self.means, self.train, self.validation, self.settings)
     }
 
-    fn search_with<E>(&self, gates: &mut Gates<'_, E>, progress: &mut OnStep<'_>) -> Result<Option<Pruned>, E> {
+    /// A circuit of these nodes: calibrated on training pairs, measured on validation pairs, and compared with the target; of no restart.
+    pub fn measured(&self, nodes: NodeSet) -> Pruned {
+        measured(&self.selection(), self.model, nodes)
+    }
+
+    fn search_with<E>(
+        &self,
+        gates: &mut Gates<'_, E>,
+        attempt: Attempt,
+        progress: &mut OnStep<'_>,
+    ) -> Result<Option<Pruned>, E> {
         let (space, selection) = (NodeSpace::new(&self.model.config), self.selection());
         let mut found = Vec::new();
         for restart in 0..self.settings.masks.restarts.max(1) {
@@ -162,12 +187,9 @@ impl Search<'_> {
             let Some(tau) = learned else { break };
             let steps = self.settings.masks.steps;
             let mut goes_on = |kept| progress(Progress { restart, step: steps, loss: self.settings.target_loss, kept });
-            let Some(nodes) = selection.fewest(&space, &tau, &mut goes_on) else { break };
+            let Some(nodes) = selection.fewest(&space, &tau, attempt.most, &mut goes_on) else { break };
             let nodes = if self.settings.masks.queries_with_keys { with_queries(&nodes) } else { nodes };
-            let (loss, calibration) = selection.loss(&nodes);
-            let reached = selection.reaches(&nodes);
-            let circuit = Circuit::new(self.model, nodes);
-            found.push(Pruned { circuit, calibration, loss, reached, restarts: 0 });
+            found.push(measured(&selection, self.model, nodes));
         }
         let restarts = found.len();
         // One that reached the target before one that did not, then the fewest edges, then the fewest nodes.
@@ -176,5 +198,18 @@ impl Search<'_> {
     }
 }
 
+/// A search as one of several.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt {
+    /// Most nodes of a circuit whose single nodes are worth a try: one of more has lost already.
+    pub most: usize,
+}
+
+fn measured(selection: &Selection<'_>, model: &Model, nodes: NodeSet) -> Pruned {
+    let (loss, calibration) = selection.loss(&nodes);
+    let reached = selection.reaches(&nodes);
+    Pruned { circuit: Circuit::new(model, nodes), calibration, loss, reached, restarts: 0 }
+}
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,20 +3,23 @@
 use std::ops::ControlFlow;
 
 use openwork_circuit::{
-    Ablation, Batch, Calibration, Keep, Means, Node, NodeSet, NodeSpace, Objective, Outcome, batches, evaluate,
-    softplus,
+    Ablation, Calibration, Keep, Means, Node, NodeSet, NodeSpace, Objective, Outcome, batches, evaluate, softplus,
 };
 use openwork_model::{Model, NoTap, Site, SiteKind};
 use openwork_tasks::Pair;
 
-use crate::{Settings, objective::attack_cost};
+use crate::{
+    Settings,
+    objective::attack_cost,
+    prompts::{Prompts, Runner, prompts},
+};
 
 /// Evaluates candidate circuits: calibrated on training pairs, measured on validation pairs.
 pub(crate) struct Selection<'a> {
-    model: &'a Model,
+    runner: Runner<'a>,
     means: &'a Means,
-    train: Vec<Batch>,
-    validation: Vec<Batch>,
+    train: Vec<Prompts>,
+    validation: Vec<Prompts>,
     settings: &'a Settings,
     /// The whole model's logit differences on the validation pairs, and some of those pairs for attacks.
     plain: Vec<f64>,
@@ -34,7 +37,7 @@ const CALIBRATION_PAIRS: usize = 32;
 pub fn calibrate(model: &Model, means: &Means, nodes: &NodeSet, training: &[Pair]) -> Calibration {
     assert!(!training.is_empty(), "a calibration needs training pairs");
     let batches = batches(calibrating(training), PAIRS_PER_BATCH, model.config.n_ctx);
-    fitted(model, means, nodes, &batches)
+    evaluate(model, &batches, false, || Keep::new(nodes, Ablation::Mean(means)), |_| ()).calibrate()
 }
 
 /// The training pairs that calibrations are fitted on.
@@ -42,12 +45,11 @@ fn calibrating(training: &[Pair]) -> &[Pair] {
     &training[..training.len().min(CALIBRATION_PAIRS)]
 }
 
-fn fitted(model: &Model, means: &Means, nodes: &NodeSet, training: &[Batch]) -> Calibration {
-    evaluate(model, training, false, || Keep::new(nodes, Ablation::Mean(means)), |_| ()).calibrate()
-}
-
 /// Pairs per forward pass.
 const PAIRS_PER_BATCH: usize = 8;
+
+/// Pairs per forward pass of a selection: more of them begin alike.
+const SELECTION_PAIRS: usize = 16;
 
 impl<'a> Selection<'a> {
     pub fn new(
@@ -57,14 +59,15 @@ impl<'a> Selection<'a> {
         validation: &[Pair],
         settings: &'a Settings,
     ) -> Self {
-        let group = |pairs: &[Pair]| batches(pairs, PAIRS_PER_BATCH, model.config.n_ctx);
+        let group = |pairs: &[Pair]| prompts(pairs, SELECTION_PAIRS, &model.config);
+        let runner = Runner::new(model);
         let attacked = validation[..validation.len().min(CALIBRATION_PAIRS)].to_vec();
         let (train, validation) = (group(calibrating(train)), group(validation));
         let plain = match settings.masks.objective {
             Objective::Task => vec![],
-            _ => evaluate(model, &validation, false, || NoTap, |_| ()).differences,
+            _ => runner.outcome(&validation, || NoTap).differences,
         };
-        Self { model, means, train, validation, settings, plain, attacked }
+        Self { runner, means, train, validation, settings, plain, attacked }
     }
 
     /// True if a circuit meets the target by its objective: the task loss; and KL(model ‖ circuit) over the two
@@ -82,16 +85,16 @@ impl<'a> Selection<'a> {
         if kl > target {
             return false;
         }
-        let Self { model, means, .. } = *self;
         self.settings.masks.objective == Objective::Kl
-            || attack_cost(model, nodes.space(), means, nodes, &self.attacked, &self.settings.masks) <= target
+            || attack_cost(&self.runner, nodes.space(), self.means, nodes, &self.attacked, &self.settings.masks)
+                <= target
     }
 
     /// Calibrated loss on the validation pairs, in nats per sequence, and the calibration, whose scale is at most
     /// [`Calibration::MAX_SCALE`] in magnitude, as the verifier asks. A negative one stays possible: for the nonsense labels of a control either
     /// order of the two tokens is as good.
     pub fn loss(&self, nodes: &NodeSet) -> (f64, Calibration) {
-        let calibration = fitted(self.model, self.means, nodes, &self.train);
+        let calibration = self.run(nodes, &self.train).calibrate();
         (self.run(nodes, &self.validation).loss(calibration), calibration)
     }
 
@@ -102,17 +105,18 @@ impl<'a> Selection<'a> {
         self.loss(&all).0.min(self.run(&all, &self.validation).loss(Calibration::NONE))
     }
 
-    fn run(&self, nodes: &NodeSet, batches: &[Batch]) -> Outcome {
-        evaluate(self.model, batches, false, || Keep::new(nodes, Ablation::Mean(self.means)), |_| ())
+    fn run(&self, nodes: &NodeSet, prompts: &[Prompts]) -> Outcome {
+        self.runner.outcome(prompts, || Keep::new(nodes, Ablation::Mean(self.means)))
     }
 
     /// The fewest top-τ nodes within the target, less those that it does not need; where no number of them
-    /// is within the target, those of least loss. `None` where `goes_on`, which is asked before every node is tried, breaks: for a
+    /// is within the target, those of least loss. Circuits of more than `most` nodes keep what they do not need. `None` where `goes_on`, which is asked before every node is tried, breaks: for a
     /// ranking that tells nothing there are thousands to try.
     pub fn fewest(
         &self,
         space: &NodeSpace,
         tau: &[f32],
+        most: usize,
         goes_on: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Option<NodeSet> {
         let mut ranking: Vec<usize> = (0..tau.len()).collect();
@@ -136,7 +140,10 @@ impl<'a> Selection<'a> {
             let middle = low + (high - low) / 2;
             if within(middle) { high = middle } else { low = middle }
         }
-        self.drop_single_nodes(space, &ranking[..high], goes_on)
+        match high > most {
+            true => Some(top(high)),
+            false => self.drop_single_nodes(space, &ranking[..high], goes_on),
+        }
     }
 
     /// Tries to remove every node once, lowest τ first (the paper's footnote 9: pruning leaves removable

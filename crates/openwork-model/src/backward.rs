@@ -84,7 +84,7 @@ impl<W> Model<W> {
     }
 
     /// From the gradient of the logits to that of the residual stream at the readout columns.
-    fn head_backward<E: Engine<Weight = W>>(
+    pub(crate) fn head_backward<E: Engine<Weight = W>>(
         &self,
         head: &Head<E>,
         tokens: &E::Tokens,
@@ -153,49 +153,11 @@ impl<W> Model<W> {
         mut g: Option<&mut Block<E::Gradient>>,
         engine: &mut E,
     ) {
-        let [_, n] = E::shape(dx);
-        let d_attn = self.config.n_head * self.config.d_head;
         let sees_gradients = tap.sees_gradients();
-        let mut site = |kind: SiteKind, gradient: &mut E::Array, engine: &mut E| {
-            tap.backward(Site { layer, kind }, gradient);
-            if matches!(kind, SiteKind::ResidIn | SiteKind::ResidMid | SiteKind::AttnMix) {
-                return;
-            }
-            if let Some(kept) = &trace.kept[kept_index(kind)] {
-                engine.abs_top_k_backward(kept, gradient);
-            }
-        };
-
-        let mut dwrite = engine.copy(dx);
-        site(SiteKind::MlpWrite, &mut dwrite, engine);
-        let gradient = linear(g.as_deref_mut().map(|g| &mut g.proj));
-        let mut dneuron = engine.linear_backward(&block.proj.weight, &dwrite, &trace.neuron, gradient);
-        engine.recycle(dwrite);
-        site(SiteKind::Neuron, &mut dneuron, engine);
-        engine.activate_backward(&trace.slope, &mut dneuron);
-        let gradient = linear(g.as_deref_mut().map(|g| &mut g.fc));
-        let mut dread_mlp = engine.linear_backward(&block.fc.weight, &dneuron, &trace.mlp_read, gradient);
-        engine.recycle(dneuron);
-        site(SiteKind::MlpRead, &mut dread_mlp, engine);
-        self.read_backward(
-            (&block.mlp_norm, block.mlp_pos_norm.as_ref()),
-            (&trace.resid_mid, &trace.mlp_norm),
-            &dread_mlp,
-            dx,
-            position.as_mut().map(|(p, d)| (*p, &mut **d)),
-            g.as_deref_mut().map(|g| (&mut g.mlp_norm, g.mlp_pos_norm.as_mut())),
-            engine,
-        );
-        engine.recycle(dread_mlp);
-        site(SiteKind::ResidMid, dx, engine);
-
-        let mut dwrite = engine.copy(dx);
-        site(SiteKind::AttnWrite, &mut dwrite, engine);
-        let gradient = linear(g.as_deref_mut().map(|g| &mut g.attn_out));
-        let mut dmix = engine.linear_backward(&block.attn_out.weight, &dwrite, &trace.mix, gradient);
-        engine.recycle(dwrite);
-        site(SiteKind::AttnMix, &mut dmix, engine);
-        let mut dqkv = engine.attention_backward(
+        let walk = BlockBackward { model: self, layer, block, trace };
+        walk.mlp(position.as_mut().map(|(p, d)| (*p, &mut **d)), dx, tap, g.as_deref_mut(), engine);
+        let dmix = walk.mix(dx, tap, g.as_deref_mut(), engine);
+        let dqkv = engine.attention_backward(
             self.attention_shape(seq_len),
             &trace.qkv,
             block.sink.as_ref(),
@@ -207,31 +169,9 @@ impl<W> Model<W> {
                 .map(|kind| trace.kept[kept_index(kind)].as_ref().filter(|_| !sees_gradients)),
         );
         engine.recycle(dmix);
-        // The forward pass met query, key, value in this order.
-        for (kind, gradient) in [SiteKind::Value, SiteKind::Key, SiteKind::Query].into_iter().zip(dqkv.iter_mut().rev())
-        {
-            site(kind, gradient, engine);
-        }
-        let mut joint = engine.array([3 * d_attn, n]);
-        for (i, part) in dqkv.into_iter().enumerate() {
-            engine.set_rows(&mut joint, i * d_attn, &part);
-            engine.recycle(part);
-        }
-        let gradient = linear(g.as_deref_mut().map(|g| &mut g.qkv));
-        let mut dread = engine.linear_backward(&block.qkv.weight, &joint, &trace.attn_read, gradient);
-        engine.recycle(joint);
-        site(SiteKind::AttnRead, &mut dread, engine);
-        self.read_backward(
-            (&block.attn_norm, block.attn_pos_norm.as_ref()),
-            (&trace.resid_in, &trace.attn_norm),
-            &dread,
-            dx,
-            position,
-            g.map(|g| (&mut g.attn_norm, g.attn_pos_norm.as_mut())),
-            engine,
-        );
-        engine.recycle(dread);
-        site(SiteKind::ResidIn, dx, engine);
+        let dqkv = walk.qkv(dqkv, tap, engine);
+        walk.attn_read(dqkv, position, dx, tap, g, engine);
+        walk.site(SiteKind::ResidIn, dx, tap, engine);
     }
 
     #[allow(clippy::too_many_arguments, reason = "two norms, and what each has read and gets")]
@@ -256,6 +196,120 @@ impl<W> Model<W> {
         engine.norm_backward(kind, &norm.gain, x, &trace.statistics, &above, dx, gradient);
         engine.norm_backward(kind, &pos_norm.gain, position, of_position, &below, dposition, pos_gradient);
         [above, below].into_iter().for_each(|x| engine.recycle(x));
+    }
+}
+
+/// The backward pass of one block, from its output to its input: one method for each stretch between sites.
+pub(crate) struct BlockBackward<'a, W, E: Engine<Weight = W>> {
+    pub model: &'a Model<W>,
+    pub layer: usize,
+    pub block: &'a Block<W>,
+    pub trace: &'a BlockTrace<E>,
+}
+
+impl<W, E: Engine<Weight = W>> BlockBackward<'_, W, E> {
+    /// The tap, then AbsTopK where it applies.
+    pub fn site(&self, kind: SiteKind, gradient: &mut E::Array, tap: &mut dyn Tap<E::Array>, engine: &mut E) {
+        tap.backward(Site { layer: self.layer, kind }, gradient);
+        if matches!(kind, SiteKind::ResidIn | SiteKind::ResidMid | SiteKind::AttnMix) {
+            return;
+        }
+        if let Some(kept) = &self.trace.kept[kept_index(kind)] {
+            engine.abs_top_k_backward(kept, gradient);
+        }
+    }
+
+    /// From the residual stream after the block to that before the MLP, in `dx`.
+    pub fn mlp(
+        &self,
+        position: Option<(&E::Array, &mut E::Array)>,
+        dx: &mut E::Array,
+        tap: &mut dyn Tap<E::Array>,
+        mut g: Option<&mut Block<E::Gradient>>,
+        engine: &mut E,
+    ) {
+        let Self { block, trace, .. } = self;
+        let mut dwrite = engine.copy(dx);
+        self.site(SiteKind::MlpWrite, &mut dwrite, tap, engine);
+        let gradient = linear(g.as_deref_mut().map(|g| &mut g.proj));
+        let mut dneuron = engine.linear_backward(&block.proj.weight, &dwrite, &trace.neuron, gradient);
+        engine.recycle(dwrite);
+        self.site(SiteKind::Neuron, &mut dneuron, tap, engine);
+        engine.activate_backward(&trace.slope, &mut dneuron);
+        let gradient = linear(g.as_deref_mut().map(|g| &mut g.fc));
+        let mut dread = engine.linear_backward(&block.fc.weight, &dneuron, &trace.mlp_read, gradient);
+        engine.recycle(dneuron);
+        self.site(SiteKind::MlpRead, &mut dread, tap, engine);
+        self.model.read_backward(
+            (&block.mlp_norm, block.mlp_pos_norm.as_ref()),
+            (&trace.resid_mid, &trace.mlp_norm),
+            &dread,
+            dx,
+            position,
+            g.map(|g| (&mut g.mlp_norm, g.mlp_pos_norm.as_mut())),
+            engine,
+        );
+        engine.recycle(dread);
+        self.site(SiteKind::ResidMid, dx, tap, engine);
+    }
+
+    /// From the residual stream before the MLP to the output of the softmax average.
+    pub fn mix(
+        &self,
+        dx: &E::Array,
+        tap: &mut dyn Tap<E::Array>,
+        g: Option<&mut Block<E::Gradient>>,
+        engine: &mut E,
+    ) -> E::Array {
+        let mut dwrite = engine.copy(dx);
+        self.site(SiteKind::AttnWrite, &mut dwrite, tap, engine);
+        let gradient = linear(g.map(|g| &mut g.attn_out));
+        let mut dmix = engine.linear_backward(&self.block.attn_out.weight, &dwrite, &self.trace.mix, gradient);
+        engine.recycle(dwrite);
+        self.site(SiteKind::AttnMix, &mut dmix, tap, engine);
+        dmix
+    }
+
+    /// Through the sites of queries, keys and values, the other way round than the forward pass met them.
+    pub fn qkv(&self, mut dqkv: [E::Array; 3], tap: &mut dyn Tap<E::Array>, engine: &mut E) -> [E::Array; 3] {
+        for (kind, gradient) in [SiteKind::Value, SiteKind::Key, SiteKind::Query].into_iter().zip(dqkv.iter_mut().rev())
+        {
+            self.site(kind, gradient, tap, engine);
+        }
+        dqkv
+    }
+
+    /// From queries, keys and values, of the columns of the block's input each, to that input: added to `dx`.
+    pub fn attn_read(
+        &self,
+        dqkv: [E::Array; 3],
+        position: Option<(&E::Array, &mut E::Array)>,
+        dx: &mut E::Array,
+        tap: &mut dyn Tap<E::Array>,
+        mut g: Option<&mut Block<E::Gradient>>,
+        engine: &mut E,
+    ) {
+        let Self { block, trace, .. } = self;
+        let ([_, n], d_attn) = (E::shape(dx), self.model.config.n_head * self.model.config.d_head);
+        let mut joint = engine.array([3 * d_attn, n]);
+        for (i, part) in dqkv.into_iter().enumerate() {
+            engine.set_rows(&mut joint, i * d_attn, &part);
+            engine.recycle(part);
+        }
+        let gradient = linear(g.as_deref_mut().map(|g| &mut g.qkv));
+        let mut dread = engine.linear_backward(&block.qkv.weight, &joint, &trace.attn_read, gradient);
+        engine.recycle(joint);
+        self.site(SiteKind::AttnRead, &mut dread, tap, engine);
+        self.model.read_backward(
+            (&block.attn_norm, block.attn_pos_norm.as_ref()),
+            (&trace.resid_in, &trace.attn_norm),
+            &dread,
+            dx,
+            position,
+            g.map(|g| (&mut g.attn_norm, g.attn_pos_norm.as_mut())),
+            engine,
+        );
+        engine.recycle(dread);
     }
 }
 

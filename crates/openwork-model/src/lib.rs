@@ -14,6 +14,7 @@ mod init;
 mod padded;
 mod params;
 mod pass;
+mod prefixes;
 pub mod reference;
 mod resume;
 mod sample;
@@ -27,6 +28,7 @@ pub use openwork_ops::{Activation, ActivationDtype, Cpu, Engine, Gradient, Matri
 pub use padded::Padded;
 pub use params::{Block, Linear, Norm, ParamInfo, Params, Role};
 pub use pass::{Pass, Tokens};
+pub use prefixes::{PrefixPass, Prefixes};
 pub use resume::{PassState, StateError};
 pub use sample::Sampling;
 pub use site::{NoTap, Record, Site, SiteError, SiteKind, Tap};

@@ -118,7 +118,11 @@ impl WithSimd for Select<'_> {
                 store(simd, &mut self.values[at..][..width], x);
                 let lanes_kept = to_lanes(simd, keep);
                 let marks = &mut self.marks[at..][..width];
-                marks.iter_mut().zip(lanes_kept).for_each(|(mark, keep)| *mark = keep as u8);
+                // All at once where a register has as many lanes: bytes one by one take longer than the search.
+                match <&mut [u8; LANES]>::try_from(&mut *marks) {
+                    Ok(marks) => *marks = lanes_kept.map(|keep| keep as u8),
+                    Err(_) => marks.iter_mut().zip(lanes_kept).for_each(|(mark, keep)| *mark = keep as u8),
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Memory that is used again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use openwork_sparse::{Nonzeros, Packed};
 
@@ -58,8 +58,9 @@ impl From<Matrix> for Activations {
 /// shapes every time, and fetching fresh memory from the system would take as long as some of them do.
 #[derive(Default)]
 pub struct Cpu {
-    numbers: HashMap<usize, Vec<Vec<f32>>>,
-    marks: HashMap<usize, Vec<Vec<u8>>>,
+    /// By capacity.
+    numbers: BTreeMap<usize, Vec<Vec<f32>>>,
+    marks: BTreeMap<usize, Vec<Vec<u8>>>,
     packed: HashMap<[usize; 2], Vec<Packed>>,
     dtype: ActivationDtype,
     pub(crate) nonzeros: Nonzeros,
@@ -135,23 +136,36 @@ impl Cpu {
 
     /// Numbers to be overwritten.
     pub(crate) fn vector(&mut self, len: usize) -> Vec<f32> {
-        self.numbers.get_mut(&len).and_then(Vec::pop).unwrap_or_else(|| vec![0.0; len])
+        reused(&mut self.numbers, len)
     }
 
     pub(crate) fn recycle_vector(&mut self, x: Vec<f32>) {
-        self.numbers.entry(x.len()).or_default().push(x);
+        self.numbers.entry(x.capacity()).or_default().push(x);
     }
 
     /// Marks to be overwritten.
     pub(crate) fn kept(&mut self, shape: (usize, usize)) -> Kept {
         let len = shape.0 * shape.1;
-        let data = self.marks.get_mut(&len).and_then(Vec::pop).unwrap_or_else(|| vec![0; len]);
+        let data = reused(&mut self.marks, len);
         Kept::from_shape_vec(shape, data).expect("as long as the shape")
     }
 
     /// Takes the memory of marks that are no longer needed.
     pub fn recycle_kept(&mut self, x: Kept) {
         let data = x.into_raw_vec_and_offset().0;
-        self.marks.entry(data.len()).or_default().push(data);
+        self.marks.entry(data.capacity()).or_default().push(data);
+    }
+}
+
+/// The smallest memory that is large enough and not a quarter too large, or new memory. Batches of prompts have another
+/// number of columns in every step, chunks of training the same one.
+fn reused<T: Copy + Default>(free: &mut BTreeMap<usize, Vec<Vec<T>>>, len: usize) -> Vec<T> {
+    let found = free.range_mut(len..=len + len / 4).find_map(|(_, of_size)| of_size.pop());
+    match found {
+        Some(mut memory) => {
+            memory.resize(len, T::default());
+            memory
+        }
+        None => vec![T::default(); len],
     }
 }

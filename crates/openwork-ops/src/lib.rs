@@ -18,6 +18,7 @@
 //! | [`fn@norm`] | `y = x / √(mean x² + ε) · gain`, or LayerNorm |
 //! | [`fn@abs_top_k`] | the `k` largest magnitudes of a token stay, the others become 0 |
 //! | [`fn@attention`] | `y_q = Σ_{k ≤ q} p_qk v_k`, `p_qk = exp(q·k/√d) / (Σ_{j ≤ q} exp(q·j/√d) + exp(sink))` |
+//! | [`path_attention`] | the same, each query with a list of keys of its own |
 //! | [`activate`] | GELU `x Φ(x)` or ReLU |
 //! | [`fn@embed`], [`fn@position`], [`fn@bigram`] | rows of a table by token, by position, added to the logits |
 //! | [`cross_entropy`] | `−log softmax(logits)[target]` |
@@ -39,6 +40,7 @@ mod linear;
 mod loss;
 mod math;
 mod norm;
+mod path_attention;
 pub mod reference;
 mod residual;
 
@@ -60,6 +62,7 @@ pub use loss::{cross_entropy, log_sum_exp};
 pub use norm::{NormKind, norm, norm_backward};
 /// Declared where the kernels are, for either device.
 pub use openwork_cuda::{Activation, AdamConstants, Attention};
+pub use path_attention::{Heads, Paths, path_attention, path_attention_backward};
 pub use residual::residual;
 
 /// A dense row-major matrix of f32.

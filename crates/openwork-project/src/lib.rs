@@ -41,7 +41,8 @@ pub use report::{CircuitReport, Example, ModelReport, ReportError, TaskRow, Unju
 pub use sample::{SAMPLE_TOKENS, Sample, SampleError};
 pub use search::{
     GrowthFrom, GrowthMethod, Method, NotGrown, OnSearchStep, ScoreMethod, SearchError, SearchRequest, SearchState,
-    SearchStep, SeedStudy, control_searches, find_circuit, study_seeds,
+    SearchStep, SeedStudy, TuneError, TuneRequest, TunedSearch, combined_circuit, control_searches, find_circuit,
+    read_trace, study_seeds, trace_sha256, tune,
 };
 pub use shipped::{MODELS_VARIABLE, models_folder, shipped_model, shipped_models, verdicts_in};
 pub use tasks::{TaskScore, TaskScoreError, task_scores};

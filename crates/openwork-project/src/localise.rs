@@ -1,6 +1,7 @@
 //! Localisation of circuits of a run: the localised model in a folder of its own, with what it cost.
 
 use std::{
+    borrow::Cow,
     io::Write,
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -167,6 +168,22 @@ pub enum LocaliseError {
         /// The folder.
         out: PathBuf,
     },
+    /// The folder to write lies inside the run.
+    #[error("{} lies inside {}, the folder of the model before; name a folder beside it", out.display(), dir.display())]
+    Inside {
+        /// The folder to write.
+        out: PathBuf,
+        /// Folder of the model before.
+        dir: PathBuf,
+    },
+    /// The folder that the new one is to lie in is not there.
+    #[error("{} is to lie in {}, and there is no such folder: make it first", out.display(), parent.display())]
+    NoParent {
+        /// The folder to write.
+        out: PathBuf,
+        /// The folder that is missing.
+        parent: PathBuf,
+    },
     /// Two circuits of one task.
     #[error("two circuits are of the task {task}")]
     SameTask {
@@ -236,31 +253,33 @@ const PRESERVED: usize = 96;
 const SCORED: usize = 96;
 /// Validation windows of the costs.
 const VALIDATION: usize = 256;
+/// Windows that are measured before somebody is asked whether to go on.
+const WINDOWS_AT_ONCE: usize = 16;
 
 /// Trains circuits of `project` into its model, makes the twin, and writes the localised model with its circuits and costs to `out`. `None`
-/// where `on_step` ended it: then nothing is written.
+/// where `on_step` ended it, or `compares`, which is asked between the measurements after training: then nothing is written.
 ///
 /// # Errors
 /// When the run has no recipe, the data are not those of the run, a circuit misses its target in the untouched model, or a file cannot
-/// be written.
+/// be written, or `out` is there already, lies inside the run, or in a folder that is not there.
 pub fn localise(
     project: &Project,
     request: &LocaliseRequest<'_>,
     on_step: &mut OnLocaliseStep<'_>,
+    compares: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<Option<LocalisedRun>, LocaliseError> {
-    if request.out.exists() {
-        return Err(LocaliseError::Taken { out: request.out.to_owned() });
-    }
+    check_out(project, request.out)?;
     let recipe = recipe_of(project)?;
-    let mut original = project.model.clone();
+    let mut original = Cow::Borrowed(&project.model);
     if request.half_bigram {
-        original.round_bigram();
+        original.to_mut().round_bigram();
     }
+    let original = &*original;
     let mut text = Text::open(project, request, &recipe)?;
     let goals = goals(project, request)?;
     let target = request.settings.target_loss;
     let original_losses = goals.iter().map(|goal| {
-        match check_goal(&original, &project.means, goal, target) {
+        match check_goal(original, &project.means, goal, target) {
             // A control shows what the precondition is there for.
             Err(missed) if request.control || request.random.is_some() => Ok(missed.loss),
             checked => Ok(checked?),
@@ -268,10 +287,10 @@ pub fn localise(
     });
     let original_losses = original_losses.collect::<Result<Vec<f64>, LocaliseError>>()?;
     let names: Vec<String> = goals.iter().map(|goal| goal.task.clone()).collect();
-    let tasks = performed(project, &original)?;
+    let tasks = performed(project, original)?;
     let preserved = preserved(project, &tasks, &names)?;
     let localiser = Localiser {
-        original: &original,
+        original,
         means: &project.means,
         sample: &project.sample.tokens,
         seq_len: project.sample.n_ctx,
@@ -286,8 +305,9 @@ pub fn localise(
     let Ok(localised) = localiser.run(&mut |at| text.batch(at), &mut on_own)? else { return Ok(None) };
     let mut on_twin = |progress: Progress<'_>| on_step(LocaliseStep { twin: true, tasks: tasks_of, progress });
     let Ok(twin) = localiser.twin(localised.phases, &mut |at| text.batch(at), &mut on_twin)? else { return Ok(None) };
-    let costs = text.costs([&original, &localised.model, &twin])?;
-    let tasks = changes(project, &tasks, &names, [&localised.model, &twin])?;
+    let models = [original, &localised.model, &twin];
+    let Some(costs) = text.costs(models, compares)? else { return Ok(None) };
+    let Some(tasks) = changes(project, &tasks, &names, [&localised.model, &twin], compares)? else { return Ok(None) };
     let mut run = LocalisedRun {
         format: "openwork-localised 1",
         original_sha256: project.model_sha256.clone(),
@@ -304,6 +324,24 @@ pub fn localise(
     };
     write(project, request, (&goals, &original_losses), &localised, &mut run)?;
     Ok(Some(run))
+}
+
+/// Checks the place of the localised model before hours of work.
+fn check_out(project: &Project, out: &Path) -> Result<(), LocaliseError> {
+    let owned = || out.to_owned();
+    if out.exists() {
+        return Err(LocaliseError::Taken { out: owned() });
+    }
+    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !parent.is_dir() {
+        return Err(LocaliseError::NoParent { out: owned(), parent: parent.to_owned() });
+    }
+    let dir = if project.dir.as_os_str().is_empty() { Path::new(".") } else { &project.dir };
+    let place = |path: &Path| path.canonicalize().map_err(failed(path));
+    match place(parent)?.starts_with(place(dir)?) {
+        true => Err(LocaliseError::Inside { out: owned(), dir: dir.to_owned() }),
+        false => Ok(()),
+    }
 }
 
 /// The recipe of the run in the project's folder.
@@ -380,7 +418,8 @@ fn changes(
     tasks: &[(&'static str, [TaskScore; 2])],
     goals: &[String],
     models: [&Model; 2],
-) -> Result<Vec<TaskChange>, LocaliseError> {
+    compares: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<Option<Vec<TaskChange>>, LocaliseError> {
     let losses = |scores: &[TaskScore; 2]| [scores[0].loss, scores[1].loss];
     let one = |(name, before): &(&'static str, [TaskScore; 2])| {
         let task = find_task(name)?;
@@ -391,9 +430,16 @@ fn changes(
         };
         let (after, twin) = (score(models[0])?, score(models[1])?);
         let localised = goals.iter().any(|goal| goal == name);
-        Ok(TaskChange { task: (*name).into(), localised, before: losses(before), after, twin })
+        Ok::<_, LocaliseError>(TaskChange { task: (*name).into(), localised, before: losses(before), after, twin })
     };
-    tasks.iter().map(one).collect()
+    let mut changes = vec![];
+    for task in tasks {
+        if compares().is_break() {
+            return Ok(None);
+        }
+        changes.push(one(task)?);
+    }
+    Ok(Some(changes))
 }
 
 /// The text of a run: its training and validation shards.
@@ -429,8 +475,13 @@ impl Text {
         Ok(self.windows.read(&self.train, step * self.sequences as u64, self.sequences)?)
     }
 
-    /// Costs on validation text: losses of the model before, the localised one and the twin, and the divergence of the first two.
-    fn costs(&self, models: [&Model; 3]) -> Result<TextCosts, LocaliseError> {
+    /// Costs on validation text: losses of the model before, the localised one and the twin, and the divergence of the first two. `None` where
+    /// `compares`, asked before every few windows, breaks.
+    fn costs(
+        &self,
+        models: [&Model; 3],
+        compares: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<Option<TextCosts>, LocaliseError> {
         let per_window = |window: &[u16]| {
             let readout: Vec<usize> = (0..window.len() - 1).collect();
             let tokens = Tokens::new(window, window.len());
@@ -446,10 +497,16 @@ impl Text {
             }
             sums
         };
-        let parts: Vec<[f64; 4]> = self.validation.par_chunks(self.n_ctx).map(per_window).collect();
+        let mut parts: Vec<[f64; 4]> = vec![];
+        for few in self.validation.chunks(WINDOWS_AT_ONCE * self.n_ctx) {
+            if compares().is_break() {
+                return Ok(None);
+            }
+            parts.par_extend(few.par_chunks(self.n_ctx).map(per_window));
+        }
         let tokens = self.validation.len() / self.n_ctx * (self.n_ctx - 1);
         let mean = |i: usize| parts.iter().map(|part| part[i]).sum::<f64>() / tokens as f64;
-        Ok(TextCosts { tokens, original: mean(0), localised: mean(1), twin: mean(2), kl: mean(3) })
+        Ok(Some(TextCosts { tokens, original: mean(0), localised: mean(1), twin: mean(2), kl: mean(3) }))
     }
 }
 
@@ -465,9 +522,6 @@ fn write(
     let out = request.out;
     let name = out.file_name().unwrap_or_default().to_string_lossy();
     let dir = out.with_file_name(format!(".{name}.partial-{}", std::process::id()));
-    if let Some(parent) = out.parent() {
-        std::fs::create_dir_all(parent).map_err(failed(parent))?;
-    }
     // A folder that is there is not ours.
     std::fs::create_dir(&dir).map_err(failed(&dir))?;
     let written = write_into(&dir, project, request, goals, localised, run)

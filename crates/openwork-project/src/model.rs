@@ -6,7 +6,7 @@ use openwork_circuit::CircuitFile;
 use openwork_data::{Tokenizer, TokenizerError};
 use openwork_model::{LoadError, Loaded, Model};
 
-use crate::{ProjectError, models_folder, project::load_circuit, shipped_model};
+use crate::{LOCALISED_FROM_KEY, ProjectError, models_folder, project::load_circuit, shipped_model};
 
 /// Metadata key of a model file whose value is the hash of the model's tokenizer.
 pub const TOKENIZER_KEY: &str = "tokenizer_sha256";
@@ -27,6 +27,8 @@ pub struct OpenModel {
     /// Tokens of the sequences that it was trained on, where the file says it. `n_ctx` is only the most that it takes:
     /// published configurations say 1,024 and were trained at 256.
     pub trained_context: Option<usize>,
+    /// Hash of the model before, where circuits were trained into this one, as the file says.
+    pub localised_from: Option<String>,
     /// Notices of a published folder: what was taken off, rounded or ignored.
     pub notices: Vec<String>,
 }
@@ -132,7 +134,8 @@ impl OpenModel {
             file.display()
         );
         let notices = if hash_recorded { vec![] } else { vec![unmarked] };
-        Ok(Self { model, sha256, dir, tokenizer_sha256, trained_context, notices })
+        let localised_from = metadata.get(LOCALISED_FROM_KEY).cloned();
+        Ok(Self { model, sha256, dir, tokenizer_sha256, trained_context, localised_from, notices })
     }
 
     /// Reads the published pair in `dir`; `allow_not_finite` takes weights that are NaN or infinite.
@@ -144,7 +147,7 @@ impl OpenModel {
         let (model, notices) =
             imported.map_err(|source| OpenModelError::Import { dir: dir.to_owned(), source: Box::new(source) })?;
         let (sha256, dir) = (model.sha256(), dir.to_owned());
-        Ok(Self { model, sha256, dir, tokenizer_sha256: None, trained_context: None, notices })
+        Ok(Self { model, sha256, dir, tokenizer_sha256: None, trained_context: None, localised_from: None, notices })
     }
 
     /// Reads a circuit of the model.

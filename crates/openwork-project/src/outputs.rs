@@ -33,6 +33,8 @@ pub enum OutputKind {
     Drawing,
     /// Table of the curves of scores.
     Curves,
+    /// Trace of a tuning.
+    Trace,
 }
 
 /// Mark in the head of every page: a page without it is somebody else's.
@@ -108,6 +110,7 @@ impl OutputKind {
             Self::Domain => "domain of a certificate",
             Self::Page => "page of this program",
             Self::Drawing => "drawing of this program",
+            Self::Trace => "trace of a tuning",
             Self::Curves => "table of curves of this program",
         }
     }
@@ -128,6 +131,7 @@ impl OutputKind {
             Self::Domain => has("\"openwork-domain "),
             Self::Page => has(PAGE_MARK),
             Self::Drawing => has("<svg") && has(DRAWING_MARK),
+            Self::Trace => has("\"openwork-tune "),
             Self::Curves => head.starts_with(CURVES_HEADER.as_bytes()),
         }
     }
@@ -243,6 +247,7 @@ mod tests {
             (Certificate, b"{\"format\": \"openwork-certificate 2\"}".to_vec()),
             (Domain, b"{\"format\": \"openwork-domain 1\"}".to_vec()),
             (Drawing, format!("<svg xmlns=\"\">{DRAWING_MARK}</svg>").into_bytes()),
+            (Trace, b"{\"format\":\"openwork-tune 1\"}".to_vec()),
             (Curves, format!("{CURVES_HEADER}\n").into_bytes()),
         ];
         for (i, (of, content)) in contents.iter().enumerate() {

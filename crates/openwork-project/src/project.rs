@@ -16,6 +16,8 @@ pub struct Project {
     pub model: Model,
     /// Hash of the model.
     pub model_sha256: String,
+    /// Hash of the model before, where circuits were trained into this one, as the model's file says.
+    pub localised_from: Option<String>,
     /// Folder of the model.
     pub dir: PathBuf,
     /// The model's tokenizer.
@@ -214,7 +216,7 @@ impl Project {
     pub fn open(path: &Path, beside: Beside<'_>, notice: &mut dyn FnMut(Notice)) -> Result<Self, ProjectError> {
         let open = OpenModel::open(path)?;
         let tokenizer = open.tokenizer(beside.tokenizer)?;
-        let OpenModel { model, sha256: model_sha256, dir, trained_context, notices, .. } = open;
+        let OpenModel { model, sha256: model_sha256, dir, trained_context, localised_from, notices, .. } = open;
         notices.into_iter().for_each(|text| notice(Notice::Ignored(text)));
         let lock = lock(&dir)?;
         let means_path = dir.join("means.safetensors");
@@ -242,7 +244,7 @@ impl Project {
         };
         let (found, expected) = (means.data_sha256().to_owned(), sample.sha256());
         match found == expected {
-            true => Ok(Self { model, model_sha256, dir, tokenizer, sample, means, _lock: lock }),
+            true => Ok(Self { model, model_sha256, localised_from, dir, tokenizer, sample, means, _lock: lock }),
             false => Err(ProjectError::OtherSample { path: means_path, found, expected }),
         }
     }

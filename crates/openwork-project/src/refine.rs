@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use openwork_circuit::{CircuitFile, Hold, Refined, SearchSettings, batches};
+use openwork_circuit::{CircuitFile, Hold, LearnedMasks, Refined, SearchSettings, batches};
 use openwork_extract::Refinement;
 use openwork_model::NotFinite;
 use openwork_tasks::Splits;
@@ -40,7 +40,7 @@ pub enum RefineError {
 }
 
 /// A circuit less the edges and nodes that it does not need for `hold` to hold on its selection pairs
-/// ([`Refinement::run`]), calibrated anew; a loss that holds is its target. `None` where `on_step`, which is told the number of edges, ended it.
+/// ([`Refinement::run`], or [`Refinement::learned`] where masks over edges have settings), calibrated anew; a loss that holds is its target. `None` where `on_step`, which is told the number of edges, ended it.
 ///
 /// # Errors
 /// When `hold` does not hold of the circuit as it is, its means are others than the project's, or its task has no pairs.
@@ -48,6 +48,7 @@ pub fn refine_circuit(
     project: &Project,
     file: &CircuitFile,
     hold: Hold,
+    edge_masks: Option<&LearnedMasks>,
     on_step: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<CircuitFile>, RefineError> {
     project.check_means(file)?;
@@ -61,7 +62,12 @@ pub fn refine_circuit(
         let (loss, _) = refinement.loss(&file.circuit);
         return Err(RefineError::DoesNotHold { task: task(), hold, loss });
     }
-    let Some(circuit) = refinement.run(file.circuit.clone(), hold, on_step) else { return Ok(None) };
+    let before = file.circuit.clone();
+    let refined = match edge_masks {
+        Some(masks) => refinement.learned(before, hold, (masks, file.seed), on_step),
+        None => refinement.run(before, hold, on_step),
+    };
+    let Some(circuit) = refined else { return Ok(None) };
     let (loss, calibration) = refinement.loss(&circuit);
     let before = Refined {
         circuit_sha256: file.circuit.sha256(),
@@ -69,6 +75,7 @@ pub fn refine_circuit(
         edges: file.circuit.edges().len(),
         search: Box::new(file.search.clone()),
         hold,
+        edge_masks: edge_masks.map(|masks| (masks.clone(), file.seed)),
     };
     let target_loss = match hold {
         Hold::Loss(target) => target,

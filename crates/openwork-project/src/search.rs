@@ -2,11 +2,13 @@
 
 mod growth;
 mod scores;
+mod tune;
 
 use std::ops::ControlFlow;
 
 use openwork_circuit::{
-    Calibration, Circuit, CircuitFile, Claim, Growth, LearnedMasks, Means, Scored, SearchSettings, Size, batches,
+    Calibration, Circuit, CircuitFile, Claim, Combination, Combined, Growth, LearnedMasks, Means, Scored,
+    SearchSettings, Size, batches,
 };
 use openwork_extract::{
     GrowError, GrowthStep, Progress, PruneError, Pruned, ScoreStep, Search, Settings, Stability, nonsense_labels,
@@ -21,6 +23,7 @@ use self::growth::by_growth;
 pub use self::growth::{GrowthFrom, GrowthMethod, NotGrown};
 pub use self::scores::ScoreMethod;
 use self::scores::by_scores;
+pub use self::tune::{TuneError, TuneRequest, TunedSearch, read_trace, trace_sha256, tune};
 use crate::{Project, ProjectError, tasks::check_finite};
 
 /// Tokens that the means of a model of random weights are taken over: their last digits decide nothing.
@@ -279,8 +282,38 @@ pub fn study_seeds<E: From<SearchError>>(
         found(&circuit)?;
         circuits.push(circuit);
     }
-    let nodes: Vec<_> = circuits.iter().map(|c| c.circuit.nodes().clone()).collect();
-    Ok(SeedStudy { stability: Stability::of(&nodes), circuits })
+    let found: Vec<_> = circuits.iter().map(|c| c.circuit.clone()).collect();
+    Ok(SeedStudy { stability: Stability::of(&found), circuits })
+}
+
+/// Union or core of the circuits of several seeds as a circuit: calibrated and measured on the pairs of the first seed. It may miss the target,
+/// which its file has.
+///
+/// # Errors
+/// When the task of the circuits has no pairs.
+///
+/// # Panics
+/// When there are fewer than two circuits, or their search was not by learned masks.
+pub fn combined_circuit(
+    project: &Project,
+    circuits: &[CircuitFile],
+    of: Combination,
+) -> Result<CircuitFile, ProjectError> {
+    assert!(circuits.len() > 1, "a combination is of several circuits");
+    let first = &circuits[0];
+    let masks: Vec<&LearnedMasks> = circuits.iter().filter_map(|c| c.search.masks()).collect();
+    assert_eq!(masks.len(), circuits.len(), "circuits of learned masks");
+    let restarts = masks.iter().map(|m| m.restarts).sum();
+    let settings = Settings { target_loss: first.target_loss, seed: first.seed, masks: masks[0].clone() };
+    let Splits { train, selection, .. } = &project.splits_of(first)?;
+    let Project { model, means, .. } = project;
+    let search = Search { model, means, train, validation: selection, settings: &settings };
+    let found: Vec<Circuit> = circuits.iter().map(|c| c.circuit.clone()).collect();
+    let Pruned { circuit, calibration, loss, .. } = search.measured(Stability::combined(&found, of));
+    let circuits_sha256 = found.iter().map(Circuit::sha256).collect();
+    let masks = LearnedMasks { restarts, ..settings.masks.clone() };
+    let search = SearchSettings::Combined(Combined { of, circuits_sha256, masks });
+    Ok(CircuitFile { circuit, calibration, loss, search, ..first.clone() })
 }
 
 /// Most that a circuit file can raise the effort of its control searches, in multiples of the verifier's own.

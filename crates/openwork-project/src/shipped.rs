@@ -44,11 +44,12 @@ pub fn shipped_models(models: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Verdicts beside the circuits of a run or a model in `dir`, by the paths of their files.
+/// Verdicts beside the circuits of a run or a model in `dir`, by the paths of their files; each that cannot be used is its error.
 ///
 /// # Errors
-/// When the folder of circuits cannot be listed, or a verdict file cannot be used.
-pub fn verdicts_in(dir: &Path) -> Result<Vec<(PathBuf, VerdictFile)>, VerdictError> {
+/// When the folder of circuits cannot be listed.
+#[allow(clippy::type_complexity, reason = "a path and what was read there")]
+pub fn verdicts_in(dir: &Path) -> Result<Vec<(PathBuf, Result<VerdictFile, VerdictError>)>, VerdictError> {
     let circuits = dir.join("circuits");
     let read = |source| VerdictError::Read { path: circuits.clone(), source };
     let entries = match fs::read_dir(&circuits) {
@@ -58,12 +59,27 @@ pub fn verdicts_in(dir: &Path) -> Result<Vec<(PathBuf, VerdictFile)>, VerdictErr
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(read)?;
     paths.retain(|path| path.to_string_lossy().ends_with(".verdict.json"));
     paths.sort();
-    paths.into_iter().map(|path| Ok((path.clone(), VerdictFile::read(&path)?))).collect()
+    Ok(paths.into_iter().map(|path| (path.clone(), VerdictFile::read(&path))).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_verdict_that_cannot_be_read_hides_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let circuits = dir.path().join("circuits");
+        fs::create_dir(&circuits).unwrap();
+        for name in ["b.verdict.json", "a.verdict.json", "a.json"] {
+            fs::write(circuits.join(name), b"{").unwrap();
+        }
+        let found = verdicts_in(dir.path()).unwrap();
+        let names: Vec<_> = found.iter().map(|(path, _)| path.file_name().unwrap().to_owned()).collect();
+        assert_eq!(names, ["a.verdict.json", "b.verdict.json"]);
+        assert!(found.iter().all(|(_, verdict)| verdict.is_err()));
+        assert!(verdicts_in(&dir.path().join("none")).unwrap().is_empty());
+    }
 
     #[test]
     fn a_model_is_known_by_its_bare_name() {

@@ -65,6 +65,10 @@ pub struct Found {
     pub seed: u64,
     /// Method and settings.
     pub search: SearchSettings,
+    /// Hash of the model before, where the model's own file says that circuits were trained into it: an edited circuit file does not hide
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub localised_from: Option<String>,
 }
 
 /// A part in which a verdict and what lies beside it differ.
@@ -253,7 +257,7 @@ impl VerdictFile {
         Self {
             format: FORMAT.into(),
             about: About::new(project, circuit),
-            found: Found { target_loss, seed, search },
+            found: Found { target_loss, seed, search, localised_from: project.localised_from.clone() },
             pairs_sha256,
             earlier,
             controls,
@@ -274,8 +278,7 @@ impl VerdictFile {
 
     /// Search that found the circuit, and earlier verdicts on circuits of its task, a sentence each.
     pub fn provenance(&self) -> Vec<String> {
-        let Found { target_loss, seed, search } = &self.found;
-        let how = how_found(search, Some((*target_loss, *seed)));
+        let how = self.found.words();
         let own = self.earlier.iter().filter(|e| e.circuit_sha256 == self.about.circuit_sha256).count();
         let count = match self.earlier.len() {
             0 => "no circuit of this task was verified in this folder before".to_owned(),
@@ -524,6 +527,21 @@ pub fn write_certificates(
     certificates.iter().map(certificate).collect()
 }
 
+impl Found {
+    /// Search that found the circuit, and the origin of its model, in words.
+    fn words(&self) -> String {
+        let Self { target_loss, seed, search, localised_from } = self;
+        let how = how_found(search, Some((*target_loss, *seed)));
+        match (localised_from, search) {
+            (None, _) | (_, SearchSettings::Localised(_)) => how,
+            (Some(before), _) => format!(
+                "circuits were trained into this model, as its own file says, which was model {before} before: the verdict is about this model. Of \
+                 this circuit {how}"
+            ),
+        }
+    }
+}
+
 /// Search that found a circuit, in words; `asked` are its target loss and seed, which of a circuit that another came from are not known.
 fn how_found(search: &SearchSettings, asked: Option<(f64, u64)>) -> String {
     let of_pairs = asked.map_or(String::new(), |(loss, seed)| format!(" for a loss of {loss} nats with seed {seed}"));
@@ -543,6 +561,17 @@ fn how_found(search: &SearchSettings, asked: Option<(f64, u64)>) -> String {
         SearchSettings::LearnedMasks(masks) => {
             format!("its file says: found{of_pairs} in {} restarts of {} steps", masks.restarts, masks.steps)
         }
+        SearchSettings::Combined(combined) => format!(
+            "its file says: the {} of the circuits of {} seeds{of_pairs}, found in {} restarts of {} steps together",
+            combined.of,
+            combined.circuits_sha256.len(),
+            combined.masks.restarts,
+            combined.masks.steps
+        ),
+        SearchSettings::Tuned(tuned) => format!(
+            "its file says: found{of_pairs} in {} steps, as number {} of {} searches with other settings each, drawn by {}",
+            tuned.masks.steps, tuned.won, tuned.masks.restarts, tuned.sampler
+        ),
         SearchSettings::Grown(grown) => {
             let reached = match grown.reached {
                 true => "every check of its own search holds",
@@ -563,12 +592,45 @@ fn how_found(search: &SearchSettings, asked: Option<(f64, u64)>) -> String {
             )
         }
         SearchSettings::Refined(refined) => format!(
-            "its file says: what is left of a circuit of {} nodes and {} edges once all went without which it had {}. Of the circuit \
+            "its file says: what is left of a circuit of {} nodes and {} edges once all went without which it had {}{}. Of the circuit \
              before it: {}",
             refined.nodes,
             refined.edges,
             refined.hold,
+            if refined.edge_masks.is_some() { ", in the order of masks over its edges" } else { "" },
             how_found(&refined.search, None)
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openwork_circuit::{Localisation, Localised};
+
+    use super::*;
+
+    #[test]
+    fn an_edited_circuit_does_not_hide_that_circuits_were_trained_into_its_model() {
+        let found = |search, localised_from: Option<&str>| Found {
+            target_loss: 0.15,
+            seed: 1,
+            search,
+            localised_from: localised_from.map(str::to_owned),
+        };
+        let by_hand = |from| found(SearchSettings::ByHand {}, from).words();
+        assert!(!by_hand(None).contains("trained into"));
+        let edited = by_hand(Some("0a1b"));
+        assert!(
+            edited.contains("trained into this model") && edited.contains("0a1b") && edited.contains("a person chose")
+        );
+        // A file that says so itself says it once.
+        let (original_sha256, settings) = ("0a1b".to_owned(), Localisation::default());
+        let localised = Localised { original_sha256, original_loss: 0.1, steps: 3, random: None, settings };
+        let own = found(SearchSettings::Localised(localised), Some("0a1b")).words();
+        assert_eq!(own.matches("trained into this model").count(), 1);
+        // Verdicts of before read as they were written.
+        let text = serde_json::to_string(&found(SearchSettings::ByHand {}, None)).unwrap();
+        assert!(!text.contains("localised_from"));
+        assert_eq!(serde_json::from_str::<Found>(&text).unwrap(), found(SearchSettings::ByHand {}, None));
     }
 }

@@ -12,7 +12,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
     check_certificate, config, curves, data, debug, devices, dissociate, exchange, forward, fsck, generate, hypothesis,
     localise, models, plot, prune, quickstart, recipe, refine, replay, report, stability, tasks, tokenize, tokenizer,
-    train, verdict, verify, watch,
+    train, tune, verdict, verify, watch,
 };
 
 /// Rows of matrices begin at cache lines with it, which the kernels gain by, and memory comes back warm.
@@ -56,6 +56,8 @@ enum Command {
     Curves(curves::Args),
     /// Train circuits into a model, so that they alone decide their tasks
     Localise(localise::Args),
+    /// Find the settings of a search that give the smallest circuit of a task
+    Tune(tune::Args),
     /// Find the circuit of a task from several seeds, and compare the circuits
     Stability(stability::Args),
     /// Verify a circuit, or refute it: exit code 0 if it passes, 1 if it is refuted, 3 if not all was tested
@@ -118,6 +120,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Refine(args) => refine::run(args),
         Command::Curves(args) => curves::run(args),
         Command::Localise(args) => localise::run(args),
+        Command::Tune(args) => tune::run(args),
         Command::Stability(args) => stability::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Verdict(args) => verdict::run(args),

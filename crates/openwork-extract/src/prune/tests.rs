@@ -11,7 +11,7 @@ use crate::Progress;
 
 /// A model in which neuron 3 alone tells token 1 from token 2: channel 0 of the embedding carries the
 /// cue, the neuron reads it, channel 1 takes it to the logits of tokens 3 and 4.
-fn planted() -> Model {
+pub(crate) fn planted() -> Model {
     let config = Config {
         vocab_size: 8,
         n_ctx: 4,
@@ -47,6 +47,18 @@ fn planted() -> Model {
     model
 }
 
+/// Pairs that the planted neuron decides.
+pub(crate) fn cues() -> Vec<Pair> {
+    let pair = |i: u16| Pair {
+        positive: vec![5 + i % 3, i / 3, 1],
+        negative: vec![5 + i % 3, i / 3, 2],
+        answer: 3,
+        alternative: 4,
+        template: 0,
+    };
+    (0..16).map(pair).collect()
+}
+
 fn on(_: Progress) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
@@ -55,15 +67,7 @@ fn on(_: Progress) -> ControlFlow<()> {
 fn finds_the_planted_neuron_and_little_else() {
     let model = planted();
     let means = Means::compute(&model, &[0, 1, 2, 5, 6, 7, 1, 2, 3, 4, 2, 1], 4);
-    let pairs: Vec<Pair> = (0..16)
-        .map(|i| Pair {
-            positive: vec![5 + i % 3, i / 3, 1],
-            negative: vec![5 + i % 3, i / 3, 2],
-            answer: 3,
-            alternative: 4,
-            template: 0,
-        })
-        .collect();
+    let pairs = cues();
     let settings = Settings {
         masks: LearnedMasks { restarts: 2, steps: 150, batch_pairs: 8, ..LearnedMasks::default() },
         ..Settings::default()

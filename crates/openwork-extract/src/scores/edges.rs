@@ -118,7 +118,7 @@ pub(super) fn set(model: &mut Model, edge: &Edge, weight: f32) {
 }
 
 /// The gradient of an edge's weight.
-fn slope(model: &Model, gradients: &Params<Gradient>, edge: &Edge) -> f64 {
+pub(super) fn slope(model: &Model, gradients: &Params<Gradient>, edge: &Edge) -> f64 {
     let d_attn = model.config.n_head * model.config.d_head;
     let block = &gradients.blocks[edge.to.site.layer];
     let (linear, first): (&Linear<Gradient>, usize) = match edge.to.site.kind {

@@ -6,48 +6,53 @@ use openwork_circuit::{Batch, NodeSpace, Partial};
 use openwork_model::{Matrix, Record, Site, SiteKind, Tap, Tokens};
 use rayon::prelude::*;
 
-use super::{Scorer, towards_right};
+use super::{GoesOn, Scorer, towards_right};
+
+/// Batches that run before somebody is asked whether to go on.
+const BATCHES_AT_ONCE: usize = 8;
 
 impl Scorer<'_> {
     /// Gradient times difference: `s_n = Σ_tokens ∂m/∂x_n (x_n − a_n)` at the model itself, `a_n` the mean of node n; in nats, by
-    /// node number. One forward and one backward pass a batch. Source: Nanda 2023, *Attribution patching*; Syed et al. 2023.
-    pub fn gradient(&self) -> Vec<f64> {
-        self.slopes(&vec![1.0; self.space.len()])
+    /// node number. One forward and one backward pass a batch. `None` where `goes_on`, which is asked between some batches, breaks. Source:
+    /// Nanda 2023, *Attribution patching*; Syed et al. 2023.
+    pub fn gradient(&self, goes_on: &mut GoesOn<'_>) -> Option<Vec<f64>> {
+        self.slopes(&vec![1.0; self.space.len()], 0, goes_on)
     }
 
     /// Integrated gradients on activations: of each site by itself, the others as the model computes them,
     /// `s_n = (1/K) Σ_k Σ_tokens ∂m/∂x'_n (x_n − a_n)` with the whole site at `x' = a + α_k (x − a)`, `α_k = (k − ½)/K`; in nats,
     /// by node number. The scores of a site sum to the effect of ablating it, up to the error of the midpoint rule
-    /// ([`Scorer::site_sums`]). K forward and backward passes a site and batch. Source: Sundararajan et al. 2017;
+    /// ([`Scorer::site_sums`]). K forward and backward passes a site and batch. `None` where `goes_on`, which is told how many nodes have scores,
+    /// breaks. Source: Sundararajan et al. 2017;
     /// Marks et al. 2024.
     ///
     /// # Panics
     /// When `points` is 0.
-    pub fn integrated(&self, points: usize) -> Vec<f64> {
+    pub fn integrated(&self, points: usize, goes_on: &mut GoesOn<'_>) -> Option<Vec<f64>> {
         assert!(points > 0, "a path has points");
         let mut scores = vec![0.0; self.space.len()];
         for (_, range) in self.space.sites() {
             for k in 0..points {
                 let mut r = vec![1.0; self.space.len()];
                 r[range.clone()].fill(midpoint(k, points));
-                let slopes = self.slopes(&r);
+                let slopes = self.slopes(&r, range.start, goes_on)?;
                 let of_site = scores[range.clone()].iter_mut().zip(&slopes[range.clone()]);
                 of_site.for_each(|(score, slope)| *score += slope / points as f64);
             }
         }
-        scores
+        Some(scores)
     }
 
     /// Integrated gradients on inputs: `s_n = Σ_tokens (x_n − a_n) · (1/K) Σ_k ∂m/∂x_n`, the gradients taken in runs whose
     /// embeddings are `e' = b + α_k (e − b)`, `b` the mean embedding of the pairs' tokens, `α_k = (k − ½)/K`, and the difference
     /// `x_n − a_n` that of the model itself; in nats, by node number. Logits of a bigram table stay those of the tokens. The
     /// scores of nodes sum to nothing in particular: what is complete here is the attribution of inputs. K forward and
-    /// backward passes a batch. Source: Hanna et al. 2024, *Have faith in faithfulness*, with means in place of the other
+    /// backward passes a batch. `None` where `goes_on`, which is asked between some batches, breaks. Source: Hanna et al. 2024, *Have faith in faithfulness*, with means in place of the other
     /// prompt, whose tokens do not line up.
     ///
     /// # Panics
     /// When `points` is 0.
-    pub fn inputs(&self, points: usize) -> Vec<f64> {
+    pub fn inputs(&self, points: usize, goes_on: &mut GoesOn<'_>) -> Option<Vec<f64>> {
         assert!(points > 0, "a path has points");
         let base = self.mean_embedding();
         let one = |batch: &Batch| {
@@ -63,12 +68,11 @@ impl Scorer<'_> {
             }
             tap.gradient
         };
-        let parts: Vec<Vec<f64>> = self.batches.par_iter().map(one).collect();
-        self.mean_of(parts, points as f64)
+        Some(self.mean_of(self.by_batch(one, 0, goes_on)?, points as f64))
     }
 
     /// `∂m/∂r` of every node under `x' = a + r (x − a)`, in nats.
-    fn slopes(&self, r: &[f32]) -> Vec<f64> {
+    fn slopes(&self, r: &[f32], scored: usize, goes_on: &mut GoesOn<'_>) -> Option<Vec<f64>> {
         let one = |batch: &Batch| {
             let mut tap = Partial::new(&self.space, r, self.ablation());
             let pass = self.model.forward(Tokens::new(&batch.tokens, batch.seq_len), Some(&batch.readout), &mut tap);
@@ -76,8 +80,24 @@ impl Scorer<'_> {
             self.model.backward(&pass, &dlogits, &mut tap, None);
             tap.gradient.into_iter().map(f64::from).collect()
         };
-        let parts: Vec<Vec<f64>> = self.batches.par_iter().map(one).collect();
-        self.mean_of(parts, 1.0)
+        Some(self.mean_of(self.by_batch(one, scored, goes_on)?, 1.0))
+    }
+
+    /// `one` of every batch, in their order; `None` where `goes_on`, asked before every few, breaks.
+    fn by_batch(
+        &self,
+        one: impl Fn(&Batch) -> Vec<f64> + Sync,
+        scored: usize,
+        goes_on: &mut GoesOn<'_>,
+    ) -> Option<Vec<Vec<f64>>> {
+        let mut parts = Vec::with_capacity(self.batches.len());
+        for batches in self.batches.chunks(BATCHES_AT_ONCE) {
+            if goes_on(scored).is_break() {
+                return None;
+            }
+            parts.par_extend(batches.par_iter().map(&one));
+        }
+        Some(parts)
     }
 
     /// Sum of the batches' sums in their order, over the number of sequences and of points.

@@ -16,6 +16,7 @@ mod edges;
 mod eliminate;
 mod gradient;
 mod judge;
+mod learned;
 mod patching;
 mod ranking;
 mod refine;
@@ -98,4 +99,4 @@ fn towards_right(logits: &Matrix, batch: &Batch) -> (f64, Matrix) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -63,7 +63,7 @@ impl Refinement<'_> {
         self.judge().loss_of(circuit)
     }
 
-    fn judge(&self) -> Judge<'_> {
+    pub(super) fn judge(&self) -> Judge<'_> {
         Judge::new(self.model, self.means, self.train, self.validation)
     }
 
@@ -115,7 +115,7 @@ impl Refinement<'_> {
     }
 }
 
-fn holds(hold: Hold, judge: &Judge<'_>, model: &Model, nodes: &NodeSet) -> bool {
+pub(super) fn holds(hold: Hold, judge: &Judge<'_>, model: &Model, nodes: &NodeSet) -> bool {
     match hold {
         Hold::Loss(target) => judge.reaches(model, nodes, target),
         Hold::Agreement(share) => judge.agreement(model, nodes) >= share,
@@ -123,7 +123,7 @@ fn holds(hold: Hold, judge: &Judge<'_>, model: &Model, nodes: &NodeSet) -> bool 
 }
 
 /// The circuit with only these edges.
-fn with(circuit: Circuit, model: &Model, edges: &[&Edge]) -> Circuit {
+pub(super) fn with(circuit: Circuit, model: &Model, edges: &[&Edge]) -> Circuit {
     let ends: Vec<(Node, Node)> = edges.iter().map(|e| (e.from, e.to)).collect();
     circuit.with_edges(model, &ends).expect("edges of the circuit")
 }

@@ -157,9 +157,9 @@ impl ScoreSearch<'_> {
         }
         let nodes = NodeSet::all(space.clone());
         Some(match (self.settings.parts, self.settings.score) {
-            (Parts::Nodes, Score::Gradient) => Ranked::nodes(space, scorer.gradient()),
-            (Parts::Nodes, Score::Integrated) => Ranked::nodes(space, scorer.integrated(points)),
-            (Parts::Nodes, Score::Inputs) => Ranked::nodes(space, scorer.inputs(points)),
+            (Parts::Nodes, Score::Gradient) => Ranked::nodes(space, scorer.gradient(&mut goes_on)?),
+            (Parts::Nodes, Score::Integrated) => Ranked::nodes(space, scorer.integrated(points, &mut goes_on)?),
+            (Parts::Nodes, Score::Inputs) => Ranked::nodes(space, scorer.inputs(points, &mut goes_on)?),
             (Parts::Nodes, Score::Patching) => Ranked::nodes(space, scorer.patching(&mut goes_on)?),
             (Parts::Nodes, Score::Weights) => Ranked::nodes(space, scorer.weights()),
             (Parts::Nodes, Score::Acdc) => Ranked::nodes(space, scorer.eliminate(threshold, &mut goes_on)?),

@@ -15,7 +15,7 @@ fn on(_: usize) -> ControlFlow<()> {
 }
 
 /// A small model without AbsTopK, whose choice jumps, its means, and pairs of two lengths.
-fn smooth() -> (Model, Means, Vec<Pair>) {
+pub(crate) fn smooth() -> (Model, Means, Vec<Pair>) {
     let config = Config {
         vocab_size: 20,
         n_ctx: 10,
@@ -53,7 +53,7 @@ fn scale(scores: &[f64]) -> f64 {
 fn gradient_scores_are_finite_differences_of_a_nodes_scale() {
     let (model, means, pairs) = smooth();
     let scorer = Scorer::new(&model, &means, &pairs);
-    let scores = scorer.gradient();
+    let scores = scorer.gradient(&mut on).unwrap();
     let (n, h) = (scores.len(), 0.015625_f32);
     let most = scale(&scores);
     assert!(most > 0.02, "{most}");
@@ -101,7 +101,7 @@ fn input_scores_are_finite_differences_along_the_path() {
     let (model, means, pairs) = smooth();
     let scorer = Scorer::new(&model, &means, &pairs);
     let (points, h) = (3, 0.0078125_f32);
-    let (scores, base) = (scorer.inputs(points), scorer.mean_embedding());
+    let (scores, base) = (scorer.inputs(points, &mut on).unwrap(), scorer.mean_embedding());
     // Worked out along another path: over all tokens of all prompts.
     let tokens: Vec<u16> = pairs.iter().flat_map(Pair::prompts).flatten().copied().collect();
     let by_hand = |c: usize| {
@@ -175,9 +175,11 @@ fn on_a_linear_model_all_estimates_agree_and_sum_to_the_total() {
     let exact = scorer.patching(&mut on).unwrap();
     let most = scale(&exact);
     assert!(most > 1e-2, "{most}");
-    for (name, scores) in
-        [("gradient", scorer.gradient()), ("integrated", scorer.integrated(2)), ("inputs", scorer.inputs(2))]
-    {
+    for (name, scores) in [
+        ("gradient", scorer.gradient(&mut on).unwrap()),
+        ("integrated", scorer.integrated(2, &mut on).unwrap()),
+        ("inputs", scorer.inputs(2, &mut on).unwrap()),
+    ] {
         for (node, (a, b)) in scores.iter().zip(&exact).enumerate() {
             // Differences of f32 logits of size 10.
             assert!((a - b).abs() < 2e-3 * most + 2e-6, "{name} {}: {a} {b}", scorer.space.node(node));
@@ -199,8 +201,9 @@ fn integrated_gradients_of_a_site_sum_to_its_effect_and_gradients_do_not() {
         let most = sums.iter().fold(0.0_f64, |most, s| most.max(s.effect.abs()));
         sums.iter().fold(0.0_f64, |worst, s| worst.max((s.sum - s.effect).abs())) / most
     };
-    let (rough, fine) = (worst(&scorer.integrated(4)), worst(&scorer.integrated(48)));
-    let gradient = worst(&scorer.gradient());
+    let (rough, fine) =
+        (worst(&scorer.integrated(4, &mut on).unwrap()), worst(&scorer.integrated(48, &mut on).unwrap()));
+    let gradient = worst(&scorer.gradient(&mut on).unwrap());
     // The midpoint rule's error falls with the square of the number of points, down to that of f32 logits.
     assert!(fine < 1e-2 && fine < rough / 4.0 && gradient > 10.0 * fine, "{rough} {fine} {gradient}");
 }
@@ -213,8 +216,14 @@ fn scores_and_rankings_have_the_same_bytes_on_any_number_of_threads() {
         let nodes = NodeSet::all(scorer.space.clone());
         let edges = scorer.edge_gradient(&nodes).scores;
         let few = NodeSet::of(scorer.space.clone(), (0..scorer.space.len()).step_by(5));
-        let by_nodes =
-            [scorer.gradient(), scorer.integrated(2), scorer.inputs(2), scorer.weights(), scorer.random(7), edges];
+        let by_nodes = [
+            scorer.gradient(&mut on).unwrap(),
+            scorer.integrated(2, &mut on).unwrap(),
+            scorer.inputs(2, &mut on).unwrap(),
+            scorer.weights(),
+            scorer.random(7),
+            edges,
+        ];
         let slow = [
             scorer.patching(&mut on).unwrap(),
             scorer.eliminate(0.01, &mut on).unwrap(),
@@ -227,6 +236,26 @@ fn scores_and_rankings_have_the_same_bytes_on_any_number_of_threads() {
         pool.install(|| all().collect::<Vec<_>>())
     };
     assert_eq!(on_threads(1), on_threads(2));
+}
+
+#[test]
+fn gradient_scores_end_where_they_are_asked_to() {
+    let (model, means, pairs) = smooth();
+    let scorer = Scorer::new(&model, &means, &pairs);
+    // At once, and after some of the passes.
+    for after in [0, 3] {
+        let ends = || {
+            let mut asked = 0;
+            move |_: usize| {
+                asked += 1;
+                if asked > after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            }
+        };
+        assert_eq!(scorer.integrated(4, &mut ends()), None);
+        if after == 0 {
+            assert_eq!((scorer.gradient(&mut ends()), scorer.inputs(4, &mut ends())), (None, None));
+        }
+    }
 }
 
 #[test]

@@ -11,7 +11,9 @@ use anyhow::{Context, Result, ensure};
 use openwork_chart::{Axis, Chart, Curve, Point, Scale};
 use openwork_circuit::{Parts, Score, Scored};
 use openwork_extract::{CurvePoint, ScoreStage};
-use openwork_project::{DRAWING_MARK, OutputKind, ScoreCurve, check_outputs, curves_csv, find_task, score_curves};
+use openwork_project::{
+    DRAWING_MARK, OutputKind, ScoreCurve, check_free, check_outputs, curves_csv, find_task, score_curves,
+};
 
 use crate::ui::{
     args::ProjectArgs,
@@ -47,6 +49,9 @@ pub struct Args {
     /// Rise of the distance from the model, in nats, below which acdc removes a part
     #[arg(long, default_value_t = Scored::default().threshold, value_parser = up_to(100.0))]
     threshold: f64,
+    /// Replace the drawing and the table that lie there
+    #[arg(long)]
+    force: bool,
     /// Seed of pairs and of the random order
     #[arg(long, default_value_t = 0, value_parser = seed)]
     seed: u64,
@@ -75,6 +80,7 @@ impl Args {
 pub fn run(args: Args) -> Result<ExitCode> {
     let (task, scores, table) = (find_task(&args.task)?, args.scores()?, args.out.with_extension("csv"));
     check_outputs(&[(OutputKind::Drawing, &args.out), (OutputKind::Curves, &table)], &[])?;
+    [&args.out, &table].into_iter().try_for_each(|path| check_free(path, args.force))?;
     let project = args.project.open()?;
     interrupt::listen()?;
     let splits = project.splits(task, args.seed)?;

@@ -25,7 +25,7 @@ pub struct Args {
     /// Corpus that the model was trained on
     #[arg(long)]
     data: PathBuf,
-    /// Folder of the localised model, which must not be there yet
+    /// Folder of the localised model, which must not be there yet and not lie inside the run
     #[arg(long)]
     out: PathBuf,
     /// Most steps until the circuits are to stand; training ends when they do, on pairs that are not trained on
@@ -93,7 +93,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         half_bigram: args.half_bigram,
     };
     let mut shown = Shown { progress: None, of: (false, 0) };
-    let localised = localise(&project, &request, &mut |step| shown.step(step)).context("nothing was localised")?;
+    let mut compares = || if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let localised = localise(&project, &request, &mut |step| shown.step(step), &mut compares);
+    let localised = localised.context("nothing was localised")?;
     drop(shown);
     let Some(localised) = localised else {
         eprintln!("interrupted: nothing was written");

@@ -28,6 +28,7 @@ pub mod tasks;
 pub mod tokenize;
 pub mod tokenizer;
 pub mod train;
+pub mod tune;
 pub mod verdict;
 pub mod verify;
 pub mod watch;

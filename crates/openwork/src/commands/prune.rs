@@ -10,7 +10,7 @@ use openwork_project::{
 };
 
 use crate::ui::{
-    args::{SearchArgs, check_folder, describe_annotations, describe_circuit, note_if_empty},
+    args::{SearchArgs, check_folder, circuit_name, describe_annotations, describe_circuit, note_if_empty},
     interrupt,
     progress::SearchProgress,
     ranges::{between, up_to},
@@ -244,13 +244,4 @@ pub fn run(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(interrupt::INTERRUPTED));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A name that is one file's, and none of those that lie beside circuits.
-fn circuit_name(name: &str) -> Result<String, String> {
-    let plain = |c: char| c.is_alphanumeric() || "_-+".contains(c);
-    match !name.is_empty() && name.chars().all(plain) {
-        true => Ok(name.to_owned()),
-        false => Err("a name has letters, digits, _, - and + only".into()),
-    }
 }

@@ -89,12 +89,18 @@ pub fn run(args: Args) -> Result<ExitCode> {
     check_outputs(&[(OutputKind::Page, &page)], &[])?;
 
     let models = models_folder();
-    for name in shipped_models(&models).unwrap_or_default() {
+    let shipped = shipped_models(&models).unwrap_or_else(|error| {
+        eprintln!("note: cannot list the models that come with the program in {}: {error}", models.display());
+        vec![]
+    });
+    for name in shipped {
         stage(
             &format!("{name}, a model that comes with the program: openwork report {name} shows its circuits"),
             started,
         );
-        say_verdicts(&models.join(name))?;
+        if let Err(error) = say_verdicts(&models.join(&name)) {
+            eprintln!("note: cannot show the verdicts of {name}: {error:#}");
+        }
     }
 
     stage("data: generated Python programs", started);

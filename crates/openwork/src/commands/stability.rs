@@ -6,8 +6,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use openwork_circuit::Combination;
 use openwork_extract::Stability;
-use openwork_project::study_seeds;
+use openwork_project::{combined_circuit, study_seeds};
 
 use crate::ui::{
     args::{SearchArgs, check_folder, describe_circuit},
@@ -17,13 +18,16 @@ use crate::ui::{
     show::say,
 };
 
+/// Circuits that are made of those of the seeds.
+const COMBINATIONS: [Combination; 2] = [Combination::Union, Combination::Core];
+
 /// Arguments of the command.
 #[derive(clap::Args)]
 pub struct Args {
     /// Number of seeds of pairs, masks and batches, from --seed on
     #[arg(long, default_value_t = 10, value_parser = between::<u64>(2, 1 << 20))]
     seeds: u64,
-    /// Folder to write the circuits to, as TASK.SEED.json
+    /// Folder to write the circuits to, as TASK.SEED.json, and their union and core, TASK.union.json and TASK.core.json
     #[arg(long)]
     out: Option<PathBuf>,
     /// Replace circuits that lie there; their verdicts, pairs and certificates are removed with them
@@ -45,9 +49,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let settings = args.search.settings();
     let last = settings.seed.checked_add(args.seeds).context("--seed and --seeds together are beyond 64 bits")?;
     let seeds = settings.seed..last;
+    let combination = |out: &Path, of: Combination| out.join(format!("{}.{of}.json", task.name()));
     let file = |out: &Path, seed: u64| out.join(format!("{}.{seed}.json", task.name()));
     if let Some(out) = args.out.as_ref().filter(|_| !args.force) {
         seeds.clone().try_for_each(|seed| project.check_free(&file(out, seed)))?;
+        COMBINATIONS.iter().try_for_each(|of| project.check_free(&combination(out, *of)))?;
     }
     let progress = SearchProgress::default();
     let mut found = |circuit: &openwork_circuit::CircuitFile| -> Result<()> {
@@ -68,6 +74,15 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Some(stability) => say!("{}", text(&stability)),
         None => eprintln!("too few circuits to compare"),
     }
+    if let Some(out) = args.out.as_ref().filter(|_| study.circuits.len() > 1) {
+        for of in COMBINATIONS {
+            let circuit = combined_circuit(&project, &study.circuits, of)?;
+            project.save_circuit(&circuit, &combination(out, of), args.force)?;
+            if !args.json {
+                say!("{of}: {}", describe_circuit(&circuit));
+            }
+        }
+    }
     if interrupt::requested() {
         eprintln!("interrupted after {} of {} seeds", study.circuits.len(), args.seeds);
         return Ok(ExitCode::from(interrupt::INTERRUPTED));
@@ -79,9 +94,11 @@ fn text(s: &Stability) -> String {
     let core: Vec<&str> = s.core().collect();
     let list = if core.is_empty() { String::new() } else { format!(": {}", core.join(", ")) };
     format!(
-        "{} circuits, {} nodes in any of them, {} in all{list}\nJaccard index of two of them: {:.2} on average, {:.2} \
+        "{} circuits of {} nodes and {} edges (median, least to most); {} nodes in any of them, {} in all{list}\nJaccard index of two of them: {:.2} on average, {:.2} \
          at least (0.8 is asked of a stable one)",
         s.circuits,
+        s.size_in_nodes,
+        s.size_in_edges,
         s.nodes.len(),
         core.len(),
         s.jaccard,

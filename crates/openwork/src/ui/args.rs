@@ -111,6 +111,13 @@ pub fn note_if_empty(circuit: &CircuitFile) {
 /// Says the verdicts on the circuits of a model in `dir`, a line each.
 pub fn say_verdicts(dir: &Path) -> Result<()> {
     for (path, verdict) in verdicts_in(dir)? {
+        let verdict = match verdict {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                eprintln!("note: {:#}", anyhow::Error::new(error));
+                continue;
+            }
+        };
         let size = verdict.report.size.map_or(String::new(), |s| format!("{} nodes, {} edges, ", s.nodes, s.edges));
         let file = path.strip_prefix(dir).unwrap_or(&path).display();
         say!("  {}: {size}{}  ({file})", verdict.about.task, verdict.report.headline());
@@ -199,6 +206,15 @@ impl SearchArgs {
             ..LearnedMasks::default()
         };
         Settings { target_loss, seed, masks }
+    }
+}
+
+/// A name that is one file's, and none of those that lie beside circuits.
+pub fn circuit_name(name: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_alphanumeric() || "_-+".contains(c);
+    match !name.is_empty() && name.chars().all(plain) {
+        true => Ok(name.to_owned()),
+        false => Err("a name has letters, digits, _, - and + only".into()),
     }
 }
 

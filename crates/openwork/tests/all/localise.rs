@@ -83,6 +83,8 @@ fn localisation_refuses_what_it_would_overwrite_or_cannot_know_and_an_interrupti
     for (line, words) in [
         (format!("{LOCALISE} --out thesis"), "thesis is there already"),
         (format!("{LOCALISE} --out young.toml/local"), "cannot write"),
+        (format!("{LOCALISE} --out run/circuits/local"), "lies inside run"),
+        (format!("{LOCALISE} --out far/away/local"), "there is no such folder"),
         (format!("{} --out local", LOCALISE.replace("--data data", "--data other")), "not of the data in other"),
         (
             format!("{LOCALISE} --circuit run/circuits/for_while.json --target-loss 0.8 --out local"),

@@ -45,7 +45,11 @@ fn rankings_make_circuits_and_curves_and_refinement_removes_what_is_not_needed()
     assert!(drawing.contains("<svg") && drawing.contains("weights") && drawing.contains("under attack"));
     let table = fs::read_to_string(dir.join("curves.csv")).unwrap();
     assert!(table.starts_with(CURVES_HEADER) && table.lines().skip(1).all(|l| l.split(',').count() == 10), "{table}");
-    let again = ok(dir, "curves run --task for_while --score random,weights --out curves.svg");
+    fails(
+        "curves run --task for_while --score random,weights --out curves.svg",
+        "curves.svg is there already; --force",
+    );
+    let again = ok(dir, "curves run --task for_while --score random,weights --out curves.svg --force");
     assert_eq!((again, fs::read_to_string(dir.join("curves.csv")).unwrap()), (shown, table));
     fs::write(dir.join("mine.csv"), "a,b\n").unwrap();
     fails("curves run --task for_while --out mine.svg", "is no table of curves");
@@ -67,6 +71,10 @@ fn rankings_make_circuits_and_curves_and_refinement_removes_what_is_not_needed()
     assert_eq!(less["target_loss_nats"], 0.8);
     assert_eq!((&search["circuit_sha256"], &search["nodes"]), (&few.sha256().into(), &20.into()));
     fails(&format!("{refine} --target-loss 0.8"), "less.json");
+    fails(&format!("{refine} --steps 5"), "--steps is an option of --method learned");
+    let learned = format!("{} --target-loss 0.8 --method learned --steps 5", refine.replace("less", "learned"));
+    ok(dir, &learned);
+    assert_eq!(json("run/circuits/learned.json")["search"]["edge_masks"][0]["steps"], 5);
     // The verdict tells how it was found.
     let judged = run(dir, "verify run run/circuits/less.json --level 1 --no-controls --random-sets 100");
     let verdict = String::from_utf8_lossy(&judged.stdout).into_owned();
