@@ -62,7 +62,7 @@ fn verdicts(cells: &[Cell]) -> Table {
     table
 }
 
-/// What localisation costs: one row a localised model.
+/// Costs of localisation: one row a localised model.
 fn costs(cells: &[Cell]) -> Table {
     let mut table = Table::new(["cell", "nodes", "verdict", "text over the twin, nats", "KL from the original"]);
     for (cell, judged) in judged(cells) {
