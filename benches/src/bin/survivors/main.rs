@@ -121,7 +121,7 @@ fn every_cell(cells: &[Cell]) -> Table {
 
 fn judged(cells: &[Cell]) -> impl Iterator<Item = (&Cell, &Judged)> {
     cells.iter().filter_map(|cell| match &cell.outcome {
-        Outcome::Judged { verdict } => Some((cell, verdict)),
+        Outcome::Judged { verdict } => Some((cell, &**verdict)),
         Outcome::NotReached { .. } | Outcome::OutOfTime => None,
     })
 }
