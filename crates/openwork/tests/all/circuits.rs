@@ -103,7 +103,10 @@ fn a_model_that_cannot_do_the_task_gets_no_circuit_and_no_pass() {
 
     let old = r#"{"format": "openwork-verdict 2", "report": {}}"#;
     std::fs::write(dir.join("run/circuits/for_while.verdict.json"), old).unwrap();
-    let refused = run(dir, "report run");
+    let said = ok(dir, "report run");
+    let line = said.lines().find(|l| l.starts_with("run/circuits/for_while.json")).expect("the circuit is listed");
+    assert!(line.contains("has format \"openwork-verdict 2\"") && line.contains("openwork verify"), "{line}");
+    let refused = run(dir, "verdict run run/circuits/for_while.verdict.json");
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains("has format \"openwork-verdict 2\", expected"), "{}", stderr(&refused));
 }
