@@ -206,7 +206,7 @@ fn parsed(path: &Path, text: &str, space: &NodeSpace) -> Result<(Header, Vec<Tri
 /// # Errors
 /// When the file cannot be read or a line of it is none.
 pub fn read_trace(project: &Project, path: &Path) -> Result<(Sampler, Vec<Trial>), TuneError> {
-    let text = std::fs::read_to_string(path).map_err(|source| TuneError::Trace { path: path.to_owned(), source })?;
+    let text = openwork_tensor::read_text(path).map_err(|source| TuneError::Trace { path: path.to_owned(), source })?;
     let (header, trials) = parsed(path, &text, &NodeSpace::new(&project.model.config))?;
     if header.model_sha256 != project.model_sha256 {
         let (found, expected) = (header.model_sha256, project.model_sha256.clone());
@@ -223,7 +223,7 @@ pub fn trace_sha256(path: &Path) -> Option<String> {
 /// Searches of a trace that a tuning goes on from: none where there is no trace.
 fn before(project: &Project, request: &TuneRequest<'_>, header: &Header) -> Result<Vec<Trial>, TuneError> {
     let path = || request.trace.to_owned();
-    let text = match std::fs::read_to_string(request.trace) {
+    let text = match openwork_tensor::read_text(request.trace) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
         text => text.map_err(|source| TuneError::Trace { path: path(), source })?,
     };
