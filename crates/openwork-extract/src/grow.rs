@@ -122,7 +122,7 @@ impl Grow<'_> {
     /// Grows the circuit, and prunes it where every check holds.
     ///
     /// In every round the checks are made on `check_pairs`, with attacks and knock-outs made afresh there. Each that fails is made on `pairs`,
-    /// and adds the outside nodes that its slopes name ([`Violation`]), `add_share` of the circuit's nodes at most. Then nodes of the circuit that
+    /// and adds the outside nodes that its slopes name (`Violation`), `add_share` of the circuit's nodes at most. Then nodes of the circuit that
     /// do nothing are dropped, each once. Once every check holds, sets of nodes of least effect are removed as long as all still do.
     ///
     /// An `on_step` that ends the search while nodes are removed leaves the circuit of the last removal.
