@@ -300,9 +300,12 @@ impl Chart {
             )?;
         }
         if self.curves.len() > 1 {
+            // Separate points often crowd at the ends of an axis.
+            let scattered = self.curves.iter().any(|curve| curve.mark != Mark::Line);
+            let place = if scattered { SeriesLabelPosition::MiddleMiddle } else { SeriesLabelPosition::UpperRight };
             chart
                 .configure_series_labels()
-                .position(SeriesLabelPosition::UpperRight)
+                .position(place)
                 .label_font(text(13))
                 .background_style(WHITE.mix(0.85))
                 .draw()?;

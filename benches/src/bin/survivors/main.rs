@@ -140,7 +140,7 @@ fn by_verdict(cells: &[Cell], point: impl Fn(&Cell, &Judged) -> Option<Point>) -
         let points = judged(cells).filter(|(cell, j)| belongs(cell, j)).filter_map(|(cell, j)| point(cell, j));
         Curve::scattered(name, points.collect(), mark)
     };
-    classes.map(curve).to_vec()
+    classes.map(curve).into_iter().filter(|curve| !curve.points.is_empty()).collect()
 }
 
 /// Size against agreement under the adversary of the circuit's size: raw and shift-free.
