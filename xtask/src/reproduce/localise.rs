@@ -81,13 +81,9 @@ impl Study {
         }
         println!("== {name}");
         let (folder, started) = (self.lab.out.join(name), Instant::now());
-        if folder.exists() {
-            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-        }
         let circuit = self.circuit(name, task, subject)?;
-        let mut localise = self.lab.command("localise");
-        localise.arg(&self.run).arg("--circuit").arg(&circuit).arg("--data").arg(&self.data);
-        localise.arg("--out").arg(&folder).args(options);
+        let mut localise = self.lab.localise(&self.run, &circuit, &self.data, &folder)?;
+        localise.args(options);
         match subject {
             Subject::Found => (),
             Subject::Random(draw) => drop(localise.args(["--random", &draw.to_string()])),

@@ -99,6 +99,16 @@ impl Lab {
         command
     }
 
+    /// A localisation of `circuit` into a new `folder`; what an interrupted one left there is removed.
+    fn localise(&self, model: &Path, circuit: &Path, data: &Path, folder: &Path) -> Result<Command> {
+        if folder.exists() {
+            fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+        let mut localise = self.command("localise");
+        localise.arg(model).arg("--circuit").arg(circuit).arg("--data").arg(data).arg("--out").arg(folder);
+        Ok(localise)
+    }
+
     /// Verdict at level 5: with control searches where nothing refutes the circuit before them. The verdict file stays beside the circuit.
     fn verdict(&self, model: &Path, circuit: &Path) -> Result<Value> {
         let mut report = Value::Null;

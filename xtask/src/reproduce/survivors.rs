@@ -237,13 +237,12 @@ impl Study {
     }
 
     fn trained_in(&self, subject: &Subject<'_>, kind: &str, circuit: &Path, options: &[&str]) -> Result<()> {
-        let folder = self.lab.out.join(subject.cell(kind));
-        if self.lab.recorded(&subject.cell(kind))?.is_none() && folder.exists() {
-            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        if self.lab.recorded(&subject.cell(kind))?.is_some() {
+            return Ok(());
         }
-        let mut localise = self.lab.command("localise");
-        localise.arg(subject.model).arg("--circuit").arg(circuit).arg("--data").arg(self.quickstart.join("data"));
-        localise.arg("--out").arg(&folder).args(options);
+        let folder = self.lab.out.join(subject.cell(kind));
+        let mut localise = self.lab.localise(subject.model, circuit, &self.quickstart.join("data"), &folder)?;
+        localise.args(options);
         let trained = folder.join("circuits").join(format!("{}.json", subject.task));
         self.judged(subject, kind, "answer", &trained, Some(&folder), localise)?;
         Ok(())
