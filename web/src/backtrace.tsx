@@ -67,7 +67,9 @@ function Cause({ text, tokens }: { text: string; tokens: Token[] }) {
   const at = /@(\d+)$/.exec(text);
   const token = at ? tokens[Number(at[1])] : undefined;
   const node = /^(\d+\.(?:attn\.(?:act_in|q|k|v|resid_delta)|mlp\.(?:act_in|post_act|resid_delta))\[\d+\])/.exec(text)?.[1];
-  const name = at ? text.slice(0, at.index) : text;
+  // Tokens are told by their texts where the prompt has them.
+  const told = (id: string) => { const known = tokens.find((other) => other.id === Number(id)); return known ? tokenText(known.text) : `#${id}`; };
+  const name = (at ? text.slice(0, at.index) : text).replace(/#(\d+)/g, (_, id: string) => told(id));
   return (
     <span class="cause">
       {node ? <button type="button" class="link" onClick={(event) => { event.preventDefault(); go({ node, view: "graph" }, true); }}>{name}</button> : visible(name)}

@@ -1,11 +1,13 @@
 // Line charts.
-import { size } from "./text";
 
 export interface Series { name: string; points: [number, number][]; dash: string }
 
 export const DASHES = ["none", "7 4", "2 3", "10 3 2 3", "1 5"];
 
 const W = 720, H = 280, LEFT = 62, RIGHT = 16, TOP = 14, BOTTOM = 40;
+
+/** A round number, without digits that say nothing. */
+const tick = (v: number) => Number(v.toPrecision(4)).toLocaleString("en", { maximumFractionDigits: 6 }).replace("-", "\u2212");
 
 /** Round numbers from `low` to `high`. */
 function ticks(low: number, high: number): number[] {
@@ -30,8 +32,8 @@ export function Chart({ series, x, y, log }: { series: Series[]; x: string; y: s
   const ys = ticks(y0, y1).map((v) => (log ? 10 ** v : v));
   return (
     <svg class="drawing chart" viewBox={`0 0 ${W} ${H}`} role="img" aria-label={`${y} by ${x}: ${series.map((one) => one.name).join(", ")}`}>
-      {ys.map((v) => <g key={v}><line class="row" x1={LEFT} x2={W - RIGHT} y1={py(v)} y2={py(v)} /><text class="tick" x={LEFT - 8} y={py(v) + 4} text-anchor="end">{size(v)}</text></g>)}
-      {ticks(x0, x1).map((at) => <text key={at} class="tick" x={px(at)} y={H - BOTTOM + 18} text-anchor="middle">{size(at)}</text>)}
+      {ys.map((v) => <g key={v}><line class="row" x1={LEFT} x2={W - RIGHT} y1={py(v)} y2={py(v)} /><text class="tick" x={LEFT - 8} y={py(v) + 4} text-anchor="end">{tick(v)}</text></g>)}
+      {ticks(x0, x1).map((at) => <text key={at} class="tick" x={px(at)} y={H - BOTTOM + 18} text-anchor="middle">{tick(at)}</text>)}
       <text class="tick" x={(LEFT + W - RIGHT) / 2} y={H - 6} text-anchor="middle">{x}</text>
       <text class="tick" x={LEFT} y={10}>{y}</text>
       {series.map((one, i) => (

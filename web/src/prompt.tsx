@@ -175,7 +175,7 @@ function Setter({ answer, node, position, state }: { answer: RunAnswer; node: st
     <fieldset class="setter">
       <legend>Set <code>{node}</code></legend>
       <label>Value <input type="range" min={-reach} max={reach} step={reach / 200} value={value} aria-valuetext={size(value)}
-        onInput={(event) => set(String(Number(Number(event.currentTarget.value).toPrecision(4))))} /> <output>{size(value)}</output></label>
+        onInput={(event) => set(String(Number(Number(event.currentTarget.value).toPrecision(4))))} /> <output>{size(value)}</output></label>{" "}
       <span class="quiet">it was {size(plain[position]!)} at token {position}</span>
       <div class="row">
         <label><input type="radio" name="place" checked={everywhere} onChange={() => setEverywhere(true)} /> at all tokens</label>

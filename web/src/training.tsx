@@ -33,6 +33,7 @@ export function TrainingView({ catalogue }: { catalogue: Catalogue }) {
             name: visible(one.name), dash: DASHES[i % DASHES.length]!,
             points: of(one).flatMap((value, k): [number, number][] => (value === null ? [] : [[one.steps[k]!, value]])),
           }));
+          if (series.every((one) => one.points.length === 0)) return null;
           return <Figure key={title} title={title} name={title.replace(/\W+/g, "-")} value={series}><Chart series={series} x="step" y={log ? "logarithmic" : ""} log={log} /></Figure>;
         })}
       </div>

@@ -26,7 +26,7 @@ pub fn run(args: &[OsString]) -> Result<()> {
             hand_over(cargo().args(test).arg(manifest()).env("OPENWORK_REQUIRE_BROWSER", "1"))
         }
         ["--measure"] => {
-            let test = ["test", "--release", "--package", "openwork-view", "--test", "all"];
+            let test = ["test", "--package", "openwork-view", "--test", "all"];
             let only = ["--", "--ignored", "--nocapture", "measure"];
             hand_over(cargo().args(test).arg(manifest()).args(only).env("OPENWORK_REQUIRE_BROWSER", "1"))
         }

@@ -116,6 +116,7 @@ fn browser_prompt_edits_and_causes() {
         browser.wait_for("document.querySelector('.answers thead').textContent.includes('unedited')");
         browser.click(".edits > button");
         browser.wait_for("!location.hash.includes('edits=')");
+        browser.wait_for("document.querySelector('.answers tbody tr').textContent.startsWith('\u{b7}as')");
         // The causes of a logit, whose parts add up to it.
         browser.click(".answers tbody tr button");
         browser.wait_for("document.querySelectorAll('.tree li').length > 3");
@@ -158,7 +159,7 @@ fn browser_verdict_side_by_side_and_training() {
         browser.wait_for("document.querySelectorAll('svg.graph').length === 2 && document.querySelectorAll('.box.only').length === 21");
         browser.screenshot("side-by-side");
         browser.click(".views button:nth-child(5)");
-        browser.wait_for("document.querySelectorAll('svg.chart').length >= 3");
+        browser.wait_for("document.querySelectorAll('svg.chart').length === 4");
         browser.screenshot("training");
         clean(&mut browser, url);
     });

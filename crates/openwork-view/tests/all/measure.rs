@@ -63,6 +63,8 @@ fn measure_first_paint_and_frames() {
         let ([first, first_slow], [drawn, drawn_slow]) = (quantiles(&mut first), quantiles(&mut drawn));
         let record = json!({
             "command": "cargo xtask web --measure",
+            "load_average": std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim(),
+            "cores": std::thread::available_parallelism().map_or(0, usize::from),
             "edges": edges,
             "edges_drawn": wires,
             "first_contentful_paint_ms": { "median": first, "p95": first_slow },
