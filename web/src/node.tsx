@@ -119,7 +119,7 @@ function Contexts({ name, circuit, examples, error }: { name: string; circuit: n
   if (error) return <Fault words={error} />;
   if (!examples) return <p class="waiting" role="status">Training data are read {"\u2026"}</p>;
   const list = (title: string, of: Example[]) => of.length > 0 && (
-    <>
+    <div key={title}>
       <h4>{title}</h4>
       {of.map((example) => (
         <div class="example" key={`${example.window} ${example.position}`}>
@@ -128,15 +128,12 @@ function Contexts({ name, circuit, examples, error }: { name: string; circuit: n
             label={`window ${example.window}, token ${example.position}`} />
         </div>
       ))}
-    </>
+    </div>
   );
   return (
     <Figure title="Where it is active" name={`${name}-contexts`} question={{ ask: "examples", circuit, node: name }}
       note={<>Darker is larger in magnitude; a stripe below says negative. Active at {percent(examples.active / Math.max(1, examples.read[1]))} of {count(examples.read[1], "token")} in {count(examples.read[0], "window")} of the training sample.</>}>
-      {list("Largest", examples.top)}
-      {list("Most negative", examples.bottom)}
-      {list("Drawn at random", examples.drawn)}
-      {list("Nearest to zero", examples.least)}
+      {examples.lists.map(({ title, examples: of }) => list(title, of))}
     </Figure>
   );
 }

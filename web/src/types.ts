@@ -42,7 +42,7 @@ export interface NodePage {
 export interface Example { window: number; position: number; at: number; tokens: Token[]; values: number[] }
 export interface Examples {
   node: string; read: [number, number]; active: number; largest: number;
-  top: Example[]; bottom: Example[]; drawn: Example[]; least: Example[];
+  lists: { title: string; examples: Example[] }[];
 }
 
 export interface Likely { id: number; text: string; logit: number; probability: number }

@@ -31,14 +31,18 @@ pub struct Examples {
     pub active: usize,
     /// Largest magnitude of its value.
     pub largest: f32,
-    /// Largest values, one a window.
-    pub top: Vec<Example>,
-    /// Most negative values, one a window.
-    pub bottom: Vec<Example>,
-    /// Tokens at which it is active, drawn with seed 0.
-    pub drawn: Vec<Example>,
-    /// Tokens at which it is active and nearest to zero.
-    pub least: Vec<Example>,
+    /// Contexts: those of the largest values and of the most negative ones, one a window each; tokens at which it is active, drawn
+    /// with seed 0; and tokens at which it is active and nearest to zero.
+    pub lists: Vec<Contexts>,
+}
+
+/// Contexts of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Contexts {
+    /// Their kind, in words.
+    pub title: String,
+    /// The contexts.
+    pub examples: Vec<Example>,
 }
 
 /// A context.
@@ -130,16 +134,21 @@ impl Found<'_> {
         let active: Vec<usize> = (0..values.len()).filter(|&at| values[at] != 0.0).collect();
         let mut least = active.clone();
         least.sort_by(|&a, &b| values[a].abs().total_cmp(&values[b].abs()).then(a.cmp(&b)));
-        let shown = |list: &[usize]| list.iter().take(SHOWN).map(|&at| self.example(at)).collect();
+        let shown = |title: &str, list: &[usize]| Contexts {
+            title: title.to_owned(),
+            examples: list.iter().take(SHOWN).map(|&at| self.example(at)).collect(),
+        };
         Examples {
             node: name.to_owned(),
             read: [values.len() / self.length, values.len()],
             active: active.len(),
             largest: active.iter().map(|&at| values[at].abs()).fold(0.0, f32::max),
-            top: shown(&self.best(&active, 1.0)),
-            bottom: shown(&self.best(&active, -1.0)),
-            drawn: shown(&draw(&active)),
-            least: shown(&least),
+            lists: vec![
+                shown("Largest", &self.best(&active, 1.0)),
+                shown("Most negative", &self.best(&active, -1.0)),
+                shown("Drawn at random", &draw(&active)),
+                shown("Nearest to zero", &least),
+            ],
         }
     }
 

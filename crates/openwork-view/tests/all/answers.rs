@@ -233,8 +233,8 @@ fn contexts_of_a_node_are_where_it_has_the_values_that_they_say() {
     let sample =
         openwork_project::Sample::open(dir.path(), None, tokenizer.sha256(), [128, open.model.config.vocab_size])
             .unwrap();
-    assert!(!examples.top.is_empty() && examples.active > 0);
-    for example in examples.top.iter().chain(&examples.bottom).chain(&examples.drawn).chain(&examples.least) {
+    assert!(examples.lists.iter().all(|list| !list.examples.is_empty()) && examples.active > 0);
+    for example in examples.lists.iter().flat_map(|list| &list.examples) {
         let window = &sample.tokens[example.window * 128..(example.window + 1) * 128];
         let trace = Trace::run(&open.model, window, &[]);
         let first = example.position - example.at;
@@ -244,7 +244,8 @@ fn contexts_of_a_node_are_where_it_has_the_values_that_they_say() {
         }
         assert!(example.values[example.at] != 0.0);
     }
-    assert!(examples.top.windows(2).all(|pair| pair[0].values[pair[0].at] >= pair[1].values[pair[1].at]));
+    let top = &examples.lists[0].examples;
+    assert!(top.windows(2).all(|pair| pair[0].values[pair[0].at] >= pair[1].values[pair[1].at]));
     assert!(matches!(view.examples(1, "0.attn.q[9999]"), Err(ViewError::NoNode(_))));
 }
 
