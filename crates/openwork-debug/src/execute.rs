@@ -132,7 +132,7 @@ impl Session {
         Ok(Reply::Placed { what: "breakpoint", number, text })
     }
 
-    fn entry(&self, place: Place, row: usize, position: usize, value: f32) -> Entry {
+    pub(crate) fn entry(&self, place: Place, row: usize, position: usize, value: f32) -> Entry {
         let (name, label) = match place {
             Place::Site(site) => {
                 let node = Node { site, index: row };
@@ -150,16 +150,10 @@ impl Session {
             let nowhere = Stopped { point: None, finished, token: None, reasons, entries: [0, 0], largest: vec![] };
             return Ok(Reply::Stopped(nowhere));
         };
-        let trace = self.trace(&prompt.name)?;
-        let column = trace.place(point.place).column(point.position);
-        let mut order: Vec<usize> = (0..column.len()).filter(|&row| column[row] != 0.0).collect();
-        let entries = [column.len(), order.len()];
-        // Logits are told by size, features by magnitude.
-        let size = |row: usize| if point.place == Place::Logits { column[row] } else { column[row].abs() };
-        order.sort_by(|&a, &b| size(b).total_cmp(&size(a)));
-        let largest = order.iter().take(LARGEST).map(|&row| self.entry(point.place, row, point.position, column[row]));
+        let mut largest = self.entries(point)?;
+        let entries = [self.trace(&prompt.name)?.place(point.place).nrows(), largest.len()];
+        largest.truncate(LARGEST);
         let token = Some(self.vocabulary.quoted(prompt.tokens[point.position]));
-        let largest = largest.collect();
         Ok(Reply::Stopped(Stopped { point: Some(point), finished: false, token, reasons, entries, largest }))
     }
 

@@ -12,6 +12,7 @@ mod reply;
 mod session;
 mod show;
 mod trace;
+mod view;
 mod vocabulary;
 
 pub use backtrace::{
@@ -20,11 +21,12 @@ pub use backtrace::{
 pub use contexts::{Contexts, Fired, WhereFires};
 pub use diff::{Carrier, Compared, Difference, Flip, Parting, align};
 pub use language::{
-    Assignment, At, BreakAt, COMMAND_WORDS, Command, Expression, Names, ParseError, Printed, PromptSource, Range,
-    Reference, Replacement, WeightPlace,
+    Assignment, At, BreakAt, COMMAND_WORDS, Command, Expression, Names, OPTION_WORDS, ParseError, Printed,
+    PromptSource, Range, Reference, Replacement, WeightPlace,
 };
 pub use point::{Place, Point, Quantity, ScoreSide, Target};
 pub use reply::{AnswerShown, Answered, Context, Entry, InputShown, Reason, Reply, Stopped, TokenShown};
 pub use session::{PAIR_SEED, Prompt, Session, SessionCircuit, SessionError};
 pub use trace::{Change, Trace};
+pub use view::{BreakpointShown, WatchShown, complete};
 pub use vocabulary::Vocabulary;

@@ -123,12 +123,7 @@ impl Display for Stopped {
         let [entries, nonzero] = self.entries;
         write!(f, "at {point}, token {token}: {nonzero} of {entries} entries are not zero")?;
         for reason in &self.reasons {
-            match reason {
-                Reason::Breakpoint { number, at } => write!(f, "\n  breakpoint {number}: {at}")?,
-                Reason::Watch { number, expression, from, to } => {
-                    write!(f, "\n  watch {number}: {expression} was {from:.6} and is {to:.6}")?
-                }
-            }
+            write!(f, "\n  {reason}")?;
         }
         self.largest.iter().try_for_each(|entry| write!(f, "\n{}", entry_line(entry)))
     }
@@ -140,6 +135,52 @@ fn show_backtrace(f: &mut fmt::Formatter<'_>, title: &str, tokens: &[String], ba
     write!(f, "\n{:>12}{}  cause", "part", if effects { format!("{:>12}", "effect") } else { String::new() })?;
     let tree = Tree { tokens, effects };
     tree.causes(f, &backtrace.causes, 0)
+}
+
+impl Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Breakpoint { number, at } => write!(f, "breakpoint {number}: {at}"),
+            Self::Watch { number, expression, from, to } => {
+                write!(f, "watch {number}: {expression} was {from:.6} and is {to:.6}")
+            }
+        }
+    }
+}
+
+impl Causes {
+    /// Words for the part that is left, with the factor that was held.
+    pub fn unexplained(&self) -> String {
+        match self.held {
+            Some(Held::Divisor(divisor)) => format!("unexplained (the norm divides by {divisor:.6})"),
+            Some(Held::Gate(gate)) => format!("unexplained (the gate is {gate:.6})"),
+            None => "unexplained".to_owned(),
+        }
+    }
+}
+
+impl Branch {
+    /// Words for the cause, with its value and the texts of the prompt's tokens.
+    pub fn words(&self, tokens: &[String]) -> String {
+        let at = match self.cause {
+            Cause::Value(target) => Some(target.position),
+            Cause::Embedding { position, .. } | Cause::PositionEmbedding { position, .. } => Some(position),
+            _ => None,
+        };
+        let token = at.and_then(|at| tokens.get(at)).map_or(String::new(), |token| format!(" {token}"));
+        let value = self.value.map_or(String::new(), |value| format!(" = {value:.6}"));
+        let attended = self.attention.as_ref();
+        let weight = attended.map_or(String::new(), |a| format!(", attended with {:.4}", a.probability));
+        format!("{}{token}{value}{weight}", self.cause)
+    }
+}
+
+impl Attention {
+    /// Words for the score, opened by one side.
+    pub fn words(&self, side: &str) -> String {
+        let Self { layer, head, query, key, score, .. } = self;
+        format!("score of {layer}.head.{head}, query {query}, key {key}: {score:.6}, by {side}")
+    }
 }
 
 struct Tree<'a> {
@@ -170,47 +211,28 @@ impl Tree<'_> {
         for branch in &causes.shown {
             self.branch(f, branch, depth)?;
         }
-        let Causes { smaller, rest, held, .. } = causes;
+        let Causes { smaller, rest, .. } = causes;
         if smaller.count > 0 {
             self.line(f, smaller.sum, None, depth, &format!("{} smaller ones", smaller.count))?;
         }
-        let held = match held {
-            Some(Held::Divisor(divisor)) => format!(" (the norm divides by {divisor:.6})"),
-            Some(Held::Gate(gate)) => format!(" (the gate is {gate:.6})"),
-            None => String::new(),
-        };
-        self.line(f, *rest, None, depth, &format!("unexplained{held}"))
+        self.line(f, *rest, None, depth, &causes.unexplained())
     }
 
     fn branch(&self, f: &mut fmt::Formatter<'_>, branch: &Branch, depth: usize) -> fmt::Result {
-        let at = match branch.cause {
-            Cause::Value(target) => Some(target.position),
-            Cause::Embedding { position, .. } | Cause::PositionEmbedding { position, .. } => Some(position),
-            _ => None,
-        };
-        let token = at.and_then(|at| self.tokens.get(at)).map_or(String::new(), |token| format!(" {token}"));
-        let value = branch.value.map_or(String::new(), |value| format!(" = {value:.6}"));
-        let attention = branch.attention.as_ref();
-        let weight = attention.map_or(String::new(), |a| format!(", attended with {:.4}", a.probability));
-        self.line(f, branch.contribution, branch.effect, depth, &format!("{}{token}{value}{weight}", branch.cause))?;
+        self.line(f, branch.contribution, branch.effect, depth, &branch.words(self.tokens))?;
         if let Some(causes) = &branch.causes {
             self.causes(f, causes, depth + 1)?;
         }
-        attention.map_or(Ok(()), |attention| self.score(f, attention, depth + 1))
+        branch.attention.as_ref().map_or(Ok(()), |attention| self.score(f, attention, depth + 1))
     }
 
     /// The score of an attention, in units of the score and not of the root.
     fn score(&self, f: &mut fmt::Formatter<'_>, attention: &Attention, depth: usize) -> fmt::Result {
-        let Attention { layer, head, query, key, score, by_query, by_key, .. } = attention;
-        for (side, causes) in [("query", by_query), ("key", by_key)] {
+        for (side, causes) in [("query", &attention.by_query), ("key", &attention.by_key)] {
             let Some(causes) = causes else { continue };
             let gap = if self.effects { 24 } else { 12 };
             let indent = "  ".repeat(depth);
-            write!(
-                f,
-                "\n{:gap$}  {indent}score of {layer}.head.{head}, query {query}, key {key}: {score:.6}, by {side}:",
-                ""
-            )?;
+            write!(f, "\n{:gap$}  {indent}{}:", "", attention.words(side))?;
             self.causes(f, causes, depth + 1)?;
         }
         Ok(())

@@ -44,7 +44,9 @@ pub use search::{
     SearchStep, SeedStudy, TuneError, TuneRequest, TunedSearch, combined_circuit, control_searches, find_circuit,
     read_trace, study_seeds, trace_sha256, tune,
 };
-pub use shipped::{MODELS_VARIABLE, models_folder, shipped_model, shipped_models, verdicts_in};
+pub use shipped::{
+    DEFAULT_MODEL, MODELS_VARIABLE, circuits_in, models_folder, shipped_model, shipped_models, verdicts_in,
+};
 pub use tasks::{TaskScore, TaskScoreError, task_scores};
 pub use tokens::{Answer, FoundTokenizer, NextToken, answer, find_tokenizer};
 pub use training::{LogError, TrainingError, TrainingLog, TrainingRun, read_log};

@@ -1,9 +1,6 @@
 //! Content of a report on a model and its verified circuits: everything a page shows, without its form.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use openwork_circuit::{Ablation, Calibration, CircuitFile, Keep, Size, batches, evaluate};
 use openwork_model::{Config, Model, NoTap, NotFinite, Sampling};
@@ -13,7 +10,7 @@ use openwork_verify::{Control, Report, Verdict};
 
 use crate::{
     LogError, LoggedVerdict, Project, ProjectError, Standing, TaskScore, TaskScoreError, VerdictError, VerdictFile,
-    earlier_verdicts, read_log, task_scores, verdict_path,
+    circuits_in, earlier_verdicts, read_log, task_scores, verdict_path,
 };
 
 /// Pairs per split that the whole model is measured on.
@@ -190,15 +187,8 @@ fn writing(project: &Project) -> Result<Writing, NotFinite> {
 fn circuits(project: &Project) -> Result<(Vec<CircuitReport>, Vec<UnjudgedCircuit>), ReportError> {
     let (mut judged, mut unjudged) = (vec![], vec![]);
     let dir = project.dir.join("circuits");
-    if !dir.exists() {
-        return Ok((judged, unjudged));
-    }
     let failed = |source| ReportError::Folder { path: dir.clone(), source };
-    let entries = std::fs::read_dir(&dir).map_err(failed)?;
-    let mut paths: Vec<PathBuf> = entries.map(|e| Ok(e?.path())).collect::<std::io::Result<_>>().map_err(failed)?;
-    paths.retain(|p| is_circuit(p));
-    paths.sort();
-    for path in paths {
+    for path in circuits_in(&project.dir).map_err(failed)? {
         let file = project.circuit(&path)?;
         let standing = match Standing::of(&path, &file, Some(project))? {
             Standing::Judged(verdict) => {
@@ -213,13 +203,6 @@ fn circuits(project: &Project) -> Result<(Vec<CircuitReport>, Vec<UnjudgedCircui
         unjudged.push(UnjudgedCircuit { path, task: file.task.clone(), size: file.circuit.size(), standing, logged });
     }
     Ok((judged, unjudged))
-}
-
-/// True for a JSON file that is none of those that lie beside a circuit.
-fn is_circuit(path: &Path) -> bool {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let beside = [".verdict.json", ".pairs.json", ".certificate.json", ".domain.json"];
-    name.ends_with(".json") && !beside.iter().any(|end| name.ends_with(end))
 }
 
 impl CircuitReport {

@@ -10,6 +10,9 @@ use crate::{VerdictError, VerdictFile};
 /// Name of the environment variable with another folder of models than the source tree's.
 pub const MODELS_VARIABLE: &str = "OPENWORK_MODELS";
 
+/// Model that a program opens which is given none.
+pub const DEFAULT_MODEL: &str = "quickstart-localised";
+
 /// Folder of the models: `OPENWORK_MODELS`, or `models` in the source tree that the program was built from.
 pub fn models_folder() -> PathBuf {
     let own = || {
@@ -62,6 +65,29 @@ pub fn verdicts_in(dir: &Path) -> Result<Vec<(PathBuf, Result<VerdictFile, Verdi
     Ok(paths.into_iter().map(|path| (path.clone(), VerdictFile::read(&path))).collect())
 }
 
+/// Files of the circuits beside a model in `dir`, sorted: the JSON files of its folder `circuits` but those that lie beside a
+/// circuit. None where the folder is not there.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub fn circuits_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir.join("circuits")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        entries => entries?,
+    };
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    paths.retain(|path| is_circuit(path));
+    paths.sort();
+    Ok(paths)
+}
+
+/// True for a JSON file that is none of those that lie beside a circuit.
+fn is_circuit(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let beside = [".verdict.json", ".pairs.json", ".certificate.json", ".domain.json"];
+    name.ends_with(".json") && !beside.iter().any(|end| name.ends_with(end))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +105,8 @@ mod tests {
         assert_eq!(names, ["a.verdict.json", "b.verdict.json"]);
         assert!(found.iter().all(|(_, verdict)| verdict.is_err()));
         assert!(verdicts_in(&dir.path().join("none")).unwrap().is_empty());
+        assert_eq!(circuits_in(dir.path()).unwrap(), [circuits.join("a.json")]);
+        assert!(circuits_in(&dir.path().join("none")).unwrap().is_empty());
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! State of a view: models, circuits with their verdicts, and runs, as they lie on disk.
 
 use std::{
-    fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, OnceLock},
 };
 
 use openwork_circuit::{CircuitError, CircuitFile, Means, NodeSpace};
 use openwork_data::Tokenizer;
-use openwork_project::{OpenModel, OpenModelError, ProjectError, Sample, Standing, read_log};
+use openwork_project::{OpenModel, OpenModelError, ProjectError, Sample, Standing, circuits_in, read_log};
 use openwork_train::LogLine;
 
 use crate::{ViewError, ask::effects::Effects};
@@ -124,7 +123,8 @@ impl View {
         if !with_circuits {
             return Ok(());
         }
-        for path in circuits_in(&dir)? {
+        let failed = |source| ViewError::Io { path: dir.join("circuits"), source };
+        for path in circuits_in(&dir).map_err(failed)? {
             if let Err(error) = self.add_circuit(&path, number) {
                 self.notices.push(OpenNotice(format!("{}: {}", path.display(), error.words())));
             }
@@ -197,22 +197,4 @@ fn name_of(path: &Path) -> String {
 
 fn same(a: &Path, b: &Path) -> bool {
     a == b || a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
-}
-
-/// Circuit files beside a model, by name.
-fn circuits_in(dir: &Path) -> Result<Vec<PathBuf>, ViewError> {
-    let path = dir.join("circuits");
-    let failed = |source| ViewError::Io { path: path.clone(), source };
-    let entries = match fs::read_dir(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
-        entries => entries.map_err(failed)?,
-    };
-    let mut found = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(failed)?;
-    let beside = [".verdict.json", ".pairs.json", ".certificate.json", ".domain.json"];
-    found.retain(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        name.ends_with(".json") && !beside.iter().any(|end| name.ends_with(end))
-    });
-    found.sort();
-    Ok(found)
 }

@@ -2,6 +2,7 @@
 
 mod commands;
 mod page;
+mod screen;
 mod ui;
 
 use std::process::ExitCode;

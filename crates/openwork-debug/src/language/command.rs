@@ -236,6 +236,9 @@ pub const COMMAND_WORDS: [&str; 20] = [
     "undo", "bt", "why", "diff", "where", "info", "help", "quit",
 ];
 
+/// Options of commands, for completion.
+pub const OPTION_WORDS: [&str; 5] = ["--depth", "--share", "--norm", "--effect", "--windows"];
+
 /// Words for any command.
 const COMMANDS: &str = "a command: prompt, use, break, delete, step, next, continue, restart, watch, unwatch, print, set, undo, \
                         bt, why, diff, where, info, help or quit";

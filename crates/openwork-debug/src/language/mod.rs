@@ -11,7 +11,7 @@ use openwork_model::Config;
 
 pub(crate) use command::from_kind;
 pub use command::{
-    Assignment, BreakAt, COMMAND_WORDS, Command, Printed, PromptSource, Range, Replacement, WeightPlace,
+    Assignment, BreakAt, COMMAND_WORDS, Command, OPTION_WORDS, Printed, PromptSource, Range, Replacement, WeightPlace,
 };
 pub use expression::{At, Expression, Reference};
 pub(crate) use lexer::Parser;

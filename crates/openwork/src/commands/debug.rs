@@ -10,22 +10,25 @@ use anyhow::{Context, Result};
 use openwork_circuit::Means;
 use openwork_data::Tokenizer;
 use openwork_debug::{
-    Answered, COMMAND_WORDS, Contexts, Reply, Session, SessionCircuit,
+    Answered, Contexts, Reply, Session, SessionCircuit,
     claims::{Checked, CircuitFacts, Claims, Outcome, Rank, Strength, Unreadable, VerdictFacts, World, draft},
 };
-use openwork_project::{OpenModel, Sample, Standing, VerdictFile, verdict_path};
+use openwork_project::{DEFAULT_MODEL, OpenModel, Sample, Standing, VerdictFile, circuits_in, verdict_path};
 use openwork_verify::Verdict;
 
-use crate::ui::{
-    args::{note_standing, open_model, tokenizer_of},
-    editor::LineEditor,
-    show::say,
+use crate::{
+    screen,
+    ui::{
+        args::{note_standing, open_model, tokenizer_of},
+        editor::LineEditor,
+        show::say,
+    },
 };
 
 /// Text that `--help` adds.
 const COMMANDS: &str = "\
-Commands come a line each: from --script, else from standard input, on a terminal with history and
-completion. `help` lists them, and docs/debugging.md has the grammar. A script ends at the first line
+On a terminal a full screen opens, whose F1 lists commands and keys; --plain has a prompt. Else commands come
+a line each: from --script, or from standard input. `help` lists them, and docs/debugging.md has the grammar. A script ends at the first line
 that is no command or cannot be done, with exit code 2; a terminal goes on.
 
 With --check, exit code 0: every claim holds; 1: one falls, or is not decided or not tested. Files of
@@ -35,8 +38,9 @@ circuits in claims are looked for from the folder of the model.";
 #[derive(clap::Args)]
 #[command(after_help = COMMANDS)]
 pub struct Args {
-    /// Model file, folder of a finished run, or published folder
-    model: PathBuf,
+    /// Model file, folder of a finished run, or published folder [default: quickstart-localised, which comes with the program, with its
+    /// circuits]
+    model: Option<PathBuf>,
     /// Circuit files, whose labels and verdicts are shown
     circuits: Vec<PathBuf>,
     /// The model's tokenizer [default: tokenizer.json beside the model]
@@ -51,6 +55,9 @@ pub struct Args {
     /// Draft claims from the file of a circuit
     #[arg(long, value_name = "CIRCUIT", conflicts_with_all = ["script", "json", "circuits"])]
     draft: Option<PathBuf>,
+    /// A prompt of one line on a terminal, in place of the full screen
+    #[arg(long)]
+    plain: bool,
     /// Write one line of JSON for every command or claim
     #[arg(long)]
     json: bool,
@@ -58,8 +65,12 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
-    let open = open_model(&args.model)?;
-    let mut session = session(&args, &open)?;
+    let open = open_model(args.model.as_deref().unwrap_or(Path::new(DEFAULT_MODEL)))?;
+    let circuits = match args.model {
+        Some(_) => args.circuits.clone(),
+        None => own_circuits(&open)?,
+    };
+    let mut session = session(args.tokenizer.as_deref(), &circuits, &open)?;
     if let Some(file) = &args.check {
         return check(&open, &session, file, args.json);
     }
@@ -71,16 +82,31 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let text = openwork_tensor::read_text(path).with_context(|| format!("cannot read {}", path.display()))?;
         run_lines(&mut session, text.lines().map(|line| Ok(line.to_owned())), args.json)?;
     } else if args.script.is_none() && std::io::stdin().is_terminal() {
-        run_terminal(&mut session, args.json)?;
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        if args.plain || args.json || dumb || !std::io::stdout().is_terminal() {
+            run_terminal(&mut session, args.json)?;
+        } else {
+            screen::run(session)?;
+        }
     } else {
         run_lines(&mut session, std::io::stdin().lines(), args.json)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Circuits beside the model, those that pass first.
+fn own_circuits(open: &OpenModel) -> Result<Vec<PathBuf>> {
+    let found = circuits_in(&open.dir);
+    let mut circuits = found.with_context(|| format!("cannot list the circuits in {}", open.dir.display()))?;
+    let passes =
+        |path: &PathBuf| VerdictFile::read(&verdict_path(path)).is_ok_and(|verdict| strength(&verdict).is_some());
+    circuits.sort_by_cached_key(|path| !passes(path));
+    Ok(circuits)
+}
+
 /// A session of the model with its tokenizer, the means beside it where there are any, and the circuits.
-fn session(args: &Args, open: &OpenModel) -> Result<Session> {
-    let tokenizer = tokenizer_of(open, args.tokenizer.as_deref())?;
+fn session(tokenizer: Option<&Path>, circuits: &[PathBuf], open: &OpenModel) -> Result<Session> {
+    let tokenizer = tokenizer_of(open, tokenizer)?;
     let means = means(open)?.map(|means| means.values().to_vec());
     let decoder = tokenizer.clone();
     let sample = sample(open, &tokenizer)?;
@@ -90,7 +116,7 @@ fn session(args: &Args, open: &OpenModel) -> Result<Session> {
     if let Some(Sample { tokens, n_ctx }) = sample {
         session.set_contexts(Contexts::new(tokens, n_ctx));
     }
-    for path in &args.circuits {
+    for path in circuits {
         let file = open.circuit(path)?;
         note_standing(path, &file, None);
         let verdict = match Standing::of(path, &file, None) {
@@ -267,10 +293,7 @@ fn run_lines(session: &mut Session, lines: impl Iterator<Item = std::io::Result<
 
 /// Carries out lines from a terminal.
 fn run_terminal(session: &mut Session, json: bool) -> Result<()> {
-    let sites = session.names().config.sites();
-    let words = COMMAND_WORDS.into_iter().map(str::to_owned);
-    let options = ["--depth", "--share", "--norm", "--effect"].into_iter().map(str::to_owned);
-    let mut editor = LineEditor::new(words.chain(options).chain(sites.iter().map(ToString::to_string)).collect())?;
+    let mut editor = LineEditor::new(session.line_words())?;
     say!("model {}, {} circuits; `help` lists the commands", session.context().model, session.circuits().len());
     for number in 1.. {
         let Some(line) = editor.line("(debug) ")? else { break };
@@ -280,6 +303,7 @@ fn run_terminal(session: &mut Session, json: bool) -> Result<()> {
             Ok(Some(answered)) => show(number, &line, &answered, json)?,
             Err(error) => eprintln!("error: {error}"),
         }
+        editor.set_words(session.line_words());
     }
     Ok(())
 }

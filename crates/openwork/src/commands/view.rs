@@ -7,13 +7,10 @@ use std::{
 };
 
 use anyhow::Result;
-use openwork_project::{OutputKind, check_free, check_outputs};
+use openwork_project::{DEFAULT_MODEL, OutputKind, check_free, check_outputs};
 use openwork_view::{Server, View, export};
 
 use crate::ui::{interrupt, ranges::between, show::say};
-
-/// Model that is opened where nothing is named: it comes with the program.
-const SHIPPED: &str = "quickstart-localised";
 
 /// Text that `--help` adds.
 const NOTES: &str = "\
@@ -43,7 +40,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(mut args: Args) -> Result<ExitCode> {
     if args.targets.is_empty() {
-        args.targets.push(SHIPPED.into());
+        args.targets.push(DEFAULT_MODEL.into());
     }
     if let Some(path) = &args.export {
         check_free(path, args.force)?;

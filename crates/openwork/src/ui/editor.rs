@@ -23,11 +23,8 @@ impl Completer for Words {
     type Candidate = Pair;
 
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
-        let begun = &line[..at];
-        let start = begun.rfind(|c: char| c.is_whitespace() || c == '(').map_or(0, |space| space + 1);
-        let of = |word: &String| Pair { display: word.clone(), replacement: word.clone() };
-        let found = self.0.iter().filter(|word| word.starts_with(&begun[start..]));
-        Ok((start, found.map(of).collect()))
+        let (start, found) = openwork_debug::complete(&self.0, &line[..at]);
+        Ok((start, found.into_iter().map(|word| Pair { display: word.clone(), replacement: word }).collect()))
     }
 }
 
@@ -47,6 +44,11 @@ impl LineEditor {
         let mut editor = Editor::with_history(config, history)?;
         editor.set_helper(Some(Words(words)));
         Ok(Self { editor })
+    }
+
+    /// Completes these words from now on.
+    pub fn set_words(&mut self, words: Vec<String>) {
+        self.editor.set_helper(Some(Words(words)));
     }
 
     /// The next line; none at the end of input. Ctrl-C drops the line that was begun.

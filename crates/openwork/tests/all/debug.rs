@@ -17,7 +17,7 @@ const VOCABULARY: usize = 1024;
 /// mark double and single quotes; head 1 averages them over all positions into channels 2 and 3, which the logits of the
 /// quotes read. Head 0 does the same with channels 4 and 5, which nothing reads. `fault`: head 1 reads its value of
 /// double quotes from channel 6, which nothing writes.
-fn quotes(dir: &Path, fault: bool) -> Model {
+pub fn quotes(dir: &Path, fault: bool) -> Model {
     let tokenizer = Tokenizer::train(Programs::new(1).take(2000), VOCABULARY).unwrap();
     let config = Config {
         vocab_size: VOCABULARY,

@@ -21,6 +21,7 @@ mod models;
 mod pipeline;
 mod runs;
 mod scores;
+mod screen;
 mod tune;
 mod verdicts;
 mod watch;
