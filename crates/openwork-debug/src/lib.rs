@@ -21,7 +21,7 @@ pub use backtrace::{
 };
 pub use contexts::{Contexts, Fired, WhereFires};
 pub use diff::{Carrier, Compared, Difference, Flip, Parting, align};
-pub use explain::{ExplainError, Explained, Interval, OtherNode, Simulated};
+pub use explain::{Audit, AuditOptions, Audited, ExplainError, Explained, Interval, OtherNode, Simulated};
 pub use language::{
     Assignment, At, BreakAt, COMMAND_WORDS, Command, Expression, Names, OPTION_WORDS, ParseError, Printed,
     PromptSource, Range, Reference, Replacement, WeightPlace,

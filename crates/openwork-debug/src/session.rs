@@ -212,6 +212,19 @@ impl Session {
         self.contexts = Some(contexts);
     }
 
+    /// Audits the model, with the edits of weights in force, on the session's data.
+    ///
+    /// # Errors
+    /// When there are no data, or too few.
+    pub fn audit(
+        &self,
+        options: crate::AuditOptions,
+        after: &mut dyn FnMut(usize, &crate::Audited) -> std::ops::ControlFlow<()>,
+    ) -> Result<crate::Audit, SessionError> {
+        let contexts = self.contexts.as_ref().ok_or(SessionError::NoContexts)?;
+        Ok(crate::Audit::new(&self.model, &*self.vocabulary, contexts, options, after)?)
+    }
+
     /// Circuits that were added.
     pub fn circuits(&self) -> &[SessionCircuit] {
         &self.circuits

@@ -1,11 +1,13 @@
 //! Explanations of a node, scored by what the model loses when it runs on them.
 
-pub(crate) mod interval;
-pub(crate) mod measure;
+mod audit;
+mod family;
+mod interval;
+mod measure;
 
 use std::collections::BTreeMap;
 
-use openwork_circuit::{Node, NodeSpace};
+use openwork_circuit::Node;
 use openwork_expression::{Language, LanguageError, Value};
 use openwork_model::Model;
 use rand::{SeedableRng, seq::SliceRandom};
@@ -13,6 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::Serialize;
 
+pub use audit::{Audit, AuditOptions, Audited};
 pub use interval::Interval;
 
 use crate::{Contexts, Vocabulary};
@@ -270,13 +273,6 @@ fn other_nodes(scorer: &Scorer<'_>, node: Node, rng: &mut ChaCha8Rng) -> Vec<Nod
     varying
 }
 
-/// Every node that circuits are made of.
-#[allow(dead_code)]
-pub(crate) fn all_nodes(model: &Model) -> Vec<Node> {
-    let space = NodeSpace::new(&model.config);
-    (0..space.len()).map(|number| space.node(number)).collect()
-}
-
 impl std::fmt::Display for Explained {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { node, expression, values, contexts: [selection, scoring], loss, ablation, .. } = self;
@@ -285,13 +281,22 @@ impl std::fmt::Display for Explained {
         writeln!(f, "  loss of the model {loss:.5} nats a token; its ablation costs {ablation}")?;
         let words = |part: Option<Interval>, none: &str| part.map_or(none.to_owned(), |part| part.to_string());
         let line = |f: &mut std::fmt::Formatter<'_>, name: &str, s: &Simulated| {
-            let loss = words(s.loss_recovered, "undefined: the ablation costs no more than noise");
-            let variance = words(s.variance_explained, "undefined: it does not vary");
-            write!(f, "\n  {name:<24}{loss:<28}  {variance}")
+            let loss = words(s.loss_recovered, "undefined");
+            let variance = words(s.variance_explained, "undefined");
+            write!(f, "\n  {name:<24}{loss:<26}{variance}")
         };
-        write!(f, "  {:<24}{:<28}  {}", "", "loss recovered", "variance explained")?;
+        write!(f, "  {:<24}{:<26}{}", "", "loss recovered", "variance explained")?;
         line(f, "the explanation", &self.simulated)?;
         line(f, "shuffled", &self.shuffled)?;
-        self.random.iter().try_for_each(|other| line(f, &other.node, &other.simulated))
+        self.random.iter().try_for_each(|other| line(f, &other.node, &other.simulated))?;
+        let others = self.random.iter().map(|other| &other.simulated);
+        let scores: Vec<&Simulated> = [&self.simulated, &self.shuffled].into_iter().chain(others).collect();
+        if scores.iter().any(|s| s.loss_recovered.is_none()) {
+            f.write_str("\n  loss recovered is undefined where the ablation costs no more than noise")?;
+        }
+        if scores.iter().any(|s| s.variance_explained.is_none()) {
+            f.write_str("\n  variance explained is undefined where the value does not vary")?;
+        }
+        Ok(())
     }
 }

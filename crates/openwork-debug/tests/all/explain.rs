@@ -1,6 +1,8 @@
 //! Explanations of nodes of a model whose data are its own samples.
 
-use openwork_debug::{Contexts, Explained, Reply, Session, SessionError};
+use std::ops::ControlFlow;
+
+use openwork_debug::{Audit, AuditOptions, Contexts, Explained, Reply, Session, SessionError};
 use openwork_model::{Matrix, Model, NoTap, Tokens};
 
 use crate::{model, run, session};
@@ -93,7 +95,7 @@ fn a_node_whose_ablation_costs_nothing_has_no_share_of_a_loss() {
         (found.ablation.value, found.simulated.loss_recovered, found.shuffled.loss_recovered),
         (0.0, None, None)
     );
-    assert!(found.to_string().contains("undefined: the ablation costs no more than noise"), "{found}");
+    assert!(found.to_string().contains("undefined where the ablation costs no more than noise"), "{found}");
     assert!(found.simulated.variance_explained.is_some());
 }
 
@@ -117,4 +119,40 @@ fn what_is_wrong_with_an_explanation_is_said() {
         s.set_contexts(Contexts::new(vec![0; 80], 8));
         assert!(error.contains(part), "{line}: {error}");
     }
+}
+
+fn audit(s: &Session, options: AuditOptions, most: usize) -> Audit {
+    let after = &mut |done: usize, _: &_| if done < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+    s.audit(options, after).unwrap()
+}
+
+#[test]
+fn an_audit_explains_what_the_tokens_decide_and_the_seed_decides_the_nodes() {
+    let mut s = with_samples(160);
+    let options = AuditOptions { nodes: 60, windows: 160, ..AuditOptions::default() };
+    let all = audit(&s, options, 60);
+    assert!(all.nodes_of_model[1] > 60, "{:?}", all.nodes_of_model);
+    assert_eq!((all.nodes.len(), all.stopped), (60, false));
+    assert_eq!(all.explained.holds, all.nodes.iter().filter(|node| node.explained).count());
+    // Values of the first block's reads are decided by the letter, those of the last block's writes by all letters before.
+    let share = |site: &str| {
+        let of: Vec<_> = all.nodes.iter().filter(|node| node.node.starts_with(site)).collect();
+        assert!(!of.is_empty(), "{site}");
+        of.iter().map(|node| node.variance_explained.map_or(0.0, |v| v.value)).sum::<f64>() / of.len() as f64
+    };
+    assert!(share("0.attn.act_in") > share("1.mlp.resid_delta") + 0.1, "{all}");
+    let node = all.nodes.iter().find(|node| node.node.starts_with("0.attn")).expect("one of the first block is drawn");
+    assert!(node.expression.starts_with("tokens[-1] in ["), "{node:?}");
+    // What the audit says of a node, `explain` says of its explanation.
+    let again = explained(&mut s, &format!("explain --windows 160 {} {}", node.node, node.expression));
+    assert_eq!(
+        (again.simulated.variance_explained, again.simulated.loss_recovered),
+        (node.variance_explained, node.loss_recovered)
+    );
+    // Fewer nodes are the first of more, stopped or not; another seed draws others.
+    let few = audit(&s, AuditOptions { nodes: 5, ..options }, 60);
+    assert_eq!(few.nodes[..], all.nodes[..5]);
+    let stopped = audit(&s, options, 5);
+    assert_eq!((stopped.nodes, stopped.stopped, stopped.explained), (few.nodes.clone(), true, few.explained));
+    assert_ne!(audit(&s, AuditOptions { nodes: 5, seed: 1, ..options }, 5).nodes, few.nodes);
 }
