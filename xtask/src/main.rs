@@ -6,6 +6,7 @@ mod gpu;
 mod kernels;
 mod reproduce;
 mod stages;
+mod web;
 
 use std::{
     env,
@@ -31,6 +32,8 @@ cargo xtask COMMAND
                      damage files of every format that is read, a minute each, and read them
   reproduce localise|survivors ARGS
                      studies of circuits, cell by cell; resumable, a record a cell in OUT/records.jsonl
+  web [--check | --measure]
+                     build the viewer's front end, whose output is committed; needs Node, which nothing else does
   bench WHAT [ARGS]  measure; `cargo xtask bench` says what there is";
 
 fn main() -> ExitCode {
@@ -69,6 +72,7 @@ fn run(command: &str, args: &[OsString]) -> Result<()> {
         "kernels" => kernels::run(args),
         "test-gpu" => gpu::test(args),
         "pack-gpu" => gpu::pack(args),
+        "web" => web::run(args),
         "calibrate" => bench::calibrate(args),
         "reproduce" => reproduce::run(args),
         "bench" => bench::run(args),

@@ -134,13 +134,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::train`].
     pub fn train_on_programs(seed: u64, bytes: u64, vocab_size: usize) -> Result<Self, TokenizerError> {
-        let mut bytes_left = bytes;
-        let enough = move |text: &String| {
-            let wanted = bytes_left > 0;
-            bytes_left = bytes_left.saturating_sub(text.len() as u64);
-            wanted
-        };
-        Self::train(Programs::new(seed).take_while(enough), vocab_size)
+        Self::train(Programs::of_bytes(seed, bytes), vocab_size)
     }
 
     /// Reads a `tokenizer.json`, as [`Tokenizer::save`] or Python's `tokenizers` writes it.

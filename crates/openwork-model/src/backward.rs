@@ -232,17 +232,17 @@ impl<W, E: Engine<Weight = W>> BlockBackward<'_, W, E> {
         let mut dwrite = engine.copy(dx);
         self.site(SiteKind::MlpWrite, &mut dwrite, tap, engine);
         let gradient = linear(g.as_deref_mut().map(|g| &mut g.proj));
-        let mut dneuron = engine.linear_backward(&block.proj.weight, &dwrite, &trace.neuron, gradient);
+        let mut dneuron = engine.linear_backward(&block.proj.weight, &dwrite, &trace.mlp.neuron, gradient);
         engine.recycle(dwrite);
         self.site(SiteKind::Neuron, &mut dneuron, tap, engine);
-        engine.activate_backward(&trace.slope, &mut dneuron);
+        engine.activate_backward(&trace.mlp.slope, &mut dneuron);
         let gradient = linear(g.as_deref_mut().map(|g| &mut g.fc));
-        let mut dread = engine.linear_backward(&block.fc.weight, &dneuron, &trace.mlp_read, gradient);
+        let mut dread = engine.linear_backward(&block.fc.weight, &dneuron, &trace.mlp.read, gradient);
         engine.recycle(dneuron);
         self.site(SiteKind::MlpRead, &mut dread, tap, engine);
         self.model.read_backward(
             (&block.mlp_norm, block.mlp_pos_norm.as_ref()),
-            (&trace.resid_mid, &trace.mlp_norm),
+            (&trace.mlp.resid_mid, &trace.mlp.norm),
             &dread,
             dx,
             position,

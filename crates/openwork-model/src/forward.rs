@@ -6,7 +6,7 @@ use openwork_ops::{Attention, Cpu, Engine};
 
 use crate::{
     Bigram, Block, Model, Norm, Pass, Positions, Site, SiteKind, Tap, Tokens,
-    pass::{BlockTrace, Head, ReadTrace, Readout, Trunk, kept_index},
+    pass::{BlockTrace, Head, MlpTrace, ReadTrace, Readout, Trunk, kept_index},
 };
 
 impl Model {
@@ -241,31 +241,22 @@ impl<'a, W, E: Engine<Weight = W>> BlockPass<'a, W, E> {
         let mix = self.engine.keep(mix);
         let write = self.attn_write(&mix)?;
         self.add(x, write);
+        let mlp = self.mlp(x)?;
+        let kept = self.kept;
+        ControlFlow::Continue(BlockTrace { resid_in, attn_norm, attn_read, qkv, log_sum, mix, mlp, kept })
+    }
 
+    /// The MLP's half of the block: `x += write(mlp(read(x)))`.
+    pub fn mlp(&mut self, x: &mut E::Array) -> ControlFlow<Site, MlpTrace<E>> {
         self.site(SiteKind::ResidMid, x)?;
         let resid_mid = self.engine.copy(x);
-        let (mlp_read, mlp_norm) = self.mlp_read(&resid_mid)?;
-        let mlp_read = self.engine.keep(mlp_read);
-        let (neuron, slope) = self.neurons(&mlp_read)?;
+        let (read, norm) = self.mlp_read(&resid_mid)?;
+        let read = self.engine.keep(read);
+        let (neuron, slope) = self.neurons(&read)?;
         let neuron = self.engine.keep(neuron);
         let write = self.mlp_write(&neuron)?;
         self.add(x, write);
-
-        let kept = self.kept;
-        ControlFlow::Continue(BlockTrace {
-            resid_in,
-            attn_norm,
-            attn_read,
-            qkv,
-            log_sum,
-            mix,
-            resid_mid,
-            mlp_norm,
-            mlp_read,
-            slope,
-            neuron,
-            kept,
-        })
+        ControlFlow::Continue(MlpTrace { resid_mid, norm, read, slope, neuron })
     }
 
     fn block(&self) -> &'a Block<W> {

@@ -66,14 +66,19 @@ pub(crate) struct BlockTrace<E: Engine> {
     pub qkv: [E::Array; 3],
     pub log_sum: E::Array,
     pub mix: E::Activations,
+    pub mlp: MlpTrace<E>,
+    /// Entries that AbsTopK kept, by site; `None` where it does not apply.
+    pub kept: [Option<E::Kept>; 8],
+}
+
+/// The part of the MLP.
+pub(crate) struct MlpTrace<E: Engine> {
     pub resid_mid: E::Array,
-    pub mlp_norm: ReadTrace<E>,
-    pub mlp_read: E::Activations,
+    pub norm: ReadTrace<E>,
+    pub read: E::Activations,
     /// Derivative of the nonlinearity.
     pub slope: E::Array,
     pub neuron: E::Activations,
-    /// Entries that AbsTopK kept, by site; `None` where it does not apply.
-    pub kept: [Option<E::Kept>; 8],
 }
 
 /// Statistics of the norms of a read: of the residual stream and of the position channels.
@@ -118,10 +123,10 @@ impl<E: Engine> Trunk<E> {
     /// Gives the memory back.
     pub fn recycle(self, engine: &mut E) {
         for block in self.blocks {
-            let BlockTrace { resid_in, attn_read, qkv, log_sum, mix, resid_mid, mlp_read, slope, neuron, kept, .. } =
-                block;
+            let BlockTrace { resid_in, attn_read, qkv, log_sum, mix, mlp, kept, .. } = block;
+            let MlpTrace { resid_mid, read, slope, neuron, .. } = mlp;
             [resid_in, log_sum, resid_mid, slope].into_iter().chain(qkv).for_each(|x| engine.recycle(x));
-            [attn_read, mix, mlp_read, neuron].into_iter().for_each(|x| engine.recycle_activations(x));
+            [attn_read, mix, read, neuron].into_iter().for_each(|x| engine.recycle_activations(x));
             kept.into_iter().flatten().for_each(|kept| engine.recycle_kept(kept));
         }
         self.position.into_iter().for_each(|x| engine.recycle(x));

@@ -13,7 +13,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
     check_certificate, config, curves, data, debug, devices, dissociate, exchange, forward, fsck, generate, hypothesis,
     localise, models, plot, prune, quickstart, recipe, refine, replay, report, stability, tasks, tokenize, tokenizer,
-    train, tune, verdict, verify, watch,
+    train, tune, verdict, verify, view, watch,
 };
 
 /// Rows of matrices begin at cache lines with it, which the kernels gain by, and memory comes back warm.
@@ -78,6 +78,8 @@ enum Command {
     /// Step through a run of a model, open its values into their causes, edit it and go on; check claims about mechanisms: exit code
     /// 1 if one falls
     Debug(debug::Args),
+    /// Look at models, circuits and runs in a browser, with the model live; or write that page to one file
+    View(view::Args),
     /// Write a page on a run's circuits and their verdicts
     Report(report::Args),
     /// Run the whole pipeline on generated programs: data, training, circuits, verdicts, a page
@@ -131,6 +133,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Dissociate(args) => dissociate::run(args),
         Command::Watch(args) => watch::run(args),
         Command::Debug(args) => debug::run(args),
+        Command::View(args) => view::run(args),
         Command::Report(args) => report::run(args),
         Command::Quickstart(args) => quickstart::run(args),
         Command::Recipe(command) => recipe::run(command),

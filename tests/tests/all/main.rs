@@ -5,3 +5,4 @@ mod numbers;
 mod parity;
 mod rules;
 mod shipped;
+mod web;

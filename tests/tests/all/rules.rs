@@ -99,6 +99,21 @@ const ALLOWED: [(&str, &[&str]); 23] = [
             "openwork-verify",
         ],
     ),
+    // The viewer: a program without a command line. It looks and asks, and neither trains nor searches.
+    (
+        "openwork-view",
+        &[
+            "openwork-tensor",
+            "openwork-model",
+            "openwork-tasks",
+            "openwork-data",
+            "openwork-train",
+            "openwork-circuit",
+            "openwork-verify",
+            "openwork-debug",
+            "openwork-project",
+        ],
+    ),
     ("openwork", &["*"]),
     ("openwork-tests", &["*"]),
     ("openwork-benches", &["*"]),
@@ -286,7 +301,8 @@ fn files(endings: &[&str]) -> Vec<(String, String)> {
             let entry = entry.unwrap();
             let name = entry.file_name().to_string_lossy().into_owned();
             if entry.file_type().unwrap().is_dir() {
-                if !name.starts_with('.') && !["target", "runs", "__pycache__"].contains(&name.as_str()) {
+                if !name.starts_with('.') && !["target", "runs", "__pycache__", "node_modules"].contains(&name.as_str())
+                {
                     walk(&entry.path(), found);
                 }
             } else {

@@ -82,7 +82,7 @@ impl Study {
         println!("== {name}");
         let (folder, started) = (self.lab.out.join(name), Instant::now());
         let circuit = self.circuit(name, task, subject)?;
-        let mut localise = self.lab.localise(&self.run, &circuit, &self.data, &folder)?;
+        let mut localise = self.lab.localise(&self.run, &[&circuit], &self.data, &folder)?;
         localise.args(options);
         match subject {
             Subject::Found => (),

@@ -1,5 +1,6 @@
 //! `cargo xtask reproduce`: studies, cell by cell. A cell that is recorded is not run again.
 
+mod frontier;
 mod localise;
 mod survivors;
 
@@ -9,6 +10,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -19,15 +21,18 @@ use crate::{cargo, manifest, root, succeed, target};
 const USAGE: &str = "\
 usage: cargo xtask reproduce localise RUN DATA OUT [--seeds N] [--controls N]
        cargo xtask reproduce survivors QUICKSTART OUT [--seeds N] [--tasks A,B] [--controls N] [--minutes M] [--quick]
-       cargo xtask reproduce survivors --summary RECORDS
-RUN is a finished run with circuits, DATA the corpus that it was trained on, QUICKSTART the folder of a finished quickstart, OUT a folder for
-models and records";
+       cargo xtask reproduce survivors --summary OUT
+       cargo xtask reproduce frontier DATA TOKENIZER OUT [--steps N] [--seeds N] [--tasks A,B] [--judged N] [--minutes M] [--quick]
+       cargo xtask reproduce frontier --summary OUT
+RUN is a finished run with circuits, DATA the corpus that it was trained on, QUICKSTART the folder of a finished quickstart, TOKENIZER the
+tokenizer.json that made DATA, OUT a folder for models and records";
 
 /// Runs `cargo xtask reproduce ARGS`.
 pub fn run(args: &[OsString]) -> Result<()> {
     let words: Vec<&str> =
         args.iter().map(|arg| arg.to_str().with_context(|| format!("{arg:?} is not UTF-8"))).collect::<Result<_>>()?;
     match &words[..] {
+        ["frontier", rest @ ..] => frontier::run(rest),
         ["localise", rest @ ..] => localise::run(rest),
         ["survivors", rest @ ..] => survivors::run(rest),
         _ => bail!("{USAGE}"),
@@ -70,6 +75,21 @@ impl<'a> Options<'a> {
     }
 }
 
+/// Tables and drawings of the records of a study, by the program of its name in `benches`.
+fn summarize(study: &str, out: &Path) -> Result<()> {
+    let program = ["run", "--quiet", "--release", "--package", "openwork-benches", "--bin", study];
+    succeed(cargo().args(program).arg(manifest()).arg("--").arg(out))
+}
+
+/// End of a search.
+#[derive(Clone)]
+enum Search {
+    Done,
+    /// The program says why there is no circuit.
+    Failed(String),
+    OutOfTime,
+}
+
 /// Workplace of a study: the program, and the folder for models and records.
 struct Lab {
     program: PathBuf,
@@ -99,32 +119,85 @@ impl Lab {
         command
     }
 
-    /// A localisation of `circuit` into a new `folder`; what an interrupted one left there is removed.
-    fn localise(&self, model: &Path, circuit: &Path, data: &Path, folder: &Path) -> Result<Command> {
+    /// A localisation of circuits into a new `folder`; what an interrupted one left there is removed.
+    fn localise(&self, model: &Path, circuits: &[&Path], data: &Path, folder: &Path) -> Result<Command> {
         if folder.exists() {
             fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
         }
         let mut localise = self.command("localise");
-        localise.arg(model).arg("--circuit").arg(circuit).arg("--data").arg(data).arg("--out").arg(folder);
+        localise.arg(model).arg("--data").arg(data).arg("--out").arg(folder);
+        for circuit in circuits {
+            localise.arg("--circuit").arg(circuit);
+        }
         Ok(localise)
     }
 
-    /// Verdict at level 5: with control searches where nothing refutes the circuit before them. The verdict file stays beside the circuit.
+    /// Trains a recipe into `folder`, or goes on with it, unless the run is finished.
+    fn train(&self, recipe: &Path, data: &Path, tokenizer: &Path, folder: &Path) -> Result<()> {
+        if folder.join("sample/manifest.json").exists() {
+            return Ok(());
+        }
+        let mut train = self.command("train");
+        train.arg(recipe).arg("--data").arg(data).arg("--tokenizer").arg(tokenizer).arg("--out").arg(folder);
+        if folder.join("checkpoint.safetensors").exists() {
+            train.arg("--resume");
+        }
+        succeed(&mut train)
+    }
+
+    /// Loss and accuracy of a model on every task, as `openwork tasks eval --json` writes them.
+    fn scores(&self, model: &Path) -> Result<Value> {
+        let output = self.command("tasks").arg("eval").arg(model).arg("--json").output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Runs a search within a time limit. An interruption is no result: it ends the study.
+    fn search(&self, mut command: Command, limit: Duration) -> Result<Search> {
+        let log = self.out.join("search.log");
+        command.stdout(Stdio::null()).stderr(fs::File::create(&log)?);
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", self.program.display()))?;
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if started.elapsed() > limit {
+                child.kill()?;
+                child.wait()?;
+                return Ok(Search::OutOfTime);
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        };
+        if status.success() {
+            return Ok(Search::Done);
+        }
+        let text = fs::read_to_string(&log)?;
+        ensure!(status.code() == Some(2), "a search was interrupted: {}", text.trim_end());
+        let error = text.split("error: ").last().unwrap_or_default();
+        Ok(Search::Failed(error.split_whitespace().collect::<Vec<_>>().join(" ")))
+    }
+
+    /// Verdict at level 5: with control searches where nothing refutes the circuit before them.
     fn verdict(&self, model: &Path, circuit: &Path) -> Result<Value> {
         let mut report = Value::Null;
         for controls in [&["--no-controls"][..], &[]] {
-            let mut verify = self.command("verify");
-            verify.arg(model).arg(circuit).args(["--json", "--force"]).args(controls);
-            let output = verify.stderr(Stdio::inherit()).output()?;
-            let code = output.status.code();
-            ensure!(matches!(code, Some(0 | 1 | 3)), "the verification of {} failed", circuit.display());
-            let file: Value = serde_json::from_slice(&output.stdout)?;
-            report = file["report"].clone();
+            report = self.verify(model, circuit, controls)?["report"].take();
             if report["verdict"]["verdict"] != "incomplete" {
                 break;
             }
         }
         summary(&report)
+    }
+
+    /// Verdict file of a circuit, as `openwork verify --json` prints it; it stays beside the circuit.
+    fn verify(&self, model: &Path, circuit: &Path, options: &[&str]) -> Result<Value> {
+        let mut verify = self.command("verify");
+        verify.arg(model).arg(circuit).args(["--json", "--force"]).args(options);
+        let output = verify.stderr(Stdio::inherit()).output()?;
+        let code = output.status.code();
+        ensure!(matches!(code, Some(0 | 1 | 3)), "the verification of {} failed", circuit.display());
+        Ok(serde_json::from_slice(&output.stdout)?)
     }
 
     fn records(&self) -> PathBuf {

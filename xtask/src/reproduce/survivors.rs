@@ -4,15 +4,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::{Lab, Options, USAGE};
-use crate::{cargo, manifest, succeed};
+use super::{Lab, Options, Search, USAGE, summarize};
 
 /// Loss in nats per sequence below which a model performs a task; also the target of its circuits, as the judge has it.
 const PERFORMED: f64 = 0.15;
@@ -26,7 +25,7 @@ const QUICK: [&str; 2] = ["with_as", "single_double_quote"];
 /// Runs `cargo xtask reproduce survivors ARGS`.
 pub(super) fn run(args: &[&str]) -> Result<()> {
     let (quickstart, out, options) = match args {
-        ["--summary", out] => return summarize(Path::new(out)),
+        ["--summary", out] => return summarize("survivors", Path::new(out)),
         [quickstart, out, options @ ..] => (quickstart, out, options),
         _ => bail!("{USAGE}"),
     };
@@ -44,13 +43,7 @@ pub(super) fn run(args: &[&str]) -> Result<()> {
     let lab = Lab::new(out)?;
     let study = Study { lab, quickstart: quickstart.into(), limit: Duration::from_secs(60 * minutes) };
     study.run(seeds, tasks, controls)?;
-    summarize(&study.lab.out)
-}
-
-/// Tables and drawings of the records of a study.
-fn summarize(out: &Path) -> Result<()> {
-    let program = ["run", "--quiet", "--release", "--package", "openwork-benches", "--bin", "survivors"];
-    succeed(cargo().args(program).arg(manifest()).arg("--").arg(out))
+    summarize("survivors", &study.lab.out)
 }
 
 /// The study: models of several seeds of the quickstart's recipe, and every task that they perform.
@@ -74,14 +67,6 @@ impl Subject<'_> {
     }
 }
 
-/// End of a search.
-enum Search {
-    Done,
-    /// The program says why there is no circuit.
-    Failed(String),
-    OutOfTime,
-}
-
 impl Study {
     fn run(&self, seeds: u64, tasks: Vec<String>, controls: u64) -> Result<()> {
         let models = (0..seeds).map(|seed| self.model(seed)).collect::<Result<Vec<_>>>()?;
@@ -101,6 +86,9 @@ impl Study {
                 self.localised(&subject)?;
                 self.grown(&subject, "contrast")?;
             }
+        }
+        for seed in 0..seeds {
+            self.together(&subjects().filter(|subject| subject.seed == seed).collect::<Vec<_>>())?;
         }
         // The stronger claim, and the controls of what passed, are the longest part: last.
         for subject in subjects() {
@@ -128,21 +116,13 @@ impl Study {
             return Ok(first);
         }
         let folder = self.lab.out.join(format!("model-{seed}"));
-        if folder.join("sample/manifest.json").exists() {
-            return Ok(folder);
-        }
         println!("== model-{seed}");
         let text = fs::read_to_string(first.join("recipe.toml"))?;
         ensure!(text.matches("\nseed = 0\n").count() == 1, "the recipe of the quickstart has seed 0");
         let path = self.lab.out.join(format!("recipe-{seed}.toml"));
         fs::write(&path, text.replace("\nseed = 0\n", &format!("\nseed = {seed}\n")))?;
-        let mut train = self.lab.command("train");
-        train.arg(&path).arg("--data").arg(self.quickstart.join("data"));
-        train.arg("--tokenizer").arg(self.quickstart.join("tokenizer.json")).arg("--out").arg(&folder);
-        if folder.join("checkpoint.safetensors").exists() {
-            train.arg("--resume");
-        }
-        succeed(&mut train)?;
+        let (data, tokenizer) = (self.quickstart.join("data"), self.quickstart.join("tokenizer.json"));
+        self.lab.train(&path, &data, &tokenizer, &folder)?;
         Ok(folder)
     }
 
@@ -150,9 +130,7 @@ impl Study {
     fn performed(&self, seed: u64) -> Result<Vec<String>> {
         let cell = format!("model-{seed}");
         if self.lab.recorded(&cell)?.is_none() {
-            let output = self.lab.command("tasks").arg("eval").arg(self.model(seed)?).arg("--json").output()?;
-            ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            let scores: Value = serde_json::from_slice(&output.stdout)?;
+            let scores = self.lab.scores(&self.model(seed)?)?;
             self.lab.record(json!({ "cell": cell, "kind": "model", "seed": seed, "scores": scores }))?;
         }
         let record = self.lab.recorded(&cell)?.context("it was just recorded")?;
@@ -180,7 +158,7 @@ impl Study {
             prune.args(SEARCH);
             prune
         };
-        if !self.judged(subject, "masks", "contrast", &circuit, None, prune("contrast", &circuit))? {
+        if !self.judged(subject, "masks", "contrast", &circuit, None, self.by(prune("contrast", &circuit)))? {
             return Ok(false);
         }
         // The search is the same whatever the claim: the file says another one.
@@ -204,7 +182,7 @@ impl Study {
         let circuit = self.circuit(subject, &kind);
         let mut prune = self.prune(subject, claim, &circuit);
         prune.args(["--method", "grow", "--max-nodes", MAX_GROWN, "--from"]).arg(self.circuit(subject, "masks"));
-        self.judged(subject, &kind, claim, &circuit, None, prune)?;
+        self.judged(subject, &kind, claim, &circuit, None, self.by(prune))?;
         Ok(())
     }
 
@@ -217,6 +195,28 @@ impl Study {
     /// Trains the masks' circuit in, and judges it as an answer.
     fn localised(&self, subject: &Subject<'_>) -> Result<()> {
         self.trained_in(subject, "localised", &self.circuit(subject, "masks-answer"), &[])
+    }
+
+    /// Trains the masks' circuits of all tasks of a seed into one model, and judges each as an answer.
+    fn together(&self, subjects: &[Subject<'_>]) -> Result<()> {
+        let subjects: Vec<_> =
+            subjects.iter().filter(|subject| self.circuit(subject, "masks-answer").exists()).collect();
+        let [first, _, ..] = subjects[..] else { return Ok(()) };
+        let folder = self.lab.out.join(format!("together-{}", first.seed));
+        let trained = |task: &str| folder.join("circuits").join(format!("{task}.json"));
+        let mut failed = None;
+        if self.lab.recorded(&first.cell("together"))?.is_none() && !folder.join("localised.json").exists() {
+            println!("== together-{}", first.seed);
+            let circuits: Vec<_> = subjects.iter().map(|subject| self.circuit(subject, "masks-answer")).collect();
+            let circuits: Vec<_> = circuits.iter().map(PathBuf::as_path).collect();
+            let localise = self.lab.localise(first.model, &circuits, &self.quickstart.join("data"), &folder)?;
+            failed = Some(self.lab.search(localise, self.limit)?).filter(|end| !matches!(end, Search::Done));
+        }
+        for subject in subjects {
+            let made = failed.clone().unwrap_or(Search::Done);
+            self.judged(subject, "together", "answer", &trained(subject.task), Some(&folder), || Ok(made))?;
+        }
+        Ok(())
     }
 
     /// Connected random circuits in the place of a localised one that is STRONG, at `times` its steps.
@@ -241,11 +241,16 @@ impl Study {
             return Ok(());
         }
         let folder = self.lab.out.join(subject.cell(kind));
-        let mut localise = self.lab.localise(subject.model, circuit, &self.quickstart.join("data"), &folder)?;
+        let mut localise = self.lab.localise(subject.model, &[circuit], &self.quickstart.join("data"), &folder)?;
         localise.args(options);
         let trained = folder.join("circuits").join(format!("{}.json", subject.task));
-        self.judged(subject, kind, "answer", &trained, Some(&folder), localise)?;
+        self.judged(subject, kind, "answer", &trained, Some(&folder), self.by(localise))?;
         Ok(())
+    }
+
+    /// A search by the program within the time limit.
+    fn by(&self, search: Command) -> impl FnOnce() -> Result<Search> + '_ {
+        || self.lab.search(search, self.limit)
     }
 
     /// Runs a search, unless its cell is recorded, and judges what it finds, in the subject's model or in the localised one that it makes.
@@ -257,7 +262,7 @@ impl Study {
         claim: &str,
         circuit: &Path,
         localised: Option<&Path>,
-        search: Command,
+        search: impl FnOnce() -> Result<Search>,
     ) -> Result<bool> {
         let cell = subject.cell(kind);
         if let Some(record) = self.lab.recorded(&cell)? {
@@ -265,7 +270,7 @@ impl Study {
         }
         println!("== {cell}");
         let started = Instant::now();
-        let outcome = self.search(search)?;
+        let outcome = search()?;
         let seconds = started.elapsed().as_secs();
         let mut record = json!({
             "cell": cell, "kind": kind, "task": subject.task, "seed": subject.seed, "claim": claim, "search_seconds": seconds,
@@ -313,31 +318,5 @@ impl Study {
         record["loss_nats"] = file["loss_nats"].clone();
         record["model_sha256"] = file["model_sha256"].clone();
         Ok(())
-    }
-
-    /// Runs a search within the time limit. An interruption is no result: it ends the study.
-    fn search(&self, mut command: Command) -> Result<Search> {
-        let log = self.lab.out.join("search.log");
-        command.stdout(Stdio::null()).stderr(fs::File::create(&log)?);
-        let mut child = command.spawn().with_context(|| format!("cannot start {}", self.lab.program.display()))?;
-        let started = Instant::now();
-        let status = loop {
-            if let Some(status) = child.try_wait()? {
-                break status;
-            }
-            if started.elapsed() > self.limit {
-                child.kill()?;
-                child.wait()?;
-                return Ok(Search::OutOfTime);
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        };
-        if status.success() {
-            return Ok(Search::Done);
-        }
-        let text = fs::read_to_string(&log)?;
-        ensure!(status.code() == Some(2), "a search was interrupted: {}", text.trim_end());
-        let error = text.split("error: ").last().unwrap_or_default();
-        Ok(Search::Failed(error.split_whitespace().collect::<Vec<_>>().join(" ")))
     }
 }

@@ -43,6 +43,16 @@ impl Programs {
         Self { seed, next: index }
     }
 
+    /// The first programs of the sequence, until they have `bytes` bytes together, rounded up to whole programs.
+    pub fn of_bytes(seed: u64, bytes: u64) -> impl Iterator<Item = String> + Send {
+        let mut bytes_left = bytes;
+        Self::new(seed).take_while(move |text| {
+            let wanted = bytes_left > 0;
+            bytes_left = bytes_left.saturating_sub(text.len() as u64);
+            wanted
+        })
+    }
+
     /// Program `index` of the sequence of `seed`.
     pub fn program(seed: u64, index: u64) -> String {
         let mut writer = Writer::new(Draw::new(seed, index));

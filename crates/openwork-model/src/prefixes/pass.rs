@@ -93,30 +93,10 @@ impl Model {
         let write = block.attn_write(&mix)?;
         let mut x = block.engine.gather(&resid_in, &layer.outputs);
         block.add(&mut x, write);
-        block.site(SiteKind::ResidMid, &mut x)?;
-        let resid_mid = block.engine.copy(&x);
-        let (mlp_read, mlp_norm) = block.mlp_read(&resid_mid)?;
-        let mlp_read = Activations::F32(mlp_read);
-        let (neuron, slope) = block.neurons(&mlp_read)?;
-        let neuron = Activations::F32(neuron);
-        let write = block.mlp_write(&neuron)?;
-        block.add(&mut x, write);
+        let mlp = block.mlp(&mut x)?;
         let kept = block.kept;
         [before, after].into_iter().flatten().for_each(|x| cpu.recycle(x));
-        let trace = BlockTrace {
-            resid_in,
-            attn_norm,
-            attn_read,
-            qkv,
-            log_sum,
-            mix,
-            resid_mid,
-            mlp_norm,
-            mlp_read,
-            slope,
-            neuron,
-            kept,
-        };
+        let trace = BlockTrace { resid_in, attn_norm, attn_read, qkv, log_sum, mix, mlp, kept };
         ControlFlow::Continue((x, trace))
     }
 

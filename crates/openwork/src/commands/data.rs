@@ -1,10 +1,14 @@
 //! `openwork data`: token shards from generated programs or from files.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{BufWriter, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::Subcommand;
-use openwork_data::{CorpusOptions, CorpusReport, GeneratedOptions, corpus};
+use openwork_data::{CorpusOptions, CorpusReport, GeneratedOptions, Programs, corpus};
 
 use crate::ui::{
     args::open_tokenizer,
@@ -38,6 +42,15 @@ pub enum Command {
         #[arg(long)]
         replace: bool,
     },
+    /// Write generated programs to standard output as rows of JSON, for a corpus of several sources: `.. | openwork data build --from src - ..`
+    Programs {
+        /// Megabytes of programs
+        #[arg(long, default_value_t = 50, value_parser = between::<u64>(1, 1 << 20))]
+        megabytes: u64,
+        /// Seed of the programs
+        #[arg(long, default_value_t = 0, value_parser = seed)]
+        seed: u64,
+    },
     /// Write real code as token shards
     Build {
         /// Folders, files and pipes (- is standard input): text, or rows of JSON (.jsonl and pipes), plain, .gz or .zst
@@ -69,6 +82,14 @@ pub fn run(command: Command) -> Result<ExitCode> {
                 GeneratedOptions { validation_fraction, replace, ..GeneratedOptions::new(seed, megabytes * 1_000_000) };
             let progress = Progress::new(Some(options.target_bytes), 0);
             (corpus::write_generated(&options, &tokenizer, &out, &|p| progress.documents(p))?, out)
+        }
+        Command::Programs { megabytes, seed } => {
+            let mut out = BufWriter::new(std::io::stdout().lock());
+            for text in Programs::of_bytes(seed, megabytes * 1_000_000) {
+                writeln!(out, "{}", serde_json::json!({ "text": text }))?;
+            }
+            out.flush()?;
+            return Ok(ExitCode::SUCCESS);
         }
         Command::Build { from, out, tokenizer, documents, validation_fraction, replace } => {
             let paths = from.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ");

@@ -31,4 +31,5 @@ pub mod train;
 pub mod tune;
 pub mod verdict;
 pub mod verify;
+pub mod view;
 pub mod watch;

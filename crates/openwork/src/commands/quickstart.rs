@@ -161,6 +161,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     Page::of_model(ModelReport::new(&project)?, &project.dir)?.write(&page)?;
     say!("{} of {} circuits pass", passed, args.tasks.len());
     say!("{}", page.display());
+    eprintln!("to look at them with the model live: openwork view {}", project.dir.display());
     Ok(ExitCode::SUCCESS)
 }
 

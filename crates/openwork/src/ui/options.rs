@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     /// Options that accept 0, with the reason. No other of the values below is accepted by any option.
-    const ZERO: [(&str, &str); 10] = [
+    const ZERO: [(&str, &str); 11] = [
         ("seed", "any number is a seed"),
         ("random", "any number is a seed"),
         ("k-coef", "kept nodes can be free"),
@@ -47,6 +47,7 @@ mod tests {
         ("tokens", "adds nothing to the prompt"),
         ("margin", "ranges can be taken as they are"),
         ("validation-fraction", "data can be for training alone"),
+        ("port", "takes any port that is free"),
         ("budget", "no time is a time, and the verdict says what it leaves out"),
     ];
 

@@ -98,6 +98,29 @@ fn rows_come_from_pipes_and_what_is_left_out_is_said() {
 }
 
 #[test]
+fn generated_programs_go_through_a_pipe_beside_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    ok(dir, "tokenizer train --generated --megabytes 1 --vocab-size 320 --out tokenizer.json");
+    let programs = run(dir, "data programs --megabytes 1 --seed 3");
+    assert!(programs.status.success());
+    std::fs::write(dir.join("mine.py"), "print('mine')\n").unwrap();
+    let line = "data build --from mine.py - --out mixed --tokenizer tokenizer.json";
+    assert!(run_with(dir, line, &programs.stdout).status.success());
+    ok(dir, "data generate --megabytes 1 --seed 3 --tokenizer tokenizer.json --out generated");
+    let report = |folder: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(dir.join(folder).join("report.json")).unwrap()).unwrap()
+    };
+    let count = |folder: &str, of: &str| {
+        let halves = ["train", "validation"].map(|half| report(folder)[half][of].as_u64().unwrap());
+        halves[0] + halves[1]
+    };
+    // The pipe brings every program that the generator writes itself, and the file comes on top.
+    assert_eq!(count("mixed", "documents"), count("generated", "documents") + 1);
+    assert_eq!(count("mixed", "bytes"), count("generated", "bytes") + 14);
+}
+
+#[test]
 fn nothing_that_is_an_input_or_no_corpus_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
