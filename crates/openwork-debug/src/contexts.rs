@@ -36,6 +36,11 @@ impl Contexts {
         Self { tokens, length }
     }
 
+    /// The windows, in their order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &[u16]> {
+        self.tokens.chunks_exact(self.length)
+    }
+
     /// Number of windows.
     pub fn windows(&self) -> usize {
         self.tokens.len() / self.length

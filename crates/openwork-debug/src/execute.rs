@@ -3,8 +3,8 @@
 use openwork_circuit::Node;
 
 use crate::{
-    AnswerShown, Answered, Backtrace, BacktraceOptions, Context, Difference, Entry, InputShown, Place, Quantity, Reply,
-    Session, SessionError, Stopped, Target, TokenShown, WhereFires, Without,
+    AnswerShown, Answered, Backtrace, BacktraceOptions, Context, Difference, Entry, Explained, InputShown, Place,
+    Quantity, Reply, Session, SessionError, Stopped, Target, TokenShown, WhereFires, Without,
     diff::Compared,
     language::{Assignment, BreakAt, Command, Printed, Range, from_kind},
     session::{Breakpoint, Prompt, Watched},
@@ -91,6 +91,11 @@ impl Session {
             Command::Where { node, above, windows } => {
                 let contexts = self.contexts.as_ref().ok_or(SessionError::NoContexts)?;
                 Reply::Where(WhereFires::new(&self.model, &*self.vocabulary, contexts, *node, *above, *windows))
+            }
+            Command::Explain { node, expression, windows } => {
+                let contexts = self.contexts.as_ref().ok_or(SessionError::NoContexts)?;
+                let explained = Explained::new(&self.model, &*self.vocabulary, contexts, *node, expression, *windows)?;
+                Reply::Explained(Box::new(explained))
             }
             Command::Info => self.info(),
             Command::Help => Reply::Help,

@@ -6,6 +6,7 @@ mod contexts;
 mod diff;
 mod edit;
 mod execute;
+mod explain;
 mod language;
 mod point;
 mod reply;
@@ -20,6 +21,7 @@ pub use backtrace::{
 };
 pub use contexts::{Contexts, Fired, WhereFires};
 pub use diff::{Carrier, Compared, Difference, Flip, Parting, align};
+pub use explain::{Audit, AuditOptions, Audited, ExplainError, Explained, Interval, OtherNode, Simulated};
 pub use language::{
     Assignment, At, BreakAt, COMMAND_WORDS, Command, Expression, Names, OPTION_WORDS, ParseError, Printed,
     PromptSource, Range, Reference, Replacement, WeightPlace,

@@ -141,6 +141,9 @@ pub enum SessionError {
         /// Its name.
         name: String,
     },
+    /// An explanation cannot be scored.
+    #[error(transparent)]
+    Explain(#[from] crate::ExplainError),
     /// A value of the model is not finite.
     #[error(transparent)]
     NotFinite(#[from] openwork_model::NotFinite),
@@ -151,7 +154,7 @@ pub enum SessionError {
 pub struct Session {
     pub(crate) model: Model,
     pub(crate) model_sha256: String,
-    pub(crate) vocabulary: Box<dyn Vocabulary>,
+    pub(crate) vocabulary: Box<dyn Vocabulary + Sync>,
     pub(crate) means: Option<Vec<f32>>,
     pub(crate) circuits: Vec<SessionCircuit>,
     pub(crate) contexts: Option<Contexts>,
@@ -171,7 +174,12 @@ pub struct Session {
 
 impl Session {
     /// A session of a model with this hash. `means` are ablation values by node number.
-    pub fn new(model: Model, model_sha256: String, vocabulary: Box<dyn Vocabulary>, means: Option<Vec<f32>>) -> Self {
+    pub fn new(
+        model: Model,
+        model_sha256: String,
+        vocabulary: Box<dyn Vocabulary + Sync>,
+        means: Option<Vec<f32>>,
+    ) -> Self {
         let (places, space) = (Place::all(&model.config), NodeSpace::new(&model.config));
         Self {
             model,
@@ -202,6 +210,19 @@ impl Session {
     /// Gives the session data, in which [`Command::Where`] looks.
     pub fn set_contexts(&mut self, contexts: Contexts) {
         self.contexts = Some(contexts);
+    }
+
+    /// Audits the model, with the edits of weights in force, on the session's data.
+    ///
+    /// # Errors
+    /// When there are no data, or too few.
+    pub fn audit(
+        &self,
+        options: crate::AuditOptions,
+        after: &mut dyn FnMut(usize, &crate::Audited) -> std::ops::ControlFlow<()>,
+    ) -> Result<crate::Audit, SessionError> {
+        let contexts = self.contexts.as_ref().ok_or(SessionError::NoContexts)?;
+        Ok(crate::Audit::new(&self.model, &*self.vocabulary, contexts, options, after)?)
     }
 
     /// Circuits that were added.

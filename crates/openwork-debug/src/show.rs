@@ -33,6 +33,7 @@ bt NODE@P [--depth N] [--share X] [--norm held|differentiated] [--effect [mean]]
 why \"TOKEN\" [not \"TOKEN\"] [@P] [options of bt]
 diff A B [\"TOKEN\" not \"TOKEN\"]          where two prompts part, and which nodes decide
 where NODE [above X] [--windows N]      contexts of the data on which a node fires
+explain [--windows N] NODE EXPR         scores an explanation, such as tokens[-1] == '('
 info, help, quit
 Nodes look like 1.mlp.post_act[3], positions like @3, @-1 or @last; docs/debugging.md has the grammar.";
 
@@ -103,6 +104,7 @@ impl Display for Reply {
                 Ok(())
             }
             Self::Where(fires) => show_where(f, fires),
+            Self::Explained(explained) => explained.fmt(f),
             Self::Help => f.write_str(HELP),
             Self::Quit => Ok(()),
         }

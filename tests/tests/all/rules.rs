@@ -21,6 +21,8 @@ const ALLOWED: [(&str, &[&str]); 23] = [
     ("openwork-data", &["openwork-tensor", "openwork-tasks"]),
     ("openwork-train", &["openwork-tensor", "openwork-sparse", "openwork-cuda", "openwork-ops", "openwork-model"]),
     ("openwork-circuit", &["openwork-tensor", "openwork-sparse", "openwork-ops", "openwork-model", "openwork-tasks"]),
+    // A language of expressions and nothing else, for whoever reads some.
+    ("openwork-expression", &[]),
     (
         "openwork-extract",
         &[
@@ -49,11 +51,27 @@ const ALLOWED: [(&str, &[&str]); 23] = [
     ),
     (
         "openwork-verify",
-        &["openwork-tensor", "openwork-sparse", "openwork-ops", "openwork-model", "openwork-tasks", "openwork-circuit"],
+        &[
+            "openwork-tensor",
+            "openwork-sparse",
+            "openwork-ops",
+            "openwork-model",
+            "openwork-tasks",
+            "openwork-circuit",
+            "openwork-expression",
+        ],
     ),
     (
         "openwork-debug",
-        &["openwork-tensor", "openwork-sparse", "openwork-ops", "openwork-model", "openwork-tasks", "openwork-circuit"],
+        &[
+            "openwork-tensor",
+            "openwork-sparse",
+            "openwork-ops",
+            "openwork-model",
+            "openwork-tasks",
+            "openwork-circuit",
+            "openwork-expression",
+        ],
     ),
     // The checker of certificates stands alone: it has to be right where everything else is wrong.
     ("openwork-check", &[]),
@@ -75,6 +93,7 @@ const ALLOWED: [(&str, &[&str]); 23] = [
             "openwork-data",
             "openwork-train",
             "openwork-circuit",
+            "openwork-expression",
             "openwork-extract",
             "openwork-localise",
             "openwork-verify",

@@ -72,6 +72,15 @@ pub enum Command {
         /// Windows of the data to read.
         windows: usize,
     },
+    /// Scores an explanation of a node.
+    Explain {
+        /// The node.
+        node: Node,
+        /// The explanation, an expression over `tokens` in the language of hypotheses.
+        expression: String,
+        /// Windows of the data to read.
+        windows: usize,
+    },
     /// Shows the state of the session.
     Info,
     /// Lists the commands.
@@ -231,9 +240,9 @@ pub enum Replacement {
 const MOST_PAIRS: usize = 4096;
 
 /// First words of commands, for completion.
-pub const COMMAND_WORDS: [&str; 20] = [
+pub const COMMAND_WORDS: [&str; 21] = [
     "prompt", "use", "break", "delete", "step", "next", "continue", "restart", "watch", "unwatch", "print", "set",
-    "undo", "bt", "why", "diff", "where", "info", "help", "quit",
+    "undo", "bt", "why", "diff", "where", "explain", "info", "help", "quit",
 ];
 
 /// Options of commands, for completion.
@@ -241,7 +250,7 @@ pub const OPTION_WORDS: [&str; 5] = ["--depth", "--share", "--norm", "--effect",
 
 /// Words for any command.
 const COMMANDS: &str = "a command: prompt, use, break, delete, step, next, continue, restart, watch, unwatch, print, set, undo, \
-                        bt, why, diff, where, info, help or quit";
+                        bt, why, diff, where, explain, info, help or quit";
 
 impl Command {
     /// Reads a line; none for a blank one or one that begins with `#`.
@@ -251,6 +260,9 @@ impl Command {
     pub fn parse(line: &str, names: Names<'_>) -> Result<Option<Self>, ParseError> {
         if line.trim().is_empty() || line.trim_start().starts_with('#') {
             return Ok(None);
+        }
+        if line.split_whitespace().next() == Some("explain") {
+            return explain(line, names).map(Some);
         }
         let mut parser = Parser::new(line, names)?;
         let place = parser.place();
@@ -410,20 +422,47 @@ fn diff(parser: &mut Parser<'_>) -> Result<Command, ParseError> {
 }
 
 fn fires(parser: &mut Parser<'_>) -> Result<Command, ParseError> {
-    const WINDOWS: &str = "a number of windows, from 1 to 65536";
     let node = parser.node("a node such as 1.mlp.post_act[3]")?;
     let above = if parser.eat_word("above") { float(parser, "a value")? } else { 0.0 };
-    let mut windows = 1024;
-    let place = parser.place();
-    if let Some(name) = parser.option() {
-        if name != "windows" {
-            return Err(parser.error_at(place, "--windows N"));
-        }
-        let place = parser.place();
-        windows = parser.whole(WINDOWS)?;
-        if !(1..=1 << 16).contains(&windows) {
-            return Err(parser.error_at(place, WINDOWS));
-        }
-    }
+    let windows = windows(parser, 1024)?;
     Ok(Command::Where { node, above, windows })
+}
+
+/// `--windows N`, if it is there.
+fn windows(parser: &mut Parser<'_>, default: usize) -> Result<usize, ParseError> {
+    const WINDOWS: &str = "a number of windows, from 1 to 65536";
+    let place = parser.place();
+    let Some(name) = parser.option() else { return Ok(default) };
+    if name != "windows" {
+        return Err(parser.error_at(place, "--windows N"));
+    }
+    let place = parser.place();
+    let windows = parser.whole(WINDOWS)?;
+    if (1..=1 << 16).contains(&windows) { Ok(windows) } else { Err(parser.error_at(place, WINDOWS)) }
+}
+
+/// `explain [--windows N] NODE EXPR`: the expression, to the end of the line, is of another language.
+fn explain(line: &str, names: Names<'_>) -> Result<Command, ParseError> {
+    const EXPRESSION: &str = "an expression over tokens, such as tokens[-1] == \"x\"";
+    // The command's own words end with the first that has a bracket, the node.
+    let own = line.find(']').map_or(line.len(), |at| at + 1);
+    let mut parser = Parser::new(&line[..own], names)?;
+    parser.word("explain")?;
+    let windows = windows(&mut parser, 256)?;
+    let node = parser.node("a node such as 1.mlp.post_act[3]")?;
+    parser.end("an expression")?;
+    let expression = line[own..].trim();
+    let wrong = |expected: String| ParseError {
+        line: line.to_owned(),
+        column: line[..line.len() - line[own..].trim_start().len()].chars().count() + 1,
+        expected,
+        found: expression.to_owned(),
+    };
+    if expression.is_empty() {
+        return Err(wrong(EXPRESSION.to_owned()));
+    }
+    match openwork_expression::Language::new().compile(expression) {
+        Ok(_) => Ok(Command::Explain { node, expression: expression.to_owned(), windows }),
+        Err(error) => Err(wrong(format!("{EXPRESSION} ({error})"))),
+    }
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use openwork_circuit::Node;
+use openwork_expression::Language;
 use openwork_model::Model;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::{
     AnswerError, Hypothesis, HypothesisError, HypothesisSettings, Prompts, Tokens,
-    expression::Language,
     intervene::{Group, Job, Patch, Patcher, Sayings},
     model::{Answers, HighLevel},
 };

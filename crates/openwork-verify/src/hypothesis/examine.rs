@@ -1,6 +1,7 @@
 //! Tests of a hypothesis by interchange interventions.
 
 use openwork_circuit::{Node, NodeSet};
+use openwork_expression::Language;
 use openwork_model::Model;
 use rand::{RngExt, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -8,7 +9,6 @@ use rand_chacha::ChaCha8Rng;
 use super::{
     Hypothesis, HypothesisCheck, HypothesisCheckId, HypothesisError, HypothesisExample, HypothesisReport,
     HypothesisSettings, HypothesisVerdict, Prompts, Tokens,
-    expression::Language,
     intervene::{Group, Job, Outcome, Patch, Patcher, Sayings, When},
     model::{Answers, HighLevel},
 };

@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use openwork_circuit::{Node, NodeSpace};
+use openwork_expression::{Language, LanguageError};
 use openwork_model::Config;
 use serde::Deserialize;
 
-use super::{
-    AnswerError, ExpressionError, Hypothesis, HypothesisError, Tokens, Variable, VariableError, expression::Language,
-};
+use super::{AnswerError, ExpressionError, Hypothesis, HypothesisError, Tokens, Variable, VariableError};
 
 /// Most variables of a hypothesis: each is evaluated on every prompt.
 const MOST_VARIABLES: usize = 64;
@@ -134,7 +133,7 @@ fn known<'a>(above: impl Iterator<Item = &'a str>) -> String {
 fn names_used(language: &Language, text: &str) -> Result<Vec<String>, ExpressionError> {
     // What is too long to be read is too long to be shown.
     let shown = || text.chars().take(80).collect::<String>();
-    let wrong = |message| ExpressionError { text: shown(), message };
+    let wrong = |e: LanguageError| ExpressionError { text: shown(), message: e.to_string() };
     let expression = language.compile(text).map_err(wrong)?;
     let mut names: Vec<String> = expression.undeclared_variables(false).into_iter().collect();
     names.sort();

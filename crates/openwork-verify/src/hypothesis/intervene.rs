@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
-use minijinja::Value;
 use openwork_circuit::Node;
+use openwork_expression::Value;
 use openwork_model::{Matrix, Model, Site, Tap};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;

@@ -24,7 +24,6 @@
 mod compare;
 mod error;
 mod examine;
-mod expression;
 mod file;
 mod intervene;
 mod model;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use minijinja::{Expression, Value};
+use openwork_expression::{Expression, Language, Value};
 
-use super::{AnswerError, EvaluationError, Hypothesis, HypothesisError, Prompts, expression::Language};
+use super::{AnswerError, EvaluationError, Hypothesis, HypothesisError, Prompts};
 use crate::run::measures::argmax;
 
 /// A hypothesis ready to be evaluated.
@@ -56,7 +56,7 @@ impl<'a> HighLevel<'a> {
         match self.language.evaluate(expression, Value::from_object(context.clone())) {
             Ok(value) if !value.is_undefined() => Ok(value),
             Ok(_) => Err(self.fails(what(), prompt, EvaluationError::Missing)),
-            Err(message) => Err(self.fails(what(), prompt, EvaluationError::Failed { message })),
+            Err(error) => Err(self.fails(what(), prompt, EvaluationError::Failed { message: error.to_string() })),
         }
     }
 

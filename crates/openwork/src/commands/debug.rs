@@ -2,6 +2,7 @@
 
 use std::{
     io::{IsTerminal, Write},
+    ops::ControlFlow,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -10,7 +11,7 @@ use anyhow::{Context, Result};
 use openwork_circuit::Means;
 use openwork_data::Tokenizer;
 use openwork_debug::{
-    Answered, Contexts, Reply, Session, SessionCircuit,
+    Answered, AuditOptions, Contexts, Reply, Session, SessionCircuit,
     claims::{Checked, CircuitFacts, Claims, Outcome, Rank, Strength, Unreadable, VerdictFacts, World, draft},
 };
 use openwork_project::{DEFAULT_MODEL, OpenModel, Sample, Standing, VerdictFile, circuits_in, verdict_path};
@@ -21,6 +22,9 @@ use crate::{
     ui::{
         args::{note_standing, open_model, tokenizer_of},
         editor::LineEditor,
+        interrupt,
+        progress::Progress,
+        ranges::{between, seed},
         show::say,
     },
 };
@@ -55,6 +59,15 @@ pub struct Args {
     /// Draft claims from the file of a circuit
     #[arg(long, value_name = "CIRCUIT", conflicts_with_all = ["script", "json", "circuits"])]
     draft: Option<PathBuf>,
+    /// Draw nodes from the whole model, search explanations for them, and say which share is explained
+    #[arg(long, conflicts_with_all = ["script", "draft", "check", "circuits", "plain"])]
+    audit: bool,
+    /// Nodes that the audit draws
+    #[arg(long, default_value_t = 100, requires = "audit", value_parser = between(1_usize, 1_000_000))]
+    nodes: usize,
+    /// Seed of the audit's draw
+    #[arg(long, default_value_t = 0, requires = "audit", value_parser = seed)]
+    seed: u64,
     /// A prompt of one line on a terminal, in place of the full screen
     #[arg(long)]
     plain: bool,
@@ -71,6 +84,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
         None => own_circuits(&open)?,
     };
     let mut session = session(args.tokenizer.as_deref(), &circuits, &open)?;
+    if args.audit {
+        return audit(
+            &session,
+            AuditOptions { nodes: args.nodes, seed: args.seed, ..AuditOptions::default() },
+            args.json,
+        );
+    }
     if let Some(file) = &args.check {
         return check(&open, &session, file, args.json);
     }
@@ -200,6 +220,32 @@ fn in_world<R>(open: &OpenModel, session: &Session, f: impl FnOnce(&World<'_>) -
         means: session.means(),
         circuit: &circuit,
     })
+}
+
+/// An audit in JSON.
+#[derive(serde::Serialize)]
+struct JsonAudit<'a> {
+    context: openwork_debug::Context,
+    #[serde(flatten)]
+    audit: &'a openwork_debug::Audit,
+}
+
+/// Audits the model; Ctrl-C ends it with the nodes that were scored until then.
+fn audit(session: &Session, options: AuditOptions, json: bool) -> Result<ExitCode> {
+    interrupt::listen()?;
+    let progress = Progress::new(Some(options.nodes as u64), 0);
+    let mut explained = 0;
+    let audit = session.audit(options, &mut |done, audited| {
+        explained += usize::from(audited.explained);
+        progress.update(done as u64, || format!("{done} of {} nodes, {explained} explained", options.nodes));
+        if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    drop(progress);
+    match json {
+        true => say!("{}", serde_json::to_string(&JsonAudit { context: session.context(), audit: &audit })?),
+        false => say!("{}\n{audit}", session.context()),
+    }
+    Ok(if audit.stopped { ExitCode::from(interrupt::INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
 /// One claim in JSON.

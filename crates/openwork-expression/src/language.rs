@@ -1,4 +1,4 @@
-//! The expressions of a hypothesis: a small, safe language that reads like Python's.
+//! A small, safe language that reads like Python's.
 //!
 //! They are those of Jinja (the `minijinja` library) without what can be made to run long: literals, `==`, `in`, `and`, `or`,
 //! `not`, `+`, `-`, `/`, `//`, `%`, `~` to join texts, `x if condition else y`, indexing and slicing (`tokens[-1]`, `tokens[:3]`),
@@ -7,11 +7,15 @@
 //! anything but the prompt. Their length and depth are bounded before they are parsed, and the size of a value and the work of
 //! functions when they are evaluated.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use crate::LanguageError;
 use minijinja::{
     Environment, Error, ErrorKind, Expression, UndefinedBehavior, Value, filters, tests as checks, value::ValueKind,
 };
@@ -41,13 +45,20 @@ const MOST_SIZE: usize = 50_000;
 /// - `last_of(list, choices)`: the last one, or `none`;
 /// - `after(list, x)`: the entry that follows the last occurrence of x before the end, or `none` (induction);
 /// - `most_frequent(list, choices)`: the choice that occurs most often, the first of those that tie.
-pub(super) struct Language {
+pub struct Language {
     env: Environment<'static>,
     /// Work that is left to the evaluation at hand.
     work: Arc<AtomicU64>,
 }
 
+impl Default for Language {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Language {
+    /// The language, with the work of one evaluation.
     pub fn new() -> Self {
         let mut env = Environment::empty();
         env.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -59,19 +70,38 @@ impl Language {
     }
 
     /// An expression that is short and shallow enough to be parsed.
-    pub(super) fn compile(&self, text: &str) -> Result<Expression<'_, 'static>, String> {
+    ///
+    /// # Errors
+    /// When it is not, or is no expression.
+    pub fn compile(&self, text: &str) -> Result<Expression<'_, 'static>, LanguageError> {
         fits(text)?;
-        self.env.compile_expression_owned(text.to_owned()).map_err(|e| message(&e))
+        self.env.compile_expression_owned(text.to_owned()).map_err(|e| wrong(&e))
     }
 
-    /// The value of an expression, if it does not take too much work and is not too large.
-    pub(super) fn evaluate(&self, expression: &Expression<'_, '_>, context: Value) -> Result<Value, String> {
+    /// The value of an expression where names have the values of `context`.
+    ///
+    /// # Errors
+    /// When it takes too much work, is too large, or an operation fails.
+    pub fn evaluate(&self, expression: &Expression<'_, '_>, context: Value) -> Result<Value, LanguageError> {
         self.work.store(WORK, Ordering::Relaxed);
-        let value = expression.eval(context).map_err(|e| message(&e))?;
+        let value = expression.eval(context).map_err(|e| wrong(&e))?;
         match size(&value, MOST_SIZE) {
             Some(_) => Ok(value),
-            None => Err(format!("its value has more than {MOST_SIZE} entries")),
+            None => Err(LanguageError::TooLarge { most: MOST_SIZE }),
         }
+    }
+
+    /// The value of an expression over `tokens`, the texts of a prompt.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
+    pub fn on_tokens<T: Clone + Into<Value>>(
+        &self,
+        expression: &Expression<'_, '_>,
+        tokens: &[T],
+    ) -> Result<Value, LanguageError> {
+        let tokens: Value = tokens.iter().cloned().map(Into::into).collect();
+        self.evaluate(expression, Value::from_object(BTreeMap::from([("tokens".to_owned(), tokens)])))
     }
 
     /// True if the name stands for something in every expression.
@@ -187,10 +217,10 @@ fn size(value: &Value, most: usize) -> Option<usize> {
 }
 
 /// Fails on a text that is too long or too deep to be parsed, or that multiplies: what is multiplied again and again has no end.
-fn fits(text: &str) -> Result<(), String> {
+fn fits(text: &str) -> Result<(), LanguageError> {
     let length = text.chars().count();
     if length > MOST_CHARACTERS {
-        return Err(format!("it has {length} characters, at most {MOST_CHARACTERS} are read"));
+        return Err(LanguageError::TooLong { characters: length, most: MOST_CHARACTERS });
     }
     let (mut depth, mut signs, mut quote, mut escaped) = (0_usize, 0_usize, None, false);
     for c in text.replace("not", "-").chars() {
@@ -203,7 +233,7 @@ fn fits(text: &str) -> Result<(), String> {
             '\'' | '"' => quote = Some(c),
             '(' | '[' | '{' => depth += 1,
             ')' | ']' | '}' => depth = depth.saturating_sub(1),
-            '*' => return Err("* is not in the language".into()),
+            '*' => return Err(LanguageError::Multiplies),
             _ => (),
         }
         signs = match c {
@@ -212,29 +242,27 @@ fn fits(text: &str) -> Result<(), String> {
             _ => 0,
         };
         if depth > MOST_DEPTH || signs > MOST_DEPTH {
-            return Err(format!("more than {MOST_DEPTH} brackets, signs or `not`s stand inside each other"));
+            return Err(LanguageError::TooDeep { most: MOST_DEPTH });
         }
     }
     Ok(())
 }
 
 /// The message of an error on one line, without the name of the template that there is none of.
-fn message(error: &Error) -> String {
+fn wrong(error: &Error) -> LanguageError {
     let kind = error.kind().to_string();
-    error.detail().map_or(kind.clone(), |detail| format!("{kind}: {detail}"))
+    LanguageError::Wrong { message: error.detail().map_or(kind.clone(), |detail| format!("{kind}: {detail}")) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn eval(text: &str) -> Result<Value, String> {
         let language = Language::new();
-        let tokens: Value = ["a", "b", "a", "c", "b"].into_iter().collect();
-        let context = Value::from_object(BTreeMap::from([("tokens".to_owned(), tokens)]));
-        language.evaluate(&language.compile(text)?, context)
+        let value =
+            language.compile(text).and_then(|compiled| language.on_tokens(&compiled, &["a", "b", "a", "c", "b"]));
+        value.map_err(|error| error.to_string())
     }
 
     #[test]
@@ -333,7 +361,7 @@ mod tests {
                     }
                     Err(error) => Some(error),
                 });
-            assert!(grown.is_some_and(|e| e.contains("more than 50000 entries")), "{step}");
+            assert_eq!(grown, Some(LanguageError::TooLarge { most: 50_000 }), "{step}");
         }
         let eval = |text: &str| {
             let context = BTreeMap::from([("tokens".to_owned(), tokens.clone())]);
@@ -342,7 +370,7 @@ mod tests {
         let calls = "count(tokens, 't1') + ".repeat(20) + "0";
         assert_eq!(eval(&calls).unwrap(), Value::from(20), "what a prompt needs is there");
         for function in ["most_frequent", "first_of", "last_of"] {
-            let error = eval(&format!("{function}(tokens, tokens)")).unwrap_err();
+            let error = eval(&format!("{function}(tokens, tokens)")).unwrap_err().to_string();
             assert!(error.contains("more than a prompt ever needs"), "{function}: {error}");
         }
         // One evaluation leaves the next all its work.
