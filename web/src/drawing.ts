@@ -90,7 +90,7 @@ export class Drawing {
   }
 
   private wire(wire: Wire, drawn: Drawn, graph: Graph, parent: Element): SVGPathElement {
-    const sign = wire.kind !== "weight" ? wire.kind : wire.parts.length > 1 ? "mixed" : wire.weight! < 0 ? "negative" : "positive";
+    const sign = wire.kind !== "weight" ? wire.kind : wire.weight === null ? "mixed" : wire.weight < 0 ? "negative" : "positive";
     const path = element("path", {
       class: `wire ${sign}`,
       d: curve(drawn.boxes[wire.from]!, drawn.boxes[wire.to]!, wire.kind),
@@ -99,7 +99,7 @@ export class Drawing {
     }, parent);
     const names = [wire.from, wire.to].map((end) => describe(graph, drawn.boxes[end]!));
     const words = wire.kind === "weight"
-      ? wire.parts.length > 1 ? `${wire.parts.length} weights` : `weight ${signed(wire.weight!)}`
+      ? wire.parts.length > 1 ? `${wire.parts.length} edges` : wire.weight === null ? "edge" : `weight ${signed(wire.weight)}`
       : wire.kind === "residual" ? "residual stream" : "query and key";
     element("title", {}, path).textContent = `${names[0]} \u2192 ${names[1]}: ${words}`;
     return path;

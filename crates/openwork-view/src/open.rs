@@ -11,7 +11,7 @@ use openwork_data::Tokenizer;
 use openwork_project::{OpenModel, OpenModelError, ProjectError, Sample, Standing, read_log};
 use openwork_train::LogLine;
 
-use crate::{ViewError, ask::effects::Effects};
+use crate::{ViewError, ask::effects::Effects, published::Published};
 
 /// Something that a person who opens a view should hear.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +51,9 @@ pub struct View {
     pub(crate) models: Vec<OpenedModel>,
     pub(crate) circuits: Vec<OpenedCircuit>,
     pub(crate) runs: Vec<OpenedRun>,
-    notices: Vec<OpenNotice>,
+    /// A published circuit, in place of all others.
+    pub(crate) published: Option<Box<Published>>,
+    pub(crate) notices: Vec<OpenNotice>,
 }
 
 impl View {
