@@ -146,7 +146,7 @@ fn the_zip64_form_of_large_checkpoints_is_read() {
 
 #[test]
 fn what_we_write_is_read_back_and_the_same_twice() {
-    use openwork_tensor::{PtFile, PtNode, Tensor, write_pt};
+    use openwork_tensor::{PtFile, Tensor, write_pt};
     let dir = tempfile::tempdir().unwrap();
     let tensors = crate::map([
         ("a.weight", Tensor::from(ndarray::arr2(&[[1.5_f32, -2.0, 0.0], [f32::MIN, f32::MAX, 1e-40]]))),
