@@ -23,6 +23,7 @@ mod runs;
 mod scores;
 mod tune;
 mod verdicts;
+mod view;
 mod watch;
 
 /// The program, with its arguments; runs in `dir`.
