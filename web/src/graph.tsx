@@ -188,18 +188,20 @@ function foldable(graph: Graph): string[] {
 function NodeList({ graph, effects }: { graph: Graph; effects: Effects | null }) {
   const rows = graph.nodes.map((node, i) => ({ node, effect: effects?.nodes[i] ?? null }));
   const worth = (row: (typeof rows)[number]) => row.node.worth?.[0] ?? row.effect ?? 0;
-  rows.sort((a, b) => worth(b) - worth(a));
+  // Without a verdict or effects, the largest come first.
+  const known = rows.some((row) => row.node.worth || row.effect !== null);
+  rows.sort((a, b) => (known ? worth(b) - worth(a) : (b.node.mean_magnitude ?? 0) - (a.node.mean_magnitude ?? 0)));
   return (
     <>
-      <h3>Nodes, the most needed first</h3>
+      <h3>{known ? "Nodes, the most needed first" : "Nodes, the largest first"}</h3>
       <p class="quiet">Choose one here or in the graph to see when it fires and what it reads and writes.</p>
       <table class="list">
-        <thead><tr><th scope="col">node</th><th scope="col" class="n">loss without it</th></tr></thead>
+        <thead><tr><th scope="col">node</th><th scope="col" class="n">{known ? "loss without it" : "mean magnitude"}</th></tr></thead>
         <tbody>
           {rows.slice(0, 60).map(({ node, effect }) => (
             <tr key={node.name}>
               <td><button type="button" class="link" onClick={() => go({ node: node.name }, true)}>{node.label ? visible(node.label) : node.name}</button></td>
-              <td class="n">{node.worth ? signed(node.worth[0]) : effect === null ? "" : signed(effect)}</td>
+              <td class="n">{node.worth ? signed(node.worth[0]) : effect !== null ? signed(effect) : !known && node.mean_magnitude !== null ? size(node.mean_magnitude) : ""}</td>
             </tr>
           ))}
         </tbody>

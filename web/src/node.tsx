@@ -132,7 +132,7 @@ function Contexts({ name, circuit, examples, error }: { name: string; circuit: n
   );
   return (
     <Figure title="Where it is active" name={`${name}-contexts`} question={{ ask: "examples", circuit, node: name }}
-      note={<>Darker is larger in magnitude; a stripe below says negative.{examples.read[1] > 0 && <> Active at {percent(examples.active / Math.max(1, examples.read[1]))} of {count(examples.read[1], "token")} in {count(examples.read[0], "window")} of the training sample.</>}</>}>
+      note={<>A stronger shade is larger in magnitude; a stripe below says negative.{examples.read[1] > 0 && <> Active at {percent(examples.active / Math.max(1, examples.read[1]))} of {count(examples.read[1], "token")} in {count(examples.read[0], "window")} of the training sample.</>}</>}>
       {examples.lists.map(({ title, examples: of }) => list(title, of))}
     </Figure>
   );

@@ -121,7 +121,7 @@ function Values({ answer, position, state }: { answer: RunAnswer; position: numb
   const changed = (node: string) => edits(state.edits).some((edit) => edit.node === node);
   return (
     <Figure title="Values of the circuit's nodes" name="values" value={answer.values}
-      note="A row for each node, a column for each token; each row has its own scale. Darker is larger in magnitude, a stripe says negative. Choose a node to set it.">
+      note="A row for each node, a column for each token; each row has its own scale. A stronger shade is larger in magnitude, a stripe says negative. Choose a node to set it.">
       <div class="scroll" tabIndex={0} role="region" aria-label="Values of nodes by token">
         <table class="values">
           <thead><tr><th scope="col">node</th>{answer.tokens.map((token, i) => (

@@ -36,7 +36,7 @@ impl PtNode {
     /// Reads a checkpoint whole.
     ///
     /// # Errors
-    /// As [`PtFile::open`] and [`PtFile::tensor`], and when values that the file shares unfold to far more than it holds.
+    /// As [`PtFile::open`](super::PtFile::open) and [`PtFile::tensor`](super::PtFile::tensor), and when values that the file shares unfold to far more than it holds.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PtError> {
         let path = path.as_ref().to_owned();
         let source = Source::open(&path).map_err(|source| PtError::Io { path: path.clone(), source })?;
