@@ -20,8 +20,12 @@ const kept: Map<string, Entry> | null = held
   ? new Map((JSON.parse(held.textContent ?? "[]") as Entry[]).map((entry) => [key(entry.question), entry]))
   : null;
 
-/** True if a server answers; false in an exported page. */
-export const live = kept === null;
+/** True if a model answers; false in an exported page, and where a published circuit is looked at. */
+export let live = kept === null;
+
+export function withoutModel(): void {
+  live = false;
+}
 
 const known = new Map<string, Promise<unknown>>();
 
@@ -49,7 +53,7 @@ export function ask<T>(question: Question): Promise<T> {
       const entry = kept.get(name);
       answer = entry?.answer !== undefined
         ? Promise.resolve(entry.answer)
-        : Promise.reject(new Error(entry?.error ?? "This file holds no model. `openwork view MODEL` answers this live."));
+        : Promise.reject(new Error(entry?.error ?? "This page has no model. `openwork view MODEL` answers this live."));
     } else {
       answer = fetched(question);
       answer.catch(() => known.delete(name));

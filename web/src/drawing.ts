@@ -40,6 +40,7 @@ export class Drawing {
   readonly svg: SVGSVGElement;
   private readonly behaviour: ZoomBehavior<HTMLElement, unknown>;
   private drawn: Drawn | null = null;
+  private unit = 1;
   private boxes: SVGGElement[] = [];
   private wires: SVGPathElement[] = [];
   private touching: number[][] = [];
@@ -65,6 +66,7 @@ export class Drawing {
   /** Draws a graph in place of the one before. */
   draw(graph: Graph, drawn: Drawn, marks: Marks): void {
     this.drawn = drawn;
+    this.unit = drawn.unit;
     const { svg } = this;
     svg.textContent = "";
     svg.setAttribute("width", String(drawn.width));
@@ -72,10 +74,10 @@ export class Drawing {
     svg.setAttribute("viewBox", `0 0 ${drawn.width} ${drawn.height}`);
     for (const row of drawn.rows) {
       element("line", { class: "row", x1: drawn.left - 20, x2: drawn.width, y1: row.y, y2: row.y }, svg);
-      element("text", { class: "row-name", x: 8, y: row.y + 4 }, svg).textContent = row.name;
+      element("text", { class: "row-name", x: 8, y: row.y + 4, "font-size": (12 * drawn.unit).toFixed(1) }, svg).textContent = row.name;
     }
-    element("text", { class: "end", x: 8, y: drawn.height - 12 }, svg).textContent = "tokens";
-    element("text", { class: "end", x: 8, y: 18 }, svg).textContent = "logits";
+    element("text", { class: "end", x: 8, y: drawn.height - 12, "font-size": (12 * drawn.unit).toFixed(1) }, svg).textContent = "tokens";
+    element("text", { class: "end", x: 8, y: 6 + 12 * drawn.unit, "font-size": (12 * drawn.unit).toFixed(1) }, svg).textContent = "logits";
     this.touching = drawn.boxes.map(() => []);
     const wires = element("g", { class: "wires" }, svg);
     // The strongest are drawn last, on top.
@@ -90,16 +92,16 @@ export class Drawing {
   }
 
   private wire(wire: Wire, drawn: Drawn, graph: Graph, parent: Element): SVGPathElement {
-    const sign = wire.kind !== "weight" ? wire.kind : wire.parts.length > 1 ? "mixed" : wire.weight! < 0 ? "negative" : "positive";
+    const sign = wire.kind !== "weight" ? wire.kind : wire.weight === null ? "mixed" : wire.weight < 0 ? "negative" : "positive";
     const path = element("path", {
       class: `wire ${sign}`,
       d: curve(drawn.boxes[wire.from]!, drawn.boxes[wire.to]!, wire.kind),
-      "stroke-width": wire.kind === "weight" ? (0.8 + 4 * wire.strength).toFixed(2) : 1.2,
+      "stroke-width": (drawn.unit * (wire.kind === "weight" ? 0.8 + 4 * wire.strength : 1.2)).toFixed(2),
       "stroke-opacity": wire.kind === "weight" ? (0.35 + 0.6 * wire.strength).toFixed(2) : 0.7,
     }, parent);
     const names = [wire.from, wire.to].map((end) => describe(graph, drawn.boxes[end]!));
     const words = wire.kind === "weight"
-      ? wire.parts.length > 1 ? `${wire.parts.length} weights` : `weight ${signed(wire.weight!)}`
+      ? wire.parts.length > 1 ? `${wire.parts.length} edges` : wire.weight === null ? "edge" : `weight ${signed(wire.weight)}`
       : wire.kind === "residual" ? "residual stream" : "query and key";
     element("title", {}, path).textContent = `${names[0]} \u2192 ${names[1]}: ${words}`;
     return path;
@@ -112,7 +114,7 @@ export class Drawing {
       "data-box": i, role: "button", tabindex: i === 0 ? 0 : -1, "aria-label": describe(graph, box),
     }, parent);
     if (box.compact) {
-      element("circle", { r: 5 }, made);
+      element("circle", { r: Math.min(10, 5 * this.unit) }, made);
     } else {
       element("rect", { x: -box.width / 2, y: -BOX / 2, width: box.width, height: BOX, rx: box.folded ? 2 : 8 }, made);
       element("text", { y: 4 }, made).textContent = box.text;

@@ -15,13 +15,17 @@ const MEASURES = {
   effect: "rise of the circuit's loss without the edge, nats",
 };
 
+/** True for an edge that is known by its effect alone. */
+const bare = (edge: Graph["edges"][number]) => edge.kind === "weight" && edge.weight === null;
+
 /** Strength of every edge by the measure at hand; none where it is not known yet. */
 function strengths(graph: Graph, measure: State["measure"], effects: Effects | null): number[] {
   let weights = -1;
   return graph.edges.map((edge) => {
     if (edge.kind !== "weight") return 0;
     weights += 1;
-    if (measure === "effect") return Math.max(0, effects?.edges[weights] ?? 0);
+    // A published circuit has effects and no weights.
+    if (measure === "effect" || edge.weight === null) return Math.max(0, effects?.edges[weights] ?? 0);
     return measure === "carried" && edge.carried !== null ? edge.carried : Math.abs(edge.weight ?? 0);
   });
 }
@@ -100,7 +104,7 @@ function Looked({ graph, box, strength }: { graph: Graph; box: Box; strength: nu
         {list.slice(0, 8).map(({ edge, i }) => (
           <li key={i}>
             {own.has(edge.to) ? `\u2190 ${name(edge.from)}` : `\u2192 ${name(edge.to)}`}{" "}
-            {edge.kind === "weight" ? <code>{signed(edge.weight!)}</code> : edge.kind === "residual" ? "residual stream" : "query and key"}
+            {bare(edge) ? "edge" : edge.kind === "weight" ? <code>{signed(edge.weight!)}</code> : edge.kind === "residual" ? "residual stream" : "query and key"}
             {edge.kind === "weight" && strength[i]! > 0 && <span class="quiet"> {size(strength[i]!)}</span>}
           </li>
         ))}
@@ -112,31 +116,31 @@ function Looked({ graph, box, strength }: { graph: Graph; box: Box; strength: nu
 
 export function GraphView({ state, circuit }: { state: State; circuit: number }) {
   const asked = useAsk<Graph>({ ask: "graph", circuit });
-  const wanted = state.measure === "effect" || (asked.answer !== null && asked.answer.edges.length <= 200);
+  const wanted = state.measure === "effect" || (asked.answer !== null && (asked.answer.edges.length <= 200 || asked.answer.edges.some(bare)));
   const effects = useAsk<Effects>(wanted ? { ask: "effects", circuit } : null);
   const graph = asked.answer;
   const fold = state.fold.join();
   const choice = useMemo(() => graph && {
     strength: strengths(graph, state.measure, effects.answer),
     least: state.least, fold: new Set(state.fold), connected: true,
-  }, [graph, state.measure, state.measure === "effect" ? effects.answer : null, state.least, fold]);
+  }, [graph, state.measure, state.measure === "effect" || graph?.edges.some(bare) ? effects.answer : null, state.least, fold]);
   if (asked.error) return <Fault words={asked.error} />;
   if (!graph || !choice) return <p class="waiting">The graph is drawn {"\u2026"}</p>;
   const parts = foldable(graph);
   return (
     <div class="with-aside">
       <Figure title={`Circuit ${visible(graph.name)}`} name={`${graph.name}-graph`} question={{ ask: "graph", circuit }}
-        note={<>Layers (L0 is the first) rise from the tokens to the logits. Width is {MEASURES[state.measure]}
+        note={<>Layers (L0 is the first) rise from the tokens to the logits. Width is {MEASURES[graph.edges.some(bare) ? "effect" : state.measure]}
           {state.measure === "carried" && graph.carried_over ? <> ({graph.carried_over})</> : null}.
           Edges that no longer join tokens and logits are hidden with the filter.</>}>
         <div class="tools">
-          <label>Width shows{" "}
+          {!graph.edges.some(bare) && <label>Width shows{" "}
             <select value={state.measure} onChange={(event) => go({ measure: event.currentTarget.value as State["measure"] })}>
               <option value="carried">what an edge carries</option>
               <option value="weight">weight</option>
               <option value="effect">effect of ablating it</option>
             </select>
-          </label>
+          </label>}
           <label>Hide edges below{" "}
             <input type="range" min="0" max="1" step="0.01" value={Math.sqrt(state.least)} aria-valuetext={`${percent(state.least)} of the largest`}
               onInput={(event) => go({ least: Math.round(1e4 * Number(event.currentTarget.value) ** 2) / 1e4 })} />
@@ -184,18 +188,20 @@ function foldable(graph: Graph): string[] {
 function NodeList({ graph, effects }: { graph: Graph; effects: Effects | null }) {
   const rows = graph.nodes.map((node, i) => ({ node, effect: effects?.nodes[i] ?? null }));
   const worth = (row: (typeof rows)[number]) => row.node.worth?.[0] ?? row.effect ?? 0;
-  rows.sort((a, b) => worth(b) - worth(a));
+  // Without a verdict or effects, the largest come first.
+  const known = rows.some((row) => row.node.worth || row.effect !== null);
+  rows.sort((a, b) => (known ? worth(b) - worth(a) : (b.node.mean_magnitude ?? 0) - (a.node.mean_magnitude ?? 0)));
   return (
     <>
-      <h3>Nodes, the most needed first</h3>
+      <h3>{known ? "Nodes, the most needed first" : "Nodes, the largest first"}</h3>
       <p class="quiet">Choose one here or in the graph to see when it fires and what it reads and writes.</p>
       <table class="list">
-        <thead><tr><th scope="col">node</th><th scope="col" class="n">loss without it</th></tr></thead>
+        <thead><tr><th scope="col">node</th><th scope="col" class="n">{known ? "loss without it" : "mean magnitude"}</th></tr></thead>
         <tbody>
           {rows.slice(0, 60).map(({ node, effect }) => (
             <tr key={node.name}>
               <td><button type="button" class="link" onClick={() => go({ node: node.name }, true)}>{node.label ? visible(node.label) : node.name}</button></td>
-              <td class="n">{node.worth ? signed(node.worth[0]) : effect === null ? "" : signed(effect)}</td>
+              <td class="n">{node.worth ? signed(node.worth[0]) : effect !== null ? signed(effect) : !known && node.mean_magnitude !== null ? size(node.mean_magnitude) : ""}</td>
             </tr>
           ))}
         </tbody>

@@ -8,11 +8,15 @@ export interface Box {
 export interface Wire { from: number; to: number; kind: EdgeKind; weight: number | null; strength: number; parts: number[] }
 export interface Drawn {
   boxes: Box[]; wires: Wire[]; width: number; height: number; left: number; rows: { name: string; y: number }[]; hidden: number;
+  /** Size of marks and names: above 1 in a drawing that is so wide that it is seen from afar. */
+  unit: number;
 }
 
 export const BOX = 26;
 const ROW = 92;
 const GAP = 14;
+/** Width from which on a drawing is seen from afar. */
+const NEAR = 1100;
 const LEFT = 168;
 /** Nodes of a row from which on they are points without names. */
 const CROWDED = 18;
@@ -125,17 +129,22 @@ function placed(graph: Graph, boxes: Box[], wires: Wire[], hidden: number): Draw
     }
   }
   const lefts = boxes.map((box) => box.x - box.width / 2);
-  const shift = LEFT - (lefts.length ? Math.min(...lefts) : 0);
+  const rights = boxes.map((box) => box.x + box.width / 2);
+  const unit = boxes.length ? Math.min(4, Math.max(1, (Math.max(...rights) - Math.min(...lefts)) / NEAR)) : 1;
+  const left = LEFT * unit;
+  const shift = left - (lefts.length ? Math.min(...lefts) : 0);
   boxes.forEach((box) => { box.x += shift; });
-  const width = Math.max(LEFT + 320, ...boxes.map((box) => box.x + box.width / 2 + 24));
+  const width = Math.max(left + 320, ...boxes.map((box) => box.x + box.width / 2 + 24));
   const filled = rows.map((row, i) => ({ row, i })).filter(({ row }) => row.length > 0);
-  const height = ROW * filled.length + 70;
+  // Wide rows stand further apart, or their edges would lie flat.
+  const apart = Math.max(ROW, Math.min(ROW * unit, (0.7 * width) / Math.max(1, filled.length)));
+  const height = apart * filled.length + 70;
   const named = filled.map(({ row, i }, level) => {
-    const y = height - 62 - ROW * level - 10;
+    const y = height - 36 - apart / 2 - apart * level + 10;
     row.forEach((at) => { boxes[at]!.y = y; });
     return { name: `L${graph.rows[i]!.layer} ${graph.rows[i]!.name}`, y };
   });
-  return { boxes, wires, width, height, left: LEFT, rows: named, hidden };
+  return { boxes, wires, width, height, left, rows: named, hidden, unit };
 }
 
 const mean = (list: number[], usual: number) => (list.length ? list.reduce((a, b) => a + b, 0) / list.length : usual);

@@ -1,7 +1,7 @@
 // The page: what was opened on the left, a view of the chosen circuit beside it.
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { live, useAsk } from "./ask";
+import { live, useAsk, withoutModel } from "./ask";
 import { CompareView } from "./compare";
 import { GraphView } from "./graph";
 import { Badge, Fault, Prose } from "./parts";
@@ -31,6 +31,7 @@ function App() {
   }, [catalogue, circuit]);
   if (asked.error) return <main><Fault words={asked.error} /></main>;
   if (!catalogue) return <main><p class="waiting">The files are read {"\u2026"}</p></main>;
+  if (catalogue.published) withoutModel();
   const entry = circuit === null ? null : catalogue.circuits[circuit]!;
   const view = entry === null ? "training" : state.view;
   return (
@@ -39,7 +40,7 @@ function App() {
       <header>
         <h1>Openwork</h1>
         {entry && <span class="where"><b>{visible(entry.name)}</b> <Badge mark={entry.mark} words={entry.verdict} level={entry.level} /></span>}
-        {!live && <span class="quiet">exported: no live model</span>}
+        {!live && <span class="quiet">no live model</span>}
         <label class="theme">Theme{" "}
           <select value={state.theme} onChange={(event) => go({ theme: event.currentTarget.value as State["theme"] })}>
             <option value="auto">as the system</option><option value="light">light</option><option value="dark">dark</option>
@@ -50,7 +51,7 @@ function App() {
         <Contents catalogue={catalogue} circuit={circuit} />
         <main id="main" tabIndex={-1}>
           <nav class="views" aria-label="Views">
-            {VIEWS.filter(([name]) => entry !== null || name === "training").map(([name, words]) => (
+            {VIEWS.filter(([name]) => (entry !== null || name === "training") && (!catalogue.published || name === "graph" || name === "prompt")).map(([name, words]) => (
               <button key={name} type="button" aria-current={view === name ? "page" : undefined} onClick={() => go({ view: name }, true)}>{words}</button>
             ))}
           </nav>
@@ -73,7 +74,7 @@ function Contents({ catalogue, circuit }: { catalogue: Catalogue; circuit: numbe
       {catalogue.models.map((model, m) => (
         <section key={m}>
           <h2>{visible(model.name)}</h2>
-          <p class="quiet">{count(model.layers, "layer")}, {count(model.channels, "channel")}, {model.nonzero[0].toLocaleString("en")} of {model.nonzero[1].toLocaleString("en")} weights not zero</p>
+          {model.channels > 0 && <p class="quiet">{count(model.layers, "layer")}, {count(model.channels, "channel")}, {model.nonzero[0].toLocaleString("en")} of {model.nonzero[1].toLocaleString("en")} weights not zero</p>}
           <ul class="plain">
             {catalogue.circuits.map((entry, i) => entry.model === m && (
               <li key={i}>

@@ -26,13 +26,13 @@ export function NodePanel({ circuit, name, state, graph, effects }: {
       <dl class="facts">
         {node.worth && <div><dt>Loss of the circuit without it</dt><dd>{signed(node.worth.in_circuit[0])} nats [{size(node.worth.in_circuit[1])}, {size(node.worth.in_circuit[2])}] <span class="quiet">by the verdict</span></dd></div>}
         {node.worth && <div><dt>Loss of the model without it</dt><dd>{signed(node.worth.in_model)} nats</dd></div>}
-        {effect !== undefined && <div><dt>Measured now</dt><dd>{signed(effect)} nats <span class="quiet">on {effects!.pairs} pairs</span></dd></div>}
+        {effect != null && <div><dt>Effect of ablating it</dt><dd>{signed(effect)} nats <span class="quiet">on {effects!.pairs} pairs</span></dd></div>}
         {node.mean !== null && <div><dt>Mean over training data</dt><dd>{size(node.mean)}</dd></div>}
         {node.groups.length > 0 && <div><dt>Groups</dt><dd>{node.groups.map(visible).join(", ")}</dd></div>}
       </dl>
-      <p><button type="button" onClick={() => go({ view: "prompt" }, true)}>See it on a prompt, set it or ablate it</button></p>
-      <Links title="Reads" links={node.inputs} state={state} from={name} empty="No weight leads into it: it reads the residual stream." />
-      <Links title="Is read by" links={node.outputs} state={state} from={name} empty="No weight leads from it: it adds to the residual stream." />
+      <p><button type="button" onClick={() => go({ view: "prompt" }, true)}>{live ? "See it on a prompt, set it or ablate it" : "See it on the prompts of the task"}</button></p>
+      <Links title={`Reads (${node.links})`} links={node.inputs} state={state} from={name} empty="No weight leads into it: it reads the residual stream." />
+      <Links title={`Is read by (${node.links})`} links={node.outputs} state={state} from={name} empty="No weight leads from it: it adds to the residual stream." />
       {node.channel.length > 0 && (
         <>
           <h4>Same channel of the residual stream, in the circuit</h4>
@@ -132,7 +132,7 @@ function Contexts({ name, circuit, examples, error }: { name: string; circuit: n
   );
   return (
     <Figure title="Where it is active" name={`${name}-contexts`} question={{ ask: "examples", circuit, node: name }}
-      note={<>Darker is larger in magnitude; a stripe below says negative. Active at {percent(examples.active / Math.max(1, examples.read[1]))} of {count(examples.read[1], "token")} in {count(examples.read[0], "window")} of the training sample.</>}>
+      note={<>A stronger shade is larger in magnitude; a stripe below says negative.{examples.read[1] > 0 && <> Active at {percent(examples.active / Math.max(1, examples.read[1]))} of {count(examples.read[1], "token")} in {count(examples.read[0], "window")} of the training sample.</>}</>}>
       {examples.lists.map(({ title, examples: of }) => list(title, of))}
     </Figure>
   );

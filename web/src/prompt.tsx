@@ -68,7 +68,7 @@ function Asking({ state, offered, answer }: { state: State; offered: Prompts | n
             {state.text !== null && <option value="">your own</option>}
             {offered.prompts.map((prompt, i) => (
               <option key={i} value={of(prompt.tokens.map((token) => token.id))}>
-                {`pair ${prompt.pair}${prompt.positive ? "a" : "b"}: ${cut(visible(prompt.tokens.map((token) => token.text).join("")), 48)} \u2192 ${tokenText(prompt.right.text)}`}
+                {`pair ${prompt.pair}${prompt.positive ? "a" : "b"}: ${cut(visible(prompt.tokens.map((token) => token.text).join("")), 48)}${prompt.right ? ` \u2192 ${tokenText(prompt.right.text)}` : ""}`}
               </option>
             ))}
           </select>
@@ -79,13 +79,14 @@ function Asking({ state, offered, answer }: { state: State; offered: Prompts | n
           go({ text: event.currentTarget.value, tokens: null, position: null });
         }} />
       </label>
-      {!live && <p class="note">This file holds no model: it knows the prompts of the task. <code>openwork view MODEL</code> answers any prompt, and edits.</p>}
+      {!live && <p class="note">This page has no model: it knows the prompts of the task. <code>openwork view MODEL</code> answers any prompt, and edits.</p>}
     </div>
   );
 }
 
 function Answers({ answer, position, last, state }: { answer: RunAnswer; position: number; last: number; state: State }) {
   const list = answer.answers[position]!;
+  if (list.length === 0) return null;
   const at = (other: Likely[] | null, id: number) => (position === last ? other?.find((token) => token.id === id) : undefined);
   const before = position === last ? answer.unedited : null;
   return (
@@ -120,7 +121,7 @@ function Values({ answer, position, state }: { answer: RunAnswer; position: numb
   const changed = (node: string) => edits(state.edits).some((edit) => edit.node === node);
   return (
     <Figure title="Values of the circuit's nodes" name="values" value={answer.values}
-      note="A row for each node, a column for each token; each row has its own scale. Darker is larger in magnitude, a stripe says negative. Choose a node to set it.">
+      note="A row for each node, a column for each token; each row has its own scale. A stronger shade is larger in magnitude, a stripe says negative. Choose a node to set it.">
       <div class="scroll" tabIndex={0} role="region" aria-label="Values of nodes by token">
         <table class="values">
           <thead><tr><th scope="col">node</th>{answer.tokens.map((token, i) => (

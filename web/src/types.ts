@@ -9,11 +9,11 @@ export interface ModelEntry {
 }
 export interface CircuitEntry {
   model: number; name: string; task: string; description: string | null; size: [number, number]; claim: string;
-  loss: number; mark: Mark; verdict: string; level: number | null;
+  loss: number | null; mark: Mark; verdict: string; level: number | null;
 }
 export interface RunEntry { name: string; model: number | null; steps: number }
 export interface Catalogue {
-  models: ModelEntry[]; circuits: CircuitEntry[]; runs: RunEntry[]; first: number | null; notices: string[];
+  models: ModelEntry[]; circuits: CircuitEntry[]; runs: RunEntry[]; first: number | null; notices: string[]; published: boolean;
 }
 export interface Curves {
   name: string; steps: number[]; loss: number[]; validation_loss: (number | null)[]; nonzero: number[];
@@ -30,14 +30,14 @@ export interface Graph {
   name: string; rows: { layer: number; name: string }[]; nodes: GraphNode[]; edges: GraphEdge[];
   groups: { name: string; note: string | null; nodes: string[] }[]; carried_over: string | null;
 }
-export interface Effects { loss: number; pairs: number; nodes: number[]; edges: number[] }
+export interface Effects { loss: number | null; pairs: number; nodes: (number | null)[]; edges: number[] }
 
 export interface Link { node: string; label: string | null; weight: number; in_circuit: boolean }
 export interface NodePage {
   name: string; layer: number; kind: string; head: number | null; site: string; in_circuit: boolean;
   label: { name: string; note?: string } | null; groups: string[]; mean: number | null;
   worth: { in_circuit: [number, number, number]; in_model: number; role: number | null } | null;
-  inputs: Link[]; outputs: Link[]; channel: { node: string; label: string | null; writes: boolean }[];
+  links: string; inputs: Link[]; outputs: Link[]; channel: { node: string; label: string | null; writes: boolean }[];
 }
 export interface Example { window: number; position: number; at: number; tokens: Token[]; values: number[] }
 export interface Examples {
@@ -50,7 +50,7 @@ export interface RunAnswer {
   tokens: Token[]; answers: Likely[][]; unedited: Likely[] | null; alone: Likely[] | null;
   values: { node: string; values: number[]; before?: number[] }[];
 }
-export interface TaskPrompt { pair: number; positive: boolean; tokens: Token[]; right: Token; wrong: Token }
+export interface TaskPrompt { pair: number; positive: boolean; tokens: Token[]; right: Token | null; wrong: Token | null }
 export interface Prompts { task: string; prompts: TaskPrompt[] }
 export type Prompt = { text: string } | { tokens: number[] };
 export interface Edit { node: string; position: number | null; to: { number: number } | "mean" }

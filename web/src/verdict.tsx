@@ -86,7 +86,7 @@ function Matrix({ cells, state }: { cells: MatrixCell[]; state: State }) {
   };
   const most = Math.max(1e-12, ...cells.map((cell) => Math.abs(cell[measure]?.mean ?? 0)));
   return (
-    <Figure title="Every run on every split" name="matrix" value={cells} note="Darker is larger. The circuit should be as the model is, and the model without it should not.">
+    <Figure title="Every run on every split" name="matrix" value={cells} note="A stronger line is larger. The circuit should be as the model is, and the model without it should not.">
       <div class="tools"><label>Shows{" "}
         <select value={measure} onChange={(event) => go({ matrix: event.currentTarget.value })}>
           {Object.entries(MEASURES).map(([key, words]) => <option key={key} value={key}>{words}</option>)}

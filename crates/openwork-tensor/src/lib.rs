@@ -30,7 +30,7 @@ pub use file::TensorFile;
 pub use half::{bf16, f16};
 pub use json::parse_json;
 pub use lock::{FolderLock, LockError};
-pub use pt::{PtError, PtFile, PtProblem, write_pt};
+pub use pt::{PtError, PtFile, PtNode, PtProblem, write_pt};
 pub use shard::{Manifest, ShardError, ShardInfo, ShardWriter, TokenShards};
 pub use tensor::{Dtype, NotFinite, Tensor, ensure_finite};
 pub use text::{quoted, quoted_bytes, quoted_list, read_text, without_bom};

@@ -13,6 +13,27 @@ pub enum ViewError {
     /// The model.
     #[error(transparent)]
     Model(#[from] OpenModelError),
+    /// A tokenizer file.
+    #[error(transparent)]
+    Tokenizer(#[from] openwork_data::TokenizerError),
+    /// A published file cannot be read.
+    #[error(transparent)]
+    Published(#[from] openwork_tensor::PtError),
+    /// A published file is laid out otherwise.
+    #[error("{} is no viz_data.pt that is known: {place} should be {expected}", path.display())]
+    Layout {
+        /// The file.
+        path: PathBuf,
+        /// Place in it.
+        place: String,
+        /// The thing that should be there.
+        expected: &'static str,
+    },
+    /// A published file does not hold the answer.
+    #[error(
+        "the published file holds the circuit, its contexts and the prompts of its task, and no model that would answer this"
+    )]
+    NotPublished,
     /// A circuit, its model or its task.
     #[error(transparent)]
     Project(Box<ProjectError>),

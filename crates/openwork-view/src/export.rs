@@ -47,6 +47,11 @@ pub fn export(view: &View, path: &Path) -> Result<(), ViewError> {
 
 /// The page of a view with its answers, as HTML: everything but other prompts, edits and labels.
 pub fn exported(view: &View) -> String {
+    if let Some(published) = &view.published {
+        let entry = |question: Question| Entry { kept: kept(view.answer(&question)), question };
+        let entries: Vec<Entry> = published.questions().into_iter().map(entry).collect();
+        return page(Some(&serde_json::to_string(&entries).expect("plain values")));
+    }
     let all = 0..view.circuits.len();
     let mut questions = vec![Question::Catalogue {}];
     questions.extend((0..view.runs.len()).map(|run| Question::Curves { run }));
@@ -106,7 +111,7 @@ fn of_circuit(view: &View, circuit: usize) -> Vec<Question> {
         let tokens = Prompt::Tokens(ids);
         questions.push(Question::Run(RunQuestion { circuit, prompt: tokens.clone(), edits: vec![] }));
         let (depth, share) = BACKTRACE;
-        for of in [Of::Logit(prompt.right.id), Of::Logit(prompt.wrong.id)] {
+        for of in [&prompt.right, &prompt.wrong].into_iter().flatten().map(|token| Of::Logit(token.id)) {
             let (prompt, edits, effect) = (tokens.clone(), vec![], Effect::None);
             let question = BacktraceQuestion { circuit, prompt, edits, of, position, depth, share, effect };
             questions.push(Question::Backtrace(question));

@@ -6,6 +6,7 @@ mod error;
 mod export;
 mod open;
 mod page;
+mod published;
 mod serve;
 
 pub use assets::{BUNDLE_HASH, CSS, JS};

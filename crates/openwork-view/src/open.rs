@@ -10,7 +10,7 @@ use openwork_data::Tokenizer;
 use openwork_project::{OpenModel, OpenModelError, ProjectError, Sample, Standing, circuits_in, read_log};
 use openwork_train::LogLine;
 
-use crate::{ViewError, ask::effects::Effects};
+use crate::{ViewError, ask::effects::Effects, published::Published};
 
 /// Something that a person who opens a view should hear.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +50,9 @@ pub struct View {
     pub(crate) models: Vec<OpenedModel>,
     pub(crate) circuits: Vec<OpenedCircuit>,
     pub(crate) runs: Vec<OpenedRun>,
-    notices: Vec<OpenNotice>,
+    /// A published circuit, in place of all others.
+    pub(crate) published: Option<Box<Published>>,
+    pub(crate) notices: Vec<OpenNotice>,
 }
 
 impl View {

@@ -80,6 +80,8 @@ enum Command {
     Debug(debug::Args),
     /// Look at models, circuits and runs in a browser, with the model live; or write that page to one file
     View(view::Args),
+    /// Look at a published circuit (viz_data.pt) as view does
+    ImportViz(view::VizArgs),
     /// Write a page on a run's circuits and their verdicts
     Report(report::Args),
     /// Run the whole pipeline on generated programs: data, training, circuits, verdicts, a page
@@ -134,6 +136,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Watch(args) => watch::run(args),
         Command::Debug(args) => debug::run(args),
         Command::View(args) => view::run(args),
+        Command::ImportViz(args) => view::import_viz(args),
         Command::Report(args) => report::run(args),
         Command::Quickstart(args) => quickstart::run(args),
         Command::Recipe(command) => recipe::run(command),

@@ -72,6 +72,11 @@ impl Located {
         })
     }
 
+    /// Bytes of its elements.
+    pub(super) fn bytes(&self) -> u64 {
+        self.shape.iter().product::<usize>() as u64 * self.kind.size
+    }
+
     /// Copies the elements out in row-major order.
     pub(super) fn gather<T: Element>(&self, source: &Source) -> io::Result<ArrayD<T>> {
         let count: usize = match self.shape.contains(&0) {

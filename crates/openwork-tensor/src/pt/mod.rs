@@ -18,12 +18,14 @@ mod locate;
 mod machine;
 mod pickle;
 mod rebuild;
+mod tree;
 mod value;
 mod write;
 #[deny(clippy::arithmetic_side_effects)]
 mod zip;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
@@ -32,6 +34,7 @@ pub use self::error::{PtError, PtProblem};
 use self::flatten::flatten;
 use self::locate::Located;
 use self::pickle::Pickle;
+pub use self::tree::PtNode;
 pub use self::write::write_pt;
 use crate::source::Source;
 use crate::tensor::{Dtype, Tensor};
@@ -96,29 +99,33 @@ impl PtFile {
         let Some(located) = self.tensors.get(name) else {
             return Err(PtError::NotFound { path: self.path.clone(), name: name.to_owned() });
         };
-        let source = &self.source;
-        let tensor = match located.kind.dtype {
-            Some(Dtype::F64) => located.gather::<f64>(source).map(Tensor::from),
-            Some(Dtype::F32) => located.gather::<f32>(source).map(Tensor::from),
-            Some(Dtype::F16) => located.gather::<f16>(source).map(Tensor::from),
-            Some(Dtype::Bf16) => located.gather::<bf16>(source).map(Tensor::from),
-            Some(Dtype::I64) => located.gather::<i64>(source).map(Tensor::from),
-            Some(Dtype::I32) => located.gather::<i32>(source).map(Tensor::from),
-            Some(Dtype::U16) => located.gather::<u16>(source).map(Tensor::from),
-            None => {
-                return Err(PtError::UnsupportedDtype {
-                    path: self.path.clone(),
-                    name: name.to_owned(),
-                    dtype: located.kind.name,
-                });
-            }
-        };
-        tensor.map_err(|source| PtError::Io { path: self.path.clone(), source })
+        gathered(located, &self.source, &self.path, name)
     }
 }
 
-/// All tensors of a file by flattened name, and the dictionaries that were skipped.
-fn locate_all(source: &Source) -> Result<(BTreeMap<String, Located>, Vec<String>), PtProblem> {
+/// Copies a tensor out in row-major order.
+fn gathered(located: &Located, source: &Source, path: &Path, name: &str) -> Result<Tensor, PtError> {
+    let tensor = match located.kind.dtype {
+        Some(Dtype::F64) => located.gather::<f64>(source).map(Tensor::from),
+        Some(Dtype::F32) => located.gather::<f32>(source).map(Tensor::from),
+        Some(Dtype::F16) => located.gather::<f16>(source).map(Tensor::from),
+        Some(Dtype::Bf16) => located.gather::<bf16>(source).map(Tensor::from),
+        Some(Dtype::I64) => located.gather::<i64>(source).map(Tensor::from),
+        Some(Dtype::I32) => located.gather::<i32>(source).map(Tensor::from),
+        Some(Dtype::U16) => located.gather::<u16>(source).map(Tensor::from),
+        None => {
+            let (path, name, dtype) = (path.to_owned(), name.to_owned(), located.kind.name);
+            return Err(PtError::UnsupportedDtype { path, name, dtype });
+        }
+    };
+    tensor.map_err(|source| PtError::Io { path: path.to_owned(), source })
+}
+
+/// Storages of a file by their keys.
+type Storages = BTreeMap<String, Range<u64>>;
+
+/// The pickle of a file, its length, and the storages beside it.
+fn opened(source: &Source) -> Result<(Pickle, usize, Storages), PtProblem> {
     form::check(&source.bytes(0..source.len().min(512))?)?;
     let directory = zip::directory(source)?;
     let mut folders = directory.keys().filter_map(|name| name.strip_suffix("/data.pkl"));
@@ -139,10 +146,16 @@ fn locate_all(source: &Source) -> Result<(BTreeMap<String, Located>, Vec<String>
     }
     let pickle = Pickle::read(&source.bytes(pickle)?)?;
     let prefix = format!("{folder}/data/");
-    let storages =
-        directory.iter().filter_map(|(name, range)| Some((name.strip_prefix(&prefix)?, range.clone()))).collect();
+    let storage = |(name, range): (&String, &Range<u64>)| Some((name.strip_prefix(&prefix)?.to_owned(), range.clone()));
+    Ok((pickle, len as usize, directory.iter().filter_map(storage).collect()))
+}
+
+/// All tensors of a file by flattened name, and the dictionaries that were skipped.
+fn locate_all(source: &Source) -> Result<(BTreeMap<String, Located>, Vec<String>), PtProblem> {
+    let (pickle, len, storages) = opened(source)?;
+    let storages = storages.iter().map(|(name, range)| (name.as_str(), range.clone())).collect();
     let mut tensors = BTreeMap::new();
-    let (views, skipped) = flatten(&pickle, len as usize)?;
+    let (views, skipped) = flatten(&pickle, len)?;
     for (name, view) in views {
         let located = Located::new(&name, &pickle, view, &storages)?;
         tensors.insert(name, located);

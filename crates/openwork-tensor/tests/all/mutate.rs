@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use ndarray::array;
-use openwork_tensor::{CsrTensor, PtFile, ShardWriter, Tensor, TensorFile, TokenShards, write_with_csr};
+use openwork_tensor::{CsrTensor, PtFile, PtNode, ShardWriter, Tensor, TensorFile, TokenShards, write_with_csr};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -83,9 +83,12 @@ fn size(tensor: &Tensor) -> usize {
 
 fn read_pt(bytes: Vec<u8>) {
     let len = bytes.len();
+    // Where the tensors can be read one by one and all at once, none is lost.
+    let nested = PtNode::from_bytes(bytes.clone()).is_ok();
     let Ok(file) = PtFile::from_bytes(bytes) else {
         return;
     };
+    assert!(!nested || file.names().all(|name| file.tensor(name).is_ok()));
     for name in file.names() {
         if let Ok(tensor) = file.tensor(name)
             && !tensor.shape().contains(&0)

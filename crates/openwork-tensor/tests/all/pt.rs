@@ -1,7 +1,7 @@
 //! Checkpoints that PyTorch wrote.
 
 use ndarray::{ArrayD, IxDyn};
-use openwork_tensor::{PtError, PtFile, Tensor};
+use openwork_tensor::{PtError, PtFile, PtNode, Tensor};
 
 use crate::zip_file::{checkpoint, dict, pickle, tensor, zip64};
 use crate::{data, report};
@@ -162,4 +162,23 @@ fn what_we_write_is_read_back_and_the_same_twice() {
         assert!(file.tensor(name).unwrap().same_bits(tensor), "{name}");
     }
     assert_eq!(std::fs::read(&paths[0]).unwrap(), std::fs::read(&paths[1]).unwrap());
+}
+
+#[test]
+fn a_nested_value_has_the_tensors_and_whatever_is_beside_them() {
+    let file = open("nested.pt");
+    let node = PtNode::open(data("nested.pt")).unwrap();
+    assert!(!node.entries().is_empty());
+    for name in file.names() {
+        let mut at = &node;
+        for part in name.split('.') {
+            let inner = at.entries().iter().find(|(key, _)| match key {
+                PtNode::Text(text) => text == part,
+                PtNode::Int(number) => number.to_string() == part,
+                _ => false,
+            });
+            at = inner.map_or_else(|| &at.items()[part.parse::<usize>().unwrap()], |(_, value)| value);
+        }
+        assert_eq!(*at, PtNode::Tensor(file.tensor(name).unwrap()), "{name}");
+    }
 }

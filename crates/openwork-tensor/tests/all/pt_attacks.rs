@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use openwork_tensor::{PtError, PtFile, PtProblem};
+use openwork_tensor::{PtError, PtFile, PtNode, PtProblem};
 
 use crate::zip_file::{Entry, checkpoint, dict, entry, pickle, tensor, zip};
 use crate::{data, report};
@@ -347,4 +347,26 @@ fn a_damaged_pickle_is_refused_with_its_place() {
             other => panic!("{value:?}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn a_nested_value_is_refused_where_it_unfolds() {
+    let read = |value: &[u8]| match PtNode::from_bytes(zip(&[
+        entry("a/data.pkl", &pickle(value)),
+        entry("a/data/0", &[0; 16]),
+    ])) {
+        Err(PtError::Refused { source, .. }) => source,
+        other => panic!("{other:?}"),
+    };
+    let mut value = b"]q\0".to_vec();
+    for level in 0..60u8 {
+        value.extend([b'h', level, 0x86, b'q', level + 1]);
+    }
+    assert!(matches!(read(&value), PtProblem::TooManyNames { .. }));
+    assert_eq!(read(&[vec![b'('; 1_000_000], vec![b't'; 1_000_000]].concat()), PtProblem::TooDeep);
+    // One long text, many times.
+    let mut list = [b"(X".as_slice(), &50_000_u32.to_le_bytes(), &[b'x'; 50_000], b"q\0"].concat();
+    list.extend(b"h\0".repeat(10_000));
+    list.push(b't');
+    assert!(matches!(read(&list), PtProblem::TooManyNames { .. }));
 }

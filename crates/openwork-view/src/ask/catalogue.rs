@@ -19,6 +19,8 @@ pub struct Catalogue {
     pub first: Option<usize>,
     /// Notices of opening.
     pub notices: Vec<String>,
+    /// True if the circuit is a published one, without its model.
+    pub published: bool,
 }
 
 /// A model.
@@ -80,7 +82,7 @@ pub struct CircuitEntry {
     /// Its claim.
     pub claim: String,
     /// Its loss on the pairs that it was selected on, nats per sequence.
-    pub loss: f64,
+    pub loss: Option<f64>,
     /// Kind of its standing.
     pub mark: Mark,
     /// The verdict in words.
@@ -159,6 +161,7 @@ impl View {
             runs: self.runs.iter().map(run).collect(),
             first: self.first_circuit(),
             notices: self.notices().iter().map(|notice| notice.0.clone()).collect(),
+            published: false,
         }
     }
 
@@ -200,7 +203,7 @@ fn circuit_entry(circuit: &OpenedCircuit) -> CircuitEntry {
         task: file.task,
         size: [size.nodes, size.edges],
         claim: file.claim.to_string(),
-        loss: file.loss,
+        loss: Some(file.loss),
         mark,
         verdict,
         level,

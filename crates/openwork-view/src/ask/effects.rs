@@ -15,12 +15,12 @@ const PAIRS: usize = 32;
 /// ablated by their means.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Effects {
-    /// Loss of the circuit.
-    pub loss: f64,
+    /// Loss of the circuit, where it is known.
+    pub loss: Option<f64>,
     /// Number of pairs.
     pub pairs: usize,
-    /// Effects of its nodes, in their order.
-    pub nodes: Vec<f64>,
+    /// Effects of its nodes, in their order, as far as they are known.
+    pub nodes: Vec<Option<f64>>,
     /// Effects of its weights, in their order.
     pub edges: Vec<f64>,
 }
@@ -67,10 +67,10 @@ impl View {
             let rest = (0..kept.space().len()).filter(|&n| kept.kept()[n] && n != number);
             bench.loss(&masked, &NodeSet::of(kept.space().clone(), rest)) - loss
         };
-        let nodes = kept.nodes().map(without_node).collect();
+        let nodes = kept.nodes().map(|node| Some(without_node(node))).collect();
         let edges =
             file.circuit.edges().iter().map(|edge| without_edge(&bench, &mut masked, kept, edge) - loss).collect();
-        let effects = Effects { loss, pairs: pairs.len(), nodes, edges };
+        let effects = Effects { loss: Some(loss), pairs: pairs.len(), nodes, edges };
         Ok(circuit.effects.get_or_init(|| effects).clone())
     }
 }

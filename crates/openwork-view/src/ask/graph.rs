@@ -104,10 +104,10 @@ pub struct GraphGroup {
 }
 
 /// Rows of a block, from its inputs on.
-const ROWS: [&str; 6] =
+pub(crate) const ROWS: [&str; 6] =
     ["attention reads", "queries, keys, values", "attention writes", "MLP reads", "neurons", "MLP writes"];
 
-fn row_in_block(kind: SiteKind) -> usize {
+pub(crate) fn row_in_block(kind: SiteKind) -> usize {
     match kind {
         SiteKind::AttnRead => 0,
         SiteKind::Query | SiteKind::Key | SiteKind::Value => 1,

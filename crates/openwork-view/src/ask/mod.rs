@@ -120,6 +120,9 @@ impl View {
     /// # Errors
     /// When it names something that was not opened, or asks what lies not beside the model.
     pub fn answer(&self, question: &Question) -> Result<Answer, ViewError> {
+        if let Some(published) = &self.published {
+            return published.answer(question);
+        }
         Ok(match question {
             Question::Catalogue {} => Answer::Catalogue(self.catalogue()),
             Question::Graph { circuit } => Answer::Graph(self.graph(*circuit)?),

@@ -34,6 +34,8 @@ pub struct NodePage {
     pub mean: Option<f32>,
     /// Rise of the loss of circuit and model without it, by the verdict.
     pub worth: Option<Worth>,
+    /// Number that a link has: `weight`, or `effect` in a published circuit.
+    pub links: &'static str,
     /// Nonzero weights into it, the largest first.
     pub inputs: Vec<Link>,
     /// Nonzero weights from it, the largest first.
@@ -60,7 +62,7 @@ pub struct Link {
     pub node: String,
     /// Its label.
     pub label: Option<String>,
-    /// The weight.
+    /// The weight, or the change of the loss without the edge, nats per sequence.
     pub weight: f32,
     /// True if it is an edge of the circuit.
     pub in_circuit: bool,
@@ -78,7 +80,7 @@ pub struct Neighbour {
 }
 
 /// Words on a site.
-fn words(kind: SiteKind) -> &'static str {
+pub(crate) fn words(kind: SiteKind) -> &'static str {
     match kind {
         SiteKind::AttnRead => "Channel of the residual stream that attention reads, after the norm.",
         SiteKind::Query => "Query channel: it is multiplied with the key of the same channel at earlier tokens.",
@@ -149,6 +151,7 @@ impl View {
                 in_model: worth.in_model,
                 role: worth.role,
             }),
+            links: "weight",
             inputs,
             outputs,
             channel: channel.collect(),

@@ -118,10 +118,10 @@ pub struct TaskPrompt {
     pub positive: bool,
     /// Its tokens.
     pub tokens: Vec<Token>,
-    /// The right token.
-    pub right: Token,
+    /// The right token, where it is known.
+    pub right: Option<Token>,
     /// The wrong one.
-    pub wrong: Token,
+    pub wrong: Option<Token>,
 }
 
 impl View {
@@ -166,8 +166,8 @@ impl View {
             pair,
             positive: side == Side::Positive,
             tokens: opened.texts(of.prompt(side)),
-            right: token(of.right(side)),
-            wrong: token(of.right(if side == Side::Positive { Side::Negative } else { Side::Positive })),
+            right: Some(token(of.right(side))),
+            wrong: Some(token(of.right(if side == Side::Positive { Side::Negative } else { Side::Positive }))),
         };
         let both = |(i, pair)| Side::BOTH.map(|side| prompt(i, pair, side));
         Ok(Prompts { task: file.task, prompts: pairs.iter().enumerate().flat_map(both).collect() })

@@ -274,6 +274,45 @@ fn browser_keyboard_and_narrow_pages() {
     });
 }
 
+#[test]
+fn browser_downloads_and_time_line() {
+    let Some(mut browser) = Browser::start(1280, 1000) else { return };
+    // Two models of one run, as far as the page can tell.
+    let (dir, later) = (copy(), copy());
+    let folder = tempfile::tempdir().unwrap();
+    served(&[dir.path().to_owned(), later.path().to_owned()], |url| {
+        browser.open(url);
+        browser.wait_for("document.querySelectorAll('svg.graph .wire').length === 7");
+        let allow = json!({ "behavior": "allow", "downloadPath": folder.path() });
+        browser.send("Page.setDownloadBehavior", allow);
+        browser.click("[aria-label='JSON of Circuit with_as']");
+        browser.click("[aria-label='SVG of Circuit with_as']");
+        let read = |name: &str| {
+            let started = std::time::Instant::now();
+            loop {
+                match std::fs::read_to_string(folder.path().join(name)) {
+                    Ok(text) if !text.is_empty() => return text,
+                    _ => assert!(started.elapsed().as_secs() < 20, "{name} was not downloaded"),
+                }
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+        };
+        let graph: serde_json::Value = serde_json::from_str(&read("with_as-graph.json")).unwrap();
+        assert_eq!((graph["nodes"].as_array().unwrap().len(), graph["edges"].as_array().unwrap().len()), (8, 7));
+        let drawing = read("with_as-graph.svg");
+        assert!(
+            drawing.starts_with("<svg") && drawing.contains("v 25") && !drawing.contains("var(--"),
+            "it stands alone"
+        );
+        // The circuits of a task in the order of the models.
+        browser.click(".views button:nth-child(5)");
+        browser.wait_for("document.querySelectorAll('table.matrix').length === 2");
+        browser.wait_for("document.querySelectorAll('table.matrix tbody tr').length === 21");
+        assert_eq!(browser.value("document.querySelectorAll('table.matrix .mark .hidden').length"), json!(42));
+        clean(&mut browser, url);
+    });
+}
+
 /// Rules of accessibility whose breaches are serious or critical, by the checker that `cargo xtask web --check` installs.
 #[test]
 fn browser_accessibility() {

@@ -5,4 +5,5 @@ mod browser;
 mod driver;
 mod files;
 mod measure;
+mod published;
 mod server;

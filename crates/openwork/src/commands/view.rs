@@ -1,77 +1,58 @@
-//! `openwork view`: models, circuits and runs in a browser.
+//! `openwork view` and `openwork import-viz`: models, circuits and runs in a browser.
 
 use std::{
-    env,
-    path::PathBuf,
-    process::{Command, ExitCode, Stdio},
+    path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use anyhow::Result;
-use openwork_project::{DEFAULT_MODEL, OutputKind, check_free, check_outputs};
-use openwork_view::{Server, View, export};
+use openwork_project::DEFAULT_MODEL;
+use openwork_view::View;
 
-use crate::ui::{interrupt, ranges::between, show::say};
+use crate::ui::page::PageArgs;
 
 /// Text that `--help` adds.
 const NOTES: &str = "\
 The page is served on 127.0.0.1 alone, under an address with a random token, until Ctrl-C. docs/viewer.md shows
 it. --export writes the page as one file that needs no server, with the answers to what it can ask.";
 
-/// Arguments of the command.
+/// Arguments of `openwork view`.
 #[derive(clap::Args)]
 #[command(after_help = NOTES)]
 pub struct Args {
     /// Models, runs or circuit files [default: quickstart-localised, which comes with the program]
     targets: Vec<PathBuf>,
-    /// Port to listen on; 0 takes any that is free
-    #[arg(long, default_value_t = 0, value_parser = between::<usize>(0, 65_535), conflicts_with = "export")]
-    port: usize,
-    /// Do not open a browser
-    #[arg(long, conflicts_with = "export")]
-    no_open: bool,
-    /// Write the page to one HTML file, and serve nothing
-    #[arg(long, value_name = "FILE")]
-    export: Option<PathBuf>,
-    /// Replace the file of --export where it exists
-    #[arg(long, requires = "export")]
-    force: bool,
+    #[command(flatten)]
+    page: PageArgs,
 }
 
-/// Runs the command.
+/// Arguments of `openwork import-viz`.
+#[derive(clap::Args)]
+#[command(after_help = NOTES)]
+pub struct VizArgs {
+    /// The published viz_data.pt of a circuit
+    file: PathBuf,
+    /// Tokenizer of its model, without which tokens are shown by their ids
+    #[arg(long)]
+    tokenizer: Option<PathBuf>,
+    #[command(flatten)]
+    page: PageArgs,
+}
+
+/// Runs `openwork view`.
 pub fn run(mut args: Args) -> Result<ExitCode> {
     if args.targets.is_empty() {
         args.targets.push(DEFAULT_MODEL.into());
     }
-    if let Some(path) = &args.export {
-        check_free(path, args.force)?;
-        check_outputs(&[(OutputKind::Page, path)], &[])?;
-    }
-    let view = View::open(&args.targets)?;
-    view.notices().iter().for_each(|notice| eprintln!("note: {}", notice.0));
-    if let Some(path) = &args.export {
-        export(&view, path)?;
-        say!("{}", path.display());
-        return Ok(ExitCode::SUCCESS);
-    }
-    let server = Server::listen(args.port as u16)?;
-    let url = server.address().url();
-    say!("{url}");
-    eprintln!("Ctrl-C ends it");
-    interrupt::listen()?;
-    if !args.no_open {
-        open_browser(&url);
-    }
-    server.serve(&view, &interrupt::requested);
+    let inputs: Vec<&Path> = args.targets.iter().map(PathBuf::as_path).collect();
+    args.page.check(&inputs)?;
+    args.page.show(&View::open(&args.targets)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Opens the address in a browser, where there is a screen and a program that does it.
-fn open_browser(url: &str) {
-    let screen =
-        ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| env::var_os(name).is_some_and(|value| !value.is_empty()));
-    if screen {
-        let mut command = Command::new("xdg-open");
-        // Without the program the address that was printed is there.
-        let _ = command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    }
+/// Runs `openwork import-viz`.
+pub fn import_viz(args: VizArgs) -> Result<ExitCode> {
+    args.page.check(&[&args.file])?;
+    args.page.show(&View::of_published(&args.file, args.tokenizer.as_deref())?)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -4,6 +4,7 @@ pub mod args;
 pub mod editor;
 pub mod interrupt;
 pub mod options;
+pub mod page;
 pub mod progress;
 pub mod ranges;
 pub mod show;

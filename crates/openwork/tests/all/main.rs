@@ -24,6 +24,7 @@ mod scores;
 mod screen;
 mod tune;
 mod verdicts;
+mod view;
 mod watch;
 
 /// The program, with its arguments; runs in `dir`.

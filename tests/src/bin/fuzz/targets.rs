@@ -12,7 +12,7 @@ use openwork_data::{Documents, Sources, Tokenizer};
 use openwork_debug::{Command, Names, claims::Claims};
 use openwork_model::{Config, Model};
 use openwork_project::{LineFormat, PromptLines, VerdictFile};
-use openwork_tensor::{PtFile, ShardWriter, TensorFile, TokenShards};
+use openwork_tensor::{PtFile, PtNode, ShardWriter, TensorFile, TokenShards};
 use openwork_tests::samples::{model, verdict};
 use openwork_train::{Recipe, SHIPPED};
 use openwork_truth::{Compiled, Options, Program, means};
@@ -142,6 +142,7 @@ fn tensors(dir: &Path) -> Vec<Target> {
             name: "pt",
             seeds: vec![pt, unsummed],
             read: Box::new(|bytes| {
+                let _ = PtNode::from_bytes(bytes.to_vec());
                 PtFile::from_bytes(bytes.to_vec()).is_ok_and(|file| file.names().all(|name| file.tensor(name).is_ok()))
             }),
         },
