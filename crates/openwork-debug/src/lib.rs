@@ -6,6 +6,7 @@ mod contexts;
 mod diff;
 mod edit;
 mod execute;
+mod index;
 mod language;
 mod point;
 mod reply;
@@ -19,6 +20,7 @@ pub use backtrace::{
 };
 pub use contexts::{Contexts, Fired, WhereFires};
 pub use diff::{Carrier, Compared, Difference, Flip, Parting, align};
+pub use index::{Index, IndexData, IndexError, IndexedContexts};
 pub use language::{
     Assignment, At, BreakAt, COMMAND_WORDS, Command, Expression, Names, ParseError, Printed, PromptSource, Range,
     Reference, Replacement, WeightPlace,

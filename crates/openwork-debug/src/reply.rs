@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{Backtrace, Difference, Point, WhereFires};
+use crate::{Backtrace, Difference, IndexedContexts, Point, WhereFires};
 
 /// A reply with the circumstances that it holds under.
 #[derive(Clone, Debug, Serialize)]
@@ -132,6 +132,8 @@ pub enum Reply {
     },
     /// Contexts on which a node fires.
     Where(WhereFires),
+    /// Contexts on which a node fires, of all data of an index.
+    Indexed(IndexedContexts),
     /// State of the session.
     Info {
         /// The point, if the run is at one.

@@ -69,8 +69,8 @@ pub enum Command {
         node: Node,
         /// It fires where its value is above this.
         above: f32,
-        /// Windows of the data to read.
-        windows: usize,
+        /// Windows of the data to read; none: the index, or as many as the session takes.
+        windows: Option<usize>,
     },
     /// Shows the state of the session.
     Info,
@@ -410,17 +410,18 @@ fn fires(parser: &mut Parser<'_>) -> Result<Command, ParseError> {
     const WINDOWS: &str = "a number of windows, from 1 to 65536";
     let node = parser.node("a node such as 1.mlp.post_act[3]")?;
     let above = if parser.eat_word("above") { float(parser, "a value")? } else { 0.0 };
-    let mut windows = 1024;
+    let mut windows = None;
     let place = parser.place();
     if let Some(name) = parser.option() {
         if name != "windows" {
             return Err(parser.error_at(place, "--windows N"));
         }
         let place = parser.place();
-        windows = parser.whole(WINDOWS)?;
-        if !(1..=1 << 16).contains(&windows) {
+        let number = parser.whole(WINDOWS)?;
+        if !(1..=1 << 16).contains(&number) {
             return Err(parser.error_at(place, WINDOWS));
         }
+        windows = Some(number);
     }
     Ok(Command::Where { node, above, windows })
 }
