@@ -12,6 +12,8 @@ use crate::{
 
 /// Entries that a stop shows.
 const LARGEST: usize = 5;
+/// Windows that `where` reads which names no number.
+const WINDOWS: usize = 1024;
 
 impl Session {
     /// Reads a line and carries it out; none for a blank one or a comment.
@@ -88,10 +90,7 @@ impl Session {
                 self.backtrace(*quantity, position, options)?
             }
             Command::Diff { from, to, lead } => self.diff(from, to, *lead)?,
-            Command::Where { node, above, windows } => {
-                let contexts = self.contexts.as_ref().ok_or(SessionError::NoContexts)?;
-                Reply::Where(WhereFires::new(&self.model, &*self.vocabulary, contexts, *node, *above, *windows))
-            }
+            Command::Where { node, above, windows } => self.fires(*node, *above, *windows)?,
             Command::Explain { node, expression, windows } => {
                 let contexts = self.contexts.as_ref().ok_or(SessionError::NoContexts)?;
                 let explained = Explained::new(&self.model, &*self.vocabulary, contexts, *node, expression, *windows)?;
@@ -102,6 +101,18 @@ impl Session {
             Command::Quit => Reply::Quit,
         };
         Ok(Answered { context: self.context(), reply })
+    }
+
+    /// Contexts of a node: of all data where an index has it and no number of windows is named, else of the data at hand.
+    fn fires(&self, node: Node, above: f32, windows: Option<usize>) -> Result<Reply, SessionError> {
+        if let Some(index) = self.index().filter(|_| windows.is_none())
+            && let Some(found) = index.contexts(&*self.vocabulary, node, above)?
+        {
+            return Ok(Reply::Indexed(found));
+        }
+        let contexts = self.contexts.as_ref().ok_or(SessionError::NoContexts)?;
+        let windows = windows.unwrap_or(WINDOWS);
+        Ok(Reply::Where(WhereFires::new(&self.model, &*self.vocabulary, contexts, node, above, windows)))
     }
 
     /// Model, prompt and edits at hand.

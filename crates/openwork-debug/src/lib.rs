@@ -7,6 +7,7 @@ mod diff;
 mod edit;
 mod execute;
 mod explain;
+mod index;
 mod language;
 mod point;
 mod reply;
@@ -22,6 +23,7 @@ pub use backtrace::{
 pub use contexts::{Contexts, Fired, WhereFires};
 pub use diff::{Carrier, Compared, Difference, Flip, Parting, align};
 pub use explain::{Audit, AuditOptions, Audited, ExplainError, Explained, Interval, OtherNode, Simulated};
+pub use index::{Index, IndexData, IndexError, IndexedContexts};
 pub use language::{
     Assignment, At, BreakAt, COMMAND_WORDS, Command, Expression, Names, OPTION_WORDS, ParseError, Printed,
     PromptSource, Range, Reference, Replacement, WeightPlace,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{Backtrace, Difference, Explained, Point, WhereFires};
+use crate::{Backtrace, Difference, Explained, IndexedContexts, Point, WhereFires};
 
 /// A reply with the circumstances that it holds under.
 #[derive(Clone, Debug, Serialize)]
@@ -134,6 +134,8 @@ pub enum Reply {
     Where(WhereFires),
     /// Score of an explanation.
     Explained(Box<Explained>),
+    /// Contexts on which a node fires, of all data of an index.
+    Indexed(IndexedContexts),
     /// State of the session.
     Info {
         /// The point, if the run is at one.

@@ -10,7 +10,7 @@ use openwork_model::{Matrix, Model, Tokens};
 use openwork_tasks::{Side, Split, TaskError};
 
 use crate::{
-    Change, Contexts, Place, Point, Quantity, Target, Trace, Vocabulary,
+    Change, Contexts, Index, Place, Point, Quantity, Target, Trace, Vocabulary,
     diff::align,
     edit::{Edit, EditKind},
     language::{At, BreakAt, Command, Expression, Names, ParseError, PromptSource, Reference},
@@ -144,6 +144,9 @@ pub enum SessionError {
     /// An explanation cannot be scored.
     #[error(transparent)]
     Explain(#[from] crate::ExplainError),
+    /// The index cannot be read.
+    #[error(transparent)]
+    Index(#[from] crate::IndexError),
     /// A value of the model is not finite.
     #[error(transparent)]
     NotFinite(#[from] openwork_model::NotFinite),
@@ -158,6 +161,7 @@ pub struct Session {
     pub(crate) means: Option<Vec<f32>>,
     pub(crate) circuits: Vec<SessionCircuit>,
     pub(crate) contexts: Option<Contexts>,
+    index: Option<Index>,
     pub(crate) prompts: Vec<Prompt>,
     names: Vec<String>,
     pub(crate) current: Option<usize>,
@@ -188,6 +192,7 @@ impl Session {
             means,
             circuits: vec![],
             contexts: None,
+            index: None,
             prompts: vec![],
             names: vec![],
             current: None,
@@ -223,6 +228,17 @@ impl Session {
     ) -> Result<crate::Audit, SessionError> {
         let contexts = self.contexts.as_ref().ok_or(SessionError::NoContexts)?;
         Ok(crate::Audit::new(&self.model, &*self.vocabulary, contexts, options, after)?)
+    }
+
+    /// Gives the session an index of activations of its model, in which [`Command::Where`] looks that names no number of windows.
+    pub fn set_index(&mut self, index: Index) {
+        self.index = Some(index);
+    }
+
+    /// The index, while no weight is edited: with another weight the model is not the one that it is of.
+    pub(crate) fn index(&self) -> Option<&Index> {
+        let edited = self.edits.iter().any(|edit| matches!(edit.kind, EditKind::Weight { .. }));
+        self.index.as_ref().filter(|_| !edited)
     }
 
     /// Circuits that were added.

@@ -3,8 +3,8 @@
 use std::fmt::{self, Display};
 
 use crate::{
-    AnswerShown, Answered, Attention, Backtrace, Branch, Cause, Causes, Context, Difference, Entry, Flip, Held,
-    InputShown, Reason, Reply, Stopped, WhereFires,
+    AnswerShown, Answered, Attention, Backtrace, Branch, Cause, Causes, Context, Difference, Entry, Fired, Flip, Held,
+    IndexedContexts, InputShown, Reason, Reply, Stopped, WhereFires,
 };
 
 impl Display for Context {
@@ -105,6 +105,7 @@ impl Display for Reply {
             }
             Self::Where(fires) => show_where(f, fires),
             Self::Explained(explained) => explained.fmt(f),
+            Self::Indexed(found) => show_indexed(f, found),
             Self::Help => f.write_str(HELP),
             Self::Quit => Ok(()),
         }
@@ -244,6 +245,18 @@ impl Tree<'_> {
 fn show_where(f: &mut fmt::Formatter<'_>, fires: &WhereFires) -> fmt::Result {
     let WhereFires { node, above, windows, positions: [all, firing], top, drawn, near } = fires;
     write!(f, "{node} is above {above} at {firing} of {all} positions of {windows} windows")?;
+    show_contexts(f, [top, drawn, near])
+}
+
+fn show_indexed(f: &mut fmt::Formatter<'_>, found: &IndexedContexts) -> fmt::Result {
+    let IndexedContexts { node, above, windows, positions, firing: [least, most], top, drawn, near } = found;
+    let firing = if least == most { least.to_string() } else { format!("{least} to {most}") };
+    write!(f, "{node} is above {above} at {firing} of {positions} positions, all {windows} windows of the index")?;
+    show_contexts(f, [top, drawn, near])
+}
+
+/// The largest values, drawn ones, and those nearest to the bound.
+fn show_contexts(f: &mut fmt::Formatter<'_>, [top, drawn, near]: [&[Fired]; 3]) -> fmt::Result {
     for (what, list) in [("largest, one a window", top), ("drawn", drawn), ("nearest to the bound", near)] {
         write!(f, "\n{what}:{}", if list.is_empty() { " none" } else { "" })?;
         for fired in list {

@@ -69,8 +69,8 @@ pub enum Command {
         node: Node,
         /// It fires where its value is above this.
         above: f32,
-        /// Windows of the data to read.
-        windows: usize,
+        /// Windows of the data to read; none: the index, or as many as the session takes.
+        windows: Option<usize>,
     },
     /// Scores an explanation of a node.
     Explain {
@@ -424,21 +424,21 @@ fn diff(parser: &mut Parser<'_>) -> Result<Command, ParseError> {
 fn fires(parser: &mut Parser<'_>) -> Result<Command, ParseError> {
     let node = parser.node("a node such as 1.mlp.post_act[3]")?;
     let above = if parser.eat_word("above") { float(parser, "a value")? } else { 0.0 };
-    let windows = windows(parser, 1024)?;
+    let windows = windows(parser)?;
     Ok(Command::Where { node, above, windows })
 }
 
 /// `--windows N`, if it is there.
-fn windows(parser: &mut Parser<'_>, default: usize) -> Result<usize, ParseError> {
+fn windows(parser: &mut Parser<'_>) -> Result<Option<usize>, ParseError> {
     const WINDOWS: &str = "a number of windows, from 1 to 65536";
     let place = parser.place();
-    let Some(name) = parser.option() else { return Ok(default) };
+    let Some(name) = parser.option() else { return Ok(None) };
     if name != "windows" {
         return Err(parser.error_at(place, "--windows N"));
     }
     let place = parser.place();
     let windows = parser.whole(WINDOWS)?;
-    if (1..=1 << 16).contains(&windows) { Ok(windows) } else { Err(parser.error_at(place, WINDOWS)) }
+    if (1..=1 << 16).contains(&windows) { Ok(Some(windows)) } else { Err(parser.error_at(place, WINDOWS)) }
 }
 
 /// `explain [--windows N] NODE EXPR`: the expression, to the end of the line, is of another language.
@@ -448,7 +448,7 @@ fn explain(line: &str, names: Names<'_>) -> Result<Command, ParseError> {
     let own = line.find(']').map_or(line.len(), |at| at + 1);
     let mut parser = Parser::new(&line[..own], names)?;
     parser.word("explain")?;
-    let windows = windows(&mut parser, 256)?;
+    let windows = windows(&mut parser)?.unwrap_or(256);
     let node = parser.node("a node such as 1.mlp.post_act[3]")?;
     parser.end("an expression")?;
     let expression = line[own..].trim();

@@ -4,6 +4,7 @@ use openwork_debug::{Answered, Reply, Session, Stopped};
 use openwork_model::{Config, Matrix, Model};
 
 mod explain;
+mod index;
 mod session;
 
 /// A model whose parameters are of order one, on letters as tokens: `a` is token 0.
