@@ -21,16 +21,25 @@ fn files_of_shipped_models_are_whole_and_small() {
     }
 }
 
-/// Verifies the circuit anew as far as the first level goes, which compares hashes of everything, and runs the circuit by itself.
 #[test]
-fn figures_of_a_shipped_verdict_are_derived_again() {
-    let dir = models_folder().join("quickstart-localised");
+fn figures_of_the_verdict_on_a_model_of_generated_programs_are_derived_again() {
+    derived_again("quickstart-localised", "with_as", "PASS (STRONG)");
+}
+
+#[test]
+fn figures_of_the_verdict_on_a_model_of_real_code_are_derived_again() {
+    derived_again("python-small", "single_double_quote", "PASS (WEAK)");
+}
+
+/// Verifies the circuit anew as far as the first level goes, which compares hashes of everything, and runs the circuit by itself.
+fn derived_again(model: &str, task: &str, headline: &str) {
+    let dir = models_folder().join(model);
     let project = Project::open(&dir, Beside::default(), &mut |_| ()).unwrap();
-    let path = project.circuit_path("with_as");
+    let path = project.circuit_path(task);
     let circuit = project.circuit(&path).unwrap();
     let verdict = VerdictFile::read(&verdict_path(&path)).unwrap();
     assert!(verdict.about.differs(&circuit, Some(&project)).is_empty());
-    assert_eq!(verdict.report.headline(), "PASS (STRONG)");
+    assert_eq!(verdict.report.headline(), headline);
 
     let (settings, limits) = (verdict.report.settings.clone(), Limits::level(1));
     let request =
@@ -44,7 +53,7 @@ fn figures_of_a_shipped_verdict_are_derived_again() {
     }
     assert!(compared >= 1);
 
-    let splits = project.splits(openwork_project::find_task("with_as").unwrap(), settings.seed).unwrap();
+    let splits = project.splits(openwork_project::find_task(task).unwrap(), settings.seed).unwrap();
     let prompts = batches(&splits.held_out, 32, project.model.config.n_ctx);
     let keep = || Keep::new(circuit.circuit.nodes(), Ablation::Mean(&project.means));
     let outcome = evaluate(&project.model, &prompts, false, keep, |_| ());
