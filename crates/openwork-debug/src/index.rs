@@ -148,7 +148,7 @@ fn class(value: f32) -> usize {
     if value > 0.0 { POWERS + power } else { POWERS - 1 - power }
 }
 
-/// What is kept of one node.
+/// Contexts that are kept of one node.
 #[derive(Clone, Debug, PartialEq)]
 struct Kept {
     /// Largest positive values, at most one a window, the largest first.
