@@ -1,10 +1,11 @@
 //! Claims as they are tested on a model.
 
 use openwork_circuit::{
-    Ablation, Calibration, Keep, Node, NodeSet, NodeSpace, batches, credit, evaluate, without_edges,
+    Ablation, Calibration, Keep, MemberError, Node, NodeSet, NodeSpace, ResidualMaskError, batches, credit, evaluate,
+    without_edges,
 };
 use openwork_model::{Model, NoTap};
-use openwork_tasks::{Pair, Side, Split};
+use openwork_tasks::{Pair, Side, Split, TaskError};
 use rayon::prelude::*;
 
 use super::{Against, Beyond, Checked, CircuitFacts, Claim, Claims, Outcome, Sample, Share, Statement, Strength};
@@ -31,6 +32,35 @@ pub struct World<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unreadable(pub String);
+
+/// Reason that a claim cannot be tested on a model.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Untestable {
+    /// The pairs of its task cannot be drawn.
+    #[error(transparent)]
+    Pairs(#[from] TaskError),
+    /// A prompt is longer than the model's context.
+    #[error("a prompt has {tokens} tokens, and the model reads at most {n_ctx}")]
+    TooLong {
+        /// Its tokens.
+        tokens: usize,
+        /// The context.
+        n_ctx: usize,
+    },
+    /// No means are at hand.
+    #[error("there are no means of the model's nodes beside it")]
+    NoMeans,
+    /// The weight that is taken away is none of the model.
+    #[error(transparent)]
+    Edge(#[from] MemberError),
+    /// The circuit leaves out an edge that no weight belongs to.
+    #[error(transparent)]
+    Masked(#[from] ResidualMaskError),
+    /// The file of the circuit cannot be read.
+    #[error(transparent)]
+    Circuit(#[from] Unreadable),
+}
 
 /// Result on one pair: what speaks against the claim, or none where the pair does not count.
 pub(super) enum OnPair {
@@ -70,25 +100,25 @@ fn check(claim: &Claim, world: &World<'_>) -> Checked {
             Ok(decided(sample, &pairs, at_least(&lost, *by)))
         }),
         Statement::AgreesWith { circuit, sample } => pairs(world, sample).and_then(|pairs| {
-            let facts = (world.circuit)(circuit).map_err(|e| e.to_string())?;
+            let facts = (world.circuit)(circuit)?;
             Ok(decided(sample, &pairs, agrees(world, &pairs, &facts)?))
         }),
         Statement::Verdict { circuit, least, model_sha256, circuit_sha256 } => {
             Ok(verdict(claim, world, circuit, *least, [model_sha256, circuit_sha256]))
         }
     };
-    result.unwrap_or_else(untested)
+    result.unwrap_or_else(|reason: Untestable| untested(reason.to_string()))
 }
 
 /// Pairs of a claim.
-pub(super) fn pairs(world: &World<'_>, sample: &Sample) -> Result<Vec<Pair>, String> {
+pub(super) fn pairs(world: &World<'_>, sample: &Sample) -> Result<Vec<Pair>, Untestable> {
     let task = openwork_tasks::find(&sample.task).expect("the parser knows the tasks");
     let encode = |text: &str| world.vocabulary.encode(text);
-    let pairs = task.pairs(&encode, Split::Validation, sample.pairs, sample.seed).map_err(|e| e.to_string())?;
+    let pairs = task.pairs(&encode, Split::Validation, sample.pairs, sample.seed)?;
     let n_ctx = world.model.config.n_ctx;
     let longest = pairs.iter().flat_map(Pair::prompts).map(<[u16]>::len).max().unwrap_or(0);
     match longest > n_ctx {
-        true => Err(format!("a prompt has {longest} tokens, and the model reads at most {n_ctx}")),
+        true => Err(Untestable::TooLong { tokens: longest, n_ctx }),
         false => Ok(pairs),
     }
 }
@@ -209,8 +239,8 @@ fn lost(model: &Model, pairs: &[Pair], other: impl Fn(&[openwork_circuit::Batch]
 }
 
 /// Lead that is lost with the node at its mean.
-pub(super) fn lost_without_node(world: &World<'_>, pairs: &[Pair], node: Node) -> Result<Vec<Lost>, String> {
-    let means = world.means.ok_or("there are no means of the model's nodes beside it")?;
+pub(super) fn lost_without_node(world: &World<'_>, pairs: &[Pair], node: Node) -> Result<Vec<Lost>, Untestable> {
+    let means = world.means.ok_or(Untestable::NoMeans)?;
     let space = NodeSpace::new(&world.model.config);
     let number = space.number(node).expect("the parser knows the nodes");
     let kept = NodeSet::of(space, [number]).complement();
@@ -219,17 +249,21 @@ pub(super) fn lost_without_node(world: &World<'_>, pairs: &[Pair], node: Node) -
 }
 
 /// Lead that is lost without a weight.
-pub(super) fn lost_without_edge(world: &World<'_>, pairs: &[Pair], edge: (Node, Node)) -> Result<Vec<Lost>, String> {
-    let cut = without_edges(world.model, &[edge]).map_err(|e| e.to_string())?;
+pub(super) fn lost_without_edge(
+    world: &World<'_>,
+    pairs: &[Pair],
+    edge: (Node, Node),
+) -> Result<Vec<Lost>, Untestable> {
+    let cut = without_edges(world.model, &[edge])?;
     Ok(lost(world.model, pairs, |batches| evaluate(&cut, batches, false, || NoTap, |_| ()).differences))
 }
 
 /// The circuit alone, under means, beside the model.
-pub(super) fn agrees(world: &World<'_>, pairs: &[Pair], facts: &CircuitFacts) -> Result<Vec<OnPair>, String> {
-    let means = world.means.ok_or("there are no means of the model's nodes beside it")?;
+pub(super) fn agrees(world: &World<'_>, pairs: &[Pair], facts: &CircuitFacts) -> Result<Vec<OnPair>, Untestable> {
+    let means = world.means.ok_or(Untestable::NoMeans)?;
     let batches = batches(pairs, BATCH, world.model.config.n_ctx);
     let model = evaluate(world.model, &batches, false, || NoTap, |_| ()).differences;
-    let masked = facts.circuit.masked(world.model).map_err(|e| e.to_string())?;
+    let masked = facts.circuit.masked(world.model)?;
     let keep = || Keep::new(facts.circuit.nodes(), Ablation::Constant(means));
     let circuit = evaluate(&masked, &batches, false, keep, |_| ()).differences;
     let Calibration { scale, shift } = facts.calibration;

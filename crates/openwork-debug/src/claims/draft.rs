@@ -7,7 +7,7 @@ use openwork_model::SiteKind;
 
 use super::{
     CircuitFacts, FORMAT, Sample, Share,
-    check::{self, Lost, World},
+    check::{self, Lost, Untestable, World},
 };
 use crate::{Trace, language::literal};
 
@@ -27,12 +27,8 @@ const EDGES: usize = 12;
 /// with the tokens that they fire on and half of the least value there.
 ///
 /// # Errors
-/// The circuit's task has too few pairs or the model no means, in words.
-pub fn draft(world: &World<'_>, name: &str, facts: &CircuitFacts) -> Result<String, check::Unreadable> {
-    written(world, name, facts).map_err(check::Unreadable)
-}
-
-fn written(world: &World<'_>, name: &str, facts: &CircuitFacts) -> Result<String, String> {
+/// When the circuit's task has too few pairs, or the model no means.
+pub fn draft(world: &World<'_>, name: &str, facts: &CircuitFacts) -> Result<String, Untestable> {
     let sample = Sample { task: facts.task.clone(), bar: BAR, pairs: PAIRS, seed: MEASURED };
     let pairs = check::pairs(world, &sample)?;
     let (task, name) = (&facts.task, literal(name));

@@ -11,7 +11,7 @@ mod share;
 use openwork_circuit::{Calibration, Circuit, Node};
 use serde::Serialize;
 
-pub use check::{Unreadable, World};
+pub use check::{Unreadable, Untestable, World};
 pub use draft::draft;
 pub use share::Share;
 
