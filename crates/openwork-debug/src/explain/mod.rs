@@ -285,7 +285,7 @@ impl std::fmt::Display for Explained {
             let variance = words(s.variance_explained, "undefined");
             write!(f, "\n  {name:<24}{loss:<26}{variance}")
         };
-        write!(f, "  {:<24}{:<26}{}", "", "loss recovered", "variance explained")?;
+        write!(f, "  {:<24}{:<26}variance explained", "", "loss recovered")?;
         line(f, "the explanation", &self.simulated)?;
         line(f, "shuffled", &self.shuffled)?;
         self.random.iter().try_for_each(|other| line(f, &other.node, &other.simulated))?;
