@@ -93,7 +93,6 @@ const ALLOWED: [(&str, &[&str]); 24] = [
             "openwork-data",
             "openwork-train",
             "openwork-circuit",
-            "openwork-expression",
             "openwork-extract",
             "openwork-localise",
             "openwork-verify",
