@@ -2,6 +2,7 @@
 
 use std::{
     io::{IsTerminal, Write},
+    ops::ControlFlow,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -10,16 +11,19 @@ use anyhow::{Context, Result};
 use openwork_circuit::Means;
 use openwork_data::Tokenizer;
 use openwork_debug::{
-    Answered, COMMAND_WORDS, Contexts, Reply, Session, SessionCircuit,
+    Answered, COMMAND_WORDS, Contexts, Index, IndexData, IndexError, Reply, Session, SessionCircuit,
     claims::{Checked, CircuitFacts, Claims, Outcome, Rank, Strength, Unreadable, VerdictFacts, World, draft},
 };
 use openwork_project::{OpenModel, Sample, Standing, VerdictFile, verdict_path};
+use openwork_tensor::TokenShards;
 use openwork_verify::Verdict;
 
 use crate::ui::{
     args::{note_standing, open_model, tokenizer_of},
     editor::LineEditor,
-    show::say,
+    interrupt,
+    progress::Progress,
+    show::{count, say},
 };
 
 /// Text that `--help` adds.
@@ -51,6 +55,10 @@ pub struct Args {
     /// Draft claims from the file of a circuit
     #[arg(long, value_name = "CIRCUIT", conflicts_with_all = ["script", "json", "circuits"])]
     draft: Option<PathBuf>,
+    /// Look for contexts in all of these token shards, such as data/validation: the index of every node is made once and lies
+    /// beside the model (activations.index)
+    #[arg(long, value_name = "SHARDS", conflicts_with_all = ["check", "draft"])]
+    index: Option<PathBuf>,
     /// Write one line of JSON for every command or claim
     #[arg(long)]
     json: bool,
@@ -65,6 +73,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     if let Some(file) = &args.draft {
         return draft_claims(&open, &session, file);
+    }
+    if let Some(shards) = &args.index
+        && let Some(ended) = open_index(&open, &mut session, shards, args.tokenizer.as_deref())?
+    {
+        return Ok(ended);
     }
     let script = args.script.as_deref().filter(|path| path.as_os_str() != "-");
     if let Some(path) = script {
@@ -101,6 +114,45 @@ fn session(args: &Args, open: &OpenModel) -> Result<Session> {
         session.add_circuit(SessionCircuit { name, task: file.task, circuit: file.circuit, verdict });
     }
     Ok(session)
+}
+
+/// File of the index, beside the model.
+const INDEX: &str = "activations.index";
+
+/// Gives the session the index of the shards, and makes it where there is none; an exit code where Ctrl-C ended that.
+fn open_index(
+    open: &OpenModel,
+    session: &mut Session,
+    shards: &Path,
+    tokenizer: Option<&Path>,
+) -> Result<Option<ExitCode>> {
+    let length = open.trained_context.context(
+        "--index reads windows as long as in training, and the model does not say how long they were (its key trained_context)",
+    )?;
+    let tokenizer = open.tokenizer(tokenizer)?;
+    let data = || -> Result<IndexData> { Ok(IndexData::new(TokenShards::open(shards, tokenizer.sha256())?, length)?) };
+    let path = open.dir.join(INDEX);
+    if !path.exists() {
+        interrupt::listen()?;
+        let data = data()?;
+        let windows = data.windows() as u64;
+        let progress = Progress::new(Some(windows), 0);
+        let built = Index::build(&path, &open.model, &open.sha256, &data, |done| {
+            progress.update(done as u64, || format!("index: {} of {} windows", count(done as u64), count(windows)));
+            if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        drop(progress);
+        match built {
+            Err(error @ IndexError::Interrupted) => {
+                eprintln!("{error}");
+                return Ok(Some(ExitCode::from(interrupt::INTERRUPTED)));
+            }
+            built => built?,
+        }
+        eprintln!("{} windows are in {}", count(windows), path.display());
+    }
+    session.set_index(Index::open(&path, &open.model, &open.sha256, data()?)?);
+    Ok(None)
 }
 
 /// Means beside the model.
