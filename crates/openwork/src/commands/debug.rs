@@ -11,10 +11,11 @@ use anyhow::{Context, Result};
 use openwork_circuit::Means;
 use openwork_data::Tokenizer;
 use openwork_debug::{
-    Answered, AuditOptions, Contexts, Reply, Session, SessionCircuit,
+    Answered, AuditOptions, Contexts, Index, IndexData, IndexError, Reply, Session, SessionCircuit,
     claims::{Checked, CircuitFacts, Claims, Outcome, Rank, Strength, Unreadable, VerdictFacts, World, draft},
 };
 use openwork_project::{DEFAULT_MODEL, OpenModel, Sample, Standing, VerdictFile, circuits_in, verdict_path};
+use openwork_tensor::TokenShards;
 use openwork_verify::Verdict;
 
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
         interrupt,
         progress::Progress,
         ranges::{between, seed},
-        show::say,
+        show::{count, say},
     },
 };
 
@@ -60,7 +61,7 @@ pub struct Args {
     #[arg(long, value_name = "CIRCUIT", conflicts_with_all = ["script", "json", "circuits"])]
     draft: Option<PathBuf>,
     /// Draw nodes from the whole model, search explanations for them, and say which share is explained
-    #[arg(long, conflicts_with_all = ["script", "draft", "check", "circuits", "plain"])]
+    #[arg(long, conflicts_with_all = ["script", "draft", "check", "circuits", "plain", "index"])]
     audit: bool,
     /// Nodes that the audit draws
     #[arg(long, default_value_t = 100, requires = "audit", value_parser = between(1_usize, 1_000_000))]
@@ -71,6 +72,10 @@ pub struct Args {
     /// A prompt of one line on a terminal, in place of the full screen
     #[arg(long)]
     plain: bool,
+    /// Look for contexts in all of these token shards, such as data/validation: the index of every node is made once and lies
+    /// beside the model (activations.index)
+    #[arg(long, value_name = "SHARDS", conflicts_with_all = ["check", "draft"])]
+    index: Option<PathBuf>,
     /// Write one line of JSON for every command or claim
     #[arg(long)]
     json: bool,
@@ -96,6 +101,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     if let Some(file) = &args.draft {
         return draft_claims(&open, &session, file);
+    }
+    if let Some(shards) = &args.index
+        && let Some(ended) = open_index(&open, &mut session, shards, args.tokenizer.as_deref())?
+    {
+        return Ok(ended);
     }
     let script = args.script.as_deref().filter(|path| path.as_os_str() != "-");
     if let Some(path) = script {
@@ -147,6 +157,45 @@ fn session(tokenizer: Option<&Path>, circuits: &[PathBuf], open: &OpenModel) -> 
         session.add_circuit(SessionCircuit { name, task: file.task, circuit: file.circuit, verdict });
     }
     Ok(session)
+}
+
+/// File of the index, beside the model.
+const INDEX: &str = "activations.index";
+
+/// Gives the session the index of the shards, and makes it where there is none; an exit code where Ctrl-C ended that.
+fn open_index(
+    open: &OpenModel,
+    session: &mut Session,
+    shards: &Path,
+    tokenizer: Option<&Path>,
+) -> Result<Option<ExitCode>> {
+    let length = open.trained_context.context(
+        "--index reads windows as long as in training, and the model does not say how long they were (its key trained_context)",
+    )?;
+    let tokenizer = open.tokenizer(tokenizer)?;
+    let data = || -> Result<IndexData> { Ok(IndexData::new(TokenShards::open(shards, tokenizer.sha256())?, length)?) };
+    let path = open.dir.join(INDEX);
+    if !path.exists() {
+        interrupt::listen()?;
+        let data = data()?;
+        let windows = data.windows() as u64;
+        let progress = Progress::new(Some(windows), 0);
+        let built = Index::build(&path, &open.model, &open.sha256, &data, |done| {
+            progress.update(done as u64, || format!("index: {} of {} windows", count(done as u64), count(windows)));
+            if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        drop(progress);
+        match built {
+            Err(error @ IndexError::Interrupted) => {
+                eprintln!("{error}");
+                return Ok(Some(ExitCode::from(interrupt::INTERRUPTED)));
+            }
+            built => built?,
+        }
+        eprintln!("{} windows are in {}", count(windows), path.display());
+    }
+    session.set_index(Index::open(&path, &open.model, &open.sha256, data()?)?);
+    Ok(None)
 }
 
 /// Means beside the model.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, io::Write, path::Path, process::Stdio};
 use openwork_circuit::{Calibration, Circuit, CircuitFile, Claim, Means, NodeSet, NodeSpace, SearchSettings};
 use openwork_data::{Programs, Tokenizer};
 use openwork_model::{Bigram, Config, Matrix, Model, NormKind, Weight};
+use openwork_tensor::ShardWriter;
 use serde_json::Value;
 
 use crate::{ok, openwork, run, stderr};
@@ -129,6 +130,39 @@ fn a_line_that_is_no_command_ends_a_script_with_its_number_and_a_caret() {
         let output = run(dir, line);
         assert!(output.status.code() == Some(2) && stderr(&output).contains(part), "{line}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn an_index_of_all_data_is_made_once_and_refused_for_another_model() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    let model = quotes(dir, false);
+    let tokenizer = Tokenizer::load(&dir.join("model/tokenizer.json")).unwrap();
+    let save = |model: &Model| {
+        let metadata = BTreeMap::from([
+            ("tokenizer_sha256".to_owned(), tokenizer.sha256().to_owned()),
+            ("trained_context".to_owned(), "32".to_owned()),
+        ]);
+        model.save(dir.join("model/model.safetensors"), &metadata).unwrap();
+    };
+    save(&model);
+    let mut writer = ShardWriter::create(dir.join("data"), tokenizer.sha256(), 1000).unwrap();
+    writer.push(&tokenizer.encode(&"print(\"hello\")\nx = 'a'\n".repeat(200))).unwrap();
+    writer.finish().unwrap();
+    std::fs::write(dir.join("s.txt"), "where 0.attn.act_in[0] above 0.5\n").unwrap();
+    let line = "debug model --index data --script s.txt";
+    let first = run(dir, line);
+    let words = String::from_utf8_lossy(&first.stdout).into_owned();
+    assert!(first.status.success(), "{}", stderr(&first));
+    assert!(stderr(&first).contains("windows are in model/activations.index"), "{}", stderr(&first));
+    // Channel 0 is 1 at every double quote.
+    assert!(words.contains("windows of the index\nlargest, one a window:\n    1.000000  window 0@"), "{words}");
+    let again = run(dir, line);
+    assert_eq!((String::from_utf8_lossy(&again.stdout).into_owned(), stderr(&again)), (words, String::new()));
+    save(&quotes(dir, true));
+    let stale = run(dir, line);
+    assert!(stale.status.code() == Some(2) && stderr(&stale).contains("is of model"), "{}", stderr(&stale));
+    assert!(stderr(&stale).contains("delete it, and it is built anew"), "{}", stderr(&stale));
 }
 
 #[test]

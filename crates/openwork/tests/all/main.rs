@@ -7,6 +7,7 @@ use std::{
 
 mod certificates;
 mod circuits;
+mod claims;
 mod data;
 mod debug;
 mod devices;
