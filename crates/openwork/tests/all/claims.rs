@@ -60,7 +60,10 @@ fn the_claims_about_with_as_hold_in_the_shipped_model_and_fall_where_its_head_re
     for claim in ["0.attn.v[25] needed_for", "edge 0.attn.v[25] -> 0.attn.resid_delta[66] carries"] {
         let [share, prompt] = after(claim)[..] else { panic!("{words}") };
         assert!(share.contains("0 of 100 pairs"), "{share}");
-        assert!(prompt.contains("on pair 0, \"") && prompt.contains(" with"), "{prompt}");
+        // The first prompt of that pair on which it falls: either of the two may be it.
+        let (opened, assigned) = ("with open('names.txt', 'r')\"", "f = open('names.txt', 'r')\"");
+        assert!(prompt.contains("on pair 0, \"def count_planet(username)"), "{prompt}");
+        assert!(prompt.contains(opened) || prompt.contains(assigned), "{prompt}");
     }
     assert!(after("verdict of")[0].contains("a verdict of another model does not count"), "{words}");
     // The weight is not there any more.
