@@ -61,7 +61,7 @@ const fn dense(width: u64) -> Shape {
 }
 
 /// Two total sizes with three numbers of nonzeros each, and dense models around them.
-const FULL: [Shape; 10] = [
+const FULL: [Shape; 11] = [
     sparse(128, 0.5),
     dense(32),
     dense(16),
@@ -71,9 +71,10 @@ const FULL: [Shape; 10] = [
     sparse(128, 0.25),
     sparse(64, 1.0),
     sparse(64, 0.25),
+    dense(8),
     dense(128),
 ];
-const QUICK: [Shape; 3] = [sparse(64, 0.5), dense(16), dense(32)];
+const QUICK: [Shape; 3] = [sparse(64, 0.5), dense(8), dense(32)];
 
 impl Shape {
     fn name(&self) -> String {
@@ -98,7 +99,7 @@ vocab_size = 2048
 n_ctx = 128
 n_layer = 2
 n_head = {heads}
-d_head = 16
+d_head = {head}
 d_model = {width}
 d_mlp = {mlp}
 norm = "rms"
@@ -144,7 +145,8 @@ validation_every = {every}
 validation_sequences = 256
 checkpoint_every = {every}
 "#,
-            heads = width / 16,
+            heads = (width / 16).max(1),
+            head = width.min(&16),
             mlp = 4 * width,
             act_density = if pfrac.is_some() { 0.25 } else { 1.0 },
             pfrac = pfrac.unwrap_or(dense),
