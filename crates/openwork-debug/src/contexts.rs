@@ -144,7 +144,7 @@ impl WhereFires {
         };
         let mut top: Vec<usize> = (0..windows).filter_map(best).collect();
         top.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
-        let drawn = draw(&firing);
+        let drawn = draw(&firing, SHOWN);
         let mut near: Vec<usize> = (0..values.len()).filter(|&at| values[at] != 0.0 && values[at] != above).collect();
         near.sort_by(|&a, &b| (values[a] - above).abs().total_cmp(&(values[b] - above).abs()).then(a.cmp(&b)));
         let shown = |list: &[usize]| list.iter().take(SHOWN).map(|&at| fired(at)).collect();
@@ -160,10 +160,11 @@ impl WhereFires {
     }
 }
 
-/// Some entries of a list without replacement, in their order.
-fn draw(list: &[usize]) -> Vec<usize> {
+/// `count` entries of a list, or all where there are fewer: drawn without replacement, the same for the same list, in the order of their
+/// values.
+pub fn draw(list: &[usize], count: usize) -> Vec<usize> {
     let (mut rng, mut pool) = (ChaCha8Rng::seed_from_u64(SEED), list.to_vec());
-    let count = SHOWN.min(pool.len());
+    let count = count.min(pool.len());
     for at in 0..count {
         let other = rng.random_range(at..pool.len());
         pool.swap(at, other);

@@ -20,7 +20,7 @@ mod vocabulary;
 pub use backtrace::{
     Attention, Backtrace, BacktraceOptions, Branch, Cause, Causes, Held, Hold, Smaller, StreamSource, Without,
 };
-pub use contexts::{Contexts, Fired, WhereFires};
+pub use contexts::{Contexts, Fired, WhereFires, draw};
 pub use diff::{Carrier, Compared, Difference, Flip, Parting, align};
 pub use explain::{Audit, AuditOptions, Audited, ExplainError, Explained, Interval, OtherNode, Simulated};
 pub use index::{Index, IndexData, IndexError, IndexedContexts};

@@ -3,9 +3,8 @@
 use std::ops::ControlFlow;
 
 use openwork_circuit::Node;
+use openwork_debug::draw;
 use openwork_model::{Cpu, Matrix, Site, Tap, Tokens};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -17,8 +16,6 @@ const WINDOWS: usize = 512;
 const AROUND: [usize; 2] = [20, 8];
 /// Contexts of each kind.
 const SHOWN: usize = 6;
-/// Seed of the contexts that are drawn.
-const SEED: u64 = 0;
 
 /// Contexts of a node.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -146,7 +143,7 @@ impl Found<'_> {
             lists: vec![
                 shown("Largest", &self.best(&active, 1.0)),
                 shown("Most negative", &self.best(&active, -1.0)),
-                shown("Drawn at random", &draw(&active)),
+                shown("Drawn at random", &draw(&active, SHOWN)),
                 shown("Nearest to zero", &least),
             ],
         }
@@ -176,17 +173,4 @@ impl Found<'_> {
             values: self.values[from..to].to_vec(),
         }
     }
-}
-
-/// Some entries of a list without replacement, in their order.
-fn draw(list: &[usize]) -> Vec<usize> {
-    let (mut rng, mut pool) = (ChaCha8Rng::seed_from_u64(SEED), list.to_vec());
-    let count = SHOWN.min(pool.len());
-    for at in 0..count {
-        let other = rng.random_range(at..pool.len());
-        pool.swap(at, other);
-    }
-    pool.truncate(count);
-    pool.sort_unstable();
-    pool
 }
