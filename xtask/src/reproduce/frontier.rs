@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::{Lab, Options, Search, USAGE, summarize};
+use super::{Lab, Options, USAGE, summarize};
 
 /// Targets of the searches, nats per sequence (Gao et al. 2025, figure 2, has these and three more below).
 const TARGETS: [&str; 4] = ["0.5", "0.35", "0.15", "0.05"];
@@ -266,21 +266,14 @@ impl Study {
             "cell": cell, "kind": kind, "model": shape, "task": task, "target": target, "seed": seed,
             "seconds": started.elapsed().as_secs_f64(),
         });
-        match outcome {
-            Search::OutOfTime => record["outcome"] = "out of time".into(),
-            Search::Failed(message) => {
-                record["outcome"] = "not reached".into();
-                record["message"] = message.into();
-            }
-            Search::Done => {
-                let file: Value = serde_json::from_str(&fs::read_to_string(&circuit)?)?;
-                let count = |list: &Value| list.as_array().map_or(0, Vec::len);
-                let nodes: usize = file["nodes"].as_object().context("a circuit has nodes")?.values().map(count).sum();
-                record["outcome"] = "found".into();
-                record["nodes"] = nodes.into();
-                record["edges"] = count(&file["edges"]).into();
-                record["loss_nats"] = file["loss_nats"].clone();
-            }
+        if outcome.entered(&mut record) {
+            let file: Value = serde_json::from_str(&fs::read_to_string(&circuit)?)?;
+            let count = |list: &Value| list.as_array().map_or(0, Vec::len);
+            let nodes: usize = file["nodes"].as_object().context("a circuit has nodes")?.values().map(count).sum();
+            record["outcome"] = "found".into();
+            record["nodes"] = nodes.into();
+            record["edges"] = count(&file["edges"]).into();
+            record["loss_nats"] = file["loss_nats"].clone();
         }
         self.lab.record(record)
     }

@@ -90,6 +90,21 @@ enum Search {
     OutOfTime,
 }
 
+impl Search {
+    /// Enters into the record of a cell why there is no circuit; nothing where there is one. True if there is.
+    fn entered(self, record: &mut Value) -> bool {
+        match self {
+            Self::Done => return true,
+            Self::OutOfTime => record["outcome"] = "out of time".into(),
+            Self::Failed(message) => {
+                record["outcome"] = "not reached".into();
+                record["message"] = message.into();
+            }
+        }
+        false
+    }
+}
+
 /// Workplace of a study: the program, and the folder for models and records.
 struct Lab {
     program: PathBuf,

@@ -205,7 +205,10 @@ impl Study {
         let folder = self.lab.out.join(format!("together-{}", first.seed));
         let trained = |task: &str| folder.join("circuits").join(format!("{task}.json"));
         let mut failed = None;
-        if self.lab.recorded(&first.cell("together"))?.is_none() && !folder.join("localised.json").exists() {
+        let open = subjects.iter().map(|subject| Ok(self.lab.recorded(&subject.cell("together"))?.is_none()));
+        let open = open.collect::<Result<Vec<bool>>>()?.contains(&true);
+        // A study that ended between the records of a failed localisation makes it again.
+        if open && !folder.join("localised.json").exists() {
             println!("== together-{}", first.seed);
             let circuits: Vec<_> = subjects.iter().map(|subject| self.circuit(subject, "masks-answer")).collect();
             let circuits: Vec<_> = circuits.iter().map(PathBuf::as_path).collect();
@@ -275,22 +278,15 @@ impl Study {
         let mut record = json!({
             "cell": cell, "kind": kind, "task": subject.task, "seed": subject.seed, "claim": claim, "search_seconds": seconds,
         });
-        match outcome {
-            Search::OutOfTime => record["outcome"] = "out of time".into(),
-            Search::Failed(message) => {
-                record["outcome"] = "not reached".into();
-                record["message"] = message.into();
-            }
-            Search::Done => {
-                record["outcome"] = "judged".into();
-                if let Some(folder) = localised {
-                    let file: Value = serde_json::from_str(&fs::read_to_string(folder.join("localised.json"))?)?;
-                    for key in ["phases", "text", "tasks", "circuits", "original_sha256", "model_sha256"] {
-                        record[key] = file[key].clone();
-                    }
+        if outcome.entered(&mut record) {
+            record["outcome"] = "judged".into();
+            if let Some(folder) = localised {
+                let file: Value = serde_json::from_str(&fs::read_to_string(folder.join("localised.json"))?)?;
+                for key in ["phases", "text", "tasks", "circuits", "original_sha256", "model_sha256"] {
+                    record[key] = file[key].clone();
                 }
-                self.add_verdict(&mut record, localised.unwrap_or(subject.model), circuit)?;
             }
+            self.add_verdict(&mut record, localised.unwrap_or(subject.model), circuit)?;
         }
         self.lab.record(record.clone())?;
         Ok(record["outcome"] == "judged")
